@@ -1,0 +1,123 @@
+/* The event loop as the rest of the program sees it: time, timers, and work handed over.
+ *
+ *   turn:  posted tasks ─▶ due timers, I/O ─▶ deferred tasks ─▶ wait
+ *
+ * Timers, tasks and the order of a turn are written once, here. A backend only waits: loop_uv.h waits
+ * with libuv, tests/fake/fake_loop.h with a clock that the test moves. Sockets and processes are not
+ * part of it: service/net, runtime/model/http and runtime/tool/process use libuv themselves.
+ *
+ * Nothing here allocates: tasks and timers are embedded in their owners. */
+#ifndef SL_RUNTIME_BASE_LOOP_H
+#define SL_RUNTIME_BASE_LOOP_H
+
+#include <assert.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define SL_NS_PER_MS UINT64_C(1000000)
+#define SL_NS_PER_S  UINT64_C(1000000000)
+#define SL_NEVER_NS  UINT64_MAX
+
+struct sl_loop;
+
+/* A piece of work, embedded in its owner. It may be queued again from its own `run`; its owner must
+ * not go before it has run. */
+struct sl_task {
+    struct sl_task *next;
+    void (*run)(struct sl_task *task);
+    bool is_queued; /* of sl_loop_defer; posted tasks do not use it */
+};
+
+typedef void(sl_timer_fn)(void *user_data);
+
+/* One shot. All zero is not a valid timer: sl_timer_init(). */
+struct sl_timer {
+    struct sl_loop *loop;
+    sl_timer_fn *on_fire;
+    void *user_data;
+    uint64_t due_ns; /* SL_NEVER_NS: not running */
+    struct sl_timer *child, *sibling, *previous; /* pairing heap */
+};
+
+/* What a backend does. */
+struct sl_loop_backend {
+    /* Makes the wait of the loop end. Any thread. */
+    void (*wake)(struct sl_loop *loop);
+    /* The wait must end at `due_ns` (sl_loop_now_ns' clock; SL_NEVER_NS: no timer). Loop's thread. */
+    void (*arm)(struct sl_loop *loop, uint64_t due_ns);
+};
+
+struct sl_loop {
+    const struct sl_loop_backend *backend;
+    uint32_t index; /* 0 to n_loops - 1 */
+    struct {
+        pthread_t thread;
+        bool has_thread;
+        uint64_t now_ns;  /* monotonic; taken once a turn */
+        uint64_t wall_ms; /* Unix time; taken once a turn */
+        struct sl_timer *timers;
+        uint64_t armed_ns;
+        struct sl_task *deferred_first, *deferred_last;
+        uint64_t n_turns;
+    } loop;
+    struct {
+        pthread_mutex_t lock;
+        struct sl_task *first, *last;
+    } shared;
+};
+
+#define SL_ON_LOOP(l) assert(sl_loop_is_current(l))
+
+/* Monotonic time of this turn in nanoseconds. Thread: loop. */
+uint64_t sl_loop_now_ns(const struct sl_loop *loop);
+
+/* Unix time of this turn in milliseconds. Informative only. Thread: loop. */
+uint64_t sl_loop_wall_ms(const struct sl_loop *loop);
+
+/* Hands `task` to the loop; it runs there in the next turn, in the order of posting.
+ * Owns: borrowed until it has run. Thread: any. Never fails. */
+void sl_loop_post(struct sl_loop *loop, struct sl_task *task);
+
+/* Runs `task` at the end of this turn, before the loop waits: "once for all that this turn brings". A
+ * task that is deferred already stays where it is. Thread: loop. Never fails. */
+void sl_loop_defer(struct sl_loop *loop, struct sl_task *task);
+
+/* Takes a deferred task out again; harmless when it is not queued. Thread: loop. */
+void sl_loop_undefer(struct sl_loop *loop, struct sl_task *task);
+
+/* True on the loop's own thread, and before the loop has a thread. */
+bool sl_loop_is_current(const struct sl_loop *loop);
+
+/* Prepares a timer that does not run. Thread: loop. */
+void sl_timer_init(
+    struct sl_timer *timer, struct sl_loop *loop, sl_timer_fn *on_fire, void *user_data);
+
+/* Fires once at `due_ns`, or in the next turn when that has passed. A running timer is moved.
+ * Thread: loop. Never fails. */
+void sl_timer_start(struct sl_timer *timer, uint64_t due_ns);
+
+/* Fires once, `delay_ms` from now. */
+void sl_timer_start_ms(struct sl_timer *timer, uint64_t delay_ms);
+
+/* Stops it; harmless when it does not run. After this the owner may go. Thread: loop. */
+void sl_timer_stop(struct sl_timer *timer);
+
+bool sl_timer_is_running(const struct sl_timer *timer);
+
+/* ---- For backends ---------------------------------------------------------------------------- */
+
+void sl_loop_init(struct sl_loop *loop, const struct sl_loop_backend *backend, uint32_t index);
+void sl_loop_done(struct sl_loop *loop);
+
+/* Makes the calling thread the loop's. */
+void sl_loop_enter(struct sl_loop *loop);
+
+/* The three parts of a turn. `begin` takes the time; `work` runs posted tasks and due timers; `end`
+ * runs deferred tasks until none is left (those that a deferred task adds run too, at most 16 rounds,
+ * then the loop is woken) and arms the backend. A backend may call work and end more than once a turn. */
+void sl_loop_turn_begin(struct sl_loop *loop, uint64_t now_ns, uint64_t wall_ms);
+void sl_loop_turn_work(struct sl_loop *loop);
+void sl_loop_turn_end(struct sl_loop *loop);
+
+#endif

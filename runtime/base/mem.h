@@ -1,0 +1,34 @@
+/* Allocation that may fail and must be looked at; see style.md's rule: out of memory is an error that
+ * is handed up, never an abort. */
+#ifndef SL_RUNTIME_BASE_MEM_H
+#define SL_RUNTIME_BASE_MEM_H
+
+#include <stddef.h>
+
+#include "runtime/base/slice.h"
+#include "runtime/base/status.h"
+
+/* NULL when there is no memory, or when `n` * `size` overflows. sl_alloc(0) is a valid block. */
+SL_CHECK void *sl_alloc(size_t size);
+SL_CHECK void *sl_calloc(size_t n, size_t size);
+SL_CHECK void *sl_realloc(void *block, size_t size);
+/* Accepts NULL; always gives NULL: `x = sl_free(x)`. */
+void *sl_free(void *block);
+/* A terminated copy. NULL: no memory. */
+SL_CHECK char *sl_strdup(const char *text);
+SL_CHECK char *sl_strndup(const char *text, size_t size);
+
+/* Gives the pointer away and forgets it here. */
+#define SL_TAKE(ptr)                                                                               \
+    __extension__({                                                                                \
+        __typeof__(ptr) sl_taken = (ptr);                                                          \
+        (ptr) = NULL;                                                                              \
+        sl_taken;                                                                                  \
+    })
+
+/* The struct that has `member` at `ptr`. */
+#define SL_CONTAINER(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
+
+#define SL_COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+#endif
