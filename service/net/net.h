@@ -1,8 +1,9 @@
 /* Sockets and TLS: listeners, accepted and opened connections, on libuv's poll handles.
  *
- * A connection gives received bytes up and asks for output once a turn: on_pull fills a block shared by
- * the loop's connections, one write sends it. What the socket does not take is kept (at most one block);
- * nothing more is pulled until it is gone. TLS runs over memory BIOs in between. */
+ * A connection gives received bytes up and asks for output once a turn: on_pull fills a block
+ * shared by the loop's connections, one write sends it. What the socket does not take is kept (at
+ * most one block); nothing more is pulled until it is gone. TLS runs over memory BIOs in between.
+ */
 #ifndef SL_SERVICE_NET_NET_H
 #define SL_SERVICE_NET_NET_H
 
@@ -18,41 +19,46 @@ struct sl_net_tls; /* a TLS context; counted, constant, shared by loops */
 enum { SL_NET_BLOCK_BYTES = 128 * 1024, SL_NET_NAME_BYTES = 128 };
 
 enum sl_net_end {
-    SL_NET_END_FIN,      /* the peer ended in order (TCP FIN or TLS close_notify) */
-    SL_NET_END_RESET,    /* reset or another socket error */
-    SL_NET_END_TLS,      /* handshake or record failure */
-    SL_NET_END_TIMEOUT,  /* handshake or connect timer */
-    SL_NET_END_CLOSED    /* we closed it */
+    SL_NET_END_FIN,     /* the peer ended in order (TCP FIN or TLS close_notify) */
+    SL_NET_END_RESET,   /* reset or another socket error */
+    SL_NET_END_TLS,     /* handshake or record failure */
+    SL_NET_END_TIMEOUT, /* handshake or connect timer */
+    SL_NET_END_CLOSED   /* we closed it */
 };
 
 struct sl_net_callbacks {
     /* Ready for bytes: connected, and the TLS handshake (ALPN h2) is done. */
     void (*on_open)(struct sl_net_conn *conn, void *user_data);
     void (*on_bytes)(struct sl_net_conn *conn, struct sl_slice bytes, void *user_data);
-    /* Fills `room` with what to send and gives its size; 0: nothing now. Called once or more a turn after
-     * sl_net_conn_want_write(), until it gives 0 or the socket is full. */
+    /* Fills `room` with what to send and gives its size; 0: nothing now. Called once or more a turn
+     * after sl_net_conn_want_write(), until it gives 0 or the socket is full. */
     size_t (*on_pull)(struct sl_net_conn *conn, uint8_t *room, size_t room_bytes, void *user_data);
-    /* The connection is over for reading and writing. Called exactly once, never inside another call;
-     * the conn is freed by net after it returns. `err` is valid in the call. */
+    /* The connection is over for reading and writing. Called exactly once, never inside another
+     * call; the conn is freed by net after it returns. `err` is valid in the call. */
     void (*on_end)(
         struct sl_net_conn *conn, enum sl_net_end how, const struct sl_error *err, void *user_data);
 };
 
 /* ---- TLS ------------------------------------------------------------------------------------- */
 
-enum sl_net_client_auth { SL_NET_CLIENT_AUTH_OFF, SL_NET_CLIENT_AUTH_REQUEST, SL_NET_CLIENT_AUTH_REQUIRE };
+enum sl_net_client_auth {
+    SL_NET_CLIENT_AUTH_OFF,
+    SL_NET_CLIENT_AUTH_REQUEST,
+    SL_NET_CLIENT_AUTH_REQUIRE
+};
 
 struct sl_net_tls_options {
-    const char *cert_file;   /* PEM chain; NULL on a client without certificate */
+    const char *cert_file; /* PEM chain; NULL on a client without certificate */
     const char *key_file;
-    const char *ca_file;     /* NULL: the system's (client), none (server) */
+    const char *ca_file; /* NULL: the system's (client), none (server) */
     enum sl_net_client_auth client_auth;
-    bool skip_verify;        /* client: accept any certificate (said loudly by the CLI) */
+    bool skip_verify; /* client: accept any certificate (said loudly by the CLI) */
     const char *cert_pem, *key_pem, *ca_pem; /* instead of files; NULL: files */
 };
 
-/* TLS 1.2 (ECDHE and AEAD only) or newer, ALPN h2 required both ways, no renegotiation, no compression.
- * Fails: SL_INVALID_ARGUMENT a file that cannot be read or does not fit (key and certificate), named. */
+/* TLS 1.2 (ECDHE and AEAD only) or newer, ALPN h2 required both ways, no renegotiation, no
+ * compression. Fails: SL_INVALID_ARGUMENT a file that cannot be read or does not fit (key and
+ * certificate), named. */
 SL_CHECK enum sl_status sl_net_tls_new_server(
     const struct sl_net_tls_options *options, struct sl_net_tls **ret_tls, struct sl_error *err);
 SL_CHECK enum sl_status sl_net_tls_new_client(
@@ -63,24 +69,30 @@ struct sl_net_tls *sl_net_tls_unref(struct sl_net_tls *tls);
 /* ---- Listening ------------------------------------------------------------------------------- */
 
 struct sl_net_listen_options {
-    const char *address; /* "127.0.0.1:0", "[::]:50051" (dual stack), "unix:/run/sluice.sock" */
+    const char *address;    /* "127.0.0.1:0", "[::]:50051" (dual stack), "unix:/run/sluice.sock" */
     struct sl_net_tls *tls; /* referenced; NULL: plaintext */
     const struct sl_limits *limits;
     struct sl_loop *const *loops; /* accepted sockets go to the one with the fewest connections */
     size_t n_loops;
-    /* Runs on the loop that got the connection, before any byte; gives the callbacks and their user data
-     * (false: refuse, close at once). */
-    bool (*on_accept)(struct sl_net_conn *conn, struct sl_loop *loop, void *user_data,
-        const struct sl_net_callbacks **ret_callbacks, void **ret_conn_user);
+    /* Runs on the loop that got the connection, before any byte; gives the callbacks and their user
+     * data (false: refuse, close at once). */
+    bool (*on_accept)(
+        struct sl_net_conn *conn,
+        struct sl_loop *loop,
+        void *user_data,
+        const struct sl_net_callbacks **ret_callbacks,
+        void **ret_conn_user);
     void *user_data;
 };
 
-/* Binds and listens (SO_REUSEADDR, no SO_REUSEPORT) and accepts on loops[0]. At EMFILE accepting pauses
- * and goes on later, without a spin. Limits: connections, connections_per_address.
- * Owns: the caller; end with sl_net_listener_close(). Thread: loops[0], or before the loops run.
- * Fails, naming the address: SL_ALREADY_EXISTS in use; SL_PERMISSION_DENIED; SL_INVALID_ARGUMENT. */
-SL_CHECK enum sl_status sl_net_listen(const struct sl_net_listen_options *options,
-    struct sl_net_listener **ret_listener, struct sl_error *err);
+/* Binds and listens (SO_REUSEADDR, no SO_REUSEPORT) and accepts on loops[0]. At EMFILE accepting
+ * pauses and goes on later, without a spin. Limits: connections, connections_per_address. Owns: the
+ * caller; end with sl_net_listener_close(). Thread: loops[0], or before the loops run. Fails,
+ * naming the address: SL_ALREADY_EXISTS in use; SL_PERMISSION_DENIED; SL_INVALID_ARGUMENT. */
+SL_CHECK enum sl_status sl_net_listen(
+    const struct sl_net_listen_options *options,
+    struct sl_net_listener **ret_listener,
+    struct sl_error *err);
 /* The real address: "127.0.0.1:40123". */
 const char *sl_net_listener_address(const struct sl_net_listener *listener);
 uint16_t sl_net_listener_port(const struct sl_net_listener *listener);
@@ -95,16 +107,20 @@ size_t sl_net_listener_n_conns(const struct sl_net_listener *listener);
 /* ---- Connections ----------------------------------------------------------------------------- */
 
 struct sl_net_connect_options {
-    const char *address;      /* as above, with a name allowed for the host: "localhost:50051" */
-    struct sl_net_tls *tls;   /* NULL: plaintext */
-    const char *server_name;  /* SNI and check; NULL: the host of `address` */
-    uint64_t timeout_ms;      /* name look-up, TCP and TLS together */
+    const char *address;     /* as above, with a name allowed for the host: "localhost:50051" */
+    struct sl_net_tls *tls;  /* NULL: plaintext */
+    const char *server_name; /* SNI and check; NULL: the host of `address` */
+    uint64_t timeout_ms;     /* name look-up, TCP and TLS together */
 };
 
 /* Starts connecting; on_open or on_end follows, never inside this call. Thread: loop.
  * Fails: SL_INVALID_ARGUMENT the address; SL_RESOURCE_EXHAUSTED. */
-SL_CHECK enum sl_status sl_net_connect(struct sl_loop *loop, const struct sl_net_connect_options *options,
-    const struct sl_net_callbacks *callbacks, void *user_data, struct sl_net_conn **ret_conn,
+SL_CHECK enum sl_status sl_net_connect(
+    struct sl_loop *loop,
+    const struct sl_net_connect_options *options,
+    const struct sl_net_callbacks *callbacks,
+    void *user_data,
+    struct sl_net_conn **ret_conn,
     struct sl_error *err);
 
 struct sl_loop *sl_net_conn_loop(const struct sl_net_conn *conn);
@@ -122,8 +138,8 @@ const char *sl_net_conn_peer(const struct sl_net_conn *conn);
 bool sl_net_conn_is_tls(const struct sl_net_conn *conn);
 /* The peer's verified certificate as DER, empty: none. Valid as long as the conn. */
 struct sl_slice sl_net_conn_peer_cert(const struct sl_net_conn *conn);
-/* Ends it in order: what is pulled and unsent goes out, shutdown, read and discard for at most linger
- * (CM-7), close; then on_end(CLOSED). With `now`: at once. Harmless when it is ending. */
+/* Ends it in order: what is pulled and unsent goes out, shutdown, read and discard for at most
+ * linger (CM-7), close; then on_end(CLOSED). With `now`: at once. Harmless when it is ending. */
 void sl_net_conn_close(struct sl_net_conn *conn, bool now);
 
 #endif

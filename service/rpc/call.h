@@ -1,0 +1,150 @@
+/* A call as its handler sees it: one RPC that this process serves.
+ *
+ * Handlers run on the loop of the connection and must not block. A handler answers at once (its
+ * result is the final status), or returns SL_PENDING and finishes later with sl_call_finish(): from
+ * a callback, a timer, another event of the same loop. Until then the call stays valid, also after
+ * the stream is gone: a slot is released only when the handler has finished (NG-2).
+ *
+ *   start ─▶ [recv…] [send…] ─▶ finish           on_ended at most once, when the call ends before
+ * finish
+ */
+#ifndef SL_SERVICE_RPC_CALL_H
+#define SL_SERVICE_RPC_CALL_H
+
+#include "runtime/base/arena.h"
+#include "runtime/base/loop.h"
+#include "runtime/base/slice.h"
+#include "runtime/base/status.h"
+#include "service/rpc/metadata.h"
+#include "service/rpc/methods.h"
+
+struct sl_call;
+struct sl_message; /* a received message with its arena (EM-3) */
+
+/* Why a call ended before its handler finished it (CN-2). */
+enum sl_call_end_kind {
+    SL_CALL_RESET,    /* RST_STREAM from the client; `code` is its */
+    SL_CALL_LOST,     /* connection lost, or the stream stalled */
+    SL_CALL_DEADLINE, /* grpc-timeout */
+    SL_CALL_DRAIN     /* the server's drain time is over */
+};
+
+struct sl_call_end {
+    enum sl_call_end_kind kind;
+    uint32_t code;
+};
+
+/* Any may be NULL. Never called from inside a function of the call. */
+struct sl_call_callbacks {
+    /* A message can be received, or the client half-closed. */
+    void (*on_readable)(struct sl_call *call, void *user_data);
+    /* A send that gave SL_AGAIN can be repeated. */
+    void (*on_writable)(struct sl_call *call, void *user_data);
+    /* The call is over; the handler must still sl_call_finish() it, at any later time. */
+    void (*on_ended)(struct sl_call *call, const struct sl_call_end *end, void *user_data);
+};
+
+/* A body that the handler owns: framed messages that are pulled when there is room, in place of
+ * sends (a run's event log). Embedded in its owner. Functions as in h2.h's body; `at_border`:
+ * between two messages. on_finished: the last byte (is_last) was taken, and the call can be
+ * finished. */
+struct sl_call_source {
+    size_t (*ready)(struct sl_call_source *source, size_t max, bool *ret_is_last);
+    void (*take)(struct sl_call_source *source, uint8_t *dst, size_t n);
+    bool (*at_border)(const struct sl_call_source *source);
+    void (*on_finished)(struct sl_call_source *source);
+};
+
+/* The final status of a call. Strings are copied. All zero but `code` is valid. */
+struct sl_call_status {
+    enum sl_status code;
+    const char *message;
+    /* google.rpc.ErrorInfo in grpc-status-details-bin, when `reason` is set (ST-6). */
+    const char *reason;
+    const char *domain;              /* NULL: "sluice.v1" */
+    const struct sl_metadatum *info; /* ErrorInfo.metadata */
+    size_t n_info;
+    int64_t retry_delay_ms; /* > 0: RetryInfo, and grpc-retry-pushback-ms; < 0: pushback "-1"; 0:
+                               none */
+    struct sl_slice
+        details; /* a whole google.rpc.Status instead of the above (its code and message rule) */
+};
+
+/* ---- What came in. Thread of all functions: the call's loop. -----------------------------------
+ */
+
+const struct sl_method_desc *sl_call_method(const struct sl_call *call); /* NULL: the fallback */
+/* "/pkg.Service/Method" */
+const char *sl_call_path(const struct sl_call *call);
+struct sl_loop *sl_call_loop(const struct sl_call *call); /* NULL at level 1 */
+const struct sl_metadata *sl_call_metadata(const struct sl_call *call);
+/* Lives until the handler has finished. */
+struct sl_arena *sl_call_arena(struct sl_call *call);
+/* Unique in the process, for logs. */
+uint64_t sl_call_id(const struct sl_call *call);
+const char *sl_call_peer(const struct sl_call *call);
+struct sl_slice sl_call_user_agent(const struct sl_call *call);
+/* The number in grpc-previous-rpc-attempts; 0: none. */
+uint32_t sl_call_previous_attempts(const struct sl_call *call);
+/* grpc-timeout as received; false: none. */
+bool sl_call_timeout_ns(const struct sl_call *call, uint64_t *ret_timeout_ns);
+/* Nanoseconds until the deadline; 0: passed; SL_NEVER_NS: none. */
+uint64_t sl_call_remaining_ns(const struct sl_call *call);
+/* Streams of its connection that are open: for the mark (FC-3). */
+size_t sl_call_n_streams(const struct sl_call *call);
+bool sl_call_is_ended(const struct sl_call *call);
+
+/* The request of a unary or server-streaming call, decoded; lives as long as the arena. Fails:
+ * INTERNAL, RESOURCE_EXHAUSTED (WS-1 to WS-6). */
+SL_CHECK enum sl_status sl_call_request(struct sl_call *call, const void **ret_message);
+/* Its undecoded bytes. */
+struct sl_slice sl_call_request_bytes(const struct sl_call *call);
+/* The reply of a unary or client-streaming call, initialised; sent when the call finishes with
+ * SL_OK. Memory it points to must live until then: the arena is the place. */
+SL_CHECK enum sl_status sl_call_reply(struct sl_call *call, void **ret_message);
+/* A raw reply instead. */
+SL_CHECK enum sl_status sl_call_reply_bytes(struct sl_call *call, struct sl_slice message);
+/* The next message of a client stream, valid until the next recv or taken. SL_OK; SL_AGAIN none
+ * yet, wait for on_readable; SL_END half-closed; otherwise the fault that the call must be finished
+ * with. */
+SL_CHECK enum sl_status sl_call_recv(struct sl_call *call, void **ret_message);
+SL_CHECK enum sl_status sl_call_recv_bytes(struct sl_call *call, struct sl_slice *ret_message);
+struct sl_message *sl_message_take(struct sl_call *call);
+struct sl_message *sl_message_free(struct sl_message *message);
+
+/* ---- What goes out --------------------------------------------------------------------------- */
+
+void sl_call_set_callbacks(
+    struct sl_call *call, const struct sl_call_callbacks *callbacks, void *user_data);
+/* What the next typed sends give is compressed if the client allows it. Before headers. */
+SL_CHECK enum sl_status sl_call_set_encoding(struct sl_call *call, const char *encoding);
+/* Before the headers left: SL_FAILED_PRECONDITION after. */
+SL_CHECK enum sl_status
+sl_call_add_header(struct sl_call *call, struct sl_slice key, struct sl_slice value);
+SL_CHECK enum sl_status
+sl_call_add_trailer(struct sl_call *call, struct sl_slice key, struct sl_slice value);
+/* Sends the response headers now (RS-3). */
+SL_CHECK enum sl_status sl_call_send_headers(struct sl_call *call);
+/* Queues one message. SL_OK; SL_AGAIN the queue is full, nothing was queued; SL_CANCELLED,
+ * SL_DEADLINE_EXCEEDED, SL_UNAVAILABLE the call is over; SL_RESOURCE_EXHAUSTED. */
+SL_CHECK enum sl_status sl_call_send(struct sl_call *call, const void *message);
+SL_CHECK enum sl_status sl_call_send_bytes(struct sl_call *call, struct sl_slice message);
+/* From now on messages come from `source` (headers are sent if they were not). Queued sends go
+ * first; later sends go in between two messages of the source (heartbeats). With a negotiated
+ * encoding the source's messages are re-framed. Borrowed until finish or on_ended. */
+SL_CHECK enum sl_status sl_call_set_source(struct sl_call *call, struct sl_call_source *source);
+/* The source has something again. */
+void sl_call_resume(struct sl_call *call);
+/* True when nothing is queued and the source has nothing: a heartbeat may be sent. */
+bool sl_call_is_idle(struct sl_call *call);
+
+/* Ends the call: what is queued, then trailers. Must be called once after SL_PENDING; the call is
+ * gone afterwards. On a call that ended already it only releases it. */
+void sl_call_finish(struct sl_call *call, const struct sl_call_status *status);
+/* The same with a code and a text. */
+SL_PRINTF(3, 4)
+void sl_call_finishf(struct sl_call *call, enum sl_status code, const char *fmt, ...);
+/* For handlers that answer at once: sets what the returned code goes with. Gives status->code. */
+enum sl_status sl_call_fail(struct sl_call *call, const struct sl_call_status *status);
+
+#endif

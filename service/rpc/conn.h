@@ -1,0 +1,40 @@
+/* Level 1: one connection without I/O. The user owns sockets, TLS and the clock (grpc.md section
+ * 7). */
+#ifndef SL_SERVICE_RPC_CONN_H
+#define SL_SERVICE_RPC_CONN_H
+
+#include "service/rpc/server.h"
+
+struct sl_conn;
+
+struct sl_conn_options {
+    size_t struct_size;
+    const char *peer;     /* for logs; copied */
+    struct sl_loop *loop; /* what sl_call_loop() gives; may be NULL */
+    /* A call got something to send outside of sl_conn_feed(). May be NULL. */
+    void (*on_output)(void *user_data);
+    void *user_data;
+};
+
+/* Gives a connection that calls the methods registered at `server`. Owns: borrows `server`;
+ * sl_conn_free(). Thread: the caller's becomes the connection's. Fails: SL_RESOURCE_EXHAUSTED. */
+SL_CHECK enum sl_status sl_conn_new(
+    struct sl_server *server, const struct sl_conn_options *options, struct sl_conn **ret_conn);
+/* Takes all of `bytes`; empty bytes run the timers that are due. Handlers and callbacks run inside.
+ * `now_ns`: a monotonic clock. Never from inside a callback.
+ * Fails: SL_UNAVAILABLE the connection is over: pull what is left, then close. */
+SL_CHECK enum sl_status
+sl_conn_feed(struct sl_conn *conn, struct sl_slice bytes, uint64_t now_ns, struct sl_error *err);
+/* Fills `room` (at least 32 KiB) with the next bytes to write; 0: nothing now. They count as
+ * written. */
+size_t sl_conn_pull(struct sl_conn *conn, uint8_t *room, size_t room_bytes, uint64_t now_ns);
+/* When sl_conn_feed() must be called even without bytes; SL_NEVER_NS: no timer runs. */
+uint64_t sl_conn_due_ns(const struct sl_conn *conn);
+/* True when nothing will be read or written any more. Freeing earlier ends each open call as LOST.
+ */
+bool sl_conn_wants_close(const struct sl_conn *conn);
+/* The transport is gone (CN-2). */
+void sl_conn_lost(struct sl_conn *conn);
+struct sl_conn *sl_conn_free(struct sl_conn *conn);
+
+#endif

@@ -1,0 +1,103 @@
+/* A gRPC server: registered methods, and three ways to run them (EM-2): a ready loop, a foreign
+ * loop with one pollable descriptor, or sans-I/O connections (conn.h). */
+#ifndef SL_SERVICE_RPC_SERVER_H
+#define SL_SERVICE_RPC_SERVER_H
+
+#include "runtime/base/limits.h"
+#include "service/rpc/call.h"
+
+struct sl_server;
+
+/* Starts a call of one method: decodes, calls the handler, gives its result (0 to 16, or
+ * SL_PENDING). Generated. `handlers`: what the user registered. */
+typedef enum sl_status(sl_method_start_fn)(
+    struct sl_call *call, const void *handlers, void *user_data);
+typedef enum sl_status(sl_raw_fn)(struct sl_call *call, struct sl_slice request, void *user_data);
+
+/* Runs after routing and before the handler (OP-1); the path is canonical. on_start: not SL_OK ends
+ * the call (sl_call_fail gives it details). on_end: the final status of a call that on_start saw.
+ * Either may be NULL. */
+struct sl_interceptor {
+    enum sl_status (*on_start)(struct sl_call *call, void *user_data);
+    void (*on_end)(struct sl_call *call, enum sl_status status, void *user_data);
+    void *user_data;
+};
+
+struct sl_server_options {
+    size_t struct_size;
+    const struct sl_limits *limits; /* copied; NULL: the defaults */
+    /* Loops that somebody else runs (sluiced: one per core); NULL: the server makes its own.
+     * Borrowed. */
+    struct sl_loop *const *loops;
+    size_t n_loops;
+    bool allow_pings_without_calls;
+};
+
+/* Owns: the caller; sl_server_free(). Fails: SL_RESOURCE_EXHAUSTED. */
+SL_CHECK enum sl_status
+sl_server_new(const struct sl_server_options *options, struct sl_server **ret_server);
+/* After sl_server_run() has returned, or (foreign loops) after the drain. */
+struct sl_server *sl_server_free(struct sl_server *server);
+
+/* Registers a service: `starts[i]` and `handlers` serve methods[i]; NULL start: UNIMPLEMENTED.
+ * Before the server starts. Fails: SL_ALREADY_EXISTS a path; SL_RESOURCE_EXHAUSTED. */
+SL_CHECK enum sl_status sl_server_add_service(
+    struct sl_server *server,
+    const struct sl_service_desc *service,
+    sl_method_start_fn *const *starts,
+    const void *handlers,
+    void *user_data);
+/* A path without descriptor (EM-4); NULL: everything that nobody registered. Before the server
+ * starts. */
+SL_CHECK enum sl_status sl_server_add_raw(
+    struct sl_server *server,
+    const char *path,
+    enum sl_method_kind kind,
+    sl_raw_fn *handler,
+    void *user_data);
+SL_CHECK enum sl_status
+sl_server_add_interceptor(struct sl_server *server, const struct sl_interceptor *interceptor);
+/* Marks a path as control method, with a quota of its own (ADM-9). */
+SL_CHECK enum sl_status sl_server_set_control(struct sl_server *server, const char *path);
+/* Registered services, for reflection. */
+size_t sl_server_n_services(const struct sl_server *server);
+const struct sl_service_desc *sl_server_service_at(const struct sl_server *server, size_t index);
+
+struct sl_net_tls;
+/* "ADDR:PORT", "unix:PATH"; `tls` NULL: h2c. `*ret_address` (may be NULL): the real one, borrowed.
+ * Fails as sl_net_listen(). */
+SL_CHECK enum sl_status sl_server_listen(
+    struct sl_server *server,
+    const char *address,
+    struct sl_net_tls *tls,
+    const char **ret_address,
+    struct sl_error *err);
+
+/* Level 3: runs until sl_server_stop() and the end of the drain: then SL_OK. Own loop only. */
+SL_CHECK enum sl_status sl_server_run(struct sl_server *server, struct sl_error *err);
+/* Level 2: as grpc.md section 7. Own loop only. */
+int sl_server_fd(const struct sl_server *server);
+int sl_server_timeout(const struct sl_server *server);
+SL_CHECK enum sl_status
+sl_server_step(struct sl_server *server, bool *ret_is_drained, struct sl_error *err);
+
+/* Two-step drain of every connection (CM-5): listeners close after the first step's PING; calls go
+ * on for `timeout_ms`, then they end as SL_CALL_DRAIN and everything is closed. on_drained (may be
+ * NULL) runs on loops[0]. A second call with a shorter time hurries. Thread: any. */
+void sl_server_stop(
+    struct sl_server *server,
+    uint64_t timeout_ms,
+    void (*on_drained)(void *user_data),
+    void *user_data);
+/* From now on new calls get UNAVAILABLE, reason DRAINING (control methods and health excepted). */
+void sl_server_refuse_new(struct sl_server *server);
+
+struct sl_server_stats {
+    uint64_t connections, connections_total, streams, calls_started, calls_finished, calls_running;
+    uint64_t messages_in, messages_out, bytes_in, bytes_out, attacks;
+    uint64_t calls_by_status[17];
+};
+/* A sum over the loops, not a snapshot. Thread: any. */
+void sl_server_stats(const struct sl_server *server, struct sl_server_stats *ret_stats);
+
+#endif
