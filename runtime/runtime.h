@@ -1,0 +1,204 @@
+/* The door of the runtime: agents, and runs of them. Nothing outside of runtime/ sees more than
+ * this.
+ *
+ *   sl_runtime_new ─▶ _configure, _load_agents ─▶ sl_run_start … ─▶ _drain ─▶ _free
+ *
+ * A run is the executor of a stream. It lives on one of the loops (that of its reader, unless that
+ * loop has over twice the runs of the least loaded one); its reader may be on another. Run ids,
+ * request ids and admission counts stand in one locked directory, the only thing that loops share.
+ */
+#ifndef SL_RUNTIME_RUNTIME_H
+#define SL_RUNTIME_RUNTIME_H
+
+#include "runtime/base/limits.h"
+#include "runtime/base/loop.h"
+#include "runtime/base/random.h"
+#include "runtime/base/slice.h"
+#include "runtime/base/status.h"
+
+struct sl_runtime;
+struct sl_run_stream; /* a reader of a run */
+struct sl_conf;
+struct sl_conf_node;
+
+struct sl_runtime_options {
+    struct sl_loop *const *loops; /* libuv loops that somebody else runs; borrowed */
+    size_t n_loops;
+    const struct sl_limits *limits; /* copied */
+    const char *(*env)(const char *name);
+    const char *const *environment; /* of the daemon, for tools */
+    const char *launcher;           /* program that starts tools; NULL: process tools are refused */
+};
+
+SL_CHECK enum sl_status sl_runtime_new(
+    const struct sl_runtime_options *options,
+    struct sl_runtime **ret_runtime,
+    struct sl_error *err);
+/* Reads its keys of the configuration's top map: providers, default_provider, tools,
+ * builtin_agents. Mistakes are recorded in `conf`. Before the loops run. */
+void sl_runtime_configure(
+    struct sl_runtime *runtime, struct sl_conf *conf, const struct sl_conf_node *top);
+/* Loads every *.yaml and *.yml of the folder (or one file). A broken file is left out: `on_problem`
+ * gets one line "file:line:column: path: message" for each mistake, and the others load. Fails:
+ * SL_NOT_FOUND the folder. Before the loops run. */
+SL_CHECK enum sl_status sl_runtime_load_agents(
+    struct sl_runtime *runtime,
+    const char *path,
+    void (*on_problem)(const char *line, void *user_data),
+    void *user_data,
+    struct sl_error *err);
+
+/* ---- Agents ------------------------------------------------------------------------------------
+ */
+
+struct sl_agent_tool {
+    const char *name, *description, *parameters_json;
+};
+
+struct sl_agent_info {
+    const char *name, *version, *model, *provider;
+    size_t n_labels;
+    const char *const *label_keys, *const *label_values;
+    size_t n_tools;
+    const struct sl_agent_tool *tools;
+    size_t n_problems;
+    const char *const *problems;
+};
+
+/* By name, in order. Constant while the runtime lives. Thread: any. */
+size_t sl_runtime_n_agents(const struct sl_runtime *runtime);
+const struct sl_agent_info *sl_runtime_agent_at(const struct sl_runtime *runtime, size_t index);
+
+/* ---- Starting a run ----------------------------------------------------------------------------
+ */
+
+enum sl_run_on_disconnect {
+    SL_RUN_DISCONNECT_DEFAULT,
+    SL_RUN_CANCEL,
+    SL_RUN_DETACH,
+    SL_RUN_DETACH_FOR
+};
+
+enum sl_run_role { SL_RUN_SYSTEM, SL_RUN_USER, SL_RUN_ASSISTANT, SL_RUN_TOOL };
+
+struct sl_run_call {
+    const char *id, *name, *arguments_json;
+};
+
+struct sl_run_message {
+    enum sl_run_role role;
+    struct sl_slice content;
+    const struct sl_run_call *calls;
+    size_t n_calls;
+    const char *call_id, *tool_name;
+    bool is_error;
+};
+
+/* What a client asked for. All zero but `agent` is valid. Borrowed for the call, copied. Options
+ * may only tighten the agent's and the server's limits; which of them were given is said by has_*.
+ */
+struct sl_run_spec {
+    const char *agent;
+    struct sl_slice input;
+    const struct sl_run_message *messages; /* context, before the input */
+    size_t n_messages;
+    const char *session_id, *request_id; /* NULL or "": none */
+    uint64_t deadline_ns; /* of the call, on the loops' clock; SL_NEVER_NS or 0: none */
+    bool has_max_iterations, has_run_timeout, has_heartbeat, has_buffer_bytes, has_buffer_events;
+    bool has_max_tokens, has_max_tool_calls, has_cancel_on_reset;
+    uint32_t max_iterations, heartbeat_ms, buffer_bytes, buffer_events, max_tool_calls;
+    uint64_t run_timeout_ms, max_tokens, detach_ttl_ms;
+    enum sl_run_on_disconnect on_disconnect;
+    bool cancel_on_reset;
+    bool tool_call_deltas, omit_content;
+    uint32_t min_flush_ms, max_delta_bytes;
+    size_t n_connection_streams; /* active streams of the connection: the mark (AL-8) */
+    const char *peer;            /* for the log */
+};
+
+/* Why a run was not started (AL-5.3). */
+struct sl_run_refusal {
+    enum sl_status status;
+    const char *reason; /* "AGENT_NOT_FOUND" */
+    char text[256];
+    int64_t retry_after_ms; /* 0: none */
+};
+
+/* How a run ended: for the status of its stream. Valid as long as the stream. */
+struct sl_run_ending {
+    enum sl_status status; /* OK: RunDone */
+    const char *reason;    /* ErrorCode without its prefix; "" when OK */
+    const char *message;
+    int64_t retry_after_ms; /* 0: none */
+};
+
+/* Called on the reader's loop, never from inside a function of the stream. */
+struct sl_run_callbacks {
+    /* The run exists (RunStarted is in its log), or it was refused: then the stream gives nothing
+     * and must be closed. `run_id` is valid as long as the stream. */
+    void (*on_started)(
+        struct sl_run_stream *stream,
+        const char *run_id,
+        const struct sl_run_refusal *refusal,
+        void *user_data);
+    /* Bytes are ready after _ready said 0, or the log ended. */
+    void (*on_readable)(struct sl_run_stream *stream, void *user_data);
+    /* A heartbeat is due and nothing is unread: `message` is a StreamEvent without prefix, to be
+     * sent now or never. */
+    void (*on_heartbeat)(struct sl_run_stream *stream, struct sl_slice message, void *user_data);
+    void *user_data;
+};
+
+/* Asks for a run; on_started tells how it went (a slot may be waited for, at most limits.run_wait).
+ * Owns: the caller; sl_run_stream_close(). Thread: `loop`, one of the runtime's. Fails:
+ * SL_RESOURCE_EXHAUSTED no memory; every other refusal comes through on_started. */
+SL_CHECK enum sl_status sl_run_start(
+    struct sl_runtime *runtime,
+    struct sl_loop *loop,
+    const struct sl_run_spec *spec,
+    const struct sl_run_callbacks *callbacks,
+    struct sl_run_stream **ret_stream);
+
+/* The next bytes of the log: framed StreamEvents (5-byte gRPC prefix each). As sl_event_cursor_*.
+ */
+size_t sl_run_stream_ready(struct sl_run_stream *stream, size_t max, bool *ret_is_last);
+void sl_run_stream_take(struct sl_run_stream *stream, uint8_t *dst, size_t n);
+bool sl_run_stream_at_border(const struct sl_run_stream *stream);
+/* Last event that was taken whole. */
+uint64_t sl_run_stream_sequence(const struct sl_run_stream *stream);
+/* Valid once _ready said is_last. */
+const struct sl_run_ending *sl_run_stream_ending(const struct sl_run_stream *stream);
+
+/* Why the reader went before the end. */
+enum sl_run_close {
+    SL_RUN_CLOSE_READ,  /* everything was read; no influence */
+    SL_RUN_CLOSE_RESET, /* RST_STREAM: cancels, if cancel_on_reset (CLIENT_RESET) */
+    SL_RUN_CLOSE_LOST, /* connection lost or stalled: on_disconnect decides (CLIENT_DISCONNECTED) */
+    SL_RUN_CLOSE_DEADLINE, /* the call's deadline */
+    SL_RUN_CLOSE_DRAIN     /* the server goes down */
+};
+
+/* The reader goes; a run that is cancelled by it ends on its own (AL-7.3). `code`: the
+ * RST_STREAM's. After this no callback comes. Accepts NULL. */
+void sl_run_stream_close(struct sl_run_stream *stream, enum sl_run_close how, uint32_t code);
+
+/* ---- The whole ---------------------------------------------------------------------------------
+ */
+
+struct sl_runtime_stats {
+    uint64_t runs_started, runs_ended, runs_running, runs_waiting, runs_refused;
+    uint64_t events, event_bytes, model_turns, tool_calls, tool_children;
+};
+
+/* A sum over the loops. Thread: any. */
+void sl_runtime_stats(const struct sl_runtime *runtime, struct sl_runtime_stats *ret_stats);
+
+/* New runs are refused with DRAINING from now on. Thread: any. */
+void sl_runtime_refuse_new(struct sl_runtime *runtime);
+/* Ends all runs with DRAINING; on_idle (on loops[0]) when none is left and all loops are clean of
+ * the runtime's handles. Once. Thread: any. */
+void sl_runtime_stop(struct sl_runtime *runtime, void (*on_idle)(void *user_data), void *user_data);
+/* After on_idle, or when the loops never ran. */
+struct sl_runtime *sl_runtime_free(struct sl_runtime *runtime);
+
+#endif
