@@ -1,0 +1,37 @@
+/* The handlers of sluice.v1.AgentRuntime: requests become run specs, runs become streams of events.
+ *
+ *   ExecuteStreaming: sl_run_start ─▶ on_started: headers, the run's log becomes the call's source
+ *   Execute:          the same run; its terminal event becomes the reply
+ *
+ * Methods that are not built answer UNIMPLEMENTED, by themselves: their handlers are NULL. */
+#ifndef SL_SERVICE_API_API_H
+#define SL_SERVICE_API_API_H
+
+#include <stdbool.h>
+
+#include "runtime/base/limits.h"
+#include "runtime/base/status.h"
+
+struct sl_api;
+struct sl_health;
+struct sl_runtime;
+struct sl_server;
+
+struct sl_api_options {
+    struct sl_server *server;
+    struct sl_runtime *runtime;
+    const struct sl_limits *limits; /* copied */
+    bool has_reflection;
+};
+
+/* Registers AgentRuntime, grpc.health.v1 (serving), and reflection v1 and v1alpha when asked for. Before the
+ * server starts. Owns: the caller; sl_api_free() after the server. Borrows `server` and `runtime`.
+ * Fails: SL_RESOURCE_EXHAUSTED, SL_ALREADY_EXISTS. */
+SL_CHECK enum sl_status sl_api_new(const struct sl_api_options *options, struct sl_api **ret_api);
+
+/* All health names become NOT_SERVING, for good (SV-4). Thread: any. */
+void sl_api_shutdown(struct sl_api *api);
+
+struct sl_api *sl_api_free(struct sl_api *api);
+
+#endif
