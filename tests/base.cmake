@@ -1,4 +1,7 @@
-# Tests of runtime/base.
+# Tests of runtime/base, and the fakes that other rooms' tests share.
+add_library(sl_fake STATIC fake/fake_loop.c)
+target_link_libraries(sl_fake PUBLIC sl_core)
+
 sl_add_test(status sl_base)
 sl_add_test(utf8 sl_base)
 sl_add_fuzzer(utf8 sl_base)

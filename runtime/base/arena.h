@@ -1,5 +1,6 @@
 /* Memory that is released all at once: that of a call, a message, a run's start. Blocks double from
- * 1 KiB to 64 KiB; a larger request gets its own. All zero plus a maximum is a valid empty arena. */
+ * 1 KiB to 64 KiB; a larger request gets its own. All zero plus a maximum is a valid empty arena.
+ */
 #ifndef SL_RUNTIME_BASE_ARENA_H
 #define SL_RUNTIME_BASE_ARENA_H
 

@@ -16,8 +16,8 @@ struct sl_buf {
 
 /* `max_bytes` > 0. Allocates nothing. */
 void sl_buf_init(struct sl_buf *buf, size_t max_bytes);
-/* All of these fail with SL_RESOURCE_EXHAUSTED over the maximum or without memory, and then leave the
- * buffer as it was. */
+/* All of these fail with SL_RESOURCE_EXHAUSTED over the maximum or without memory, and then leave
+ * the buffer as it was. */
 SL_CHECK enum sl_status sl_buf_add(struct sl_buf *buf, struct sl_slice bytes);
 SL_CHECK enum sl_status sl_buf_add_str(struct sl_buf *buf, const char *text);
 SL_CHECK enum sl_status sl_buf_add_byte(struct sl_buf *buf, uint8_t byte);

@@ -1,4 +1,4 @@
-/* Hashes and base64, over libcrypto and by hand. */
+/* Hashes, over libcrypto. Fail only with SL_RESOURCE_EXHAUSTED. Thread: any. */
 #ifndef SL_RUNTIME_BASE_CRYPTO_H
 #define SL_RUNTIME_BASE_CRYPTO_H
 

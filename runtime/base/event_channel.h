@@ -6,10 +6,10 @@
  *                  │            └── cursor of the foreground stream: holds the run back
  *                  └── cursor of an observer: falls behind → the store, or below the window
  *
- * An event is one contiguous range of one segment (5-byte gRPC prefix + StreamEvent bytes) and never
- * changes after commit. Segments are counted; sockets and the store take ranges of many events.
- * Nothing is allocated per event. A segment goes when no cursor needs it and the window (the last
- * `window_bytes`) has moved on.
+ * An event is one contiguous range of one segment (5-byte gRPC prefix + StreamEvent bytes) and
+ * never changes after commit. Segments are counted; sockets and the store take ranges of many
+ * events. Nothing is allocated per event. A segment goes when no cursor needs it and the window
+ * (the last `window_bytes`) has moved on.
  *
  * One producer. Everything here happens on `loop`; a subscriber on another loop is a remote cursor
  * (event_relay.h), which uses a local one on the owner's side. */
@@ -39,11 +39,11 @@ struct sl_segment *sl_segment_ref(struct sl_segment *segment);
 struct sl_segment *sl_segment_unref(struct sl_segment *segment);
 
 struct sl_event_channel_options {
-    uint32_t mark_bytes;    /* foreground mark: 4 KiB to 4 MiB; it may be changed later */
-    uint32_t mark_events;   /* 1 to 10,000 */
-    uint32_t window_bytes;  /* kept for observers that come later; 0: nothing */
-    /* The foreground cursor fell to half of both marks after commit said "stop". Called from a cursor's
-     * take; must not free the channel. */
+    uint32_t mark_bytes;   /* foreground mark: 4 KiB to 4 MiB; it may be changed later */
+    uint32_t mark_events;  /* 1 to 10,000 */
+    uint32_t window_bytes; /* kept for observers that come later; 0: nothing */
+    /* The foreground cursor fell to half of both marks after commit said "stop". Called from a
+     * cursor's take; must not free the channel. */
     void (*on_writable)(void *user_data);
     void *user_data;
 };
@@ -52,8 +52,10 @@ struct sl_event_channel;
 struct sl_event_cursor;
 
 /* Owns: the caller; sl_event_channel_unref(). Thread: loop. Fails: SL_RESOURCE_EXHAUSTED. */
-SL_CHECK enum sl_status sl_event_channel_new(struct sl_loop *loop,
-    const struct sl_event_channel_options *options, struct sl_event_channel **ret_channel);
+SL_CHECK enum sl_status sl_event_channel_new(
+    struct sl_loop *loop,
+    const struct sl_event_channel_options *options,
+    struct sl_event_channel **ret_channel);
 struct sl_event_channel *sl_event_channel_ref(struct sl_event_channel *channel);
 /* Cursors that are still open are told (on_readable) and see SL_END semantics of an ended log. */
 struct sl_event_channel *sl_event_channel_unref(struct sl_event_channel *channel);
@@ -61,20 +63,21 @@ struct sl_event_channel *sl_event_channel_unref(struct sl_event_channel *channel
 /* The producer goes: on_writable is never called again. */
 void sl_event_channel_detach_producer(struct sl_event_channel *channel);
 
-/* Gives room for the next event: at least `size_bytes` (prefix included), contiguous. The producer packs
- * from `*ret_room` on and may use less than it asked for.
- * Owns: the channel; valid until commit or the next reserve. Thread: loop.
- * Fails: SL_CANCELLED once the log has ended; SL_RESOURCE_EXHAUSTED no memory for a segment. */
-SL_CHECK enum sl_status sl_event_channel_reserve(
-    struct sl_event_channel *channel, size_t size_bytes, uint8_t **ret_room);
+/* Gives room for the next event: at least `size_bytes` (prefix included), contiguous. The producer
+ * packs from `*ret_room` on and may use less than it asked for. Owns: the channel; valid until
+ * commit or the next reserve. Thread: loop. Fails: SL_CANCELLED once the log has ended;
+ * SL_RESOURCE_EXHAUSTED no memory for a segment. */
+SL_CHECK enum sl_status
+sl_event_channel_reserve(struct sl_event_channel *channel, size_t size_bytes, uint8_t **ret_room);
 
-/* Appends `size_bytes` of what was reserved; it is event number sl_event_channel_last_sequence() + 1.
- * The mark is soft, so that nothing already read from the model is lost: the event is in the log, and
- * `true` tells the producer to stop reading until on_writable. Subscribers are woken once a turn.
- * Thread: loop. Never fails. */
+/* Appends `size_bytes` of what was reserved; it is event number sl_event_channel_last_sequence()
+ * + 1. The mark is soft, so that nothing already read from the model is lost: the event is in the
+ * log, and `true` tells the producer to stop reading until on_writable. Subscribers are woken once
+ * a turn. Thread: loop. Never fails. */
 SL_CHECK bool sl_event_channel_commit(struct sl_event_channel *channel, size_t size_bytes);
 
-/* The last event was the terminal one: nothing can be reserved after this; cursors end behind it. */
+/* The last event was the terminal one: nothing can be reserved after this; cursors end behind it.
+ */
 void sl_event_channel_end(struct sl_event_channel *channel);
 
 bool sl_event_channel_is_ended(const struct sl_event_channel *channel);
@@ -88,10 +91,14 @@ size_t sl_event_channel_bytes(const struct sl_event_channel *channel);
 void sl_event_channel_set_mark(
     struct sl_event_channel *channel, uint32_t mark_bytes, uint32_t mark_events);
 
-/* Calls `visit` for each event with a sequence in [from, to] that is still held, oldest first: how the
- * final text is built from log ranges. Stops when it returns false. */
-void sl_event_channel_visit(struct sl_event_channel *channel, uint64_t from, uint64_t to,
-    bool (*visit)(void *user_data, uint64_t sequence, struct sl_slice event), void *user_data);
+/* Calls `visit` for each event with a sequence in [from, to] that is still held, oldest first: how
+ * the final text is built from log ranges. Stops when it returns false. */
+void sl_event_channel_visit(
+    struct sl_event_channel *channel,
+    uint64_t from,
+    uint64_t to,
+    bool (*visit)(void *user_data, uint64_t sequence, struct sl_slice event),
+    void *user_data);
 
 enum sl_cursor_kind {
     SL_CURSOR_FOREGROUND, /* holds the producer back; at most one */
@@ -112,13 +119,15 @@ struct sl_event_cursor {
     bool wants_wake;
 };
 
-/* Opens a cursor behind event `after_sequence` (0: from the start). on_readable is called at the end of
- * a turn in which there is something new (or the log ended), after _ready said 0; never from inside a
- * call of the cursor's owner.
- * Thread: loop. Fails: SL_OUT_OF_RANGE below the floor or beyond the head; SL_ALREADY_EXISTS a second
- * foreground cursor. */
-SL_CHECK enum sl_status sl_event_cursor_open(struct sl_event_cursor *cursor,
-    struct sl_event_channel *channel, enum sl_cursor_kind kind, uint64_t after_sequence,
+/* Opens a cursor behind event `after_sequence` (0: from the start). on_readable is called at the
+ * end of a turn in which there is something new (or the log ended), after _ready said 0; never from
+ * inside a call of the cursor's owner. Thread: loop. Fails: SL_OUT_OF_RANGE below the floor or
+ * beyond the head; SL_ALREADY_EXISTS a second foreground cursor. */
+SL_CHECK enum sl_status sl_event_cursor_open(
+    struct sl_event_cursor *cursor,
+    struct sl_event_channel *channel,
+    enum sl_cursor_kind kind,
+    uint64_t after_sequence,
     void (*on_readable)(struct sl_event_cursor *cursor));
 /* Accepts a cursor that was never opened (all zero). The producer is no longer held back by it. */
 void sl_event_cursor_close(struct sl_event_cursor *cursor);
@@ -127,8 +136,8 @@ void sl_event_cursor_close(struct sl_event_cursor *cursor);
 size_t sl_event_cursor_ready(struct sl_event_cursor *cursor, size_t max, bool *ret_is_last);
 /* Copies the next `n` bytes, n <= what _ready said, and counts them as read. */
 void sl_event_cursor_take(struct sl_event_cursor *cursor, uint8_t *dst, size_t n);
-/* The next contiguous range without a copy: whole events when `whole` is set (at least one, even if it
- * exceeds `max`). `*ret_segment` is borrowed. Empty slice: nothing now. Count it with _skip. */
+/* The next contiguous range without a copy: whole events when `whole` is set (at least one, even if
+ * it exceeds `max`). `*ret_segment` is borrowed. Empty slice: nothing now. Count it with _skip. */
 struct sl_slice sl_event_cursor_peek(
     struct sl_event_cursor *cursor, size_t max, bool whole, struct sl_segment **ret_segment);
 void sl_event_cursor_skip(struct sl_event_cursor *cursor, size_t n);

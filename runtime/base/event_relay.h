@@ -15,15 +15,22 @@ enum { SL_RELAY_CREDIT_BYTES = 64 * 1024 };
 
 struct sl_event_relay;
 
-/* Makes the reader's end; nothing flows before _attach. on_readable is called on the reader's loop, at
- * the end of a turn that brought something after _ready said 0.
- * Owns: the reader; end it with _close. Thread: reader. Fails: SL_RESOURCE_EXHAUSTED. */
-SL_CHECK enum sl_status sl_event_relay_new(struct sl_loop *reader, struct sl_loop *owner,
-    void (*on_readable)(void *user_data), void *user_data, struct sl_event_relay **ret_relay);
+/* Makes the reader's end; nothing flows before _attach. on_readable is called on the reader's loop,
+ * at the end of a turn that brought something after _ready said 0. Owns: the reader; end it with
+ * _close. Thread: reader. Fails: SL_RESOURCE_EXHAUSTED. */
+SL_CHECK enum sl_status sl_event_relay_new(
+    struct sl_loop *reader,
+    struct sl_loop *owner,
+    void (*on_readable)(void *user_data),
+    void *user_data,
+    struct sl_event_relay **ret_relay);
 
 /* Joins it to a log. Called once. Thread: owner. Fails: as sl_event_cursor_open. */
-SL_CHECK enum sl_status sl_event_relay_attach(struct sl_event_relay *relay,
-    struct sl_event_channel *channel, enum sl_cursor_kind kind, uint64_t after_sequence);
+SL_CHECK enum sl_status sl_event_relay_attach(
+    struct sl_event_relay *relay,
+    struct sl_event_channel *channel,
+    enum sl_cursor_kind kind,
+    uint64_t after_sequence);
 
 /* As sl_event_cursor_ready and _take. Thread: reader. */
 size_t sl_event_relay_ready(struct sl_event_relay *relay, size_t max, bool *ret_is_last);

@@ -1,5 +1,5 @@
-/* Every limit of the program: one struct, made from one list, so that the configuration, `sluice config
- * show`, the documentation test and the code cannot disagree.
+/* Every limit of the program: one struct, made from one list, so that the configuration, `sluice
+ * config show`, the documentation test and the code cannot disagree.
  *
  *   X(field, unit, default, least, greatest, "what it limits")       unit: COUNT, BYTES, MS
  */
@@ -7,7 +7,6 @@
 #define SL_RUNTIME_BASE_LIMITS_H
 
 #include <stddef.h>
-
 #include <stdint.h>
 
 #include "runtime/base/status.h"

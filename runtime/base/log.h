@@ -3,9 +3,9 @@
  *
  *   ts=2026-11-22T10:00:00.123Z level=info subject=rpc call=17 msg="opened" method=/sluice.v1…
  *
- * The format string is a logfmt line without the first three fields ("run=%s msg=\"ended\" code=%s").
- * Values from outside go through SL_LOG_QUOTE, which escapes them. Lines go to a descriptor that is
- * never waited for: what cannot be written at once is dropped and counted. */
+ * The format string is a logfmt line without the first three fields ("run=%s msg=\"ended\"
+ * code=%s"). Values from outside go through SL_LOG_QUOTE, which escapes them. Lines go to a
+ * descriptor that is never waited for: what cannot be written at once is dropped and counted. */
 #ifndef SL_RUNTIME_BASE_LOG_H
 #define SL_RUNTIME_BASE_LOG_H
 
@@ -37,13 +37,14 @@ enum sl_log_subject { SL_LOG_SUBJECT_MAP(SL_LOG_SUBJECT_ENUM) };
 /* Where lines go, and which. Call once, before threads exist. `write_fd` stays the caller's; -1: no
  * output. The start is: stderr, INFO, logfmt. */
 void sl_log_setup(int write_fd, enum sl_log_level level, enum sl_log_format format);
-/* A sink instead of the descriptor, for tests and for users of the library; NULL: the descriptor. */
+/* A sink instead of the descriptor, for tests and for users of the library; NULL: the descriptor.
+ */
 void sl_log_set_sink(void (*sink)(const char *line, size_t size, void *user_data), void *user_data);
 bool sl_log_is_on(enum sl_log_level level, enum sl_log_subject subject);
 uint64_t sl_log_dropped(void);
 
-/* A secret that must never appear: every line is searched for it and it is replaced by "***". Copies it.
- * Texts under 8 bytes are ignored. Before threads exist. */
+/* A secret that must never appear: every line is searched for it and it is replaced by "***".
+ * Copies it. Texts under 8 bytes are ignored. Before threads exist. */
 void sl_log_add_secret(const char *secret);
 
 #define sl_log(level, subject, ...)                                                                \
@@ -56,8 +57,8 @@ void sl_log_add_secret(const char *secret);
 SL_PRINTF(3, 4)
 void sl_log_write(enum sl_log_level level, enum sl_log_subject subject, const char *fmt, ...);
 
-/* `text`, escaped and in quotes, cut to the room: control characters, quotes, backslashes and bytes that
- * are not UTF-8 become \xNN. Gives `room`. `room_bytes` >= 3. */
+/* `text`, escaped and in quotes, cut to the room: control characters, quotes, backslashes and bytes
+ * that are not UTF-8 become \xNN. Gives `room`. `room_bytes` >= 3. */
 const char *sl_log_quote(struct sl_slice text, char *room, size_t room_bytes);
 
 /* For one argument of sl_log: SL_LOG_QUOTE(sl_slice_str(name)). */

@@ -2,9 +2,10 @@
  *
  *   turn:  posted tasks ─▶ due timers, I/O ─▶ deferred tasks ─▶ wait
  *
- * Timers, tasks and the order of a turn are written once, here. A backend only waits: loop_uv.h waits
- * with libuv, tests/fake/fake_loop.h with a clock that the test moves. Sockets and processes are not
- * part of it: service/net, runtime/model/http and runtime/tool/process use libuv themselves.
+ * Timers, tasks and the order of a turn are written once, here. A backend only waits: loop_uv.h
+ * waits with libuv, tests/fake/fake_loop.h with a clock that the test moves. Sockets and processes
+ * are not part of it: service/net, runtime/model/http and runtime/tool/process use libuv
+ * themselves.
  *
  * Nothing here allocates: tasks and timers are embedded in their owners. */
 #ifndef SL_RUNTIME_BASE_LOOP_H
@@ -24,7 +25,7 @@ struct sl_loop;
 /* A piece of work, embedded in its owner. It may be queued again from its own `run`; its owner must
  * not go before it has run. */
 struct sl_task {
-    struct sl_task *next;
+    struct sl_task *next, *previous; /* previous: of deferred tasks only */
     void (*run)(struct sl_task *task);
     bool is_queued; /* of sl_loop_defer; posted tasks do not use it */
 };
@@ -36,16 +37,22 @@ struct sl_timer {
     struct sl_loop *loop;
     sl_timer_fn *on_fire;
     void *user_data;
-    uint64_t due_ns; /* SL_NEVER_NS: not running */
+    uint64_t due_ns;                             /* SL_NEVER_NS: not running */
     struct sl_timer *child, *sibling, *previous; /* pairing heap */
+    uint64_t late_firing;                        /* the firing in which it was put into `late` */
 };
 
 /* What a backend does. */
 struct sl_loop_backend {
     /* Makes the wait of the loop end. Any thread. */
     void (*wake)(struct sl_loop *loop);
-    /* The wait must end at `due_ns` (sl_loop_now_ns' clock; SL_NEVER_NS: no timer). Loop's thread. */
+    /* The wait must end at `due_ns` (sl_loop_now_ns' clock; SL_NEVER_NS: no timer). Loop's thread.
+     */
     void (*arm)(struct sl_loop *loop, uint64_t due_ns);
+    /* Takes the time anew with sl_loop_set_time: asked when somebody wants to know it after a wait
+     * and before the next turn has begun. May be NULL when time does not pass in a wait. Loop's
+     * thread. */
+    void (*refresh)(struct sl_loop *loop);
 };
 
 struct sl_loop {
@@ -54,11 +61,17 @@ struct sl_loop {
     struct {
         pthread_t thread;
         bool has_thread;
-        uint64_t now_ns;  /* monotonic; taken once a turn */
-        uint64_t wall_ms; /* Unix time; taken once a turn */
+        struct sl_loop *self; /* so that a look at the clock of a const loop can refresh it */
+        uint64_t now_ns;      /* monotonic; taken once a turn */
+        uint64_t wall_ms;     /* Unix time; taken once a turn */
+        bool is_time_stale;   /* the loop waits, or has waited: ask the backend */
+        bool is_firing;
+        uint64_t n_firings;
         struct sl_timer *timers;
-        uint64_t armed_ns;
+        struct sl_timer *late; /* started while timers fire and due already: for the next turn */
+        uint64_t armed_ns;     /* what the backend was told; SL_NEVER_NS: nothing */
         struct sl_task *deferred_first, *deferred_last;
+        struct sl_task *round_first, *round_last; /* deferred tasks of the round that runs */
         uint64_t n_turns;
     } loop;
     struct {
@@ -79,8 +92,8 @@ uint64_t sl_loop_wall_ms(const struct sl_loop *loop);
  * Owns: borrowed until it has run. Thread: any. Never fails. */
 void sl_loop_post(struct sl_loop *loop, struct sl_task *task);
 
-/* Runs `task` at the end of this turn, before the loop waits: "once for all that this turn brings". A
- * task that is deferred already stays where it is. Thread: loop. Never fails. */
+/* Runs `task` at the end of this turn, before the loop waits: "once for all that this turn brings".
+ * A task that is deferred already stays where it is. Thread: loop. Never fails. */
 void sl_loop_defer(struct sl_loop *loop, struct sl_task *task);
 
 /* Takes a deferred task out again; harmless when it is not queued. Thread: loop. */
@@ -88,6 +101,14 @@ void sl_loop_undefer(struct sl_loop *loop, struct sl_task *task);
 
 /* True on the loop's own thread, and before the loop has a thread. */
 bool sl_loop_is_current(const struct sl_loop *loop);
+
+/* The loop that the calling thread entered last; NULL: none. */
+struct sl_loop *sl_loop_current(void);
+
+/* Runs what is posted and deferred until nothing is left, without a turn; false: nothing was.
+ * Backends call it before they go. Where loops post to each other, drain all of them until none had
+ * anything, and free them then. Thread: loop, or any when the loop's thread has ended. */
+bool sl_loop_drain(struct sl_loop *loop);
 
 /* Prepares a timer that does not run. Thread: loop. */
 void sl_timer_init(
@@ -113,9 +134,23 @@ void sl_loop_done(struct sl_loop *loop);
 /* Makes the calling thread the loop's. */
 void sl_loop_enter(struct sl_loop *loop);
 
+/* Sets the clock inside a turn; `is_stale`: it passes on, ask `refresh` again next time. */
+void sl_loop_set_time(struct sl_loop *loop, uint64_t now_ns, uint64_t wall_ms, bool is_stale);
+
+/* Says that the wait begins: the time is stale from here on, until somebody asks or the turn
+ * begins. */
+void sl_loop_turn_wait(struct sl_loop *loop);
+
+/* Due time of the earliest timer; SL_NEVER_NS: none runs. */
+uint64_t sl_loop_next_due_ns(const struct sl_loop *loop);
+
+/* True when a task is posted or deferred. */
+bool sl_loop_has_work(struct sl_loop *loop);
+
 /* The three parts of a turn. `begin` takes the time; `work` runs posted tasks and due timers; `end`
- * runs deferred tasks until none is left (those that a deferred task adds run too, at most 16 rounds,
- * then the loop is woken) and arms the backend. A backend may call work and end more than once a turn. */
+ * runs deferred tasks until none is left (those that a deferred task adds run too, at most 16
+ * rounds, then the loop is woken) and arms the backend. A backend may call work and end more than
+ * once a turn. */
 void sl_loop_turn_begin(struct sl_loop *loop, uint64_t now_ns, uint64_t wall_ms);
 void sl_loop_turn_work(struct sl_loop *loop);
 void sl_loop_turn_end(struct sl_loop *loop);

@@ -33,8 +33,8 @@ int sl_loop_uv_timeout(struct sl_loop_uv *loop);
 /* Ends sl_loop_uv_run() after this turn. Thread: any. */
 void sl_loop_uv_stop(struct sl_loop_uv *loop);
 
-/* Closes what the loop itself opened and runs the close callbacks; every other handle must have been
- * closed by its owner. Accepts NULL; gives NULL. */
+/* Closes what the loop itself opened and runs the close callbacks; every other handle must have
+ * been closed by its owner. Accepts NULL; gives NULL. */
 struct sl_loop_uv *sl_loop_uv_free(struct sl_loop_uv *loop);
 
 #endif

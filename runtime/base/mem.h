@@ -1,5 +1,5 @@
-/* Allocation that may fail and must be looked at; see style.md's rule: out of memory is an error that
- * is handed up, never an abort. */
+/* Allocation that may fail and must be looked at; see style.md's rule: out of memory is an error
+ * that is handed up, never an abort. */
 #ifndef SL_RUNTIME_BASE_MEM_H
 #define SL_RUNTIME_BASE_MEM_H
 
@@ -16,7 +16,13 @@ SL_CHECK void *sl_realloc(void *block, size_t size);
 void *sl_free(void *block);
 /* A terminated copy. NULL: no memory. */
 SL_CHECK char *sl_strdup(const char *text);
+/* Copies exactly `size` bytes; `text` may be NULL when there are none. */
 SL_CHECK char *sl_strndup(const char *text, size_t size);
+
+/* Asked before every allocation; false makes it fail. For tests that make the k-th allocation fail;
+ * NULL: none. Thread: any. */
+typedef bool(sl_mem_gate_fn)(size_t size);
+void sl_mem_set_gate(sl_mem_gate_fn *may_allocate);
 
 /* Gives the pointer away and forgets it here. */
 #define SL_TAKE(ptr)                                                                               \

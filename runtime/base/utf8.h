@@ -23,12 +23,17 @@ SL_CHECK enum sl_status sl_utf8_finish(const struct sl_utf8 *state);
 /* Bytes that a repaired copy of `text` can need at most. */
 size_t sl_utf8_repaired_max(size_t text_size);
 
-/* Copies `text`, with U+FFFD for each maximal invalid part and for each NUL, and gives the size written
- * (no terminator). `room` holds sl_utf8_repaired_max(). Valid text without NUL is a plain copy. */
+/* Copies `text`, with U+FFFD for each maximal invalid part and for each NUL, and gives the size
+ * written (no terminator). `room` holds sl_utf8_repaired_max(). Valid text without NUL is a plain
+ * copy. */
 size_t sl_utf8_repair(struct sl_slice text, uint8_t *room);
 
 /* True when `text` is valid UTF-8 without NUL: the fast way out of a repair. */
 bool sl_utf8_is_clean(struct sl_slice text);
+
+/* Bytes of the character that `text` (not empty) begins with, or, with `*ret_is_good` false, of the
+ * maximal invalid part. NUL is invalid. */
+size_t sl_utf8_measure(struct sl_slice text, bool *ret_is_good);
 
 /* The greatest n <= max at which `text` can be cut without splitting a character. */
 size_t sl_utf8_cut(struct sl_slice text, size_t max);

@@ -1,0 +1,3 @@
+#include "runtime/base/map.h"
+
+_Thread_local bool sl_map_oom;
