@@ -1,0 +1,123 @@
+#include "service/api/agents.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "runtime/base/parse.h"
+
+enum { PAGE_DEFAULT = 100, PAGE_MAX = 1000 };
+
+/* The messages only borrow: agents live as long as the runtime, lists lie in the call's arena.
+ * protobuf-c has no const, and packing changes nothing. */
+static char *borrow(const char *text)
+{
+    return (char *)(uintptr_t)text;
+}
+
+static enum sl_status
+fill_labels(const struct sl_agent_info *info, struct sl_arena *arena, Sluice__V1__Agent *agent)
+{
+    agent->labels = sl_arena_calloc(arena, info->n_labels, sizeof(agent->labels[0]));
+    Sluice__V1__Agent__LabelsEntry *entries =
+        sl_arena_calloc(arena, info->n_labels, sizeof(*entries));
+    if (info->n_labels > 0 && (agent->labels == NULL || entries == NULL)) {
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    for (size_t i = 0; i < info->n_labels; i++) {
+        sluice__v1__agent__labels_entry__init(&entries[i]);
+        entries[i].key = borrow(info->label_keys[i]);
+        entries[i].value = borrow(info->label_values[i]);
+        agent->labels[i] = &entries[i];
+    }
+    agent->n_labels = info->n_labels;
+    return SL_OK;
+}
+
+static enum sl_status
+fill_tools(const struct sl_agent_info *info, struct sl_arena *arena, Sluice__V1__Agent *agent)
+{
+    agent->tools = sl_arena_calloc(arena, info->n_tools, sizeof(agent->tools[0]));
+    Sluice__V1__ToolDefinition *tools = sl_arena_calloc(arena, info->n_tools, sizeof(*tools));
+    if (info->n_tools > 0 && (agent->tools == NULL || tools == NULL)) {
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    for (size_t i = 0; i < info->n_tools; i++) {
+        sluice__v1__tool_definition__init(&tools[i]);
+        tools[i].name = borrow(info->tools[i].name);
+        tools[i].description = borrow(info->tools[i].description);
+        tools[i].parameters_json = borrow(info->tools[i].parameters_json);
+        agent->tools[i] = &tools[i];
+    }
+    agent->n_tools = info->n_tools;
+    return SL_OK;
+}
+
+static enum sl_status
+fill_agent(const struct sl_agent_info *info, struct sl_arena *arena, Sluice__V1__Agent **ret_agent)
+{
+    Sluice__V1__Agent *agent = sl_arena_alloc(arena, sizeof(*agent));
+    if (agent == NULL) {
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    sluice__v1__agent__init(agent);
+    agent->name = borrow(info->name);
+    agent->version = borrow(info->version);
+    agent->model = borrow(info->model);
+    agent->provider = borrow(info->provider);
+    agent->problems = sl_arena_calloc(arena, info->n_problems, sizeof(agent->problems[0]));
+    if (info->n_problems > 0 && agent->problems == NULL) {
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    for (size_t i = 0; i < info->n_problems; i++) {
+        agent->problems[i] = borrow(info->problems[i]);
+    }
+    agent->n_problems = info->n_problems;
+    SL_TRY(fill_labels(info, arena, agent));
+    SL_TRY(fill_tools(info, arena, agent));
+    *ret_agent = agent;
+    return SL_OK;
+}
+
+static enum sl_status refuse_token(struct sl_call *call)
+{
+    const struct sl_metadatum info = { sl_slice_str("run_started"), sl_slice_str("false") };
+    const struct sl_call_status status = { .code = SL_INVALID_ARGUMENT,
+                                           .message = "page_token: not a token of this server",
+                                           .reason = "INVALID_REQUEST",
+                                           .info = &info,
+                                           .n_info = 1 };
+    return sl_call_fail(call, &status);
+}
+
+enum sl_status sl_agents_list(
+    const struct sl_runtime *runtime,
+    struct sl_call *call,
+    const Sluice__V1__ListAgentsRequest *request,
+    Sluice__V1__ListAgentsResponse *reply)
+{
+    struct sl_arena *arena = sl_call_arena(call);
+    const uint64_t n_agents = sl_runtime_n_agents(runtime);
+    uint64_t first = 0;
+    if (request->page_token[0] != '\0' &&
+        sl_parse_u64(sl_slice_str(request->page_token), 0, n_agents, &first) != SL_OK) {
+        return refuse_token(call);
+    }
+    uint64_t size = request->page_size == 0 ? PAGE_DEFAULT : request->page_size;
+    size = size > PAGE_MAX ? PAGE_MAX : size;
+    size = size > n_agents - first ? n_agents - first : size;
+    reply->agents = sl_arena_calloc(arena, size, sizeof(reply->agents[0]));
+    if (reply->agents == NULL && size > 0) {
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    for (uint64_t i = 0; i < size; i++) {
+        SL_TRY(fill_agent(sl_runtime_agent_at(runtime, first + i), arena, &reply->agents[i]));
+        reply->n_agents = i + 1;
+    }
+    if (first + size < n_agents) {
+        char token[24];
+        (void)snprintf(token, sizeof(token), "%" PRIu64, first + size);
+        reply->next_page_token = sl_arena_dup(arena, sl_slice_str(token));
+        return reply->next_page_token == NULL ? SL_RESOURCE_EXHAUSTED : SL_OK;
+    }
+    return SL_OK;
+}

@@ -1,0 +1,296 @@
+#include "service/api/execute.h"
+
+#include "runtime/base/buf.h"
+#include "runtime/base/mem.h"
+#include "service/api/convert.h"
+
+enum { PREFIX_BYTES = 5, TAKE_BYTES = 4096 };
+
+/* One call and its run. Lies in the call's arena: it lives until the call is finished. */
+struct execution {
+    struct sl_call *call;
+    struct sl_run_stream *stream;
+    struct sl_call_source source;       /* streaming: the run's log */
+    Sluice__V1__ExecuteResponse *reply; /* unary: NULL when streaming */
+    struct sl_buf event;                /* unary: prefix and bytes of the event being read */
+    const char *run_id;
+};
+
+/* Ends call and stream. Nothing of `execution` may be touched afterwards. */
+static void finish(
+    struct execution *execution,
+    enum sl_run_close how,
+    uint32_t code,
+    const struct sl_call_status *status)
+{
+    struct sl_call *call = execution->call;
+    struct sl_run_stream *stream = SL_TAKE(execution->stream);
+    sl_buf_done(&execution->event);
+    sl_call_finish(call, status); /* copies what points into the stream */
+    sl_run_stream_close(stream, how, code);
+}
+
+/* A failure's status with its ErrorInfo; `run_started` is always said (ST-6). */
+static void fill_status(struct sl_call_status *status, struct sl_metadatum *info, bool run_started)
+{
+    info->key = sl_slice_str("run_started");
+    info->value = sl_slice_str(run_started ? "true" : "false");
+    status->info = info;
+    status->n_info = 1;
+}
+
+static void refuse(struct execution *execution, const struct sl_run_refusal *refusal)
+{
+    struct sl_metadatum info;
+    struct sl_call_status status = { .code = refusal->status,
+                                     .message = refusal->text,
+                                     .reason = refusal->reason,
+                                     .retry_delay_ms = refusal->retry_after_ms };
+    fill_status(&status, &info, false);
+    finish(execution, SL_RUN_CLOSE_READ, 0, &status);
+}
+
+/* The run has ended and everything of it was read. */
+static void finish_read(struct execution *execution)
+{
+    const struct sl_run_ending *ending = sl_run_stream_ending(execution->stream);
+    struct sl_metadatum info;
+    struct sl_call_status status = { .code = ending->status };
+    if (ending->status != SL_OK) {
+        status.message = ending->message;
+        status.reason = ending->reason;
+        status.retry_delay_ms = ending->retry_after_ms;
+        fill_status(&status, &info, true);
+    }
+    finish(execution, SL_RUN_CLOSE_READ, 0, &status);
+}
+
+/* ---- Streaming: the log is the call's source ---------------------------------------------------
+ */
+
+static struct execution *of_source(const struct sl_call_source *source)
+{
+    return (
+        struct execution *)(uintptr_t)((const char *)source - offsetof(struct execution, source));
+}
+
+static size_t source_ready(struct sl_call_source *source, size_t max, bool *ret_is_last)
+{
+    return sl_run_stream_ready(of_source(source)->stream, max, ret_is_last);
+}
+
+static void source_take(struct sl_call_source *source, uint8_t *dst, size_t n)
+{
+    sl_run_stream_take(of_source(source)->stream, dst, n);
+}
+
+static bool source_at_border(const struct sl_call_source *source)
+{
+    return sl_run_stream_at_border(of_source(source)->stream);
+}
+
+static void source_finished(struct sl_call_source *source)
+{
+    finish_read(of_source(source));
+}
+
+/* ---- Unary: the last event is the reply --------------------------------------------------------
+ */
+
+static size_t event_size(const uint8_t *prefix)
+{
+    return (size_t)prefix[1] << 24 | (size_t)prefix[2] << 16 | (size_t)prefix[3] << 8 | prefix[4];
+}
+
+/* Reads on until the log has no more now. `*ret_is_last`: the event in the buffer is the terminal
+ * one. */
+static enum sl_status read_events(struct execution *execution, bool *ret_is_last)
+{
+    struct sl_buf *event = &execution->event;
+    size_t n = sl_run_stream_ready(execution->stream, TAKE_BYTES, ret_is_last);
+    while (n > 0) {
+        const bool has_prefix = event->size >= PREFIX_BYTES;
+        size_t missing = PREFIX_BYTES - event->size;
+        if (has_prefix) {
+            missing = PREFIX_BYTES + event_size(event->data) - event->size;
+        }
+        if (missing == 0) { /* a whole event, and another one behind it */
+            sl_buf_clear(event);
+            missing = PREFIX_BYTES;
+        }
+        uint8_t *room;
+        const size_t take = missing < n ? missing : n;
+        SL_TRY(sl_buf_reserve(event, take, &room));
+        sl_run_stream_take(execution->stream, room, take);
+        sl_buf_commit(event, take);
+        n = sl_run_stream_ready(execution->stream, TAKE_BYTES, ret_is_last);
+    }
+    return SL_OK;
+}
+
+/* Moves RunDone from the terminal event into the reply. The event lives in the call's arena from
+ * here on. */
+static enum sl_status fill_reply(struct execution *execution)
+{
+    struct sl_arena *arena = sl_call_arena(execution->call);
+    const struct sl_slice bytes =
+        sl_slice_of(execution->event.data + PREFIX_BYTES, execution->event.size - PREFIX_BYTES);
+    struct sl_error err;
+    void *message;
+    SL_TRY(sl_codec_proto.decode(
+        NULL, &sluice__v1__stream_event__descriptor, bytes, arena, &message, &err));
+    Sluice__V1__StreamEvent *event = message;
+    if (event->event_case != SLUICE__V1__STREAM_EVENT__EVENT_DONE) {
+        return SL_INTERNAL;
+    }
+    execution->reply->result = event->done;
+    execution->reply->run_id = sl_arena_dup(arena, sl_slice_str(execution->run_id));
+    return execution->reply->run_id == NULL ? SL_RESOURCE_EXHAUSTED : SL_OK;
+}
+
+static void read_unary(struct execution *execution)
+{
+    bool is_last = false;
+    enum sl_status status = read_events(execution, &is_last);
+    if (status == SL_OK && !is_last) {
+        return;
+    }
+    if (status == SL_OK && sl_run_stream_ending(execution->stream)->status == SL_OK) {
+        status = fill_reply(execution);
+    }
+    if (status == SL_OK) {
+        finish_read(execution);
+        return;
+    }
+    struct sl_metadatum info;
+    struct sl_call_status failure = { .code = status,
+                                      .message = "the reply cannot be built",
+                                      .reason = "OUT_OF_MEMORY" };
+    fill_status(&failure, &info, true);
+    finish(execution, SL_RUN_CLOSE_READ, 0, &failure);
+}
+
+/* ---- What the run says -------------------------------------------------------------------------
+ */
+
+static void on_started(
+    struct sl_run_stream *stream,
+    const char *run_id,
+    const struct sl_run_refusal *refusal,
+    void *user_data)
+{
+    struct execution *execution = user_data;
+    (void)stream;
+    if (refusal != NULL) {
+        refuse(execution, refusal);
+        return;
+    }
+    execution->run_id = run_id;
+    enum sl_status status =
+        sl_call_add_header(execution->call, sl_slice_str("sluice-run-id"), sl_slice_str(run_id));
+    if (status == SL_OK && execution->reply == NULL) {
+        status = sl_call_set_source(execution->call, &execution->source);
+    }
+    if (status != SL_OK && !sl_call_is_ended(execution->call)) {
+        const struct sl_call_status failure = { .code = status,
+                                                .message = "the stream cannot be opened" };
+        finish(execution, SL_RUN_CLOSE_LOST, 0, &failure);
+    }
+}
+
+static void on_readable(struct sl_run_stream *stream, void *user_data)
+{
+    struct execution *execution = user_data;
+    (void)stream;
+    if (execution->reply != NULL) {
+        read_unary(execution);
+    } else {
+        sl_call_resume(execution->call);
+    }
+}
+
+static void on_heartbeat(struct sl_run_stream *stream, struct sl_slice message, void *user_data)
+{
+    struct execution *execution = user_data;
+    (void)stream;
+    if (execution->reply == NULL && sl_call_is_idle(execution->call)) {
+        (void)!sl_call_send_bytes(execution->call, message); /* now or never: skipped, not queued */
+    }
+}
+
+/* ---- What the call says ------------------------------------------------------------------------
+ */
+
+static void on_ended(struct sl_call *call, const struct sl_call_end *end, void *user_data)
+{
+    static const enum sl_run_close how[] = {
+        [SL_CALL_RESET] = SL_RUN_CLOSE_RESET,
+        [SL_CALL_LOST] = SL_RUN_CLOSE_LOST,
+        [SL_CALL_DEADLINE] = SL_RUN_CLOSE_DEADLINE,
+        [SL_CALL_DRAIN] = SL_RUN_CLOSE_DRAIN,
+    };
+    (void)call;
+    const struct sl_call_status status = { .code = SL_CANCELLED };
+    finish(user_data, how[end->kind], end->code, &status);
+}
+
+static uint64_t deadline_of(const struct sl_call *call)
+{
+    const uint64_t remaining_ns = sl_call_remaining_ns(call);
+    if (remaining_ns == SL_NEVER_NS) {
+        return SL_NEVER_NS;
+    }
+    return sl_loop_now_ns(sl_call_loop(call)) + remaining_ns;
+}
+
+static enum sl_status fail_request(struct sl_call *call, const struct sl_error *err)
+{
+    struct sl_metadatum info;
+    struct sl_call_status status = { .code = err->status,
+                                     .message = err->text,
+                                     .reason = err->status == SL_INVALID_ARGUMENT
+                                                   ? "INVALID_REQUEST"
+                                                   : "SERVER_FULL" };
+    fill_status(&status, &info, false);
+    return sl_call_fail(call, &status);
+}
+
+enum sl_status sl_execute_start(
+    struct sl_runtime *runtime,
+    const struct sl_limits *limits,
+    struct sl_call *call,
+    const Sluice__V1__ExecuteRequest *request,
+    Sluice__V1__ExecuteResponse *reply)
+{
+    static const struct sl_call_callbacks call_callbacks = { .on_ended = on_ended };
+    struct sl_error err;
+    struct sl_run_spec spec;
+    struct execution *execution = sl_arena_calloc(sl_call_arena(call), 1, sizeof(*execution));
+    if (execution == NULL) {
+        (void)sl_fail(&err, SL_RESOURCE_EXHAUSTED, "out of memory");
+        return fail_request(call, &err);
+    }
+    if (sl_convert_request(request, limits, sl_call_arena(call), &spec, &err) != SL_OK) {
+        return fail_request(call, &err);
+    }
+    spec.deadline_ns = deadline_of(call);
+    spec.n_connection_streams = sl_call_n_streams(call);
+    spec.peer = sl_call_peer(call);
+    *execution = (struct execution){ .call = call,
+                                     .reply = reply,
+                                     .source = { .ready = source_ready,
+                                                 .take = source_take,
+                                                 .at_border = source_at_border,
+                                                 .on_finished = source_finished } };
+    sl_buf_init(&execution->event, limits->event + PREFIX_BYTES);
+    const struct sl_run_callbacks callbacks = { .on_started = on_started,
+                                                .on_readable = on_readable,
+                                                .on_heartbeat = on_heartbeat,
+                                                .user_data = execution };
+    if (sl_run_start(runtime, sl_call_loop(call), &spec, &callbacks, &execution->stream) != SL_OK) {
+        (void)sl_fail(&err, SL_RESOURCE_EXHAUSTED, "out of memory");
+        return fail_request(call, &err);
+    }
+    sl_call_set_callbacks(call, &call_callbacks, execution);
+    return SL_PENDING;
+}

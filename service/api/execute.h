@@ -1,0 +1,20 @@
+/* Execute and ExecuteStreaming: the bridge between a call and the run that it started. */
+#ifndef SL_SERVICE_API_EXECUTE_H
+#define SL_SERVICE_API_EXECUTE_H
+
+#include "proto/sluice/v1/runtime.pb-c.h"
+#include "runtime/base/limits.h"
+#include "runtime/runtime.h"
+#include "service/rpc/rpc.h"
+
+/* Starts the run and gives SL_PENDING; the call is finished when the run's log has been sent
+ * (streaming) or its terminal event has come (`reply` set). Otherwise the status to end the call
+ * with. Thread: the call's loop. */
+SL_CHECK enum sl_status sl_execute_start(
+    struct sl_runtime *runtime,
+    const struct sl_limits *limits,
+    struct sl_call *call,
+    const Sluice__V1__ExecuteRequest *request,
+    Sluice__V1__ExecuteResponse *reply);
+
+#endif

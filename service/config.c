@@ -1,0 +1,530 @@
+#include "service/config.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "runtime/base/mem.h"
+#include "runtime/base/parse.h"
+
+const char sl_config_usage[] =
+    "usage: sluiced [OPTIONS]\n"
+    "\n"
+    "  --config FILE          the configuration (SLUICE_CONFIG)\n"
+    "  --listen ADDR:PORT     listen here; also unix:PATH; repeatable (SLUICE_LISTEN; "
+    "127.0.0.1:50051)\n"
+    "  --agents PATH          a folder of agent files, or one file; repeatable (SLUICE_AGENTS)\n"
+    "  --tls-cert FILE        certificate chain, PEM, for the listeners given by flag "
+    "(SLUICE_TLS_CERT)\n"
+    "  --tls-key FILE         its private key, PEM (SLUICE_TLS_KEY)\n"
+    "  --tls-client-ca FILE   client certificates are required and checked against this "
+    "(SLUICE_TLS_CLIENT_CA)\n"
+    "  --insecure             allow plaintext on addresses that are not loopback "
+    "(SLUICE_INSECURE=true)\n"
+    "  --profile load         lift the limits that count connections, streams and runs; loopback "
+    "only\n"
+    "  --loops N              event loops; 0: one per core (SLUICE_LOOPS)\n"
+    "  --limit NAME=VALUE     one limit, as under `limits:` in the file; repeatable\n"
+    "  --log-level LEVEL      error, warn, info or debug (SLUICE_LOG_LEVEL)\n"
+    "  --log-format FORMAT    logfmt or json (SLUICE_LOG_FORMAT)\n"
+    "  --port-file FILE       write the first listener's address there once calls are served\n"
+    "  --check                check the configuration and the agents, then exit\n"
+    "  --version, --help\n";
+
+static const char *const level_names[] = { "error", "warn", "info", "debug", NULL };
+static const char *const format_names[] = { "logfmt", "json", NULL };
+static const char *const reflection_names[] = { "auto", "on", "off", NULL };
+static const char *const profile_names[] = { "default", "load", NULL };
+static const char *const client_auth_names[] = { "require", "request", NULL };
+
+/* Where a value comes from; a later source wins over an earlier one. */
+enum source { FROM_FILE, FROM_ENVIRONMENT, FROM_FLAGS };
+
+/* What is loaded, and whether something was wrong so far. */
+struct loader {
+    struct sl_config *config;
+    sl_config_problem_fn *on_problem;
+    void *user_data;
+    bool is_usage_wrong, is_wrong;
+    enum source source, listen_source, agents_source; /* now; and who gave the lists so far */
+    const char *tls_cert, *tls_key, *tls_client_ca;   /* for listeners that are not the file's */
+    const char *file;
+};
+
+SL_PRINTF(2, 3) static void problem(struct loader *loader, const char *fmt, ...)
+{
+    char line[512];
+    va_list ap;
+    va_start(ap, fmt);
+    (void)vsnprintf(line, sizeof(line), fmt, ap);
+    va_end(ap);
+    loader->is_wrong = true;
+    loader->on_problem(line, loader->user_data);
+}
+
+const char *sl_config_env(const char *name)
+{
+    return getenv(name); /* NOLINT(concurrency-mt-unsafe): nobody calls setenv */
+}
+
+const char *const *sl_config_environment(void)
+{
+    return (const char *const *)environ;
+}
+
+bool sl_config_is_local(const char *address)
+{
+    char host[256];
+    uint16_t port;
+    bool is_unix;
+    if (sl_parse_address(sl_slice_str(address), host, sizeof(host), &port, &is_unix) != SL_OK) {
+        return false;
+    }
+    return is_unix || strncmp(host, "127.", 4) == 0 || strcmp(host, "::1") == 0 ||
+           strcmp(host, "localhost") == 0;
+}
+
+/* ---- Single values -----------------------------------------------------------------------------
+ */
+
+static int name_index(const char *const *names, const char *name)
+{
+    for (int i = 0; names[i] != NULL; i++) {
+        if (strcmp(names[i], name) == 0) {
+            return i;
+        }
+    }
+    return -1;
+}
+
+static int
+choice(struct loader *loader, const char *what, const char *const *names, const char *value)
+{
+    const int index = name_index(names, value);
+    if (index < 0) {
+        problem(loader, "%s: '%s' is not one of %s, %s, …", what, value, names[0], names[1]);
+        return 0;
+    }
+    return index;
+}
+
+/* A list of a later source replaces the earlier one. */
+static void add_listen(struct loader *loader, const char *address)
+{
+    struct sl_config *config = loader->config;
+    if (loader->listen_source < loader->source) {
+        loader->listen_source = loader->source;
+        config->n_listen = 0;
+    }
+    if (config->n_listen == SL_CONFIG_LISTENERS) {
+        problem(loader, "--listen: at most %d listeners", SL_CONFIG_LISTENERS);
+        return;
+    }
+    config->listen[config->n_listen++] = (struct sl_config_listen){ .address = address };
+}
+
+static void add_agents(struct loader *loader, const char *path)
+{
+    struct sl_config *config = loader->config;
+    if (loader->agents_source < loader->source) {
+        loader->agents_source = loader->source;
+        config->n_agent_paths = 0;
+    }
+    if (config->n_agent_paths == SL_CONFIG_AGENT_PATHS) {
+        problem(loader, "--agents: at most %d paths", SL_CONFIG_AGENT_PATHS);
+        return;
+    }
+    config->agent_paths[config->n_agent_paths++] = path;
+}
+
+static void set_loops(struct loader *loader, const char *what, const char *value)
+{
+    if (sl_parse_u64(sl_slice_str(value), 0, 256, &loader->config->n_loops) != SL_OK) {
+        problem(loader, "%s: '%s' is not a number from 0 to 256", what, value);
+    }
+}
+
+static enum sl_status
+parse_limit(const struct sl_limit_info *info, const char *value, uint64_t *ret_value)
+{
+    const struct sl_slice text = sl_slice_str(value);
+    switch (info->unit) {
+    case SL_UNIT_COUNT:
+        return sl_parse_u64(text, 0, UINT64_MAX, ret_value);
+    case SL_UNIT_BYTES:
+        return sl_parse_bytes(text, UINT64_MAX, ret_value);
+    case SL_UNIT_MS:
+        return sl_parse_duration_ms(text, UINT64_MAX, ret_value);
+    }
+    return SL_INVALID_ARGUMENT;
+}
+
+/* "NAME=VALUE" */
+static void set_limit(struct loader *loader, const char *text)
+{
+    const char *equals = strchr(text, '=');
+    const size_t name_bytes = equals == NULL ? strlen(text) : (size_t)(equals - text);
+    for (size_t i = 0; equals != NULL && i < sl_limit_n_infos; i++) {
+        const struct sl_limit_info *info = &sl_limit_infos[i];
+        if (strlen(info->name) != name_bytes || strncmp(info->name, text, name_bytes) != 0) {
+            continue;
+        }
+        uint64_t value;
+        if (parse_limit(info, equals + 1, &value) != SL_OK || value < info->least ||
+            value > info->greatest) {
+            problem(
+                loader, "--limit %s: outside %llu to %llu", text, (unsigned long long)info->least,
+                (unsigned long long)info->greatest);
+            return;
+        }
+        *sl_limits_field(&loader->config->limits, info) = value;
+        return;
+    }
+    problem(loader, "--limit %s: no such limit (NAME=VALUE)", text);
+}
+
+/* ---- Flags and environment ---------------------------------------------------------------------
+ */
+
+/* A flag with a value. */
+static bool take_option(struct loader *loader, const char *flag, const char *value)
+{
+    struct sl_config *config = loader->config;
+    if (strcmp(flag, "--config") == 0) {
+        return true; /* was read first */
+    }
+    if (strcmp(flag, "--listen") == 0) {
+        add_listen(loader, value);
+    } else if (strcmp(flag, "--agents") == 0) {
+        add_agents(loader, value);
+    } else if (strcmp(flag, "--tls-cert") == 0) {
+        loader->tls_cert = value;
+    } else if (strcmp(flag, "--tls-key") == 0) {
+        loader->tls_key = value;
+    } else if (strcmp(flag, "--tls-client-ca") == 0) {
+        loader->tls_client_ca = value;
+    } else if (strcmp(flag, "--profile") == 0) {
+        config->is_load_profile = choice(loader, flag, profile_names, value) == 1;
+    } else if (strcmp(flag, "--loops") == 0) {
+        set_loops(loader, flag, value);
+    } else if (strcmp(flag, "--log-level") == 0) {
+        config->log_level = (enum sl_log_level)choice(loader, flag, level_names, value);
+    } else if (strcmp(flag, "--log-format") == 0) {
+        config->log_format = (enum sl_log_format)choice(loader, flag, format_names, value);
+    } else if (strcmp(flag, "--port-file") == 0) {
+        config->port_file = value;
+    } else if (strcmp(flag, "--limit") == 0) {
+        set_limit(loader, value);
+    } else {
+        return false;
+    }
+    return true;
+}
+
+static bool take_switch(struct sl_config *config, const char *flag)
+{
+    if (strcmp(flag, "--insecure") == 0) {
+        config->is_insecure = true;
+    } else if (strcmp(flag, "--check") == 0) {
+        config->only_check = true;
+    } else if (strcmp(flag, "--help") == 0) {
+        config->only_help = true;
+    } else if (strcmp(flag, "--version") == 0) {
+        config->only_version = true;
+    } else {
+        return false;
+    }
+    return true;
+}
+
+static void load_flags(struct loader *loader, int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++) {
+        if (take_switch(loader->config, argv[i])) {
+            continue;
+        }
+        const char *equals = strncmp(argv[i], "--", 2) == 0 ? strchr(argv[i], '=') : NULL;
+        char flag[32];
+        const size_t flag_bytes = equals == NULL ? strlen(argv[i]) : (size_t)(equals - argv[i]);
+        (void)snprintf(flag, sizeof(flag), "%.*s", (int)flag_bytes, argv[i]);
+        const char *value = equals != NULL ? equals + 1 : (i + 1 < argc ? argv[i + 1] : NULL);
+        if (flag_bytes >= sizeof(flag) || value == NULL || !take_option(loader, flag, value)) {
+            problem(
+                loader, "%s: %s", argv[i],
+                value == NULL ? "no such option, or its value is missing" : "no such option");
+            loader->is_usage_wrong = true;
+            return;
+        }
+        i += equals == NULL;
+    }
+}
+
+static void load_environment(struct loader *loader)
+{
+    static const struct {
+        const char *variable, *flag;
+    } table[] = { { "SLUICE_LISTEN", "--listen" },
+                  { "SLUICE_AGENTS", "--agents" },
+                  { "SLUICE_TLS_CERT", "--tls-cert" },
+                  { "SLUICE_TLS_KEY", "--tls-key" },
+                  { "SLUICE_TLS_CLIENT_CA", "--tls-client-ca" },
+                  { "SLUICE_LOOPS", "--loops" },
+                  { "SLUICE_LOG_LEVEL", "--log-level" },
+                  { "SLUICE_LOG_FORMAT", "--log-format" } };
+    for (size_t i = 0; i < SL_COUNT(table); i++) {
+        const char *value = sl_config_env(table[i].variable);
+        if (value != NULL && value[0] != '\0') {
+            (void)take_option(loader, table[i].flag, value);
+        }
+    }
+    const char *insecure = sl_config_env("SLUICE_INSECURE");
+    if (insecure != NULL) {
+        loader->config->is_insecure = strcmp(insecure, "true") == 0;
+    }
+}
+
+/* The file is read before everything that wins over it, so its name is looked up first. */
+static const char *find_file(int argc, char **argv)
+{
+    const char *file = sl_config_env("SLUICE_CONFIG");
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--config") == 0 && i + 1 < argc) {
+            file = argv[i + 1];
+        } else if (strncmp(argv[i], "--config=", 9) == 0) {
+            file = argv[i] + 9;
+        }
+    }
+    return file != NULL && file[0] != '\0' ? file : NULL;
+}
+
+/* ---- The file ----------------------------------------------------------------------------------
+ */
+
+static void load_listener(struct loader *loader, const struct sl_conf_node *node)
+{
+    struct sl_config *config = loader->config;
+    struct sl_conf *file = config->file;
+    struct sl_config_listen listen = { 0 };
+    if (sl_conf_kind(node) == SL_CONF_SCALAR) {
+        listen.address = sl_conf_text(node);
+    } else if (sl_conf_kind(node) == SL_CONF_MAP) {
+        (void)sl_conf_str(file, node, "address", SL_REQUIRED, &listen.address);
+        const struct sl_conf_node *tls = sl_conf_get_map(file, node, "tls", SL_OPTIONAL);
+        int auth = 0;
+        (void)sl_conf_str(file, tls, "cert", SL_REQUIRED, &listen.tls_cert);
+        (void)sl_conf_str(file, tls, "key", SL_REQUIRED, &listen.tls_key);
+        (void)sl_conf_str(file, tls, "client_ca", SL_OPTIONAL, &listen.tls_client_ca);
+        (void)sl_conf_enum(file, tls, "client_auth", client_auth_names, &auth);
+        listen.is_client_cert_required = auth == 0;
+        if (tls != NULL) {
+            sl_conf_end(file, tls);
+        }
+        sl_conf_end(file, node);
+    } else {
+        sl_conf_error(file, node, "an address, or a map with `address` and `tls`");
+    }
+    if (listen.address == NULL) {
+        return;
+    }
+    if (config->n_listen == SL_CONFIG_LISTENERS) {
+        sl_conf_error(file, node, "at most %d listeners", SL_CONFIG_LISTENERS);
+        return;
+    }
+    config->listen[config->n_listen++] = listen;
+}
+
+static void load_agent_paths(struct loader *loader, const struct sl_conf_node *node)
+{
+    struct sl_config *config = loader->config;
+    const size_t n = sl_conf_kind(node) == SL_CONF_LIST ? sl_conf_size(node) : 1;
+    for (size_t i = 0; i < n; i++) {
+        const struct sl_conf_node *item =
+            sl_conf_kind(node) == SL_CONF_LIST ? sl_conf_at(node, i) : node;
+        if (sl_conf_kind(item) != SL_CONF_SCALAR) {
+            sl_conf_error(config->file, item, "a path");
+        } else if (config->n_agent_paths == SL_CONFIG_AGENT_PATHS) {
+            sl_conf_error(config->file, item, "at most %d paths", SL_CONFIG_AGENT_PATHS);
+            return;
+        } else {
+            config->agent_paths[config->n_agent_paths++] = sl_conf_text(item);
+        }
+    }
+}
+
+static void load_limits(struct sl_config *config, const struct sl_conf_node *top)
+{
+    const struct sl_conf_node *map = sl_conf_get_map(config->file, top, "limits", SL_OPTIONAL);
+    for (size_t i = 0; map != NULL && i < sl_limit_n_infos; i++) {
+        const struct sl_limit_info *info = &sl_limit_infos[i];
+        uint64_t *field = sl_limits_field(&config->limits, info);
+        switch (info->unit) {
+        case SL_UNIT_COUNT:
+            (void)sl_conf_u64(config->file, map, info->name, info->least, info->greatest, field);
+            break;
+        case SL_UNIT_BYTES:
+            (void)sl_conf_bytes(config->file, map, info->name, info->least, info->greatest, field);
+            break;
+        case SL_UNIT_MS:
+            (void)sl_conf_duration_ms(
+                config->file, map, info->name, info->least, info->greatest, field);
+            break;
+        }
+    }
+    if (map != NULL) {
+        sl_conf_end(config->file, map);
+    }
+}
+
+static void load_log(struct sl_config *config, const struct sl_conf_node *top)
+{
+    const struct sl_conf_node *map = sl_conf_get_map(config->file, top, "log", SL_OPTIONAL);
+    if (map == NULL) {
+        return;
+    }
+    int level = (int)config->log_level;
+    int format = (int)config->log_format;
+    (void)sl_conf_enum(config->file, map, "level", level_names, &level);
+    (void)sl_conf_enum(config->file, map, "format", format_names, &format);
+    sl_conf_end(config->file, map);
+    config->log_level = (enum sl_log_level)level;
+    config->log_format = (enum sl_log_format)format;
+}
+
+static void load_top(struct loader *loader, const struct sl_conf_node *top)
+{
+    static const char *const runtime_keys[] = { "providers", "default_provider", "tools",
+                                                "builtin_agents" };
+    struct sl_config *config = loader->config;
+    struct sl_conf *file = config->file;
+    const struct sl_conf_node *listen = sl_conf_get_list(file, top, "listen", SL_OPTIONAL);
+    for (size_t i = 0; listen != NULL && i < sl_conf_size(listen); i++) {
+        load_listener(loader, sl_conf_at(listen, i));
+    }
+    const struct sl_conf_node *agents = sl_conf_get(file, top, "agents", SL_OPTIONAL);
+    if (agents != NULL) {
+        load_agent_paths(loader, agents);
+    }
+    (void)sl_conf_bool(file, top, "insecure", &config->is_insecure);
+    (void)sl_conf_u64(file, top, "loops", 0, 256, &config->n_loops);
+    (void)sl_conf_enum(file, top, "reflection", reflection_names, &config->reflection);
+    (void)sl_conf_str(file, top, "launcher", SL_OPTIONAL, &config->launcher);
+    load_log(config, top);
+    load_limits(config, top);
+    for (size_t i = 0; i < SL_COUNT(runtime_keys); i++) {
+        sl_conf_allow(file, top, runtime_keys[i]);
+    }
+    sl_conf_end(file, top);
+}
+
+static void load_file(struct loader *loader)
+{
+    struct sl_config *config = loader->config;
+    struct sl_error err;
+    if (loader->file == NULL) {
+        return;
+    }
+    if (sl_conf_read(loader->file, &config->file, &err) != SL_OK) {
+        problem(loader, "%s: %s", loader->file, err.text);
+        return;
+    }
+    const size_t n = sl_conf_n_documents(config->file);
+    if (n != 1 || sl_conf_kind(sl_conf_document(config->file, 0)) != SL_CONF_MAP) {
+        if (sl_conf_n_errors(config->file) == 0 && n > 0) {
+            sl_conf_error(config->file, NULL, "one document, a map, is expected");
+        }
+        return;
+    }
+    config->top = sl_conf_document(config->file, 0);
+    load_top(loader, config->top);
+}
+
+/* ---- The whole ---------------------------------------------------------------------------------
+ */
+
+static void apply_profile(struct sl_config *config)
+{
+    if (!config->is_load_profile) {
+        return;
+    }
+    config->limits.connections = 1000000;
+    config->limits.connections_per_address = 1000000;
+    config->limits.streams_per_connection = 1000000;
+    config->limits.runs_per_connection = 1000000;
+    config->limits.runs = 10000000;
+}
+
+static void check_listeners(struct loader *loader)
+{
+    struct sl_config *config = loader->config;
+    if (config->n_listen == 0) {
+        config->listen[config->n_listen++] =
+            (struct sl_config_listen){ .address = "127.0.0.1:50051" };
+        loader->listen_source = FROM_ENVIRONMENT;
+    }
+    for (size_t i = 0; i < config->n_listen; i++) {
+        struct sl_config_listen *listen = &config->listen[i];
+        if (loader->listen_source != FROM_FILE) {
+            listen->tls_cert = loader->tls_cert;
+            listen->tls_key = loader->tls_key;
+            listen->tls_client_ca = loader->tls_client_ca;
+            listen->is_client_cert_required = true;
+        }
+        if ((listen->tls_cert == NULL) != (listen->tls_key == NULL)) {
+            problem(
+                loader, "listen %s: a certificate and its key belong together", listen->address);
+        }
+        const bool is_local = sl_config_is_local(listen->address);
+        if (listen->tls_cert == NULL && !is_local && !config->is_insecure) {
+            problem(
+                loader, "listen %s: plaintext on an address that is not loopback needs --insecure",
+                listen->address);
+        }
+        if (config->is_load_profile && !is_local) {
+            problem(loader, "listen %s: --profile load is for loopback only", listen->address);
+        }
+    }
+}
+
+enum sl_status sl_config_load(
+    struct sl_config *config,
+    int argc,
+    char **argv,
+    sl_config_problem_fn *on_problem,
+    void *user_data)
+{
+    struct loader loader = { .config = config, .on_problem = on_problem, .user_data = user_data };
+    *config = (struct sl_config){ .log_level = SL_INFO };
+    sl_limits_init(&config->limits);
+    loader.file = find_file(argc, argv);
+    load_file(&loader);
+    loader.source = FROM_ENVIRONMENT;
+    load_environment(&loader);
+    loader.source = FROM_FLAGS;
+    load_flags(&loader, argc, argv);
+    if (loader.is_usage_wrong) {
+        return SL_INVALID_ARGUMENT;
+    }
+    if (config->only_help || config->only_version) {
+        return SL_OK;
+    }
+    apply_profile(config);
+    check_listeners(&loader);
+    return loader.is_wrong ? SL_FAILED_PRECONDITION : SL_OK;
+}
+
+enum sl_status
+sl_config_finish(struct sl_config *config, sl_config_problem_fn *on_problem, void *user_data)
+{
+    const size_t n = config->file == NULL ? 0 : sl_conf_n_errors(config->file);
+    for (size_t i = 0; i < n; i++) {
+        on_problem(sl_conf_error_at(config->file, i), user_data);
+    }
+    return n == 0 ? SL_OK : SL_FAILED_PRECONDITION;
+}
+
+void sl_config_done(struct sl_config *config)
+{
+    config->file = sl_conf_free(config->file);
+    config->top = NULL;
+}

@@ -1,0 +1,70 @@
+/* The configuration of sluiced: flags over environment over one YAML file over defaults, checked as
+ * a whole. Every mistake is reported with its place; with one mistake the server does not start. */
+#ifndef SL_SERVICE_CONFIG_H
+#define SL_SERVICE_CONFIG_H
+
+#include "runtime/base/conf.h"
+#include "runtime/base/limits.h"
+#include "runtime/base/log.h"
+#include "runtime/base/status.h"
+
+enum { SL_CONFIG_LISTENERS = 16, SL_CONFIG_AGENT_PATHS = 16 };
+
+struct sl_config_listen {
+    const char *address;
+    /* Files; cert and key NULL: plaintext. */
+    const char *tls_cert, *tls_key, *tls_client_ca;
+    bool is_client_cert_required;
+};
+
+/* Texts belong to the configuration, the command line or the environment. */
+struct sl_config {
+    struct sl_config_listen listen[SL_CONFIG_LISTENERS];
+    size_t n_listen;
+    const char *agent_paths[SL_CONFIG_AGENT_PATHS];
+    size_t n_agent_paths;
+    bool is_insecure; /* plaintext on other addresses than loopback and unix sockets */
+    bool is_load_profile;
+    uint64_t n_loops; /* 0: one per core */
+    int reflection;   /* 0 auto (loopback and unix listeners only), 1 on, 2 off */
+    enum sl_log_level log_level;
+    enum sl_log_format log_format;
+    const char *port_file; /* gets the first listener's address once calls are served */
+    const char *launcher;  /* NULL: sluice-exec beside this program */
+    struct sl_limits limits;
+    bool only_check, only_help, only_version;
+
+    struct sl_conf *file;           /* NULL: no file was given */
+    const struct sl_conf_node *top; /* its map; NULL: none */
+};
+
+/* Where mistakes go, one line each. */
+typedef void(sl_config_problem_fn)(const char *line, void *user_data);
+
+/* Reads everything but the keys that the runtime reads from `config->top` later (providers,
+ * default_provider, tools, builtin_agents): those are only marked as known here, and
+ * sl_config_finish() reports what the runtime recorded. Owns: the caller; sl_config_done(). Fails:
+ * SL_INVALID_ARGUMENT usage, SL_FAILED_PRECONDITION mistakes in the file or environment. */
+SL_CHECK enum sl_status sl_config_load(
+    struct sl_config *config,
+    int argc,
+    char **argv,
+    sl_config_problem_fn *on_problem,
+    void *user_data);
+/* Reports every error recorded in the file, also those of the runtime. Fails:
+ * SL_FAILED_PRECONDITION. */
+SL_CHECK enum sl_status
+sl_config_finish(struct sl_config *config, sl_config_problem_fn *on_problem, void *user_data);
+void sl_config_done(struct sl_config *config);
+
+/* The environment, read through here and nowhere else. */
+const char *sl_config_env(const char *name);
+const char *const *sl_config_environment(void);
+
+/* True for 127.0.0.0/8, ::1, localhost and unix sockets. */
+bool sl_config_is_local(const char *address);
+
+/* The text of --help. */
+extern const char sl_config_usage[];
+
+#endif

@@ -1,0 +1,410 @@
+/* sluiced: joins configuration, loops, runtime and server, and ends them in order. */
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "runtime/base/log.h"
+#include "runtime/base/loop_uv.h"
+#include "runtime/base/mem.h"
+#include "runtime/runtime.h"
+#include "service/api/api.h"
+#include "service/config.h"
+#include "service/net/net.h"
+#include "service/rpc/rpc.h"
+#include "service/version.h"
+
+enum { EXIT_USAGE = 2, EXIT_SOFTWARE = 70, EXIT_UNAVAILABLE = 69, EXIT_CONFIG = 78 };
+enum { FORCED_MS = 3000 };
+
+struct daemon {
+    struct sl_config config;
+    struct sl_loop_uv **uv_loops;
+    struct sl_loop **loops;
+    pthread_t *threads;
+    size_t n_loops, n_threads;
+    struct sl_runtime *runtime;
+    struct sl_server *server;
+    struct sl_api *api;
+    struct sl_net_tls *tls[SL_CONFIG_LISTENERS];
+    int done_fd; /* eventfd: the server is drained, or the runtime is idle */
+    atomic_bool is_drained, is_idle;
+};
+
+static void print_problem(const char *line, void *user_data)
+{
+    (void)user_data;
+    (void)fprintf(stderr, "sluiced: %s\n", line);
+}
+
+/* ---- Start -------------------------------------------------------------------------------------
+ */
+
+static size_t count_cores(void)
+{
+    const long n = sysconf(_SC_NPROCESSORS_ONLN);
+    return n < 1 ? 1 : (size_t)n;
+}
+
+static enum sl_status make_loops(struct daemon *daemon)
+{
+    const size_t n = daemon->config.n_loops == 0 ? count_cores() : daemon->config.n_loops;
+    daemon->uv_loops = sl_calloc(n, sizeof(daemon->uv_loops[0]));
+    daemon->loops = sl_calloc(n, sizeof(daemon->loops[0]));
+    daemon->threads = sl_calloc(n, sizeof(daemon->threads[0]));
+    if (daemon->uv_loops == NULL || daemon->loops == NULL || daemon->threads == NULL) {
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    for (size_t i = 0; i < n; i++) {
+        SL_TRY(sl_loop_uv_new((uint32_t)i, &daemon->uv_loops[i]));
+        daemon->loops[i] = sl_loop_uv_base(daemon->uv_loops[i]);
+        daemon->n_loops = i + 1;
+    }
+    return SL_OK;
+}
+
+/* sluice-exec stands beside this program. */
+static const char *find_launcher(const struct sl_config *config, char *room, size_t room_bytes)
+{
+    if (config->launcher != NULL) {
+        return config->launcher;
+    }
+    const ssize_t n = readlink("/proc/self/exe", room, room_bytes - 1);
+    if (n <= 0) {
+        return NULL;
+    }
+    room[n] = '\0';
+    char *slash = strrchr(room, '/');
+    const size_t left = room_bytes - (size_t)(slash + 1 - room);
+    (void)snprintf(slash + 1, left, "sluice-exec");
+    return access(room, X_OK) == 0 ? room : NULL;
+}
+
+static enum sl_status make_runtime(struct daemon *daemon, struct sl_error *err)
+{
+    static char launcher[4096];
+    const struct sl_config *config = &daemon->config;
+    const struct sl_runtime_options options = { .loops = daemon->loops,
+                                                .n_loops = daemon->n_loops,
+                                                .limits = &config->limits,
+                                                .env = sl_config_env,
+                                                .environment = sl_config_environment(),
+                                                .launcher = find_launcher(
+                                                    config, launcher, sizeof(launcher)) };
+    SL_TRY(sl_runtime_new(&options, &daemon->runtime, err));
+    sl_runtime_configure(daemon->runtime, config->file, config->top);
+    for (size_t i = 0; i < config->n_agent_paths; i++) {
+        SL_TRY(sl_runtime_load_agents(
+            daemon->runtime, config->agent_paths[i], print_problem, NULL, err));
+    }
+    return SL_OK;
+}
+
+static bool wants_reflection(const struct sl_config *config)
+{
+    bool is_local = true;
+    for (size_t i = 0; i < config->n_listen; i++) {
+        is_local = is_local && sl_config_is_local(config->listen[i].address);
+    }
+    return config->reflection == 1 || (config->reflection == 0 && is_local);
+}
+
+static enum sl_status make_server(struct daemon *daemon, struct sl_error *err)
+{
+    const struct sl_server_options options = { .struct_size = sizeof(options),
+                                               .limits = &daemon->config.limits,
+                                               .loops = daemon->loops,
+                                               .n_loops = daemon->n_loops,
+                                               .allow_pings_without_calls = true };
+    if (sl_server_new(&options, &daemon->server) != SL_OK) {
+        return sl_fail(err, SL_RESOURCE_EXHAUSTED, "out of memory");
+    }
+    const struct sl_api_options api = { .server = daemon->server,
+                                        .runtime = daemon->runtime,
+                                        .limits = &daemon->config.limits,
+                                        .has_reflection = wants_reflection(&daemon->config) };
+    const enum sl_status status = sl_api_new(&api, &daemon->api);
+    return status == SL_OK ? SL_OK : sl_fail(err, status, "the services cannot be registered");
+}
+
+static enum sl_status listen_one(struct daemon *daemon, size_t index, struct sl_error *err)
+{
+    const struct sl_config_listen *listen = &daemon->config.listen[index];
+    if (listen->tls_cert != NULL) {
+        const struct sl_net_tls_options options = {
+            .cert_file = listen->tls_cert,
+            .key_file = listen->tls_key,
+            .ca_file = listen->tls_client_ca,
+            .client_auth = listen->tls_client_ca == NULL     ? SL_NET_CLIENT_AUTH_OFF
+                           : listen->is_client_cert_required ? SL_NET_CLIENT_AUTH_REQUIRE
+                                                             : SL_NET_CLIENT_AUTH_REQUEST
+        };
+        SL_TRY(sl_net_tls_new_server(&options, &daemon->tls[index], err));
+    }
+    const char *address;
+    SL_TRY(sl_server_listen(daemon->server, listen->address, daemon->tls[index], &address, err));
+    sl_log(
+        SL_INFO, SL_LOG_MAIN, "address=%s tls=%s msg=\"listening\"", address,
+        listen->tls_cert == NULL ? "false" : "true");
+    if (index == 0) {
+        daemon->config.listen[0].address = address;
+    }
+    return SL_OK;
+}
+
+static void *run_loop(void *user_data)
+{
+    sl_loop_uv_run(user_data);
+    return NULL;
+}
+
+static enum sl_status start_threads(struct daemon *daemon, struct sl_error *err)
+{
+    for (size_t i = 0; i < daemon->n_loops; i++) {
+        const int failed = pthread_create(&daemon->threads[i], NULL, run_loop, daemon->uv_loops[i]);
+        if (failed != 0) {
+            return sl_fail(err, SL_RESOURCE_EXHAUSTED, "cannot start a thread: errno %d", failed);
+        }
+        daemon->n_threads = i + 1;
+    }
+    return SL_OK;
+}
+
+/* Written beside and renamed, so that a reader never sees half of it. */
+static enum sl_status write_port_file(const struct sl_config *config, struct sl_error *err)
+{
+    if (config->port_file == NULL) {
+        return SL_OK;
+    }
+    char path[4096];
+    (void)snprintf(path, sizeof(path), "%s.new", config->port_file);
+    FILE *file = fopen(path, "we");
+    if (file == NULL || fprintf(file, "%s\n", config->listen[0].address) < 0 || fclose(file) != 0 ||
+        rename(path, config->port_file) != 0) {
+        return sl_fail(err, SL_FAILED_PRECONDITION, "cannot write %s", config->port_file);
+    }
+    return SL_OK;
+}
+
+/* ---- End ---------------------------------------------------------------------------------------
+ */
+
+static void tell(struct daemon *daemon, atomic_bool *what)
+{
+    const uint64_t one = 1;
+    atomic_store(what, true);
+    (void)!write(daemon->done_fd, &one, sizeof(one));
+}
+
+static void on_drained(void *user_data)
+{
+    struct daemon *daemon = user_data;
+    tell(daemon, &daemon->is_drained);
+}
+
+static void on_idle(void *user_data)
+{
+    struct daemon *daemon = user_data;
+    tell(daemon, &daemon->is_idle);
+}
+
+/* Waits for a signal, for an end of something, or for `timeout_ms` (-1: for ever). Gives the signal
+ * or 0. */
+static int wait_signal(struct daemon *daemon, int signal_fd, int timeout_ms)
+{
+    struct pollfd polled[] = { { .fd = signal_fd, .events = POLLIN },
+                               { .fd = daemon->done_fd, .events = POLLIN } };
+    (void)poll(polled, 2, timeout_ms);
+    uint64_t count;
+    if ((polled[1].revents & POLLIN) != 0) {
+        (void)!read(daemon->done_fd, &count, sizeof(count));
+    }
+    struct signalfd_siginfo info;
+    if ((polled[0].revents & POLLIN) != 0 && read(signal_fd, &info, sizeof(info)) == sizeof(info)) {
+        return (int)info.ssi_signo;
+    }
+    return 0;
+}
+
+static bool is_stop(int signal_number)
+{
+    return signal_number == SIGTERM || signal_number == SIGINT;
+}
+
+static uint64_t now_ms(void)
+{
+    struct timespec now;
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+/* Waits until `*what`, a further stop signal, or the time is over. True: a further stop signal
+ * came. */
+static bool
+wait_until(struct daemon *daemon, int signal_fd, const atomic_bool *what, uint64_t timeout_ms)
+{
+    const uint64_t end_ms = now_ms() + timeout_ms;
+    while (what == NULL || !atomic_load(what)) {
+        const uint64_t now = now_ms();
+        if (now >= end_ms) {
+            return false;
+        }
+        const uint64_t left_ms = end_ms - now;
+        if (is_stop(wait_signal(daemon, signal_fd, left_ms > 60000 ? 60000 : (int)left_ms))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* reliability.md 3.7: health first, the listeners stay open for a while, two GOAWAYs, runs go on,
+ * then what is left ends as DRAINING. A further SIGTERM jumps to the end. */
+static void drain(struct daemon *daemon, int signal_fd)
+{
+    const struct sl_limits *limits = &daemon->config.limits;
+    sl_log(
+        SL_INFO, SL_LOG_MAIN, "msg=\"draining\" delay_ms=%llu timeout_ms=%llu",
+        (unsigned long long)limits->drain_delay, (unsigned long long)limits->drain_timeout);
+    sl_api_shutdown(daemon->api);
+    bool is_hurried = wait_until(daemon, signal_fd, NULL, limits->drain_delay);
+    const uint64_t timeout_ms = is_hurried ? 0 : limits->drain_timeout;
+    sl_runtime_refuse_new(daemon->runtime);
+    sl_server_stop(daemon->server, timeout_ms + FORCED_MS, on_drained, daemon);
+    (void)wait_until(daemon, signal_fd, &daemon->is_drained, timeout_ms);
+    sl_runtime_stop(daemon->runtime, on_idle, daemon);
+    while (!atomic_load(&daemon->is_idle) || !atomic_load(&daemon->is_drained)) {
+        (void)wait_signal(daemon, signal_fd, 1000);
+    }
+}
+
+static void free_all(struct daemon *daemon)
+{
+    for (size_t i = 0; i < daemon->n_threads; i++) {
+        sl_loop_uv_stop(daemon->uv_loops[i]);
+        (void)pthread_join(daemon->threads[i], NULL);
+    }
+    daemon->server = sl_server_free(daemon->server);
+    daemon->api = sl_api_free(daemon->api);
+    daemon->runtime = sl_runtime_free(daemon->runtime);
+    for (size_t i = 0; i < SL_CONFIG_LISTENERS; i++) {
+        daemon->tls[i] = sl_net_tls_unref(daemon->tls[i]);
+    }
+    for (size_t i = 0; i < daemon->n_loops; i++) {
+        daemon->uv_loops[i] = sl_loop_uv_free(daemon->uv_loops[i]);
+    }
+    sl_free(daemon->uv_loops);
+    sl_free(daemon->loops);
+    sl_free(daemon->threads);
+    sl_config_done(&daemon->config);
+}
+
+/* ---- Main --------------------------------------------------------------------------------------
+ */
+
+/* Blocked here and so in every thread; read from a descriptor in main. */
+static int take_signals(void)
+{
+    sigset_t set;
+    (void)sigemptyset(&set);
+    (void)sigaddset(&set, SIGTERM);
+    (void)sigaddset(&set, SIGINT);
+    (void)sigaddset(&set, SIGHUP);
+    (void)pthread_sigmask(SIG_BLOCK, &set, NULL);
+    (void)signal(SIGPIPE, SIG_IGN);
+    return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+/* As many descriptors as the system allows: each connection and each model transfer is one. */
+static void raise_descriptor_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
+static int exit_code_of(enum sl_status status)
+{
+    return status == SL_FAILED_PRECONDITION || status == SL_INVALID_ARGUMENT ||
+                   status == SL_NOT_FOUND
+               ? EXIT_CONFIG
+               : EXIT_UNAVAILABLE;
+}
+
+static enum sl_status start(struct daemon *daemon, struct sl_error *err)
+{
+    daemon->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (daemon->done_fd < 0 || make_loops(daemon) != SL_OK) {
+        return sl_fail(err, SL_RESOURCE_EXHAUSTED, "cannot make the event loops: errno %d", errno);
+    }
+    SL_TRY(make_runtime(daemon, err));
+    if (sl_config_finish(&daemon->config, print_problem, NULL) != SL_OK) {
+        return sl_fail(err, SL_FAILED_PRECONDITION, "the configuration has mistakes");
+    }
+    if (daemon->config.only_check) {
+        return SL_OK;
+    }
+    SL_TRY(make_server(daemon, err));
+    for (size_t i = 0; i < daemon->config.n_listen; i++) {
+        SL_TRY(listen_one(daemon, i, err));
+    }
+    SL_TRY(start_threads(daemon, err));
+    return write_port_file(&daemon->config, err);
+}
+
+static int run(struct daemon *daemon, int signal_fd)
+{
+    struct sl_error err = { 0 };
+    const enum sl_status status = start(daemon, &err);
+    if (status != SL_OK) {
+        print_problem(err.text, NULL);
+    } else if (daemon->config.only_check) {
+        (void)printf("%zu agents, no mistakes\n", sl_runtime_n_agents(daemon->runtime));
+    }
+    if (daemon->n_threads > 0) {
+        int signal_number = 0;
+        while (status == SL_OK && !is_stop(signal_number)) {
+            signal_number = wait_signal(daemon, signal_fd, -1);
+        }
+        drain(daemon, signal_fd);
+    }
+    sl_log(SL_INFO, SL_LOG_MAIN, "msg=\"stopped\"");
+    return status == SL_OK ? EXIT_SUCCESS : exit_code_of(status);
+}
+
+int main(int argc, char **argv)
+{
+    static struct daemon daemon = { .done_fd = -1 };
+    const int signal_fd = take_signals();
+    if (signal_fd < 0) {
+        return EXIT_SOFTWARE;
+    }
+    (void)umask(0077);
+    raise_descriptor_limit();
+    const enum sl_status status = sl_config_load(&daemon.config, argc, argv, print_problem, NULL);
+    int code;
+    if (status != SL_OK) {
+        (void)sl_config_finish(&daemon.config, print_problem, NULL);
+        code = status == SL_INVALID_ARGUMENT ? EXIT_USAGE : EXIT_CONFIG;
+    } else if (daemon.config.only_help || daemon.config.only_version) {
+        (void)fputs(daemon.config.only_help ? sl_config_usage : "sluiced " SL_VERSION "\n", stdout);
+        code = EXIT_SUCCESS;
+    } else {
+        sl_log_setup(STDERR_FILENO, daemon.config.log_level, daemon.config.log_format);
+        code = run(&daemon, signal_fd);
+    }
+    free_all(&daemon);
+    if (daemon.done_fd >= 0) {
+        (void)close(daemon.done_fd);
+    }
+    (void)close(signal_fd);
+    return code;
+}
