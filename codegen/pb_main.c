@@ -1,12 +1,16 @@
 /* protoc-gen-sluice-pb-c: protoc-gen-c for files with proto3 `optional` (PB-8).
  *
- *   protoc --plugin=protoc-gen-sluice-pb-c --sluice-pb-c_out=DIR x.proto   ->  DIR/x.pb-c.h,
- * DIR/x.pb-c.c
+ *   protoc --plugin=protoc-gen-sluice-pb-c --sluice-pb-c_out=DIR x.proto
+ *     ->  DIR/x.pb-c.h, DIR/x.pb-c.c
  *
  * protoc-gen-c refuses such files. Clearing the flag `proto3_optional` is enough: protoc has
  * already put each of these fields into a oneof of its own, `_x`, so that presence is x's case
  * there. This program clears it, runs the `protoc-gen-c` found in PATH on the result and hands its
- * answer on, marked as knowing the feature. The parameter goes through unchanged. */
+ * answer on, marked as knowing the feature.
+ *
+ * The parameter "no_services" leaves protoc-gen-c's services out. They know nothing of streams, are
+ * not used by protoc-gen-sluice-c's, and do not compile when a method has a keyword's name
+ * ("Register", "Continue"). Other parameters go through. */
 #include <errno.h>
 #include <fcntl.h>
 #include <google/protobuf/compiler/plugin.pb-c.h>
@@ -40,13 +44,50 @@ static void clear_message(Google__Protobuf__DescriptorProto *message) // NOLINT(
     }
 }
 
+static void drop_services(Google__Protobuf__FileDescriptorProto *file)
+{
+    for (size_t i = 0; i < file->n_service; i++) {
+        google__protobuf__service_descriptor_proto__free_unpacked(file->service[i], NULL);
+    }
+    free(file->service);
+    file->service = NULL;
+    file->n_service = 0;
+}
+
+/* Takes our own parameter out of the list; true: it was there. */
+static bool take_no_services(char *parameters)
+{
+    static const char name[] = "no_services";
+    bool is_found = false;
+    char *out = parameters;
+    for (char *in = parameters; in != NULL && *in != '\0';) {
+        const size_t size = strcspn(in, ",");
+        const size_t step = size + (in[size] == ',' ? 1 : 0);
+        if (size == sizeof(name) - 1 && memcmp(in, name, size) == 0) {
+            is_found = true;
+        } else {
+            memmove(out, in, step);
+            out += step;
+        }
+        in += step;
+    }
+    if (out != NULL) {
+        *out = '\0';
+    }
+    return is_found;
+}
+
 static void clear_request(Google__Protobuf__Compiler__CodeGeneratorRequest *request)
 {
+    const bool no_services = take_no_services(request->parameter);
     for (size_t i = 0; i < request->n_proto_file; i++) {
         Google__Protobuf__FileDescriptorProto *file = request->proto_file[i];
         clear_fields(file->extension, file->n_extension);
         for (size_t k = 0; k < file->n_message_type; k++) {
             clear_message(file->message_type[k]);
+        }
+        if (no_services) {
+            drop_services(file);
         }
     }
 }
