@@ -14,12 +14,12 @@
 #include "runtime/base/log.h"
 #include "runtime/base/loop_uv.h"
 #include "runtime/base/mem.h"
+#include "runtime/base/version.h"
 #include "runtime/runtime.h"
 #include "service/api/api.h"
 #include "service/config.h"
 #include "service/net/net.h"
 #include "service/rpc/rpc.h"
-#include "service/version.h"
 
 enum { EXIT_USAGE = 2, EXIT_SOFTWARE = 70, EXIT_UNAVAILABLE = 69, EXIT_CONFIG = 78 };
 enum { FORCED_MS = 3000 };

@@ -24,9 +24,9 @@ struct sl_api_options {
     bool has_reflection;
 };
 
-/* Registers AgentRuntime, grpc.health.v1 (serving), and reflection v1 and v1alpha when asked for. Before the
- * server starts. Owns: the caller; sl_api_free() after the server. Borrows `server` and `runtime`.
- * Fails: SL_RESOURCE_EXHAUSTED, SL_ALREADY_EXISTS. */
+/* Registers AgentRuntime, grpc.health.v1 (serving), and reflection v1 and v1alpha when asked for.
+ * Before the server starts. Owns: the caller; sl_api_free() after the server. Borrows `server` and
+ * `runtime`. Fails: SL_RESOURCE_EXHAUSTED, SL_ALREADY_EXISTS. */
 SL_CHECK enum sl_status sl_api_new(const struct sl_api_options *options, struct sl_api **ret_api);
 
 /* All health names become NOT_SERVING, for good (SV-4). Thread: any. */

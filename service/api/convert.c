@@ -2,6 +2,8 @@
 
 #include <inttypes.h>
 
+#include "runtime/base/mem.h"
+
 /* Texts of fields that come later: a request that uses one is refused. */
 struct refusal {
     bool is_used;

@@ -108,6 +108,7 @@ struct sl_h2_options {
 struct sl_h2_stats {
     uint64_t bytes_in, bytes_out, frames_in, frames_out, streams_opened, resets_in, resets_out,
         pings_in;
+    uint64_t memory_bytes; /* held now: nghttp2's part (NG-20) and our streams */
 };
 
 /* Starts a session; SETTINGS (and a client's preface) are in the first pull. Settings:
@@ -155,6 +156,9 @@ SL_CHECK enum sl_status sl_h2_session_ping(struct sl_h2_session *session, uint64
  * step: the last accepted id, later streams are ignored (CM-5). */
 void sl_h2_session_goaway(
     struct sl_h2_session *session, bool last_is_max, enum sl_h2_code code, const char *debug);
+/* The largest header list (name + value + 32 each) that can be sent: what the peer's SETTINGS
+ * allow, at most 65,000 bytes (RS-9). */
+size_t sl_h2_session_header_room(const struct sl_h2_session *session);
 /* Bytes of DATA the peer's connection window still allows. */
 int32_t sl_h2_session_send_window(const struct sl_h2_session *session);
 

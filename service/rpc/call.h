@@ -26,7 +26,10 @@ enum sl_call_end_kind {
     SL_CALL_RESET,    /* RST_STREAM from the client; `code` is its */
     SL_CALL_LOST,     /* connection lost, or the stream stalled */
     SL_CALL_DEADLINE, /* grpc-timeout */
-    SL_CALL_DRAIN     /* the server's drain time is over */
+    /* The server's drain time is over. The call can still be used: the handler has about a second
+     * to send what it has and to finish with a status of its own; then it ends as UNAVAILABLE,
+     * without another callback. A source stays borrowed until finish. */
+    SL_CALL_DRAIN
 };
 
 struct sl_call_end {
@@ -53,6 +56,9 @@ struct sl_call_source {
     void (*take)(struct sl_call_source *source, uint8_t *dst, size_t n);
     bool (*at_border)(const struct sl_call_source *source);
     void (*on_finished)(struct sl_call_source *source);
+    /* What a stalled stream's ErrorInfo tells besides its reason (FC-9: last_sequence); copied. May
+     * be NULL. */
+    size_t (*stall_info)(const struct sl_call_source *source, const struct sl_metadatum **ret_info);
 };
 
 /* The final status of a call. Strings are copied. All zero but `code` is valid. */

@@ -10,8 +10,10 @@ struct sl_conn;
 struct sl_conn_options {
     size_t struct_size;
     const char *peer;     /* for logs; copied */
-    struct sl_loop *loop; /* what sl_call_loop() gives; may be NULL */
-    /* A call got something to send outside of sl_conn_feed(). May be NULL. */
+    /* What sl_call_loop() gives; its timers and deferred tasks are used, and its clock must be that
+     * of `now_ns`. NULL: everything happens in feed and pull. */
+    struct sl_loop *loop;
+    /* Something to send, or wants_close, outside of sl_conn_feed() and pull. May be NULL. */
     void (*on_output)(void *user_data);
     void *user_data;
 };
@@ -28,11 +30,16 @@ sl_conn_feed(struct sl_conn *conn, struct sl_slice bytes, uint64_t now_ns, struc
 /* Fills `room` (at least 32 KiB) with the next bytes to write; 0: nothing now. They count as
  * written. */
 size_t sl_conn_pull(struct sl_conn *conn, uint8_t *room, size_t room_bytes, uint64_t now_ns);
-/* When sl_conn_feed() must be called even without bytes; SL_NEVER_NS: no timer runs. */
+/* When sl_conn_feed() must be called even without bytes; SL_NEVER_NS: no timer runs, or they are
+ * the loop's. */
 uint64_t sl_conn_due_ns(const struct sl_conn *conn);
 /* True when nothing will be read or written any more. Freeing earlier ends each open call as LOST.
  */
 bool sl_conn_wants_close(const struct sl_conn *conn);
+/* Two-step drain (CM-5): new streams are accepted until the peer has heard of it; calls go on for
+ * `timeout_ms`, then end as SL_CALL_DRAIN; then the connection wants to be closed. A second call
+ * with a shorter time hurries. */
+void sl_conn_drain(struct sl_conn *conn, uint64_t timeout_ms);
 /* The transport is gone (CN-2). */
 void sl_conn_lost(struct sl_conn *conn);
 struct sl_conn *sl_conn_free(struct sl_conn *conn);

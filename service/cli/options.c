@@ -1,0 +1,250 @@
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "runtime/base/mem.h"
+#include "runtime/base/parse.h"
+#include "service/cli/cli.h"
+
+void sl_cli_complain(const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    (void)fputs("sluice: ", stderr);
+    (void)vfprintf(stderr, fmt, ap);
+    (void)fputc('\n', stderr);
+    va_end(ap);
+}
+
+static const char *from_environment(const char *name, const char *otherwise)
+{
+    const char *value = getenv(name); /* NOLINT(concurrency-mt-unsafe): nobody calls setenv */
+    return value != NULL && value[0] != '\0' ? value : otherwise;
+}
+
+static void load_environment(struct sl_cli_options *options)
+{
+    options->address = from_environment("SLUICE_ADDR", "127.0.0.1:50051");
+    options->ca_file = from_environment("SLUICE_CA", NULL);
+    options->cert_file = from_environment("SLUICE_CERT", NULL);
+    options->key_file = from_environment("SLUICE_KEY", NULL);
+    options->is_tls = strcmp(from_environment("SLUICE_TLS", "false"), "true") == 0;
+}
+
+/* Takes argv[*i], and its value when it has one. */
+static enum sl_status
+take_flag(const struct sl_cli_flag *flags, size_t n_flags, int argc, char **argv, int *i)
+{
+    const char *word = argv[*i];
+    const char *equals = strchr(word, '=');
+    const size_t name_bytes = equals == NULL ? strlen(word) : (size_t)(equals - word);
+    for (size_t k = 0; k < n_flags; k++) {
+        if (strlen(flags[k].name) != name_bytes || strncmp(flags[k].name, word, name_bytes) != 0) {
+            continue;
+        }
+        if (flags[k].text == NULL && equals == NULL) {
+            *flags[k].is_on = true;
+            return SL_OK;
+        }
+        if (flags[k].text == NULL || (equals == NULL && *i + 1 >= argc)) {
+            break;
+        }
+        *flags[k].text = equals != NULL ? equals + 1 : argv[++*i];
+        return SL_OK;
+    }
+    sl_cli_complain("%s: no such option, or its value is missing", word);
+    return SL_INVALID_ARGUMENT;
+}
+
+static enum sl_status
+take_words(const struct sl_cli_flag *flags, size_t n_flags, int *argc, char **argv)
+{
+    int n_words = 0;
+    bool is_flag_time = true;
+    for (int i = 0; i < *argc; i++) {
+        if (is_flag_time && strcmp(argv[i], "--") == 0) {
+            is_flag_time = false;
+        } else if (is_flag_time && argv[i][0] == '-' && argv[i][1] != '\0') {
+            SL_TRY(take_flag(flags, n_flags, *argc, argv, &i));
+        } else {
+            argv[n_words++] = argv[i];
+        }
+    }
+    *argc = n_words;
+    return SL_OK;
+}
+
+enum sl_status sl_cli_parse(
+    struct sl_cli_options *options,
+    bool is_remote,
+    const struct sl_cli_flag *flags,
+    size_t n_flags,
+    int *argc,
+    char **argv)
+{
+    enum { N_COMMON = 9, N_MAX = 40 };
+    const char *timeout = NULL;
+    *options = (struct sl_cli_options){ 0 };
+    load_environment(options);
+    const struct sl_cli_flag common[N_COMMON] = {
+        { "--json", NULL, &options->is_json },
+        { "--addr", &options->address, NULL },
+        { "--tls", NULL, &options->is_tls },
+        { "--ca", &options->ca_file, NULL },
+        { "--cert", &options->cert_file, NULL },
+        { "--key", &options->key_file, NULL },
+        { "--server-name", &options->server_name, NULL },
+        { "--skip-verify", NULL, &options->skip_verify },
+        { "--timeout", &timeout, NULL },
+    };
+    struct sl_cli_flag all[N_MAX];
+    const size_t n_common = is_remote ? N_COMMON : 1;
+    if (n_flags + n_common > N_MAX) {
+        return SL_INTERNAL;
+    }
+    memcpy(all, common, n_common * sizeof(all[0]));
+    if (n_flags > 0) {
+        memcpy(all + n_common, flags, n_flags * sizeof(all[0]));
+    }
+    SL_TRY(take_words(all, n_common + n_flags, argc, argv));
+    if (timeout != NULL &&
+        sl_parse_duration_ms(sl_slice_str(timeout), 86400000, &options->timeout_ms) != SL_OK) {
+        sl_cli_complain("--timeout: '%s' is not a duration such as 30s", timeout);
+        return SL_INVALID_ARGUMENT;
+    }
+    options->is_tls = options->is_tls || options->ca_file != NULL || options->cert_file != NULL ||
+                      options->skip_verify;
+    return SL_OK;
+}
+
+/* ---- Loop, signals, channel ---------------------------------------------------------------------
+ */
+
+static void run_signal_task(struct sl_task *task)
+{
+    struct sl_cli *cli = SL_CONTAINER(task, struct sl_cli, signal_task);
+    cli->n_signals++;
+    if (cli->on_signal != NULL && cli->n_signals == 1) {
+        cli->on_signal(cli, cli->user_data);
+    } else {
+        sl_cli_stop(cli, SL_EXIT_CANCELLED);
+    }
+}
+
+static sigset_t stop_signals(void)
+{
+    sigset_t set;
+    (void)sigemptyset(&set);
+    (void)sigaddset(&set, SIGINT);
+    (void)sigaddset(&set, SIGTERM);
+    return set;
+}
+
+/* The first signal asks the command to end; the second ends the program. */
+static void *wait_signals(void *user_data)
+{
+    struct sl_cli *cli = user_data;
+    const sigset_t set = stop_signals();
+    int number;
+    if (sigwait(&set, &number) == 0) {
+        sl_loop_post(cli->loop, &cli->signal_task);
+    }
+    if (sigwait(&set, &number) == 0) {
+        _exit(SL_EXIT_CANCELLED);
+    }
+    return NULL;
+}
+
+static enum sl_status start_signals(struct sl_cli *cli)
+{
+    const sigset_t set = stop_signals();
+    (void)signal(SIGPIPE, SIG_IGN);
+    cli->signal_task.run = run_signal_task;
+    if (pthread_sigmask(SIG_BLOCK, &set, NULL) != 0 ||
+        pthread_create(&cli->signal_thread, NULL, wait_signals, cli) != 0) {
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    cli->has_signal_thread = true;
+    return SL_OK;
+}
+
+enum sl_status sl_cli_open_loop(struct sl_cli *cli, const struct sl_cli_options *options)
+{
+    *cli = (struct sl_cli){ .options = *options };
+    SL_TRY(sl_loop_uv_new(0, &cli->uv_loop));
+    cli->loop = sl_loop_uv_base(cli->uv_loop);
+    return start_signals(cli);
+}
+
+static enum sl_status open_channel(struct sl_cli *cli, struct sl_error *err)
+{
+    const struct sl_cli_options *options = &cli->options;
+    if (options->is_tls) {
+        const struct sl_net_tls_options tls = { .cert_file = options->cert_file,
+                                                .key_file = options->key_file,
+                                                .ca_file = options->ca_file,
+                                                .skip_verify = options->skip_verify };
+        SL_TRY(sl_net_tls_new_client(&tls, &cli->tls, err));
+        if (options->skip_verify) {
+            sl_cli_complain("warning: the server's certificate is not checked (--skip-verify)");
+        }
+    }
+    const struct sl_channel_options channel = { .struct_size = sizeof(channel),
+                                                .loop = cli->loop,
+                                                .tls = cli->tls,
+                                                .authority = options->server_name };
+    return sl_channel_new(options->address, &channel, &cli->channel, err);
+}
+
+enum sl_status sl_cli_open(struct sl_cli *cli, const struct sl_cli_options *options)
+{
+    struct sl_error err = { 0 };
+    enum sl_status status = sl_cli_open_loop(cli, options);
+    if (status == SL_OK) {
+        status = open_channel(cli, &err);
+    } else {
+        (void)sl_fail(&err, status, "cannot start the event loop");
+    }
+    if (status != SL_OK) {
+        sl_cli_complain("%s", err.text);
+    }
+    return status;
+}
+
+int sl_cli_run(struct sl_cli *cli)
+{
+    sl_loop_uv_run(cli->uv_loop);
+    return cli->exit_code;
+}
+
+void sl_cli_stop(struct sl_cli *cli, int exit_code)
+{
+    cli->exit_code = exit_code;
+    sl_loop_uv_stop(cli->uv_loop);
+}
+
+void sl_cli_close(struct sl_cli *cli)
+{
+    if (cli->has_signal_thread) {
+        (void)pthread_cancel(cli->signal_thread);
+        (void)pthread_join(cli->signal_thread, NULL);
+    }
+    cli->channel = sl_channel_free(cli->channel);
+    for (int i = 0; cli->uv_loop != NULL && i < 100; i++) { /* let closing handles go */
+        sl_loop_uv_step(cli->uv_loop, 0);
+    }
+    cli->tls = sl_net_tls_unref(cli->tls);
+    cli->uv_loop = sl_loop_uv_free(cli->uv_loop);
+}
+
+int sl_cli_report(const struct sl_client_call *call)
+{
+    const enum sl_status status = sl_client_call_status(call);
+    const struct sl_error *err = sl_client_call_error(call);
+    sl_cli_complain("%s: %s", sl_status_name(status), err->text);
+    if (status == SL_UNAVAILABLE && err->origin != SL_ORIGIN_PEER) {
+        return SL_EXIT_UNREACHABLE;
+    }
+    return status == SL_CANCELLED ? SL_EXIT_CANCELLED : SL_EXIT_ERROR;
+}

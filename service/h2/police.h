@@ -1,0 +1,77 @@
+/* What a peer may do on one connection, counted (grpc.md, section 3): resets, PINGs, SETTINGS,
+ * empty DATA, PRIORITY, WINDOW_UPDATE. Knows nothing of nghttp2.
+ *
+ * Each check counts one frame and gives NULL, or the name of the budget that is used up. Also here:
+ * the tracker, which follows frame borders so that an unfinished header block can be seen from
+ * outside. */
+#ifndef SL_SERVICE_H2_POLICE_H
+#define SL_SERVICE_H2_POLICE_H
+
+#include "runtime/base/limits.h"
+#include "runtime/base/slice.h"
+
+/* A token bucket that starts full. */
+struct sl_h2_bucket {
+    uint64_t burst, rate_per_s;
+    uint64_t level;
+    uint64_t filled_ns; /* tokens up to this time are in `level` */
+};
+
+void sl_h2_bucket_init(struct sl_h2_bucket *bucket, uint64_t burst, uint64_t rate_per_s);
+/* False: empty. `now_ns` never goes back. `rate_per_s` > 0. */
+bool sl_h2_bucket_take(struct sl_h2_bucket *bucket, uint64_t now_ns);
+
+struct sl_h2_police {
+    const struct sl_limits *limits;
+    bool allow_pings_without_calls;
+    struct sl_h2_bucket early_resets, own_resets, settings;
+    struct {
+        uint64_t last_ns; /* of the last valid one */
+        bool has_last;
+        uint32_t n_strikes;
+    } ping;
+    uint64_t n_empty_in_row;
+    uint64_t n_streams;
+    uint64_t n_priority;
+    uint64_t window_updates_left;
+};
+
+extern const char sl_h2_fault_pings[];
+
+void sl_h2_police_init(
+    struct sl_h2_police *police, const struct sl_limits *limits, bool allow_pings_without_calls);
+/* A stream was opened: it earns WINDOW_UPDATE and PRIORITY frames. */
+void sl_h2_police_stream(struct sl_h2_police *police);
+/* A HEADERS or DATA frame was sent: PINGs may come again (CM-3), DATA earns WINDOW_UPDATE frames
+ * unless the peer's window cut it small (AT-11). `n_bytes` of DATA; 0 for HEADERS. */
+void sl_h2_police_sent(struct sl_h2_police *police, size_t n_bytes, bool is_cut_small);
+/* The peer reset a stream of which no body byte was sent (AT-1). */
+const char *sl_h2_police_early_reset(struct sl_h2_police *police, uint64_t now_ns);
+/* We reset a stream because of what the peer did (AT-2). */
+const char *sl_h2_police_own_reset(struct sl_h2_police *police, uint64_t now_ns);
+const char *sl_h2_police_settings(struct sl_h2_police *police, uint64_t now_ns);
+/* CM-2, AT-7. */
+const char *sl_h2_police_ping(struct sl_h2_police *police, uint64_t now_ns, bool has_calls);
+/* A DATA frame begins; `may_be_empty`: it has no payload, or perhaps only padding (AT-9). */
+const char *sl_h2_police_data(struct sl_h2_police *police, bool may_be_empty);
+/* DATA had payload. */
+void sl_h2_police_payload(struct sl_h2_police *police);
+const char *sl_h2_police_priority(struct sl_h2_police *police);
+const char *sl_h2_police_window_update(struct sl_h2_police *police);
+
+/* Follows the borders of frames. All zero but `skip` (24 for a server: the client's preface) is the
+ * start. */
+struct sl_h2_tracker {
+    uint32_t skip;  /* bytes of preface or payload still to come */
+    uint8_t n_head; /* bytes of the frame header that have come */
+    uint8_t head[9];
+    bool is_headers; /* the frame that began last belongs to a header block */
+    bool has_end_headers;
+    uint64_t n_frames;
+};
+
+void sl_h2_tracker_feed(struct sl_h2_tracker *tracker, struct sl_slice bytes);
+/* True while a header block is unfinished. */
+bool sl_h2_tracker_in_headers(const struct sl_h2_tracker *tracker);
+
+#endif

@@ -1,0 +1,334 @@
+#include "service/rpc/conn_impl.h"
+
+#include "runtime/base/mem.h"
+#include "service/rpc/call_impl.h"
+
+/* ---- Events ---------------------------------------------------------------------------------- */
+
+uint64_t sl_conn_now_ns(const struct sl_conn *conn)
+{
+    return conn->own_loop != NULL ? conn->now_ns : sl_loop_now_ns(conn->loop);
+}
+
+void sl_conn_notify(struct sl_conn *conn)
+{
+    if (!conn->is_inside && conn->h2 != NULL && conn->on_output != NULL) {
+        conn->on_output(conn->user_data);
+    }
+}
+
+void sl_conn_dispatch(struct sl_conn *conn)
+{
+    sl_conn_ref(conn);
+    while (conn->ready_first != NULL) {
+        struct sl_call *call = conn->ready_first;
+        conn->ready_first = call->next_ready;
+        if (conn->ready_first == NULL) {
+            conn->ready_last = NULL;
+        }
+        call->is_ready = false;
+        sl_call_dispatch(call);
+    }
+    sl_conn_unref(conn);
+}
+
+static void run_ready(struct sl_task *task)
+{
+    sl_conn_dispatch(SL_CONTAINER(task, struct sl_conn, ready_task));
+}
+
+/* ---- What HTTP/2 says ------------------------------------------------------------------------ */
+
+static void on_headers(
+    void *session_user, struct sl_h2_stream *stream, const struct sl_h2_headers *headers)
+{
+    struct sl_conn *conn = session_user;
+    if (headers->kind == SL_H2_REQUEST) {
+        sl_conn_admit(conn, stream, headers);
+    }
+    /* A request's trailers mean nothing in gRPC; their END_STREAM comes as on_end_stream. */
+}
+
+static void on_data(void *session_user, struct sl_h2_stream *stream, struct sl_slice bytes)
+{
+    (void)session_user;
+    struct sl_call *call = sl_h2_stream_user(stream);
+    if (call == NULL) {
+        sl_h2_stream_consume(stream, bytes.size);
+        return;
+    }
+    sl_call_on_data(call, bytes);
+}
+
+static void on_end_stream(void *session_user, struct sl_h2_stream *stream)
+{
+    (void)session_user;
+    struct sl_call *call = sl_h2_stream_user(stream);
+    if (call != NULL) {
+        sl_call_on_end_stream(call);
+    }
+}
+
+static void on_closed(
+    void *session_user, struct sl_h2_stream *stream, enum sl_h2_close how, uint32_t code)
+{
+    (void)session_user;
+    struct sl_call *call = sl_h2_stream_user(stream);
+    if (call != NULL) {
+        sl_h2_stream_set_user(stream, NULL);
+        sl_call_on_closed(call, how, code);
+    }
+}
+
+/* RS-7: the client needs not send the rest of a request that nobody will read. */
+static void on_sent_end(void *session_user, struct sl_h2_stream *stream)
+{
+    (void)session_user;
+    if (!sl_h2_stream_is_half_closed(stream)) {
+        sl_h2_stream_reset(stream, SL_H2_NO_ERROR);
+    }
+}
+
+static void on_ping_ack(void *session_user, uint64_t payload)
+{
+    sl_conn_ping_acked(session_user, payload);
+}
+
+static void on_h2_output(void *session_user)
+{
+    sl_conn_notify(session_user);
+}
+
+static const struct sl_h2_callbacks h2_callbacks = {
+    .on_headers = on_headers,
+    .on_data = on_data,
+    .on_end_stream = on_end_stream,
+    .on_closed = on_closed,
+    .on_sent_end = on_sent_end,
+    .on_ping_ack = on_ping_ack,
+    .on_output = on_h2_output,
+};
+
+/* ---- Life ------------------------------------------------------------------------------------ */
+
+/* Level 1 has no loop that waits. */
+static void ignore_wake(struct sl_loop *loop)
+{
+    (void)loop;
+}
+
+static void ignore_arm(struct sl_loop *loop, uint64_t due_ns)
+{
+    (void)loop;
+    (void)due_ns;
+}
+
+static const struct sl_loop_backend no_backend = { .wake = ignore_wake, .arm = ignore_arm };
+
+void sl_conn_ref(struct sl_conn *conn)
+{
+    conn->n_refs++;
+}
+
+void sl_conn_unref(struct sl_conn *conn)
+{
+    if (--conn->n_refs > 0) {
+        return;
+    }
+    if (conn->loop != NULL) {
+        sl_loop_undefer(conn->loop, &conn->ready_task);
+        sl_timer_stop(&conn->tick);
+    }
+    if (conn->own_loop != NULL) {
+        sl_loop_done(conn->own_loop);
+        (void)sl_free(conn->own_loop);
+    }
+    sl_chain_pool_done(&conn->pool);
+    (void)sl_free(conn->peer);
+    void (*on_released)(void *user_data) = conn->on_released;
+    void *released_user = conn->released_user;
+    (void)sl_free(conn);
+    if (on_released != NULL) {
+        on_released(released_user);
+    }
+}
+
+void sl_conn_set_released(
+    struct sl_conn *conn, void (*on_released)(void *user_data), void *user_data)
+{
+    conn->on_released = on_released;
+    conn->released_user = user_data;
+}
+
+static enum sl_status set_loop(struct sl_conn *conn, struct sl_loop *loop)
+{
+    if (loop == NULL) {
+        conn->own_loop = sl_calloc(1, sizeof(*conn->own_loop));
+        if (conn->own_loop == NULL) {
+            return SL_RESOURCE_EXHAUSTED;
+        }
+        sl_loop_init(conn->own_loop, &no_backend, 0);
+        loop = conn->own_loop;
+    }
+    conn->loop = loop;
+    return SL_OK;
+}
+
+/* What needs memory. */
+static enum sl_status
+fill(struct sl_conn *conn, struct sl_server *server, const struct sl_conn_options *options)
+{
+    conn->peer = sl_strdup(options->peer == NULL ? "" : options->peer);
+    if (conn->peer == NULL || set_loop(conn, options->loop) != SL_OK) {
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    const struct sl_h2_options h2_options = {
+        .limits = &server->limits, .allow_pings_without_calls = server->allow_pings_without_calls
+    };
+    return sl_h2_session_new(&h2_options, &h2_callbacks, conn, &conn->h2);
+}
+
+enum sl_status sl_conn_new(
+    struct sl_server *server, const struct sl_conn_options *options, struct sl_conn **ret_conn)
+{
+    const struct sl_conn_options nothing = { 0 };
+    options = options == NULL ? &nothing : options;
+    struct sl_conn *conn = sl_calloc(1, sizeof(*conn));
+    if (conn == NULL) {
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    conn->n_refs = 1;
+    conn->server = server;
+    conn->limits = &server->limits;
+    conn->counters = sl_server_counters(server, options->loop);
+    conn->on_output = options->on_output;
+    conn->user_data = options->user_data;
+    sl_list_init(&conn->calls);
+    sl_list_init(&conn->stalled);
+    sl_list_init(&conn->gaps);
+    conn->ready_task.run = run_ready;
+    conn->is_inside = true;
+    if (fill(conn, server, options) != SL_OK) {
+        sl_conn_unref(conn);
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    conn->is_inside = false;
+    SL_RPC_COUNT(conn->counters, connections, 1);
+    SL_RPC_COUNT(conn->counters, connections_total, 1);
+    sl_conn_timers_init(conn);
+    *ret_conn = conn;
+    return SL_OK;
+}
+
+/* ---- Bytes ----------------------------------------------------------------------------------- */
+
+static void count_streams(struct sl_conn *conn)
+{
+    const size_t n_streams = conn->h2 == NULL ? 0 : sl_h2_session_n_streams(conn->h2);
+    if (n_streams != conn->n_counted) {
+        SL_RPC_COUNT(conn->counters, streams, (int64_t)n_streams - (int64_t)conn->n_counted);
+        conn->n_counted = n_streams;
+    }
+}
+
+/* At level 1 the caller's clock is the only one. */
+static void begin(struct sl_conn *conn, uint64_t now_ns)
+{
+    conn->is_inside = true;
+    if (now_ns > conn->now_ns) {
+        conn->now_ns = now_ns;
+    }
+    if (conn->own_loop != NULL) {
+        sl_loop_turn_begin(conn->own_loop, conn->now_ns, 0);
+    }
+}
+
+static void end(struct sl_conn *conn)
+{
+    sl_conn_dispatch(conn);
+    if (conn->own_loop != NULL) {
+        sl_loop_turn_end(conn->own_loop);
+    }
+    sl_conn_timers_arm(conn);
+    count_streams(conn);
+    conn->is_inside = false;
+}
+
+enum sl_status
+sl_conn_feed(struct sl_conn *conn, struct sl_slice bytes, uint64_t now_ns, struct sl_error *err)
+{
+    begin(conn, now_ns);
+    if (conn->own_loop != NULL) {
+        sl_loop_turn_work(conn->own_loop);
+    }
+    enum sl_status status = SL_OK;
+    if (conn->is_dead) {
+        status = sl_fail(err, SL_UNAVAILABLE, "the connection is over");
+    } else if (bytes.size > 0) {
+        conn->last_read_ns = conn->now_ns;
+        conn->ping_sent_ns = SL_NEVER_NS;
+        SL_RPC_COUNT(conn->counters, bytes_in, bytes.size);
+        status = sl_h2_session_feed(conn->h2, bytes, conn->now_ns, err);
+    }
+    if (status != SL_OK && !conn->is_attack_counted && sl_h2_session_fault(conn->h2) != NULL) {
+        conn->is_attack_counted = true;
+        SL_RPC_COUNT(conn->counters, attacks, 1);
+    }
+    end(conn);
+    return status;
+}
+
+size_t sl_conn_pull(struct sl_conn *conn, uint8_t *room, size_t room_bytes, uint64_t now_ns)
+{
+    if (conn->is_dead) {
+        return 0;
+    }
+    begin(conn, now_ns);
+    const size_t n = sl_h2_session_pull(conn->h2, room, room_bytes, conn->now_ns);
+    SL_RPC_COUNT(conn->counters, bytes_out, n);
+    end(conn);
+    return n;
+}
+
+uint64_t sl_conn_due_ns(const struct sl_conn *conn)
+{
+    if (conn->own_loop == NULL) {
+        return SL_NEVER_NS;
+    }
+    return conn->ready_first != NULL ? 0 : sl_loop_next_due_ns(conn->own_loop);
+}
+
+bool sl_conn_wants_close(const struct sl_conn *conn)
+{
+    return conn->is_dead || sl_h2_session_wants_close(conn->h2);
+}
+
+void sl_conn_lost(struct sl_conn *conn)
+{
+    conn->is_dead = true;
+    conn->is_inside = true;
+    sl_h2_session_lost(conn->h2);
+    sl_conn_dispatch(conn);
+    count_streams(conn);
+    conn->is_inside = false;
+}
+
+struct sl_conn *sl_conn_free(struct sl_conn *conn)
+{
+    if (conn == NULL) {
+        return NULL;
+    }
+    conn->is_dead = true;
+    conn->is_inside = true;
+    conn->on_output = NULL;
+    struct sl_h2_session *h2 = conn->h2;
+    sl_h2_session_lost(h2);
+    conn->h2 = NULL;
+    (void)sl_h2_session_free(h2);
+    sl_timer_stop(&conn->tick);
+    SL_RPC_COUNT(conn->counters, connections, -1);
+    count_streams(conn);
+    sl_conn_dispatch(conn);
+    sl_conn_unref(conn);
+    return NULL;
+}

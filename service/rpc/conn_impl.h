@@ -1,0 +1,92 @@
+/* The inside of a connection, for the files that make it up: conn.c (life, feed and pull),
+ * conn_timers.c (every wait has a timer, CM-13), admission.c (ADM-1 to ADM-16), call*.c.
+ *
+ *   sl_h2 callbacks ─▶ conn.c ─▶ admission.c ─▶ new call
+ *                          └───▶ call_recv.c / call_end.c
+ *   events of calls ─▶ ready list ─▶ handlers, at the end of feed, or deferred on the loop
+ *
+ * The memory stays until the owner has freed the connection and every handler has finished. */
+#ifndef SL_SERVICE_RPC_CONN_IMPL_H
+#define SL_SERVICE_RPC_CONN_IMPL_H
+
+#include "runtime/base/list.h"
+#include "service/h2/h2.h"
+#include "service/rpc/chain.h"
+#include "service/rpc/conn.h"
+#include "service/rpc/server_core.h"
+
+enum sl_drain_step {
+    SL_DRAIN_NONE,
+    SL_DRAIN_ANNOUNCED, /* GOAWAY(2^31-1) and a PING are out; calls are still accepted */
+    SL_DRAIN_FINAL,     /* GOAWAY(last id) is out; what runs may finish */
+    SL_DRAIN_ENDING,    /* time is over: handlers were told SL_CALL_DRAIN */
+    SL_DRAIN_FORCED     /* whatever was left has been ended */
+};
+
+struct sl_conn {
+    struct sl_server *server;
+    const struct sl_limits *limits; /* the server's */
+    struct sl_rpc_counters *counters;
+    struct sl_h2_session *h2; /* NULL: freed */
+    struct sl_loop *loop;     /* the user's, or own_loop */
+    struct sl_loop *own_loop; /* without a loop of the user's: only its timers and tasks are used */
+    char *peer;
+    void (*on_output)(void *user_data);
+    void *user_data;
+    void (*on_released)(void *user_data); /* the memory goes: every handler has finished */
+    void *released_user;
+
+    size_t n_refs; /* the owner, and each call */
+    bool is_dead;  /* nothing will be read or written any more */
+    bool is_inside; /* in feed or pull: the caller asks for output anyway */
+    bool is_attack_counted;
+    uint64_t now_ns; /* as given by the last feed or pull */
+
+    struct sl_list calls;  /* that have a stream */
+    size_t n_running;      /* tasks, also of streams that are gone (NG-2) */
+    size_t n_control;      /* the same, of control methods */
+    size_t n_counted;      /* streams that the gauge knows of */
+    struct sl_chain_pool pool;
+
+    struct sl_call *ready_first, *ready_last; /* calls with events */
+    struct sl_task ready_task;
+
+    /* Timers: lists are in the order of the last progress, so only their heads are looked at. */
+    struct sl_timer tick;
+    struct sl_list stalled; /* calls with queued output */
+    struct sl_list gaps;    /* calls inside a request message */
+    uint64_t created_ns, last_read_ns;
+    uint64_t headers_since_ns; /* SL_NEVER_NS: no header block is open */
+    uint64_t ping_sent_ns;     /* SL_NEVER_NS: no keepalive PING is unanswered */
+    uint64_t age_due_ns;       /* SL_NEVER_NS: no limit */
+    enum sl_drain_step drain;
+    uint64_t drain_step_ns;  /* when the next step is due */
+    uint64_t drain_force_ns; /* SL_NEVER_NS: never */
+};
+
+/* Something to write appeared, or the connection wants to be closed. */
+void sl_conn_notify(struct sl_conn *conn);
+/* Runs the events of calls. Not from inside a handler. */
+void sl_conn_dispatch(struct sl_conn *conn);
+void sl_conn_ref(struct sl_conn *conn);
+/* The last one releases the memory. */
+void sl_conn_unref(struct sl_conn *conn);
+/* Called when the memory goes, for server.c. */
+void sl_conn_set_released(
+    struct sl_conn *conn, void (*on_released)(void *user_data), void *user_data);
+uint64_t sl_conn_now_ns(const struct sl_conn *conn);
+
+/* ---- conn_timers.c --------------------------------------------------------------------------- */
+
+void sl_conn_timers_init(struct sl_conn *conn);
+/* Something changed that may bring a timer nearer. */
+void sl_conn_timers_arm(struct sl_conn *conn);
+void sl_conn_ping_acked(struct sl_conn *conn, uint64_t payload);
+
+/* ---- admission.c ----------------------------------------------------------------------------- */
+
+/* A request's header block: refuses it, or makes a call of it. */
+void sl_conn_admit(
+    struct sl_conn *conn, struct sl_h2_stream *stream, const struct sl_h2_headers *headers);
+
+#endif

@@ -1,0 +1,174 @@
+#include "service/rpc/server_core.h"
+
+#include "runtime/base/mem.h"
+
+static enum sl_status copy_loops(struct sl_server *server, const struct sl_server_options *options)
+{
+    if (options->n_loops == 0) {
+        return SL_OK;
+    }
+    server->loops = sl_calloc(options->n_loops, sizeof(struct sl_loop *));
+    if (server->loops == NULL) {
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    server->n_loops = options->n_loops;
+    for (size_t i = 0; i < options->n_loops; i++) {
+        server->loops[i] = options->loops[i];
+    }
+    return SL_OK;
+}
+
+enum sl_status sl_server_new(const struct sl_server_options *options, struct sl_server **ret_server)
+{
+    struct sl_server *server = sl_calloc(1, sizeof(*server));
+    if (server == NULL) {
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    if (options != NULL && options->limits != NULL) {
+        server->limits = *options->limits;
+    } else {
+        sl_limits_init(&server->limits);
+    }
+    enum sl_status status = SL_OK;
+    if (options != NULL) {
+        server->allow_pings_without_calls = options->allow_pings_without_calls;
+        status = copy_loops(server, options);
+    }
+    server->n_counters = server->n_loops == 0 ? 1 : server->n_loops;
+    server->counters = sl_calloc(server->n_counters, sizeof(*server->counters));
+    if (status != SL_OK || server->counters == NULL) {
+        (void)sl_server_free(server);
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    *ret_server = server;
+    return SL_OK;
+}
+
+struct sl_server *sl_server_free(struct sl_server *server)
+{
+    if (server == NULL) {
+        return NULL;
+    }
+    if (server->runner != NULL) {
+        server->free_runner(server->runner);
+    }
+    sl_routes_done(&server->routes);
+    (void)sl_free(server->interceptors);
+    (void)sl_free(server->services);
+    (void)sl_free(server->counters);
+    (void)sl_free(server->loops);
+    return sl_free(server);
+}
+
+static enum sl_status
+append_service(struct sl_server *server, const struct sl_service_desc *service)
+{
+    const size_t size = (server->n_services + 1) * sizeof(service);
+    const struct sl_service_desc **services = sl_realloc(server->services, size);
+    if (services == NULL) {
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    services[server->n_services++] = service;
+    server->services = services;
+    return SL_OK;
+}
+
+enum sl_status sl_server_add_service(
+    struct sl_server *server,
+    const struct sl_service_desc *service,
+    sl_method_start_fn *const *starts,
+    const void *handlers,
+    void *user_data)
+{
+    for (size_t i = 0; i < service->n_methods; i++) {
+        const struct sl_route *known =
+            sl_routes_get(&server->routes, sl_slice_str(service->methods[i].path));
+        if (known != NULL && known->is_registered) {
+            return SL_ALREADY_EXISTS;
+        }
+    }
+    for (size_t i = 0; i < service->n_methods; i++) {
+        const struct sl_method_desc *method = &service->methods[i];
+        const struct sl_route route = { .path = method->path,
+                                        .method = method,
+                                        .kind = method->kind,
+                                        .start = starts[i],
+                                        .handlers = handlers,
+                                        .user_data = user_data };
+        SL_TRY(sl_routes_add(&server->routes, &route));
+    }
+    return append_service(server, service);
+}
+
+enum sl_status sl_server_add_raw(
+    struct sl_server *server,
+    const char *path,
+    enum sl_method_kind kind,
+    sl_raw_fn *handler,
+    void *user_data)
+{
+    const struct sl_route route = {
+        .path = path, .kind = kind, .raw = handler, .user_data = user_data
+    };
+    return sl_routes_add(&server->routes, &route);
+}
+
+enum sl_status
+sl_server_add_interceptor(struct sl_server *server, const struct sl_interceptor *interceptor)
+{
+    const size_t size = (server->n_interceptors + 1) * sizeof(*interceptor);
+    struct sl_interceptor *interceptors = sl_realloc(server->interceptors, size);
+    if (interceptors == NULL) {
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    interceptors[server->n_interceptors++] = *interceptor;
+    server->interceptors = interceptors;
+    return SL_OK;
+}
+
+enum sl_status sl_server_set_control(struct sl_server *server, const char *path)
+{
+    return sl_routes_set_control(&server->routes, path);
+}
+
+size_t sl_server_n_services(const struct sl_server *server)
+{
+    return server->n_services;
+}
+
+const struct sl_service_desc *sl_server_service_at(const struct sl_server *server, size_t index)
+{
+    return index < server->n_services ? server->services[index] : NULL;
+}
+
+void sl_server_refuse_new(struct sl_server *server)
+{
+    atomic_store(&server->is_refusing, true);
+}
+
+struct sl_rpc_counters *
+sl_server_counters(const struct sl_server *server, const struct sl_loop *loop)
+{
+    for (size_t i = 0; loop != NULL && i < server->n_loops; i++) {
+        if (server->loops[i] == loop) {
+            return &server->counters[i];
+        }
+    }
+    return &server->counters[0];
+}
+
+void sl_server_stats(const struct sl_server *server, struct sl_server_stats *ret_stats)
+{
+    *ret_stats = (struct sl_server_stats){ 0 };
+    for (size_t i = 0; i < server->n_counters; i++) {
+        struct sl_rpc_counters *from = &server->counters[i];
+#define SL_RPC_COUNTER_SUM(name)                                                                   \
+    ret_stats->name += atomic_load_explicit(&from->name, memory_order_relaxed);
+        SL_RPC_COUNTER_MAP(SL_RPC_COUNTER_SUM)
+#undef SL_RPC_COUNTER_SUM
+        for (size_t k = 0; k < SL_COUNT(from->calls_by_status); k++) {
+            ret_stats->calls_by_status[k] +=
+                atomic_load_explicit(&from->calls_by_status[k], memory_order_relaxed);
+        }
+    }
+}

@@ -1,0 +1,61 @@
+/* The part of a server that needs no sockets: what is registered, limits, counters. Registration
+ * happens before the first connection; afterwards all but the counters and `is_refusing` is
+ * constant, and any thread may read it. */
+#ifndef SL_SERVICE_RPC_SERVER_CORE_H
+#define SL_SERVICE_RPC_SERVER_CORE_H
+
+#include <stdatomic.h>
+
+#include "service/rpc/routes.h"
+#include "service/rpc/server.h"
+
+#define SL_RPC_COUNTER_MAP(X)                                                                      \
+    X(connections)                                                                                 \
+    X(connections_total)                                                                           \
+    X(streams)                                                                                     \
+    X(calls_started)                                                                               \
+    X(calls_finished)                                                                              \
+    X(calls_running)                                                                               \
+    X(messages_in)                                                                                 \
+    X(messages_out)                                                                                \
+    X(bytes_in)                                                                                    \
+    X(bytes_out)                                                                                   \
+    X(attacks)
+
+/* The counters of one loop; gauges go down by adding the two's complement. */
+struct sl_rpc_counters {
+#define SL_RPC_COUNTER_FIELD(name) _Atomic uint64_t name;
+    SL_RPC_COUNTER_MAP(SL_RPC_COUNTER_FIELD)
+#undef SL_RPC_COUNTER_FIELD
+    _Atomic uint64_t calls_by_status[17];
+    char padding[64]; /* two loops never write to one cache line */
+};
+
+#define SL_RPC_COUNT(counters, name, n)                                                            \
+    ((void)atomic_fetch_add_explicit(&(counters)->name, (uint64_t)(n), memory_order_relaxed))
+
+struct sl_runner; /* listeners and loops: server.c */
+
+struct sl_server {
+    struct sl_limits limits;
+    struct sl_loop **loops;
+    size_t n_loops; /* 0: the server makes its own */
+    bool allow_pings_without_calls;
+    struct sl_routes routes;
+    struct sl_interceptor *interceptors;
+    size_t n_interceptors;
+    const struct sl_service_desc **services;
+    size_t n_services;
+    struct sl_rpc_counters *counters; /* one per loop, at least one */
+    size_t n_counters;
+    atomic_bool is_refusing;
+    /* Set by server.c, so that the core needs no sockets. */
+    struct sl_runner *runner;
+    void (*free_runner)(struct sl_runner *runner);
+};
+
+/* The counters for connections of this loop (NULL: without a loop). */
+struct sl_rpc_counters *
+sl_server_counters(const struct sl_server *server, const struct sl_loop *loop);
+
+#endif
