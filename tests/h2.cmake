@@ -1,1 +1,4 @@
 # Tests of h2.
+add_library(h2_pair STATIC wire/h2_pair.c)
+target_link_libraries(h2_pair PUBLIC sl_h2)
+sl_add_test(h2_session h2_pair)
