@@ -1,0 +1,37 @@
+/* A run's events as a person wants to see them: live text, what each tool does and how long it
+ * took, iterations, and the tokens at the end. On a terminal with colours and a spinner line while
+ * nothing happens. What models and tools say cannot move the cursor: control characters are shown
+ * as dots. */
+#ifndef SL_SERVICE_CLI_VIEW_H
+#define SL_SERVICE_CLI_VIEW_H
+
+#include <stdio.h>
+
+#include "proto/sluice/v1/events.pb-c.h"
+#include "runtime/base/loop.h"
+
+enum { SL_VIEW_TOOLS = 64 };
+
+struct sl_view {
+    FILE *out;
+    bool is_terminal;
+    struct sl_loop *loop;
+    struct sl_timer spinner;
+    unsigned spinner_turn;
+    bool has_spinner_line;
+    enum { SL_VIEW_NOTHING, SL_VIEW_TEXT, SL_VIEW_THINKING } open; /* a line that is not ended */
+    uint64_t waiting_since_ns;
+    struct {
+        char id[64], name[64];
+        uint64_t since_ns;
+    } tools[SL_VIEW_TOOLS]; /* asked for and not complete */
+    size_t n_tools;
+};
+
+/* `loop` drives the spinner. Borrows both. */
+void sl_view_init(struct sl_view *view, FILE *out, bool is_terminal, struct sl_loop *loop);
+void sl_view_event(struct sl_view *view, const Sluice__V1__StreamEvent *event);
+/* Ends an open line and the spinner. */
+void sl_view_done(struct sl_view *view);
+
+#endif
