@@ -8,8 +8,12 @@
  *
  * An event is one contiguous range of one segment (5-byte gRPC prefix + StreamEvent bytes) and
  * never changes after commit. Segments are counted; sockets and the store take ranges of many
- * events. Nothing is allocated per event. A segment goes when no cursor needs it and the window
- * (the last `window_bytes`) has moved on.
+ * events. Nothing is allocated per event.
+ *
+ * A segment goes when the window (the last `window_bytes`), the foreground cursor and the observers
+ * that are near have moved on. Near is within the window, and within `mark_bytes` where the window
+ * is smaller. An observer that is further behind finishes the segment in which it is and is then
+ * lost.
  *
  * One producer. Everything here happens on `loop`; a subscriber on another loop is a remote cursor
  * (event_relay.h), which uses a local one on the owner's side. */
@@ -31,9 +35,13 @@ struct sl_segment {
     uint32_t used;
     struct sl_segment *next; /* owner loop only */
     uint64_t base;           /* log offset of byte 0 */
+    uint64_t first_sequence; /* of the event at byte 0 */
     uint8_t bytes[];
 };
 
+/* An empty segment with at least `capacity` bytes and one reference. NULL: no memory. Thread: any.
+ */
+SL_CHECK struct sl_segment *sl_segment_new(uint32_t capacity);
 struct sl_segment *sl_segment_ref(struct sl_segment *segment);
 /* Gives NULL; accepts NULL. Thread: any. */
 struct sl_segment *sl_segment_unref(struct sl_segment *segment);
@@ -43,7 +51,7 @@ struct sl_event_channel_options {
     uint32_t mark_events;  /* 1 to 10,000 */
     uint32_t window_bytes; /* kept for observers that come later; 0: nothing */
     /* The foreground cursor fell to half of both marks after commit said "stop". Called from a
-     * cursor's take; must not free the channel. */
+     * cursor's take or skip, or at the end of a turn in which it was closed or the mark changed. */
     void (*on_writable)(void *user_data);
     void *user_data;
 };
@@ -57,7 +65,9 @@ SL_CHECK enum sl_status sl_event_channel_new(
     const struct sl_event_channel_options *options,
     struct sl_event_channel **ret_channel);
 struct sl_event_channel *sl_event_channel_ref(struct sl_event_channel *channel);
-/* Cursors that are still open are told (on_readable) and see SL_END semantics of an ended log. */
+/* Gives NULL; accepts NULL. With the last reference the log ends where it is: cursors that are
+ * still open are told (on_readable), read the rest and see its end; the memory goes with the last
+ * of them. */
 struct sl_event_channel *sl_event_channel_unref(struct sl_event_channel *channel);
 
 /* The producer goes: on_writable is never called again. */
@@ -114,7 +124,7 @@ struct sl_event_cursor {
     uint64_t event_end;         /* log offset behind the event that is being taken */
     uint64_t sequence;          /* last event that was taken whole */
     bool is_lost;               /* fell below the window */
-    struct sl_event_cursor *next;
+    struct sl_event_cursor *next, *previous;
     void (*on_readable)(struct sl_event_cursor *cursor);
     bool wants_wake;
 };

@@ -25,7 +25,9 @@ SL_CHECK enum sl_status sl_event_relay_new(
     void *user_data,
     struct sl_event_relay **ret_relay);
 
-/* Joins it to a log. Called once. Thread: owner. Fails: as sl_event_cursor_open. */
+/* Joins it to a log. Called once, from a task that the reader posted to the owner's loop before it
+ * calls _close. What is on the way counts as read for the mark of a foreground cursor.
+ * Thread: owner. Fails: as sl_event_cursor_open; the relay then stays without a log. */
 SL_CHECK enum sl_status sl_event_relay_attach(
     struct sl_event_relay *relay,
     struct sl_event_channel *channel,
@@ -35,10 +37,14 @@ SL_CHECK enum sl_status sl_event_relay_attach(
 /* As sl_event_cursor_ready and _take. Thread: reader. */
 size_t sl_event_relay_ready(struct sl_event_relay *relay, size_t max, bool *ret_is_last);
 void sl_event_relay_take(struct sl_event_relay *relay, uint8_t *dst, size_t n);
+/* The observer fell below the window: _ready stays 0 from here on. */
+bool sl_event_relay_is_lost(const struct sl_event_relay *relay);
 bool sl_event_relay_at_border(const struct sl_event_relay *relay);
 uint64_t sl_event_relay_sequence(const struct sl_event_relay *relay);
 
-/* The reader goes; both ends are freed when the other loop has heard of it. Thread: reader. */
+/* The reader goes: on_readable is not called again. Both ends are freed when the other loop has
+ * heard of it, so both loops must be alive, or be drained (sl_loop_drain) before they are freed.
+ * Thread: reader. */
 void sl_event_relay_close(struct sl_event_relay *relay);
 
 #endif

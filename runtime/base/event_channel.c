@@ -1,0 +1,388 @@
+#include "runtime/base/event_channel.h"
+
+#include "runtime/base/event_log.h"
+#include "runtime/base/mem.h"
+
+enum { FIRST_BLOCK_BYTES = 512, LAST_BLOCK_BYTES = 16 * 1024 };
+
+/* ---- Segments -------------------------------------------------------------------------------- */
+
+/* Offset of the oldest byte that is held. */
+static uint64_t floor_offset(const struct sl_event_channel *channel)
+{
+    return channel->first == NULL ? channel->end : channel->first->base;
+}
+
+/* The least offset that somebody may still want. */
+static uint64_t find_needed(const struct sl_event_channel *channel)
+{
+    const uint64_t end = channel->end;
+    const uint64_t window = channel->options.window_bytes;
+    const uint64_t near =
+        window > channel->options.mark_bytes ? window : channel->options.mark_bytes;
+    uint64_t needed = window < end ? end - window : 0;
+    for (const struct sl_event_cursor *cursor = channel->cursors; cursor != NULL;
+         cursor = cursor->next) {
+        const bool counts = cursor->kind == SL_CURSOR_FOREGROUND || end - cursor->position <= near;
+        if (counts && cursor->position < needed) {
+            needed = cursor->position;
+        }
+    }
+    return needed;
+}
+
+void sl_event_channel_trim(struct sl_event_channel *channel)
+{
+    if (channel->first == channel->last) {
+        return; /* the last one is always kept */
+    }
+    const uint64_t needed = find_needed(channel);
+    while (channel->first != channel->last && channel->first->next->base <= needed) {
+        struct sl_segment *oldest = channel->first;
+        channel->first = oldest->next;
+        channel->held_bytes -= sizeof(*oldest) + oldest->capacity;
+        oldest->next = NULL; /* a cursor may still be in it */
+        sl_segment_unref(oldest);
+    }
+}
+
+static void drop_open(struct sl_event_channel *channel)
+{
+    if (channel->open != NULL) {
+        channel->held_bytes -= sizeof(*channel->open) + channel->open->capacity;
+        channel->open = sl_segment_unref(channel->open);
+    }
+}
+
+/* Makes a segment for the next event; it joins the log with its first commit. */
+static enum sl_status open_segment(struct sl_event_channel *channel, size_t size_bytes)
+{
+    const size_t head = sizeof(struct sl_segment);
+    size_t block = channel->next_block_bytes;
+    if (size_bytes > UINT32_MAX / 2) {
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    while (block < LAST_BLOCK_BYTES && block - head < size_bytes) {
+        block *= 2;
+    }
+    if (block - head < size_bytes) {
+        block = size_bytes + head;
+    }
+    struct sl_segment *segment = sl_segment_new((uint32_t)(block - head));
+    if (segment == NULL) {
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    drop_open(channel); /* nothing was ever committed to it */
+    channel->open = segment;
+    channel->held_bytes += block;
+    channel->next_block_bytes = block * 2 < LAST_BLOCK_BYTES ? block * 2 : LAST_BLOCK_BYTES;
+    return SL_OK;
+}
+
+/* The open segment becomes the last one of the log. */
+static void join_open(struct sl_event_channel *channel)
+{
+    struct sl_segment *segment = SL_TAKE(channel->open);
+    segment->base = channel->end;
+    segment->first_sequence = channel->last_sequence + 1;
+    if (channel->last == NULL) {
+        channel->first = segment;
+    } else {
+        channel->last->next = segment;
+    }
+    channel->last = segment;
+    sl_event_channel_trim(channel);
+}
+
+/* ---- Wake-ups -------------------------------------------------------------------------------- */
+
+static void wake_later(struct sl_event_channel *channel)
+{
+    if (channel->n_waiting > 0 || channel->must_tell_writable) {
+        sl_loop_defer(channel->loop, &channel->wake);
+    }
+}
+
+static void free_if_unused(struct sl_event_channel *channel)
+{
+    if (channel->n_refs > 0 || channel->cursors != NULL || channel->is_waking) {
+        return;
+    }
+    sl_loop_undefer(channel->loop, &channel->wake);
+    drop_open(channel);
+    while (channel->first != NULL) {
+        struct sl_segment *next = channel->first->next;
+        channel->first->next = NULL; /* a socket may still have it */
+        sl_segment_unref(channel->first);
+        channel->first = next;
+    }
+    sl_free(channel);
+}
+
+static void tell_writable(struct sl_event_channel *channel)
+{
+    channel->must_tell_writable = false;
+    if (channel->options.on_writable != NULL && !channel->is_ended) {
+        channel->options.on_writable(channel->options.user_data);
+    }
+}
+
+/* Tells each waiting cursor once, even if its callback brings new events about: those are for the
+ * next round. Callbacks may close any cursor and give up the channel. */
+static void run_wake(struct sl_task *task)
+{
+    struct sl_event_channel *channel = SL_CONTAINER(task, struct sl_event_channel, wake);
+    channel->is_waking = true;
+    if (channel->must_tell_writable) {
+        tell_writable(channel);
+    }
+    struct sl_event_cursor *cursor = channel->cursors;
+    while (cursor != NULL) {
+        channel->next_to_wake = cursor->next;
+        const bool has_news = cursor->position < channel->end || channel->is_ended;
+        if (cursor->wants_wake && has_news) {
+            sl_event_cursor_set_waiting(cursor, false);
+            cursor->on_readable(cursor);
+        }
+        cursor = channel->next_to_wake;
+    }
+    channel->is_waking = false;
+    free_if_unused(channel);
+}
+
+/* ---- Life ------------------------------------------------------------------------------------ */
+
+enum sl_status sl_event_channel_new(
+    struct sl_loop *loop,
+    const struct sl_event_channel_options *options,
+    struct sl_event_channel **ret_channel)
+{
+    SL_ON_LOOP(loop);
+    struct sl_event_channel *channel = sl_calloc(1, sizeof(*channel));
+    if (channel == NULL) {
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    channel->loop = loop;
+    channel->options = *options;
+    channel->n_refs = 1;
+    channel->wake.run = run_wake;
+    channel->next_block_bytes = FIRST_BLOCK_BYTES;
+    *ret_channel = channel;
+    return SL_OK;
+}
+
+struct sl_event_channel *sl_event_channel_ref(struct sl_event_channel *channel)
+{
+    SL_ON_LOOP(channel->loop);
+    channel->n_refs++;
+    return channel;
+}
+
+struct sl_event_channel *sl_event_channel_unref(struct sl_event_channel *channel)
+{
+    if (channel == NULL) {
+        return NULL;
+    }
+    SL_ON_LOOP(channel->loop);
+    channel->n_refs--;
+    if (channel->n_refs == 0) {
+        sl_event_channel_detach_producer(channel);
+        sl_event_channel_end(channel);
+        free_if_unused(channel);
+    }
+    return NULL;
+}
+
+void sl_event_channel_detach_producer(struct sl_event_channel *channel)
+{
+    channel->options.on_writable = NULL;
+    channel->must_tell_writable = false;
+}
+
+/* ---- The producer ---------------------------------------------------------------------------- */
+
+enum sl_status
+sl_event_channel_reserve(struct sl_event_channel *channel, size_t size_bytes, uint8_t **ret_room)
+{
+    SL_ON_LOOP(channel->loop);
+    if (channel->is_ended) {
+        return SL_CANCELLED;
+    }
+    struct sl_segment *segment = channel->open != NULL ? channel->open : channel->last;
+    if (segment == NULL || segment->capacity - segment->used < size_bytes) {
+        SL_TRY(open_segment(channel, size_bytes));
+        segment = channel->open;
+    }
+    *ret_room = segment->bytes + segment->used;
+    return SL_OK;
+}
+
+bool sl_event_channel_commit(struct sl_event_channel *channel, size_t size_bytes)
+{
+    SL_ON_LOOP(channel->loop);
+    if (channel->open != NULL) {
+        join_open(channel);
+    }
+    struct sl_segment *segment = channel->last;
+    assert(size_bytes <= segment->capacity - segment->used);
+    assert(sl_event_size(segment->bytes + segment->used) == size_bytes);
+    segment->used += (uint32_t)size_bytes;
+    channel->end += size_bytes;
+    channel->last_sequence++;
+    if (channel->n_waiting > 0) {
+        sl_loop_defer(channel->loop, &channel->wake);
+    }
+    const struct sl_event_cursor *cursor = channel->foreground;
+    if (cursor != NULL && !channel->is_full) {
+        channel->is_full =
+            channel->end - cursor->position >= channel->options.mark_bytes ||
+            channel->last_sequence - cursor->sequence >= channel->options.mark_events;
+    }
+    return channel->is_full;
+}
+
+void sl_event_channel_end(struct sl_event_channel *channel)
+{
+    SL_ON_LOOP(channel->loop);
+    if (!channel->is_ended) {
+        channel->is_ended = true;
+        channel->is_full = false;
+        drop_open(channel);
+        wake_later(channel);
+    }
+}
+
+bool sl_event_channel_is_ended(const struct sl_event_channel *channel)
+{
+    return channel->is_ended;
+}
+
+bool sl_event_channel_is_full(const struct sl_event_channel *channel)
+{
+    return channel->is_full;
+}
+
+uint64_t sl_event_channel_last_sequence(const struct sl_event_channel *channel)
+{
+    return channel->last_sequence;
+}
+
+uint64_t sl_event_channel_floor(const struct sl_event_channel *channel)
+{
+    return channel->first == NULL ? channel->last_sequence + 1 : channel->first->first_sequence;
+}
+
+size_t sl_event_channel_bytes(const struct sl_event_channel *channel)
+{
+    return channel->held_bytes;
+}
+
+/* Frees the producer when the foreground cursor is at half of both marks, or gone. */
+static bool release(struct sl_event_channel *channel)
+{
+    const struct sl_event_cursor *cursor = channel->foreground;
+    if (!channel->is_full) {
+        return false;
+    }
+    if (cursor != NULL &&
+        (channel->end - cursor->position > channel->options.mark_bytes / 2 ||
+         channel->last_sequence - cursor->sequence > channel->options.mark_events / 2)) {
+        return false;
+    }
+    channel->is_full = false;
+    return true;
+}
+
+static void release_later(struct sl_event_channel *channel)
+{
+    if (release(channel)) {
+        channel->must_tell_writable = true;
+        wake_later(channel);
+    }
+}
+
+void sl_event_channel_set_mark(
+    struct sl_event_channel *channel, uint32_t mark_bytes, uint32_t mark_events)
+{
+    SL_ON_LOOP(channel->loop);
+    channel->options.mark_bytes = mark_bytes;
+    channel->options.mark_events = mark_events;
+    release_later(channel);
+}
+
+void sl_event_channel_visit(
+    struct sl_event_channel *channel,
+    uint64_t from,
+    uint64_t to,
+    bool (*visit)(void *user_data, uint64_t sequence, struct sl_slice event),
+    void *user_data)
+{
+    SL_ON_LOOP(channel->loop);
+    for (const struct sl_segment *segment = channel->first; segment != NULL;
+         segment = segment->next) {
+        if (segment->next != NULL && segment->next->first_sequence <= from) {
+            continue;
+        }
+        uint64_t sequence = segment->first_sequence;
+        for (uint32_t at = 0; at < segment->used; sequence++) {
+            const size_t size = sl_event_size(segment->bytes + at);
+            if (sequence > to) {
+                return;
+            }
+            if (sequence >= from &&
+                !visit(user_data, sequence, sl_slice_of(segment->bytes + at, size))) {
+                return;
+            }
+            at += (uint32_t)size;
+        }
+    }
+}
+
+/* ---- For the cursors ------------------------------------------------------------------------- */
+
+uint64_t sl_event_channel_floor_offset(const struct sl_event_channel *channel)
+{
+    return floor_offset(channel);
+}
+
+void sl_event_channel_moved(struct sl_event_channel *channel, bool is_foreground)
+{
+    if (is_foreground && release(channel)) {
+        tell_writable(channel);
+    }
+}
+
+void sl_event_channel_add_cursor(struct sl_event_channel *channel, struct sl_event_cursor *cursor)
+{
+    cursor->previous = NULL;
+    cursor->next = channel->cursors;
+    if (cursor->next != NULL) {
+        cursor->next->previous = cursor;
+    }
+    channel->cursors = cursor;
+    if (cursor->kind == SL_CURSOR_FOREGROUND) {
+        channel->foreground = cursor;
+    }
+}
+
+void sl_event_channel_remove_cursor(
+    struct sl_event_channel *channel, struct sl_event_cursor *cursor)
+{
+    if (channel->next_to_wake == cursor) {
+        channel->next_to_wake = cursor->next;
+    }
+    if (cursor->previous == NULL) {
+        channel->cursors = cursor->next;
+    } else {
+        cursor->previous->next = cursor->next;
+    }
+    if (cursor->next != NULL) {
+        cursor->next->previous = cursor->previous;
+    }
+    if (channel->foreground == cursor) {
+        channel->foreground = NULL;
+        release_later(channel);
+    }
+    sl_event_channel_trim(channel);
+    free_if_unused(channel);
+}

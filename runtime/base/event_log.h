@@ -1,0 +1,45 @@
+/* What event_channel.c and event_cursor.c share: the inside of a log. */
+#ifndef SL_RUNTIME_BASE_EVENT_LOG_H
+#define SL_RUNTIME_BASE_EVENT_LOG_H
+
+#include "runtime/base/event_channel.h"
+
+struct sl_event_channel {
+    struct sl_loop *loop;
+    struct sl_event_channel_options options;
+    unsigned n_refs;                 /* besides the cursors */
+    struct sl_segment *first, *last; /* the log; each has a reference */
+    struct sl_segment *open;         /* reserved from, nothing committed yet: not in the log */
+    size_t next_block_bytes;
+    size_t held_bytes;
+    uint64_t end; /* log offset behind the last byte */
+    uint64_t last_sequence;
+    struct sl_event_cursor *cursors;
+    struct sl_event_cursor *foreground;
+    struct sl_event_cursor *next_to_wake; /* inside the wake task */
+    unsigned n_waiting;                   /* cursors with wants_wake */
+    struct sl_task wake;
+    bool is_waking;
+    bool is_full; /* the producer was told to stop */
+    bool is_ended;
+    bool must_tell_writable;
+};
+
+/* Bytes of the event at `event`: what its gRPC prefix says, and the prefix. */
+static inline size_t sl_event_size(const uint8_t *event)
+{
+    return SL_EVENT_PREFIX_BYTES + ((size_t)event[1] << 24 | (size_t)event[2] << 16 |
+                                    (size_t)event[3] << 8 | (size_t)event[4]);
+}
+
+void sl_event_channel_trim(struct sl_event_channel *channel);
+uint64_t sl_event_channel_floor_offset(const struct sl_event_channel *channel);
+/* A cursor has taken something. May call on_writable. */
+void sl_event_channel_moved(struct sl_event_channel *channel, bool is_foreground);
+void sl_event_channel_add_cursor(struct sl_event_channel *channel, struct sl_event_cursor *cursor);
+/* May free the channel. */
+void sl_event_channel_remove_cursor(
+    struct sl_event_channel *channel, struct sl_event_cursor *cursor);
+void sl_event_cursor_set_waiting(struct sl_event_cursor *cursor, bool is_waiting);
+
+#endif

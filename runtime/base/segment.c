@@ -1,0 +1,31 @@
+#include "runtime/base/event_channel.h"
+#include "runtime/base/mem.h"
+
+struct sl_segment *sl_segment_new(uint32_t capacity)
+{
+    struct sl_segment *segment = sl_alloc(sizeof(*segment) + capacity);
+    if (segment != NULL) {
+        atomic_init(&segment->n_refs, 1);
+        segment->capacity = capacity;
+        segment->used = 0;
+        segment->next = NULL;
+        segment->base = 0;
+        segment->first_sequence = 0;
+    }
+    return segment;
+}
+
+struct sl_segment *sl_segment_ref(struct sl_segment *segment)
+{
+    (void)atomic_fetch_add_explicit(&segment->n_refs, 1, memory_order_relaxed);
+    return segment;
+}
+
+struct sl_segment *sl_segment_unref(struct sl_segment *segment)
+{
+    if (segment != NULL &&
+        atomic_fetch_sub_explicit(&segment->n_refs, 1, memory_order_acq_rel) == 1) {
+        sl_free(segment);
+    }
+    return NULL;
+}
