@@ -39,7 +39,8 @@ struct sl_call_end {
 
 /* Any may be NULL. Never called from inside a function of the call. */
 struct sl_call_callbacks {
-    /* A message can be received, or the client half-closed. */
+    /* A message can be received, or the client half-closed; sl_call_recv() may still say SL_AGAIN.
+     */
     void (*on_readable)(struct sl_call *call, void *user_data);
     /* A send that gave SL_AGAIN can be repeated. */
     void (*on_writable)(struct sl_call *call, void *user_data);

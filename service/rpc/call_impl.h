@@ -51,7 +51,7 @@ struct sl_message {
 
 struct sl_call {
     uint32_t magic;
-    struct sl_conn *conn; /* referenced */
+    struct sl_conn *conn;        /* referenced */
     struct sl_h2_stream *stream; /* NULL: gone */
     const struct sl_route *route;
     struct sl_list in_conn, in_stalled, in_gaps;
@@ -68,16 +68,19 @@ struct sl_call {
     bool has_slot : 1;
     bool is_half_closed : 1;
     bool has_timeout : 1;
-    bool wants_readable : 1;
-    bool is_blocked : 1;     /* a send gave SL_AGAIN */
+    bool has_request : 1;
+    bool is_blocked : 1; /* a send gave SL_AGAIN */
+    bool is_told : 1;    /* of its end */
     bool is_reply_raw : 1;
-    bool has_reply : 1;
-    bool has_failure : 1;    /* sl_call_fail() */
-    bool has_headers : 1;    /* HEADERS were submitted */
-    bool is_closing : 1;     /* trailers follow what is queued */
-    bool is_cut : 1;         /* nothing more may be sent: aborted or reset by us */
-    bool is_promised_last : 1; /* what the source promised were its last bytes */
-    uint8_t n_intercepted;
+    bool has_failure : 1;      /* sl_call_fail() */
+    bool has_headers : 1;      /* HEADERS were submitted */
+    bool is_closing : 1;       /* trailers follow what is queued */
+    bool is_trailed : 1;       /* Trailers-Only was submitted, or the trailers were handed over */
+    bool is_cut : 1;           /* nothing more may be sent: aborted or reset by us */
+    bool is_promised_last : 1; /* the source ends behind what it promised */
+    bool is_source_done : 1;   /* every byte of the source was taken */
+    bool is_in_source : 1;     /* the last byte taken was the source's */
+    uint32_t n_intercepted;
 
     struct sl_arena arena;
     struct sl_metadata metadata, headers, trailers;
@@ -92,7 +95,7 @@ struct sl_call {
     void *user_data;
 
     struct {
-        struct sl_slice encoding; /* grpc-encoding */
+        struct sl_slice encoding;       /* grpc-encoding */
         struct sl_frame_reader *reader; /* NULL: no DATA so far, or the request is complete */
         struct sl_buf bytes;            /* of the request, once it is complete */
         struct sl_slice request;
@@ -104,13 +107,14 @@ struct sl_call {
     struct {
         struct sl_h2_body body;
         struct sl_chain queue;
-        size_t n_queued;  /* messages */
-        size_t n_sent;    /* messages ever queued */
+        size_t n_queued;         /* messages */
+        size_t n_sent;           /* messages ever queued */
         struct sl_border border; /* of what h2 has taken */
         struct sl_call_source *source;
         size_t promised_queue, promised_source;
         struct sl_buf *reframe; /* a message of the source that is to be compressed */
         struct sl_header_list trailers;
+        struct sl_h2_header ok_trailer; /* when there is nothing but grpc-status 0 */
         uint64_t progress_ns;
         void *reply;
         struct sl_slice reply_bytes;
@@ -184,6 +188,7 @@ struct sl_refusal {
     bool is_http_only; /* no grpc-status (415) */
     bool lists_encodings;
 };
-void sl_refusal_send(struct sl_h2_stream *stream, const struct sl_refusal *refusal);
+void sl_refusal_send(
+    struct sl_conn *conn, struct sl_h2_stream *stream, const struct sl_refusal *refusal);
 
 #endif

@@ -119,8 +119,8 @@ struct sl_slice sl_chain_peek(const struct sl_chain *chain)
 }
 
 /* Copies when `dst` is not NULL. */
-static void remove_bytes(
-    struct sl_chain *chain, struct sl_chain_pool *pool, uint8_t *dst, size_t size)
+static void
+remove_bytes(struct sl_chain *chain, struct sl_chain_pool *pool, uint8_t *dst, size_t size)
 {
     chain->size -= size;
     while (size > 0) {

@@ -1,10 +1,11 @@
 /* A queue of bytes in a chain of blocks: what waits to be sent, and what came in and is not used.
  *
- *   first ─▶ [░░####] ─▶ [######] ─▶ [###   ] ◀─ last          reserve and commit behind, take before
+ *   first ─▶ [░░####] ─▶ [######] ─▶ [###   ] ◀─ last          reserve and commit behind, take
+ * before
  *
- * Blocks have 1 KiB, or 16 KiB once the queue is long; a larger piece gets a block of its own. Small
- * blocks go back to a pool that all queues of a connection share, so that a short message costs no
- * allocation. One thread. All zero is an empty queue, and an empty pool. */
+ * Blocks have 1 KiB, or 16 KiB once the queue is long; a larger piece gets a block of its own.
+ * Small blocks go back to a pool that all queues of a connection share, so that a short message
+ * costs no allocation. One thread. All zero is an empty queue, and an empty pool. */
 #ifndef SL_SERVICE_RPC_CHAIN_H
 #define SL_SERVICE_RPC_CHAIN_H
 
@@ -25,8 +26,7 @@ struct sl_chain {
 
 /* Room for `size` contiguous bytes behind the content, which sl_chain_commit() counts. NULL: no
  * memory. */
-SL_CHECK uint8_t *
-sl_chain_reserve(struct sl_chain *chain, struct sl_chain_pool *pool, size_t size);
+SL_CHECK uint8_t *sl_chain_reserve(struct sl_chain *chain, struct sl_chain_pool *pool, size_t size);
 /* `size` may be less than what was reserved. */
 void sl_chain_commit(struct sl_chain *chain, size_t size);
 /* Appends a copy; it may be spread over blocks. Fails: SL_RESOURCE_EXHAUSTED, and nothing was

@@ -1,7 +1,6 @@
-#include "service/rpc/conn_impl.h"
-
 #include "runtime/base/mem.h"
 #include "service/rpc/call_impl.h"
+#include "service/rpc/conn_impl.h"
 
 /* ---- Events ---------------------------------------------------------------------------------- */
 
@@ -39,8 +38,8 @@ static void run_ready(struct sl_task *task)
 
 /* ---- What HTTP/2 says ------------------------------------------------------------------------ */
 
-static void on_headers(
-    void *session_user, struct sl_h2_stream *stream, const struct sl_h2_headers *headers)
+static void
+on_headers(void *session_user, struct sl_h2_stream *stream, const struct sl_h2_headers *headers)
 {
     struct sl_conn *conn = session_user;
     if (headers->kind == SL_H2_REQUEST) {
@@ -69,8 +68,8 @@ static void on_end_stream(void *session_user, struct sl_h2_stream *stream)
     }
 }
 
-static void on_closed(
-    void *session_user, struct sl_h2_stream *stream, enum sl_h2_close how, uint32_t code)
+static void
+on_closed(void *session_user, struct sl_h2_stream *stream, enum sl_h2_close how, uint32_t code)
 {
     (void)session_user;
     struct sl_call *call = sl_h2_stream_user(stream);
@@ -80,12 +79,13 @@ static void on_closed(
     }
 }
 
-/* RS-7: the client needs not send the rest of a request that nobody will read. */
+/* RS-7, telling the client not to send the rest of its request, is the session's. */
 static void on_sent_end(void *session_user, struct sl_h2_stream *stream)
 {
     (void)session_user;
-    if (!sl_h2_stream_is_half_closed(stream)) {
-        sl_h2_stream_reset(stream, SL_H2_NO_ERROR);
+    struct sl_call *call = sl_h2_stream_user(stream);
+    if (call != NULL) {
+        call->is_trailed = true;
     }
 }
 
@@ -182,9 +182,9 @@ fill(struct sl_conn *conn, struct sl_server *server, const struct sl_conn_option
     if (conn->peer == NULL || set_loop(conn, options->loop) != SL_OK) {
         return SL_RESOURCE_EXHAUSTED;
     }
-    const struct sl_h2_options h2_options = {
-        .limits = &server->limits, .allow_pings_without_calls = server->allow_pings_without_calls
-    };
+    const struct sl_h2_options h2_options = { .limits = &server->limits,
+                                              .allow_pings_without_calls =
+                                                  server->allow_pings_without_calls };
     return sl_h2_session_new(&h2_options, &h2_callbacks, conn, &conn->h2);
 }
 
@@ -216,6 +216,9 @@ enum sl_status sl_conn_new(
     SL_RPC_COUNT(conn->counters, connections, 1);
     SL_RPC_COUNT(conn->counters, connections_total, 1);
     sl_conn_timers_init(conn);
+    if (options->loop != NULL) {
+        sl_conn_timers_arm(conn);
+    }
     *ret_conn = conn;
     return SL_OK;
 }
@@ -235,11 +238,15 @@ static void count_streams(struct sl_conn *conn)
 static void begin(struct sl_conn *conn, uint64_t now_ns)
 {
     conn->is_inside = true;
+    const bool is_first = conn->now_ns == 0;
     if (now_ns > conn->now_ns) {
         conn->now_ns = now_ns;
     }
     if (conn->own_loop != NULL) {
         sl_loop_turn_begin(conn->own_loop, conn->now_ns, 0);
+        if (is_first) {
+            sl_conn_timers_init(conn);
+        }
     }
 }
 

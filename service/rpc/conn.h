@@ -9,7 +9,7 @@ struct sl_conn;
 
 struct sl_conn_options {
     size_t struct_size;
-    const char *peer;     /* for logs; copied */
+    const char *peer; /* for logs; copied */
     /* What sl_call_loop() gives; its timers and deferred tasks are used, and its clock must be that
      * of `now_ns`. NULL: everything happens in feed and pull. */
     struct sl_loop *loop;

@@ -36,16 +36,16 @@ struct sl_conn {
     void (*on_released)(void *user_data); /* the memory goes: every handler has finished */
     void *released_user;
 
-    size_t n_refs; /* the owner, and each call */
-    bool is_dead;  /* nothing will be read or written any more */
+    size_t n_refs;  /* the owner, and each call */
+    bool is_dead;   /* nothing will be read or written any more */
     bool is_inside; /* in feed or pull: the caller asks for output anyway */
     bool is_attack_counted;
     uint64_t now_ns; /* as given by the last feed or pull */
 
-    struct sl_list calls;  /* that have a stream */
-    size_t n_running;      /* tasks, also of streams that are gone (NG-2) */
-    size_t n_control;      /* the same, of control methods */
-    size_t n_counted;      /* streams that the gauge knows of */
+    struct sl_list calls; /* that have a stream */
+    size_t n_running;     /* tasks, also of streams that are gone (NG-2) */
+    size_t n_control;     /* the same, of control methods */
+    size_t n_counted;     /* streams that the gauge knows of */
     struct sl_chain_pool pool;
 
     struct sl_call *ready_first, *ready_last; /* calls with events */
@@ -78,6 +78,7 @@ uint64_t sl_conn_now_ns(const struct sl_conn *conn);
 
 /* ---- conn_timers.c --------------------------------------------------------------------------- */
 
+/* Begins all timers now. At level 1 the first feed or pull tells what time it is. */
 void sl_conn_timers_init(struct sl_conn *conn);
 /* Something changed that may bring a timer nearer. */
 void sl_conn_timers_arm(struct sl_conn *conn);

@@ -1,6 +1,7 @@
-/* Every wait of a connection has a timer (CM-13). One timer per connection runs; when it fires, what
- * is due is looked up at the heads of ordered lists, so that its cost does not grow with the number
- * of streams. Traffic does not move the timer: it fires early, finds nothing due and sleeps on. */
+/* Every wait of a connection has a timer (CM-13). One timer per connection runs; when it fires,
+ * what is due is looked up at the heads of ordered lists, so that its cost does not grow with the
+ * number of streams. Traffic does not move the timer: it fires early, finds nothing due and sleeps
+ * on. */
 #include "runtime/base/random.h"
 #include "service/rpc/call_impl.h"
 #include "service/rpc/conn_impl.h"
@@ -15,8 +16,8 @@
 
 static uint64_t after(uint64_t ns, uint64_t ms)
 {
-    const uint64_t delay = ms > (SL_NEVER_NS - 1) / SL_NS_PER_MS ? SL_NEVER_NS - 1
-                                                                 : ms * SL_NS_PER_MS;
+    const uint64_t delay =
+        ms > (SL_NEVER_NS - 1) / SL_NS_PER_MS ? SL_NEVER_NS - 1 : ms * SL_NS_PER_MS;
     return ns > SL_NEVER_NS - 1 - delay ? SL_NEVER_NS - 1 : ns + delay;
 }
 
@@ -145,8 +146,7 @@ static void announce_final(struct sl_conn *conn)
 /* Calls `act` for each call that has a stream; the list may lose that call meanwhile. */
 static void each_call(struct sl_conn *conn, void (*act)(struct sl_call *call))
 {
-    SL_LIST_EACH(node, &conn->calls)
-    {
+    SL_LIST_EACH(node, &conn->calls) {
         act(SL_CONTAINER(node, struct sl_call, in_conn));
     }
 }
@@ -254,14 +254,10 @@ static uint64_t aged(uint64_t now_ns, uint64_t age_ms)
 
 void sl_conn_timers_init(struct sl_conn *conn)
 {
-    /* At level 1 the first feed tells the time: timers begin there. */
     const uint64_t now_ns = sl_conn_now_ns(conn);
     conn->created_ns = conn->last_read_ns = now_ns;
     conn->headers_since_ns = conn->ping_sent_ns = SL_NEVER_NS;
     conn->age_due_ns = aged(now_ns, conn->limits->connection_age);
     conn->drain_force_ns = SL_NEVER_NS;
     sl_timer_init(&conn->tick, conn->loop, on_tick, conn);
-    if (conn->own_loop == NULL) {
-        sl_conn_timers_arm(conn);
-    }
 }

@@ -34,8 +34,7 @@ const struct sl_route *sl_routes_get(const struct sl_routes *routes, struct sl_s
     return route;
 }
 
-static struct sl_route_service *
-find_service(const struct sl_routes *routes, struct sl_slice name)
+static struct sl_route_service *find_service(const struct sl_routes *routes, struct sl_slice name)
 {
     struct sl_route_service *service = NULL;
     HASH_FIND(hh, routes->services, name.data, name.size, service);
@@ -167,15 +166,13 @@ void sl_routes_done(struct sl_routes *routes)
 {
     struct sl_route *route = NULL;
     struct sl_route *next_route = NULL;
-    HASH_ITER(hh, routes->by_path, route, next_route)
-    {
+    HASH_ITER(hh, routes->by_path, route, next_route) {
         HASH_DEL(routes->by_path, route);
         (void)sl_free(route);
     }
     struct sl_route_service *service = NULL;
     struct sl_route_service *next_service = NULL;
-    HASH_ITER(hh, routes->services, service, next_service)
-    {
+    HASH_ITER(hh, routes->services, service, next_service) {
         HASH_DEL(routes->services, service);
         (void)sl_free(service);
     }

@@ -7,7 +7,7 @@
 #include "service/rpc/server.h"
 
 struct sl_route {
-    const char *path; /* terminated; the map owns it, with the route */
+    const char *path;                    /* terminated; the map owns it, with the route */
     const struct sl_method_desc *method; /* NULL: raw */
     enum sl_method_kind kind;
     sl_method_start_fn *start; /* both NULL: not implemented */

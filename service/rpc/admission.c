@@ -1,0 +1,265 @@
+/* ADM-1 to ADM-16: what a request's headers must be, in this order. Nothing is allocated for a
+ * request before all of it has passed; refusals are made on the stack. (ADM-2 and ADM-8 are the
+ * session's, ADM-15 is the message reader's.) */
+#include <stdio.h>
+
+#include "runtime/base/parse.h"
+#include "service/rpc/call_impl.h"
+#include "service/rpc/deadline.h"
+
+enum { TEXT_BYTES = 320, SHOWN_BYTES = 100, PREVIOUS_MAX = 1000000 };
+
+/* What is known of a request while it is judged. */
+struct request {
+    struct sl_conn *conn;
+    struct sl_h2_stream *stream;
+    const struct sl_h2_headers *headers;
+    struct sl_headers parsed;
+    const struct sl_route *route; /* by its exact path; NULL: none */
+    uint64_t timeout_ns;
+    char text[TEXT_BYTES];
+    struct sl_refusal refusal;
+};
+
+/* ---- Answers; each gives false, so that a check can return it -------------------------------- */
+
+static bool refuse(struct request *request, enum sl_status code, const char *text)
+{
+    request->refusal.status.code = code;
+    request->refusal.status.message = text;
+    if (request->refusal.http_status == NULL) {
+        request->refusal.http_status = "200";
+    }
+    sl_refusal_send(request->conn, request->stream, &request->refusal);
+    return false;
+}
+
+static bool refuse_http(struct request *request, const char *http_status, const char *text)
+{
+    request->refusal.http_status = http_status;
+    return refuse(request, SL_INTERNAL, text);
+}
+
+static int shown(struct sl_slice text)
+{
+    return text.size < SHOWN_BYTES ? (int)text.size : SHOWN_BYTES;
+}
+
+/* `fmt` has one %.*s; the text comes from the peer, and is cut. Control characters are escaped when
+ * it is sent (RS-6). */
+#define SHOW(request, fmt, slice)                                                                  \
+    ((void)snprintf((request)->text, TEXT_BYTES, fmt, shown(slice), (const char *)(slice).data),   \
+     (request)->text)
+
+/* ---- Checks, in the order of the table --------------------------------------------------------
+ */
+
+/* ADM-1, ADM-3 to ADM-6. */
+static bool check_form(struct request *request)
+{
+    const struct sl_headers *parsed = &request->parsed;
+    if (request->headers->is_over_soft) {
+        return refuse(request, SL_RESOURCE_EXHAUSTED, "the request headers are too large");
+    }
+    if (parsed->n_authorities > 1 || parsed->n_hosts > 1) {
+        return refuse_http(request, "400", "more than one :authority or host");
+    }
+    struct sl_slice subtype;
+    const enum sl_content_type type = sl_headers_content_type(parsed->content_type, &subtype);
+    if (type == SL_CONTENT_NOT_GRPC) {
+        request->refusal.is_http_only = true;
+        return refuse_http(request, "415", NULL);
+    }
+    request->refusal.content_type = parsed->content_type;
+    if (type == SL_CONTENT_GRPC_OTHER) {
+        return refuse(
+            request, SL_UNIMPLEMENTED, SHOW(request, "unknown message format \"%.*s\"", subtype));
+    }
+    if (parsed->timeout.data != NULL &&
+        sl_timeout_parse(parsed->timeout, &request->timeout_ns) != SL_OK) {
+        return refuse_http(request, "400", "malformed grpc-timeout");
+    }
+    if (parsed->is_bad_base64) {
+        return refuse_http(request, "400", "malformed base64 in a -bin header");
+    }
+    return true;
+}
+
+/* ADM-9: a refused stream was never processed, so clients retry it without asking (RT-4). */
+static bool check_quota(struct request *request)
+{
+    const struct sl_conn *conn = request->conn;
+    request->route = sl_routes_get(&conn->server->routes, request->parsed.path);
+    const bool is_control = request->route != NULL && request->route->is_control;
+    const bool is_full = is_control ? conn->n_control >= conn->limits->control_calls_per_connection
+                                    : conn->n_running >= conn->limits->runs_per_connection;
+    if (is_full) {
+        sl_h2_stream_reset(request->stream, SL_H2_REFUSED_STREAM);
+    }
+    return !is_full;
+}
+
+/* ADM-11, ADM-13. */
+static bool check_route(struct request *request)
+{
+    const struct sl_slice path = request->parsed.path;
+    struct sl_slice service = { 0 };
+    struct sl_slice method = { 0 };
+    (void)sl_routes_split(path, &service, &method);
+    switch (sl_routes_find(&request->conn->server->routes, path, &request->route)) {
+    case SL_ROUTE_FOUND:
+        return true;
+    case SL_ROUTE_BAD_PATH:
+        return refuse(
+            request, SL_UNIMPLEMENTED, SHOW(request, "malformed method name \"%.*s\"", path));
+    case SL_ROUTE_NO_SERVICE:
+        return refuse(request, SL_UNIMPLEMENTED, SHOW(request, "unknown service %.*s", service));
+    case SL_ROUTE_NO_METHOD:
+        break;
+    }
+    (void)snprintf(
+        request->text, TEXT_BYTES, "unknown method %.*s for service %.*s", shown(method),
+        (const char *)method.data, shown(service), (const char *)service.data);
+    return refuse(request, SL_UNIMPLEMENTED, request->text);
+}
+
+/* ADM-10 to ADM-13, and what a server that drains says. */
+static bool check_call(struct request *request)
+{
+    const struct sl_headers *parsed = &request->parsed;
+    if (!sl_slice_equals(parsed->method, "POST")) {
+        return refuse_http(request, "405", "the HTTP method must be POST");
+    }
+    struct sl_slice service;
+    struct sl_slice method;
+    const bool is_canonical = sl_routes_split(parsed->path, &service, &method);
+    if (is_canonical && parsed->timeout.data != NULL && request->timeout_ns == 0) {
+        return refuse(request, SL_DEADLINE_EXCEEDED, "the deadline has passed already");
+    }
+    if (!check_route(request)) {
+        return false;
+    }
+    const struct sl_route *route = request->route;
+    if (!atomic_load_explicit(&request->conn->server->is_refusing, memory_order_relaxed) ||
+        route->is_control || route->is_exempt) {
+        return true;
+    }
+    request->refusal.status.reason = "DRAINING";
+    return refuse(request, SL_UNAVAILABLE, "the server is shutting down");
+}
+
+/* ---- The call -------------------------------------------------------------------------------- */
+
+/* Constants for the usual content types, so that nothing is copied. */
+static enum sl_status set_content_type(struct sl_call *call, struct sl_slice value)
+{
+    static const char *const usual[] = { "application/grpc", "application/grpc+proto" };
+    for (size_t i = 0; i < SL_COUNT(usual); i++) {
+        if (sl_slice_equals(value, usual[i])) {
+            call->content_type = sl_slice_str(usual[i]);
+            return SL_OK;
+        }
+    }
+    const char *copy = sl_arena_dup(&call->arena, value);
+    call->content_type = sl_slice_of(copy, value.size);
+    return copy == NULL ? SL_RESOURCE_EXHAUSTED : SL_OK;
+}
+
+static enum sl_status set_encoding(struct sl_call *call, struct sl_slice name)
+{
+    if (name.data == NULL) {
+        return SL_OK;
+    }
+    const enum sl_encoding encoding = sl_encoding_parse(name);
+    if (encoding != SL_ENCODING_UNKNOWN) {
+        call->in.encoding = sl_slice_str(sl_encoding_name(encoding));
+        return SL_OK;
+    }
+    const char *copy = sl_arena_dup(&call->arena, name);
+    call->in.encoding = sl_slice_of(copy, name.size);
+    return copy == NULL ? SL_RESOURCE_EXHAUSTED : SL_OK;
+}
+
+static enum sl_status fill(struct sl_call *call, const struct request *request)
+{
+    const struct sl_headers *parsed = &request->parsed;
+    call->accepted = parsed->accepted;
+    uint64_t attempts = 0;
+    if (sl_parse_u64(parsed->previous_attempts, 0, PREVIOUS_MAX, &attempts) == SL_OK) {
+        call->previous_attempts = (uint32_t)attempts;
+    }
+    SL_TRY(set_content_type(call, parsed->content_type));
+    SL_TRY(set_encoding(call, parsed->encoding));
+    if (call->route == &call->conn->server->routes.fallback) {
+        call->path = sl_arena_dup(&call->arena, parsed->path);
+        if (call->path == NULL) {
+            return SL_RESOURCE_EXHAUSTED;
+        }
+    }
+    return sl_headers_decode_metadata(
+        request->headers->fields, request->headers->n_fields, &call->arena, &call->metadata);
+}
+
+static void start_deadline(struct sl_call *call, const struct request *request)
+{
+    if (request->parsed.timeout.data == NULL) {
+        return;
+    }
+    call->has_timeout = true;
+    call->timeout_ns = request->timeout_ns;
+    call->deadline_ns = sl_deadline_after(sl_conn_now_ns(call->conn), request->timeout_ns);
+    sl_timer_start(&call->deadline, call->deadline_ns);
+}
+
+/* OP-1; false: one of them ended the call. */
+static bool run_interceptors(struct sl_call *call)
+{
+    const struct sl_server *server = call->conn->server;
+    for (size_t i = 0; i < server->n_interceptors; i++) {
+        const struct sl_interceptor *interceptor = &server->interceptors[i];
+        call->n_intercepted = (uint32_t)i + 1;
+        if (interceptor->on_start == NULL) {
+            continue;
+        }
+        const enum sl_status status = interceptor->on_start(call, interceptor->user_data);
+        if (status != SL_OK) {
+            struct sl_call_status refusal = { .code = status };
+            if (call->has_failure && call->failure.code == status) {
+                refusal = call->failure;
+            }
+            sl_call_refuse(call, &refusal);
+            return false;
+        }
+    }
+    return true;
+}
+
+static void admit(const struct request *request)
+{
+    struct sl_call *call = sl_call_new(request->conn, request->stream, request->route);
+    if (call == NULL) {
+        sl_h2_stream_reset(request->stream, SL_H2_REFUSED_STREAM);
+        return;
+    }
+    if (fill(call, request) != SL_OK) {
+        call->content_type = sl_slice_str("application/grpc");
+        sl_call_refuse(
+            call,
+            &(struct sl_call_status){ .code = SL_RESOURCE_EXHAUSTED, .message = "out of memory" });
+        return;
+    }
+    start_deadline(call, request);
+    if (run_interceptors(call) && sl_call_is_streaming_in(call)) {
+        sl_call_raise(call, SL_EVENT_START);
+    }
+}
+
+void sl_conn_admit(
+    struct sl_conn *conn, struct sl_h2_stream *stream, const struct sl_h2_headers *headers)
+{
+    struct request request = { .conn = conn, .stream = stream, .headers = headers };
+    sl_headers_scan(headers->fields, headers->n_fields, &request.parsed);
+    if (check_form(&request) && check_quota(&request) && check_call(&request)) {
+        admit(&request);
+    }
+}

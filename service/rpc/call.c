@@ -1,0 +1,292 @@
+#include <inttypes.h>
+
+#include "runtime/base/mem.h"
+#include "service/rpc/call_impl.h"
+#include "service/rpc/deadline.h"
+
+enum {
+    CALL_MAGIC = 0x63616c6c,
+    /* The request may take 16 times its length and 64 KiB (WS-6); the rest is the handler's. */
+    ARENA_FACTOR = 32,
+    ARENA_BYTES = 1024 * 1024
+};
+
+static atomic_uint_least64_t last_id;
+
+/* ---- Life ------------------------------------------------------------------------------------ */
+
+static void on_deadline(void *user_data)
+{
+    sl_call_deadline_passed(user_data);
+}
+
+struct sl_call *
+sl_call_new(struct sl_conn *conn, struct sl_h2_stream *stream, const struct sl_route *route)
+{
+    struct sl_call *call = sl_calloc(1, sizeof(*call));
+    if (call == NULL) {
+        return NULL;
+    }
+    call->magic = CALL_MAGIC;
+    call->conn = conn;
+    sl_conn_ref(conn);
+    call->stream = stream;
+    call->route = route;
+    call->id = 1 + atomic_fetch_add_explicit(&last_id, 1, memory_order_relaxed);
+    call->deadline_ns = SL_NEVER_NS;
+    sl_list_add_last(&conn->calls, &call->in_conn);
+    sl_list_init(&call->in_stalled);
+    sl_list_init(&call->in_gaps);
+    sl_timer_init(&call->deadline, conn->loop, on_deadline, call);
+    const uint64_t message = conn->limits->message_recv;
+    sl_arena_init(&call->arena, (size_t)message * ARENA_FACTOR + ARENA_BYTES);
+    sl_call_send_init(call);
+    sl_h2_stream_set_user(stream, call);
+    SL_RPC_COUNT(conn->counters, calls_started, 1);
+    SL_RPC_COUNT(conn->counters, calls_running, 1);
+    call->has_slot = true;
+    if (route->is_control) {
+        conn->n_control++;
+    } else {
+        conn->n_running++;
+    }
+    return call;
+}
+
+/* The handler has finished, or never will be started. */
+static void give_slot_back(struct sl_call *call)
+{
+    if (!call->has_slot) {
+        return;
+    }
+    call->has_slot = false;
+    SL_RPC_COUNT(call->conn->counters, calls_running, -1);
+    if (call->route->is_control) {
+        call->conn->n_control--;
+    } else {
+        call->conn->n_running--;
+    }
+}
+
+void sl_call_release(struct sl_call *call)
+{
+    if (call->stage != SL_STAGE_FINISHED) {
+        return;
+    }
+    give_slot_back(call);
+    call->events = 0;
+    if (call->stream != NULL || call->is_ready || call->is_dispatching) {
+        return;
+    }
+    struct sl_conn *conn = call->conn;
+    sl_timer_stop(&call->deadline);
+    sl_list_remove(&call->in_conn);
+    sl_list_remove(&call->in_stalled);
+    sl_list_remove(&call->in_gaps);
+    sl_call_send_drop(call);
+    sl_call_recv_done(call);
+    sl_buf_done(&call->in.bytes);
+    (void)sl_message_free(call->in.message);
+    sl_arena_done(&call->arena);
+    call->magic = 0;
+    (void)sl_free(call);
+    sl_conn_unref(conn);
+}
+
+/* ---- Events ---------------------------------------------------------------------------------- */
+
+void sl_call_raise(struct sl_call *call, enum sl_call_event event)
+{
+    if (call->stage == SL_STAGE_FINISHED) {
+        return;
+    }
+    call->events |= (uint32_t)event;
+    if (call->is_ready) {
+        return;
+    }
+    struct sl_conn *conn = call->conn;
+    call->is_ready = true;
+    call->next_ready = NULL;
+    if (conn->ready_last == NULL) {
+        conn->ready_first = call;
+    } else {
+        conn->ready_last->next_ready = call;
+    }
+    conn->ready_last = call;
+    if (!conn->is_inside) {
+        sl_loop_defer(conn->loop, &conn->ready_task);
+    }
+}
+
+bool sl_call_is_streaming_in(const struct sl_call *call)
+{
+    return call->route->kind == SL_CLIENT_STREAMING || call->route->kind == SL_BIDIRECTIONAL;
+}
+
+static void start(struct sl_call *call)
+{
+    const struct sl_route *route = call->route;
+    call->stage = SL_STAGE_RUNNING;
+    const enum sl_status status = route->start != NULL
+                                      ? route->start(call, route->handlers, route->user_data)
+                                      : route->raw(call, call->in.request, route->user_data);
+    if (status == SL_PENDING || call->stage == SL_STAGE_FINISHED) {
+        return;
+    }
+    struct sl_call_status end = { .code = status };
+    if (call->has_failure && call->failure.code == status) {
+        end = call->failure;
+    }
+    sl_call_finish(call, &end);
+}
+
+static void run_event(struct sl_call *call, enum sl_call_event event)
+{
+    const struct sl_call_callbacks *on = &call->callbacks;
+    switch (event) {
+    case SL_EVENT_START:
+        if (call->outcome == SL_OUTCOME_NONE) {
+            start(call);
+        }
+        return;
+    case SL_EVENT_ENDED:
+        if (on->on_ended != NULL) {
+            on->on_ended(call, &call->end, call->user_data);
+        }
+        return;
+    case SL_EVENT_SOURCE_DONE: {
+        struct sl_call_source *source = call->out.source;
+        call->out.source = NULL;
+        if (source != NULL && source->on_finished != NULL) {
+            source->on_finished(source);
+        }
+        return;
+    }
+    case SL_EVENT_READABLE:
+        if (on->on_readable != NULL) {
+            on->on_readable(call, call->user_data);
+        }
+        return;
+    case SL_EVENT_WRITABLE:
+        if (on->on_writable != NULL) {
+            on->on_writable(call, call->user_data);
+        }
+        return;
+    }
+}
+
+void sl_call_dispatch(struct sl_call *call)
+{
+    if (call->is_dispatching) {
+        return;
+    }
+    call->is_dispatching = true;
+    /* Only what is raised now: a handler that raises events for itself lets the others go first. */
+    uint32_t events = call->events;
+    call->events = 0;
+    for (uint32_t bit = SL_EVENT_START; bit <= SL_EVENT_WRITABLE; bit <<= 1U) {
+        const bool is_open = call->stage != SL_STAGE_FINISHED;
+        if ((events & bit) != 0 && is_open) {
+            run_event(call, (enum sl_call_event)bit);
+        }
+    }
+    call->is_dispatching = false;
+    sl_call_release(call);
+}
+
+void sl_call_set_callbacks(
+    struct sl_call *call, const struct sl_call_callbacks *callbacks, void *user_data)
+{
+    call->callbacks = callbacks == NULL ? (struct sl_call_callbacks){ 0 } : *callbacks;
+    call->user_data = user_data;
+}
+
+/* ---- What is known of it --------------------------------------------------------------------- */
+
+const struct sl_method_desc *sl_call_method(const struct sl_call *call)
+{
+    return call->route->method;
+}
+
+const char *sl_call_path(const struct sl_call *call)
+{
+    return call->path != NULL ? call->path : call->route->path;
+}
+
+struct sl_loop *sl_call_loop(const struct sl_call *call)
+{
+    return call->conn->own_loop != NULL ? NULL : call->conn->loop;
+}
+
+const struct sl_metadata *sl_call_metadata(const struct sl_call *call)
+{
+    return &call->metadata;
+}
+
+struct sl_arena *sl_call_arena(struct sl_call *call)
+{
+    return &call->arena;
+}
+
+uint64_t sl_call_id(const struct sl_call *call)
+{
+    return call->id;
+}
+
+const char *sl_call_peer(const struct sl_call *call)
+{
+    return call->conn->peer;
+}
+
+struct sl_slice sl_call_user_agent(const struct sl_call *call)
+{
+    struct sl_slice value = { 0 };
+    (void)sl_metadata_get(&call->metadata, "user-agent", 0, &value);
+    return value;
+}
+
+uint32_t sl_call_previous_attempts(const struct sl_call *call)
+{
+    return call->previous_attempts;
+}
+
+bool sl_call_timeout_ns(const struct sl_call *call, uint64_t *ret_timeout_ns)
+{
+    if (call->has_timeout) {
+        *ret_timeout_ns = call->timeout_ns;
+    }
+    return call->has_timeout;
+}
+
+uint64_t sl_call_remaining_ns(const struct sl_call *call)
+{
+    return sl_deadline_remaining(call->deadline_ns, sl_conn_now_ns(call->conn));
+}
+
+size_t sl_call_n_streams(const struct sl_call *call)
+{
+    return call->conn->h2 == NULL ? 0 : sl_h2_session_n_streams(call->conn->h2);
+}
+
+bool sl_call_is_ended(const struct sl_call *call)
+{
+    return sl_call_check_open(call) != SL_OK;
+}
+
+enum sl_status sl_call_check_open(const struct sl_call *call)
+{
+    switch (call->outcome) {
+    case SL_OUTCOME_NONE:
+        return call->is_cut ? SL_CANCELLED : SL_OK;
+    case SL_OUTCOME_DEADLINE:
+        return SL_DEADLINE_EXCEEDED;
+    case SL_OUTCOME_LOST:
+        return SL_UNAVAILABLE;
+    case SL_OUTCOME_DRAIN:
+        return call->is_drain_grace ? SL_OK : SL_UNAVAILABLE;
+    case SL_OUTCOME_COMPLETED:
+    case SL_OUTCOME_RESET:
+        break;
+    }
+    return SL_CANCELLED;
+}

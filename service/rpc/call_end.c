@@ -1,0 +1,474 @@
+/* How a call ends. Exactly one of finish, reset, loss, deadline and drain decides it (CN-5); the
+ * rest finds the outcome set and changes nothing that the handler could see.
+ *
+ *   settle: the outcome, counters, interceptors      tell: on_ended, once
+ *   close:  trailers behind what is queued           cut:  trailers at once, or RST_STREAM */
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "runtime/base/mem.h"
+#include "service/rpc/call_impl.h"
+#include "service/rpc/status.h"
+
+enum {
+    REFUSAL_BYTES = 64 * 1024,
+    MESSAGE_BYTES = 8192,
+    SHORT_BYTES = 256,
+    PUSHBACK_BYTES = 24,
+    FORMAT_BYTES = 1024
+};
+
+/* How much of a status is sent (RS-9). */
+enum detail { ALL, NO_DETAILS, SHORT_MESSAGE };
+
+/* ---- A status as header fields --------------------------------------------------------------- */
+
+static enum sl_status
+add_pushback(struct sl_header_list *list, struct sl_arena *arena, int64_t retry_delay_ms)
+{
+    char *text = sl_arena_alloc(arena, PUSHBACK_BYTES);
+    if (text == NULL) {
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    const int64_t most = retry_delay_ms > INT32_MAX ? INT32_MAX : retry_delay_ms;
+    const int size =
+        snprintf(text, PUSHBACK_BYTES, "%" PRId64, retry_delay_ms < 0 ? INT64_C(-1) : most);
+    return sl_header_list_add(
+        list, arena, "grpc-retry-pushback-ms", sl_slice_of(text, (size_t)size));
+}
+
+/* RS-4 to RS-6. */
+static enum sl_status add_status(
+    struct sl_header_list *list,
+    struct sl_arena *arena,
+    const struct sl_call_status *status,
+    enum detail detail)
+{
+    SL_TRY(sl_header_list_add(list, arena, "grpc-status", sl_rpc_status_text(status->code)));
+    if (status->code == SL_OK) {
+        return SL_OK;
+    }
+    struct sl_slice wire = { 0 };
+    const size_t most = detail == SHORT_MESSAGE ? SHORT_BYTES : MESSAGE_BYTES;
+    SL_TRY(sl_rpc_message_encode(sl_slice_str(status->message), most, arena, &wire));
+    if (wire.size > 0) {
+        SL_TRY(sl_header_list_add(list, arena, "grpc-message", wire));
+    }
+    if (status->retry_delay_ms != 0) {
+        SL_TRY(add_pushback(list, arena, status->retry_delay_ms));
+    }
+    struct sl_slice details = { 0 };
+    if (detail != ALL || sl_rpc_details_encode(status, arena, &details) != SL_OK) {
+        return SL_OK;
+    }
+    return details.size == 0
+               ? SL_OK
+               : sl_header_list_add_bin(list, arena, "grpc-status-details-bin", details);
+}
+
+/* Status and trailing metadata, made small enough for the peer. `list` may hold fields already.
+ * Fails: SL_RESOURCE_EXHAUSTED it cannot be. */
+static enum sl_status make_trailers(
+    struct sl_header_list *list,
+    struct sl_arena *arena,
+    const struct sl_call_status *status,
+    const struct sl_metadata *trailers,
+    size_t most_bytes)
+{
+    const size_t n_before = list->n_items;
+    for (enum detail detail = ALL; detail <= SHORT_MESSAGE; detail++) {
+        list->n_items = n_before;
+        SL_TRY(add_status(list, arena, status, detail));
+        SL_TRY(sl_header_list_add_metadata(list, arena, trailers->items, trailers->n_items));
+        if (sl_header_list_bytes(list) <= most_bytes) {
+            return SL_OK;
+        }
+    }
+    return SL_RESOURCE_EXHAUSTED;
+}
+
+/* ---- Trailers-Only --------------------------------------------------------------------------- */
+
+static enum sl_status respond_only(
+    const struct sl_conn *conn,
+    struct sl_h2_stream *stream,
+    struct sl_arena *arena,
+    const struct sl_refusal *refusal,
+    const struct sl_metadata *trailers)
+{
+    const size_t most = sl_h2_session_header_room(conn->h2);
+    struct sl_header_list list = { 0 };
+    const struct sl_slice content_type =
+        refusal->content_type.size > 0 ? refusal->content_type : sl_slice_str("application/grpc");
+    SL_TRY(sl_header_list_add(&list, arena, ":status", sl_slice_str(refusal->http_status)));
+    if (!refusal->is_http_only) {
+        SL_TRY(sl_header_list_add(&list, arena, "content-type", content_type));
+        if (refusal->lists_encodings) {
+            const struct sl_slice accepted = sl_slice_str(SL_ENCODINGS_ACCEPTED);
+            SL_TRY(sl_header_list_add(&list, arena, "grpc-accept-encoding", accepted));
+        }
+        SL_TRY(make_trailers(&list, arena, &refusal->status, trailers, most));
+    }
+    return sl_h2_stream_respond(stream, list.items, list.n_items, NULL);
+}
+
+void sl_refusal_send(
+    struct sl_conn *conn, struct sl_h2_stream *stream, const struct sl_refusal *refusal)
+{
+    struct sl_arena arena;
+    sl_arena_init(&arena, REFUSAL_BYTES);
+    const struct sl_metadata nothing = { 0 };
+    SL_RPC_COUNT(conn->counters, calls_by_status[refusal->status.code], 1);
+    if (respond_only(conn, stream, &arena, refusal, &nothing) != SL_OK) {
+        sl_h2_stream_reset(stream, SL_H2_INTERNAL_ERROR);
+    }
+    sl_arena_done(&arena);
+}
+
+/* ---- The two ways to end a stream -------------------------------------------------------------
+ */
+
+static void reset_stream(struct sl_call *call, enum sl_h2_code code)
+{
+    call->is_cut = true;
+    sl_h2_stream_reset(call->stream, code);
+}
+
+static bool is_trailers_only(const struct sl_call *call)
+{
+    return !call->has_headers && call->out.queue.size == 0 && call->headers.n_items == 0;
+}
+
+static enum sl_status
+respond_trailers_only(struct sl_call *call, const struct sl_call_status *status, bool has_trailers)
+{
+    const struct sl_refusal refusal = { .http_status = "200",
+                                        .content_type = call->content_type,
+                                        .status = *status,
+                                        .lists_encodings = status->code == SL_UNIMPLEMENTED };
+    const struct sl_metadata nothing = { 0 };
+    call->is_trailed = true;
+    return respond_only(
+        call->conn, call->stream, &call->arena, &refusal,
+        has_trailers ? &call->trailers : &nothing);
+}
+
+/* RS-2, RS-8: headers if they are missing, what is queued, trailers. */
+static enum sl_status close_stream(struct sl_call *call, const struct sl_call_status *status)
+{
+    if (is_trailers_only(call)) {
+        return respond_trailers_only(call, status, true);
+    }
+    if (sl_call_submit_headers(call) != SL_OK) {
+        /* Too much header metadata: the status gets through without it (RS-9). */
+        sl_call_send_drop(call);
+        struct sl_call_status failed = *status;
+        if (status->code == SL_OK) {
+            failed.code = SL_RESOURCE_EXHAUSTED;
+            failed.message = "the response headers are too large";
+        }
+        return respond_trailers_only(call, &failed, false);
+    }
+    static const struct sl_h2_header ok = { .name = { (const uint8_t *)"grpc-status", 11 },
+                                            .value = { (const uint8_t *)"0", 1 } };
+    if (status->code == SL_OK && call->trailers.n_items == 0) {
+        call->out.trailers.n_items = 1;
+        call->out.ok_trailer = ok;
+        call->out.trailers.items = &call->out.ok_trailer;
+    } else {
+        SL_TRY(make_trailers(
+            &call->out.trailers, &call->arena, status, &call->trailers,
+            sl_h2_session_header_room(call->conn->h2)));
+    }
+    sl_call_wake_body(call);
+    return SL_OK;
+}
+
+/* Ends the stream at once and drops what is queued (DL-4, FC-9). `code`: when a message is on the
+ * wire in part, so that trailers would make no sense. */
+static void
+cut_stream(struct sl_call *call, const struct sl_call_status *status, enum sl_h2_code code)
+{
+    if (call->stream == NULL || call->is_cut || call->is_trailed) {
+        return;
+    }
+    sl_call_send_drop(call);
+    sl_call_recv_done(call);
+    if (!call->has_headers) {
+        call->is_cut = true;
+        if (respond_trailers_only(call, status, false) != SL_OK) {
+            reset_stream(call, SL_H2_INTERNAL_ERROR);
+        }
+        return;
+    }
+    call->out.trailers = (struct sl_header_list){ 0 };
+    const struct sl_metadata nothing = { 0 };
+    const size_t most = sl_h2_session_header_room(call->conn->h2);
+    if (!sl_call_at_border(call) ||
+        make_trailers(&call->out.trailers, &call->arena, status, &nothing, most) != SL_OK ||
+        sl_h2_stream_abort(call->stream, call->out.trailers.items, call->out.trailers.n_items) !=
+            SL_OK) {
+        reset_stream(call, code);
+        return;
+    }
+    call->is_cut = true;
+}
+
+/* ---- Who ended it ---------------------------------------------------------------------------- */
+
+static bool is_decided(const struct sl_call *call)
+{
+    return call->outcome != SL_OUTCOME_NONE && !call->is_drain_grace;
+}
+
+/* Interceptors see the final status while they may still add trailers. */
+static void settle(struct sl_call *call, enum sl_call_outcome outcome, enum sl_status status)
+{
+    const struct sl_server *server = call->conn->server;
+    for (size_t i = call->n_intercepted; i > 0; i--) {
+        const struct sl_interceptor *interceptor = &server->interceptors[i - 1];
+        if (interceptor->on_end != NULL) {
+            interceptor->on_end(call, status, interceptor->user_data);
+        }
+    }
+    call->n_intercepted = 0;
+    call->outcome = outcome;
+    call->is_drain_grace = false;
+    struct sl_rpc_counters *counters = call->conn->counters;
+    SL_RPC_COUNT(counters, calls_finished, 1);
+    SL_RPC_COUNT(counters, calls_by_status[status], 1);
+}
+
+/* The handler learns it once; one that was not started never runs. */
+static void tell(struct sl_call *call, enum sl_call_end_kind kind, uint32_t code)
+{
+    if (call->stage == SL_STAGE_REQUEST) {
+        call->stage = SL_STAGE_FINISHED;
+    }
+    if (call->stage == SL_STAGE_FINISHED || call->is_told) {
+        return;
+    }
+    call->is_told = true;
+    call->end = (struct sl_call_end){ .kind = kind, .code = code };
+    sl_call_raise(call, SL_EVENT_ENDED);
+}
+
+/* For endings that come from here and not from the stream. */
+static void end_by_us(
+    struct sl_call *call,
+    enum sl_call_outcome outcome,
+    enum sl_call_end_kind kind,
+    const struct sl_call_status *status,
+    enum sl_h2_code code)
+{
+    if (!is_decided(call)) {
+        settle(call, outcome, status->code);
+        call->events = 0;
+        tell(call, kind, 0);
+    }
+    cut_stream(call, status, code);
+    sl_call_release(call);
+}
+
+void sl_call_on_closed(struct sl_call *call, enum sl_h2_close how, uint32_t code)
+{
+    call->stream = NULL;
+    sl_timer_stop(&call->deadline);
+    sl_list_remove(&call->in_conn);
+    sl_call_recv_done(call);
+    sl_call_send_drop(call);
+    if (!is_decided(call)) {
+        const bool is_lost = how == SL_H2_CLOSED_LOST;
+        settle(call, is_lost ? SL_OUTCOME_LOST : SL_OUTCOME_RESET, SL_CANCELLED);
+        call->events = 0;
+        tell(call, is_lost ? SL_CALL_LOST : SL_CALL_RESET, code);
+    }
+    sl_call_release(call);
+}
+
+void sl_call_deadline_passed(struct sl_call *call)
+{
+    const struct sl_call_status status = { .code = SL_DEADLINE_EXCEEDED,
+                                           .message = "the deadline has passed" };
+    end_by_us(call, SL_OUTCOME_DEADLINE, SL_CALL_DEADLINE, &status, SL_H2_CANCEL);
+}
+
+void sl_call_stalled(struct sl_call *call)
+{
+    const struct sl_call_source *source = call->out.source;
+    struct sl_call_status status = { .code = SL_RESOURCE_EXHAUSTED,
+                                     .message = "the client does not read its stream",
+                                     .reason = "STALLED" };
+    if (source != NULL && source->stall_info != NULL) {
+        status.n_info = source->stall_info(source, &status.info);
+    }
+    end_by_us(call, SL_OUTCOME_LOST, SL_CALL_LOST, &status, SL_H2_ENHANCE_YOUR_CALM);
+}
+
+void sl_call_gap_passed(struct sl_call *call)
+{
+    const struct sl_call_status status = { .code = SL_RESOURCE_EXHAUSTED,
+                                           .message = "silence inside a request message" };
+    end_by_us(call, SL_OUTCOME_LOST, SL_CALL_LOST, &status, SL_H2_ENHANCE_YOUR_CALM);
+}
+
+/* ---- Drain ----------------------------------------------------------------------------------- */
+
+static const struct sl_call_status draining = { .code = SL_UNAVAILABLE,
+                                                .message = "the server is shutting down",
+                                                .reason = "DRAINING" };
+
+void sl_call_drain(struct sl_call *call)
+{
+    if (call->stage == SL_STAGE_REQUEST) {
+        sl_call_refuse(call, &draining);
+    } else if (call->outcome == SL_OUTCOME_NONE) {
+        call->outcome = SL_OUTCOME_DRAIN;
+        call->is_drain_grace = true;
+        tell(call, SL_CALL_DRAIN, 0);
+    }
+}
+
+void sl_call_force(struct sl_call *call)
+{
+    end_by_us(call, SL_OUTCOME_DRAIN, SL_CALL_DRAIN, &draining, SL_H2_CANCEL);
+}
+
+/* ---- By the handler -------------------------------------------------------------------------- */
+
+/* The reply of a unary or client-streaming call, queued; not SL_OK: it cannot be sent. */
+static enum sl_status queue_reply(struct sl_call *call, struct sl_call_status *status)
+{
+    const enum sl_method_kind kind = call->route->kind;
+    if (kind != SL_UNARY && kind != SL_CLIENT_STREAMING) {
+        return SL_OK;
+    }
+    enum sl_status queued = SL_OK;
+    if (call->is_reply_raw) {
+        queued = sl_call_queue_bytes(call, call->out.reply_bytes);
+    } else if (call->out.reply != NULL) {
+        queued = sl_call_queue_message(call, call->out.reply);
+    } else if (call->out.n_sent == 0) {
+        status->message = "the handler gave no reply";
+        return SL_INTERNAL;
+    }
+    if (queued != SL_OK) {
+        status->message = "the reply cannot be sent";
+    }
+    return queued;
+}
+
+void sl_call_complete(struct sl_call *call, const struct sl_call_status *given)
+{
+    struct sl_call_status status = *given;
+    status.code = sl_rpc_status_clamp(given->code);
+    if (status.code == SL_OK) {
+        status.code = queue_reply(call, &status);
+    } else if (
+        status.message == NULL && call->fault != NULL && call->fault->status == status.code) {
+        status.message = call->fault->text; /* what recv or request failed with */
+    }
+    settle(call, SL_OUTCOME_COMPLETED, status.code);
+    const bool is_inside_source = call->is_in_source && !sl_call_at_border(call);
+    call->out.source = NULL;
+    if (call->is_cut || call->stream == NULL) {
+        return;
+    }
+    sl_call_recv_done(call);
+    call->is_closing = true;
+    if (is_inside_source || close_stream(call, &status) != SL_OK) {
+        reset_stream(call, SL_H2_INTERNAL_ERROR);
+    }
+}
+
+void sl_call_refuse(struct sl_call *call, const struct sl_call_status *status)
+{
+    if (call->stage == SL_STAGE_RUNNING) {
+        end_by_us(call, SL_OUTCOME_LOST, SL_CALL_LOST, status, SL_H2_INTERNAL_ERROR);
+        return;
+    }
+    call->stage = SL_STAGE_FINISHED;
+    sl_call_complete(call, status);
+    sl_call_release(call);
+}
+
+void sl_call_finish(struct sl_call *call, const struct sl_call_status *status)
+{
+    if (call->stage != SL_STAGE_RUNNING) {
+        return;
+    }
+    call->stage = SL_STAGE_FINISHED;
+    if (!is_decided(call)) {
+        sl_call_complete(call, status);
+    }
+    sl_call_release(call);
+}
+
+void sl_call_finishf(struct sl_call *call, enum sl_status code, const char *fmt, ...)
+{
+    char text[FORMAT_BYTES];
+    va_list args;
+    va_start(args, fmt);
+    (void)vsnprintf(text, sizeof(text), fmt, args);
+    va_end(args);
+    sl_call_finish(call, &(struct sl_call_status){ .code = code, .message = text });
+}
+
+/* A copy in the call's arena; NULL stays NULL, and so does what there is no memory for. */
+static const char *keep(struct sl_call *call, const char *text)
+{
+    return text == NULL ? NULL : sl_arena_dup(&call->arena, sl_slice_str(text));
+}
+
+static struct sl_slice keep_slice(struct sl_call *call, struct sl_slice bytes)
+{
+    const char *copy = bytes.size == 0 ? NULL : sl_arena_dup(&call->arena, bytes);
+    return sl_slice_of(copy, copy == NULL ? 0 : bytes.size);
+}
+
+enum sl_status sl_call_fail(struct sl_call *call, const struct sl_call_status *status)
+{
+    struct sl_call_status *failure = &call->failure;
+    *failure = (struct sl_call_status){ .code = status->code,
+                                        .message = keep(call, status->message),
+                                        .reason = keep(call, status->reason),
+                                        .domain = keep(call, status->domain),
+                                        .retry_delay_ms = status->retry_delay_ms,
+                                        .details = keep_slice(call, status->details) };
+    struct sl_metadatum *info =
+        status->n_info == 0 ? NULL : sl_arena_calloc(&call->arena, status->n_info, sizeof(*info));
+    for (size_t i = 0; info != NULL && i < status->n_info; i++) {
+        info[i].key = keep_slice(call, status->info[i].key);
+        info[i].value = keep_slice(call, status->info[i].value);
+    }
+    failure->info = info;
+    failure->n_info = info == NULL ? 0 : status->n_info;
+    call->has_failure = true;
+    return status->code;
+}
+
+enum sl_status sl_call_reply(struct sl_call *call, void **ret_message)
+{
+    if (call->route->method == NULL) {
+        return SL_FAILED_PRECONDITION;
+    }
+    if (call->out.reply == NULL) {
+        call->out.reply = sl_codec_proto.create(call->route->method->response_type, &call->arena);
+    }
+    if (call->out.reply == NULL) {
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    *ret_message = call->out.reply;
+    return SL_OK;
+}
+
+enum sl_status sl_call_reply_bytes(struct sl_call *call, struct sl_slice message)
+{
+    call->out.reply_bytes = keep_slice(call, message);
+    if (call->out.reply_bytes.size != message.size) {
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    call->is_reply_raw = true;
+    return SL_OK;
+}

@@ -1,0 +1,284 @@
+/* What a call receives: the one request of a unary or server-streaming method, or messages one at a
+ * time. Bytes are given back to flow control when they enter the message that is being put together
+ * (FC-1); what comes behind a message that nobody has asked for keeps the window closed. */
+#include "runtime/base/mem.h"
+#include "service/rpc/call_impl.h"
+
+enum { MESSAGE_FACTOR = 16, MESSAGE_BYTES = 64 * 1024 };
+
+/* ---- Windows and memory ---------------------------------------------------------------------- */
+
+static void give_back(struct sl_call *call, size_t n)
+{
+    if (n == 0) {
+        return;
+    }
+    if (call->stream != NULL) {
+        sl_h2_stream_consume(call->stream, n);
+    } else if (call->conn->h2 != NULL) {
+        sl_h2_session_consume(call->conn->h2, n);
+    }
+}
+
+static void give_credit(struct sl_call *call)
+{
+    give_back(call, sl_frame_reader_take_credit(call->in.reader));
+}
+
+void sl_call_recv_done(struct sl_call *call)
+{
+    sl_list_remove(&call->in_gaps);
+    if (call->in.reader == NULL) {
+        return;
+    }
+    if (call->in.reader->is_held && call->in.bytes.data == NULL) {
+        call->in.bytes = sl_frame_reader_take(call->in.reader); /* the handler may be reading it */
+    }
+    sl_frame_reader_done(call->in.reader);
+    give_credit(call);
+    call->in.reader = sl_free(call->in.reader);
+}
+
+static bool make_reader(struct sl_call *call)
+{
+    if (call->in.reader != NULL) {
+        return true;
+    }
+    call->in.reader = sl_alloc(sizeof(*call->in.reader));
+    if (call->in.reader == NULL) {
+        return false;
+    }
+    sl_frame_reader_init(call->in.reader, (size_t)call->conn->limits->message_recv);
+    if (call->in.encoding.data != NULL) {
+        sl_frame_reader_set_encoding(call->in.reader, call->in.encoding);
+    }
+    return true;
+}
+
+/* The timer for silence inside a message runs while one is unfinished; not while a message is held,
+ * because then it is us who keep the window closed. */
+static void watch_gap(struct sl_call *call)
+{
+    sl_list_remove(&call->in_gaps);
+    const struct sl_frame_reader *reader = call->in.reader;
+    if (reader != NULL && !reader->is_held && sl_frame_reader_is_inside(reader)) {
+        call->in.gap_since_ns = sl_conn_now_ns(call->conn);
+        sl_list_add_last(&call->conn->gaps, &call->in_gaps);
+    }
+}
+
+/* ---- The one request ------------------------------------------------------------------------- */
+
+static void refuse_with(struct sl_call *call, enum sl_status code, const char *text)
+{
+    sl_call_refuse(call, &(struct sl_call_status){ .code = code, .message = text });
+}
+
+/* Holds the request as soon as it is complete; refuses what cannot become one (FR-3, FR-7). */
+static bool take_request(struct sl_call *call)
+{
+    struct sl_frame_reader *reader = call->in.reader;
+    if (!call->has_request && sl_frame_reader_status(reader) != SL_AGAIN) {
+        struct sl_error err = { 0 };
+        const enum sl_status status = sl_frame_reader_next(reader, &call->in.request, &err);
+        if (status == SL_OK) {
+            call->has_request = true;
+            SL_RPC_COUNT(call->conn->counters, messages_in, 1);
+        } else if (status != SL_AGAIN && status != SL_END) {
+            refuse_with(call, status, err.text);
+            return false;
+        }
+    }
+    if (call->has_request && sl_frame_reader_n_unread(reader) >= SL_FRAME_PREFIX_BYTES) {
+        refuse_with(call, SL_UNIMPLEMENTED, "the method takes one request message, not more");
+        return false;
+    }
+    return true;
+}
+
+/* FR-8: END_STREAM has come. */
+static void complete_request(struct sl_call *call)
+{
+    if (!call->has_request) {
+        refuse_with(call, SL_UNIMPLEMENTED, "the method takes one request message, there was none");
+        return;
+    }
+    if (sl_frame_reader_n_unread(call->in.reader) > 0) {
+        refuse_with(call, SL_INTERNAL, "the request stream ended inside a message");
+        return;
+    }
+    sl_call_recv_done(call); /* keeps the request's bytes */
+    sl_call_raise(call, SL_EVENT_START);
+}
+
+/* ---- Events of the stream -------------------------------------------------------------------- */
+
+static bool is_wanted(const struct sl_call *call)
+{
+    return call->stage != SL_STAGE_FINISHED && !call->is_cut && !call->is_closing &&
+           sl_call_check_open(call) == SL_OK && !call->is_half_closed;
+}
+
+void sl_call_on_data(struct sl_call *call, struct sl_slice bytes)
+{
+    if (!is_wanted(call)) {
+        give_back(call, bytes.size);
+        return;
+    }
+    if (!make_reader(call)) {
+        give_back(call, bytes.size);
+        refuse_with(call, SL_RESOURCE_EXHAUSTED, "out of memory");
+        return;
+    }
+    sl_frame_reader_feed(call->in.reader, bytes);
+    if (sl_call_is_streaming_in(call)) {
+        /* Bytes behind a message that the handler still holds move on only when it asks again. */
+        if (sl_frame_reader_status(call->in.reader) != SL_AGAIN ||
+            sl_frame_reader_n_unread(call->in.reader) > 0) {
+            sl_call_raise(call, SL_EVENT_READABLE);
+        }
+    } else if (!take_request(call)) {
+        return;
+    }
+    give_credit(call);
+    watch_gap(call);
+}
+
+void sl_call_on_end_stream(struct sl_call *call)
+{
+    if (!is_wanted(call)) {
+        call->is_half_closed = true;
+        return;
+    }
+    call->is_half_closed = true;
+    if (call->in.reader != NULL) {
+        sl_frame_reader_end(call->in.reader);
+    }
+    if (sl_call_is_streaming_in(call)) {
+        watch_gap(call);
+        sl_call_raise(call, SL_EVENT_READABLE);
+    } else if (call->in.reader == NULL || take_request(call)) {
+        sl_list_remove(&call->in_gaps);
+        complete_request(call);
+    }
+}
+
+/* ---- The handler's side ---------------------------------------------------------------------- */
+
+/* Keeps what went wrong, so that a handler that finishes with this code says why. */
+static enum sl_status keep_fault(struct sl_call *call, const struct sl_error *err)
+{
+    if (call->fault == NULL) {
+        call->fault = sl_arena_alloc(&call->arena, sizeof(*call->fault));
+    }
+    if (call->fault != NULL) {
+        *call->fault = *err;
+    }
+    return err->status;
+}
+
+static enum sl_status
+decode(struct sl_call *call, struct sl_slice bytes, struct sl_arena *arena, void **ret_message)
+{
+    if (call->route->method == NULL) {
+        return SL_FAILED_PRECONDITION; /* raw methods have no types (EM-4) */
+    }
+    struct sl_error err = { 0 };
+    const enum sl_status status = sl_codec_proto.decode(
+        call->conn->limits, call->route->method->request_type, bytes, arena, ret_message, &err);
+    if (status != SL_OK) {
+        err.status = status;
+        return keep_fault(call, &err);
+    }
+    return SL_OK;
+}
+
+enum sl_status sl_call_request(struct sl_call *call, const void **ret_message)
+{
+    if (call->in.decoded == NULL) {
+        SL_TRY(decode(call, call->in.request, &call->arena, &call->in.decoded));
+    }
+    *ret_message = call->in.decoded;
+    return SL_OK;
+}
+
+struct sl_slice sl_call_request_bytes(const struct sl_call *call)
+{
+    return call->in.request;
+}
+
+enum sl_status sl_call_recv_bytes(struct sl_call *call, struct sl_slice *ret_message)
+{
+    if (!sl_call_is_streaming_in(call)) {
+        return SL_FAILED_PRECONDITION;
+    }
+    SL_TRY(sl_call_check_open(call));
+    if (call->in.reader == NULL) {
+        return call->is_half_closed ? SL_END : SL_AGAIN;
+    }
+    struct sl_error err = { 0 };
+    const enum sl_status status = sl_frame_reader_next(call->in.reader, ret_message, &err);
+    give_credit(call);
+    watch_gap(call);
+    if (status == SL_OK) {
+        SL_RPC_COUNT(call->conn->counters, messages_in, 1);
+        /* A handler that takes one message a time is told of the next. */
+        if (call->is_half_closed || sl_frame_reader_n_unread(call->in.reader) > 0) {
+            sl_call_raise(call, SL_EVENT_READABLE);
+        }
+        return SL_OK;
+    }
+    call->events &= ~(uint32_t)SL_EVENT_READABLE;
+    if (status == SL_AGAIN || status == SL_END) {
+        return status;
+    }
+    err.status = status;
+    return keep_fault(call, &err);
+}
+
+static struct sl_message *ready_message(struct sl_call *call)
+{
+    if (call->in.message == NULL) {
+        call->in.message = sl_calloc(1, sizeof(*call->in.message));
+    }
+    if (call->in.message != NULL) {
+        sl_arena_done(&call->in.message->arena);
+        const size_t most = (size_t)call->conn->limits->message_recv;
+        sl_arena_init(&call->in.message->arena, most * MESSAGE_FACTOR + MESSAGE_BYTES);
+    }
+    return call->in.message;
+}
+
+enum sl_status sl_call_recv(struct sl_call *call, void **ret_message)
+{
+    struct sl_slice bytes;
+    SL_TRY(sl_call_recv_bytes(call, &bytes));
+    struct sl_message *message = ready_message(call);
+    return message == NULL ? SL_RESOURCE_EXHAUSTED
+                           : decode(call, bytes, &message->arena, ret_message);
+}
+
+struct sl_message *sl_message_take(struct sl_call *call)
+{
+    if (call->in.reader == NULL || !call->in.reader->is_held) {
+        return NULL;
+    }
+    struct sl_message *message = call->in.message;
+    if (message == NULL) {
+        message = sl_calloc(1, sizeof(*message));
+    }
+    if (message != NULL) {
+        message->bytes = sl_frame_reader_take(call->in.reader);
+        call->in.message = NULL;
+    }
+    return message;
+}
+
+struct sl_message *sl_message_free(struct sl_message *message)
+{
+    if (message != NULL) {
+        sl_arena_done(&message->arena);
+        sl_buf_done(&message->bytes);
+    }
+    return sl_free(message);
+}
