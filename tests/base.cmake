@@ -2,6 +2,8 @@
 add_library(sl_fake STATIC fake/fake_loop.c)
 target_link_libraries(sl_fake PUBLIC sl_core)
 
-sl_add_test(status sl_base)
-sl_add_test(utf8 sl_base)
-sl_add_fuzzer(utf8 sl_base)
+sl_add_test(status sl_core)
+sl_add_test(utf8 sl_core)
+sl_add_test(loop sl_fake)
+sl_add_test(event_channel sl_fake)
+sl_add_fuzzer(utf8 sl_core)

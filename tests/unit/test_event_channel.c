@@ -1,0 +1,662 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "runtime/base/event_channel.h"
+#include "runtime/base/mem.h"
+#include "tests/fake/fake_loop.h"
+
+enum { MANY = 100000 };
+
+struct fixture {
+    struct sl_fake_loop fake;
+    struct sl_event_channel *channel;
+    int n_writable;
+    int n_readable;
+};
+
+static struct fixture *current; /* for callbacks of cursors, which carry no user data */
+
+static void on_writable(void *user_data)
+{
+    struct fixture *fixture = user_data;
+    fixture->n_writable++;
+}
+
+static void on_readable(struct sl_event_cursor *cursor)
+{
+    (void)cursor;
+    current->n_readable++;
+}
+
+static void
+start(struct fixture *fixture, uint32_t mark_bytes, uint32_t mark_events, uint32_t window_bytes)
+{
+    *fixture = (struct fixture){ .n_writable = 0 };
+    current = fixture;
+    sl_fake_loop_init(&fixture->fake);
+    const struct sl_event_channel_options options = { .mark_bytes = mark_bytes,
+                                                      .mark_events = mark_events,
+                                                      .window_bytes = window_bytes,
+                                                      .on_writable = on_writable,
+                                                      .user_data = fixture };
+    assert_int_equal(sl_event_channel_new(&fixture->fake.base, &options, &fixture->channel), SL_OK);
+}
+
+static void stop(struct fixture *fixture)
+{
+    fixture->channel = sl_event_channel_unref(fixture->channel);
+    assert_true(sl_fake_loop_run(&fixture->fake));
+    sl_fake_loop_done(&fixture->fake);
+}
+
+/* One event of `size` bytes, prefix included, filled with a byte made of its number. */
+static bool emit(struct sl_event_channel *channel, size_t size)
+{
+    uint8_t *room = NULL;
+    assert_int_equal(sl_event_channel_reserve(channel, size, &room), SL_OK);
+    const size_t payload = size - SL_EVENT_PREFIX_BYTES;
+    room[0] = 0;
+    room[1] = (uint8_t)(payload >> 24);
+    room[2] = (uint8_t)(payload >> 16);
+    room[3] = (uint8_t)(payload >> 8);
+    room[4] = (uint8_t)payload;
+    memset(
+        room + SL_EVENT_PREFIX_BYTES, (int)((sl_event_channel_last_sequence(channel) + 1) & 0x7F),
+        payload);
+    return sl_event_channel_commit(channel, size);
+}
+
+/* Reads everything there is in pieces of `step`; gives the number of bytes. */
+static size_t read_all(struct sl_event_cursor *cursor, size_t step, bool *ret_is_last)
+{
+    uint8_t room[4096];
+    size_t total = 0;
+    size_t n = 0;
+    while ((n = sl_event_cursor_ready(cursor, step, ret_is_last)) > 0) {
+        sl_event_cursor_take(cursor, room, n);
+        total += n;
+    }
+    return total;
+}
+
+static void what_is_committed_is_read_in_order(void **state)
+{
+    (void)state;
+    for (size_t step = 1; step < 40; step++) {
+        struct fixture fixture;
+        struct sl_event_cursor cursor;
+        start(&fixture, 4 << 20, 10000, 0);
+        assert_int_equal(
+            sl_event_cursor_open(&cursor, fixture.channel, SL_CURSOR_FOREGROUND, 0, on_readable),
+            SL_OK);
+        for (int i = 0; i < 500; i++) {
+            assert_false(emit(fixture.channel, 5 + (size_t)(i * 7 % 90)));
+        }
+        sl_event_channel_end(fixture.channel);
+        uint8_t room[64];
+        uint64_t sequence = 0;
+        size_t left = 0;
+        size_t prefix = 0;
+        size_t payload = 0;
+        bool is_last = false;
+        while (!is_last) {
+            const size_t n = sl_event_cursor_ready(&cursor, step, &is_last);
+            assert_true(n > 0);
+            sl_event_cursor_take(&cursor, room, n);
+            for (size_t i = 0; i < n; i++) {
+                if (prefix < SL_EVENT_PREFIX_BYTES) {
+                    payload = payload << 8 | room[i];
+                    prefix++;
+                    left = payload;
+                } else {
+                    assert_int_equal(room[i], (sequence + 1) & 0x7F);
+                    left--;
+                }
+                if (prefix == SL_EVENT_PREFIX_BYTES && left == 0) {
+                    sequence++;
+                    prefix = payload = 0;
+                }
+            }
+            assert_int_equal(cursor.sequence, sequence);
+            assert_int_equal(sl_event_cursor_at_border(&cursor), prefix == 0);
+        }
+        assert_int_equal(sequence, 500);
+        sl_event_cursor_close(&cursor);
+        stop(&fixture);
+    }
+}
+
+static void reserve_fails_after_the_log_ended(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    uint8_t *room = NULL;
+    start(&fixture, 4096, 10, 0);
+    (void)emit(fixture.channel, 10);
+    sl_event_channel_end(fixture.channel);
+    assert_true(sl_event_channel_is_ended(fixture.channel));
+    assert_int_equal(sl_event_channel_reserve(fixture.channel, 10, &room), SL_CANCELLED);
+    stop(&fixture);
+}
+
+static void a_full_foreground_stops_the_producer_and_half_frees_it(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    struct sl_event_cursor cursor;
+    uint8_t room[4096];
+    start(&fixture, 1000, 1000, 0);
+    assert_int_equal(
+        sl_event_cursor_open(&cursor, fixture.channel, SL_CURSOR_FOREGROUND, 0, on_readable),
+        SL_OK);
+    for (int i = 0; i < 9; i++) {
+        assert_false(emit(fixture.channel, 100));
+    }
+    assert_true(emit(fixture.channel, 100));
+    assert_true(emit(fixture.channel, 100)); /* soft: nothing is refused */
+    assert_true(sl_event_channel_is_full(fixture.channel));
+    sl_event_cursor_take(&cursor, room, 599);
+    assert_int_equal(fixture.n_writable, 0);
+    sl_event_cursor_take(&cursor, room, 1);
+    assert_int_equal(fixture.n_writable, 1);
+    assert_false(sl_event_channel_is_full(fixture.channel));
+    sl_event_cursor_take(&cursor, room, 500);
+    assert_int_equal(fixture.n_writable, 1);
+    sl_event_cursor_close(&cursor);
+    stop(&fixture);
+}
+
+static void the_mark_counts_events_too(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    struct sl_event_cursor cursor;
+    uint8_t room[64];
+    start(&fixture, 1 << 20, 4, 0);
+    assert_int_equal(
+        sl_event_cursor_open(&cursor, fixture.channel, SL_CURSOR_FOREGROUND, 0, on_readable),
+        SL_OK);
+    for (int i = 0; i < 3; i++) {
+        assert_false(emit(fixture.channel, 6));
+    }
+    assert_true(emit(fixture.channel, 6));
+    sl_event_cursor_take(&cursor, room, 11); /* one event and a piece of the next */
+    assert_int_equal(fixture.n_writable, 0);
+    sl_event_cursor_take(&cursor, room, 1);
+    assert_int_equal(fixture.n_writable, 1);
+    sl_event_cursor_close(&cursor);
+    stop(&fixture);
+}
+
+static void one_event_always_fits(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    struct sl_event_cursor cursor;
+    uint8_t *room = NULL;
+    bool is_last = false;
+    start(&fixture, 4096, 1, 0);
+    assert_int_equal(
+        sl_event_cursor_open(&cursor, fixture.channel, SL_CURSOR_FOREGROUND, 0, on_readable),
+        SL_OK);
+    assert_int_equal(sl_event_channel_reserve(fixture.channel, 3 << 20, &room), SL_OK);
+    assert_true(emit(fixture.channel, 3 << 20));
+    assert_int_equal(read_all(&cursor, 4096, &is_last), 3 << 20);
+    assert_int_equal(fixture.n_writable, 1);
+    sl_event_cursor_close(&cursor);
+    stop(&fixture);
+}
+
+static void a_changed_mark_frees_the_producer_at_the_end_of_the_turn(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    struct sl_event_cursor cursor;
+    start(&fixture, 100, 1000, 0);
+    assert_int_equal(
+        sl_event_cursor_open(&cursor, fixture.channel, SL_CURSOR_FOREGROUND, 0, on_readable),
+        SL_OK);
+    assert_true(emit(fixture.channel, 200));
+    sl_event_channel_set_mark(fixture.channel, 400, 1000);
+    assert_int_equal(fixture.n_writable, 0);
+    assert_true(sl_fake_loop_run(&fixture.fake));
+    assert_int_equal(fixture.n_writable, 1);
+    sl_event_cursor_close(&cursor);
+    stop(&fixture);
+}
+
+static void closing_the_foreground_frees_the_producer_but_not_inside_close(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    struct sl_event_cursor cursor;
+    start(&fixture, 100, 10, 0);
+    assert_int_equal(
+        sl_event_cursor_open(&cursor, fixture.channel, SL_CURSOR_FOREGROUND, 0, on_readable),
+        SL_OK);
+    assert_true(emit(fixture.channel, 200));
+    sl_event_cursor_close(&cursor);
+    assert_int_equal(fixture.n_writable, 0);
+    assert_false(emit(fixture.channel, 200)); /* nobody holds it back any more */
+    assert_true(sl_fake_loop_run(&fixture.fake));
+    assert_int_equal(fixture.n_writable, 1);
+    stop(&fixture);
+}
+
+static void a_detached_producer_is_never_called(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    struct sl_event_cursor cursor;
+    start(&fixture, 100, 10, 0);
+    assert_int_equal(
+        sl_event_cursor_open(&cursor, fixture.channel, SL_CURSOR_FOREGROUND, 0, on_readable),
+        SL_OK);
+    assert_true(emit(fixture.channel, 200));
+    sl_event_cursor_close(&cursor);
+    sl_event_channel_detach_producer(fixture.channel);
+    assert_true(sl_fake_loop_run(&fixture.fake));
+    assert_int_equal(fixture.n_writable, 0);
+    stop(&fixture);
+}
+
+static void a_second_foreground_is_refused(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    struct sl_event_cursor a;
+    struct sl_event_cursor b;
+    start(&fixture, 100, 10, 0);
+    assert_int_equal(
+        sl_event_cursor_open(&a, fixture.channel, SL_CURSOR_FOREGROUND, 0, on_readable), SL_OK);
+    assert_int_equal(
+        sl_event_cursor_open(&b, fixture.channel, SL_CURSOR_FOREGROUND, 0, on_readable),
+        SL_ALREADY_EXISTS);
+    sl_event_cursor_close(&a);
+    assert_int_equal(
+        sl_event_cursor_open(&b, fixture.channel, SL_CURSOR_FOREGROUND, 0, on_readable), SL_OK);
+    sl_event_cursor_close(&b);
+    stop(&fixture);
+}
+
+static void subscribers_are_woken_once_a_turn_and_only_when_they_wait(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    struct sl_event_cursor cursor;
+    bool is_last = false;
+    start(&fixture, 1 << 20, 1000, 0);
+    assert_int_equal(
+        sl_event_cursor_open(&cursor, fixture.channel, SL_CURSOR_FOREGROUND, 0, on_readable),
+        SL_OK);
+    (void)emit(fixture.channel, 20);
+    assert_true(sl_fake_loop_run(&fixture.fake));
+    assert_int_equal(fixture.n_readable, 0); /* it never asked */
+    assert_int_equal(read_all(&cursor, 100, &is_last), 20);
+    assert_false(is_last);
+    for (int i = 0; i < 5; i++) {
+        (void)emit(fixture.channel, 20);
+        assert_int_equal(fixture.n_readable, 0);
+    }
+    assert_true(sl_fake_loop_run(&fixture.fake));
+    assert_int_equal(fixture.n_readable, 1);
+    (void)emit(fixture.channel, 20);
+    assert_true(sl_fake_loop_run(&fixture.fake));
+    assert_int_equal(fixture.n_readable, 1); /* it has not read to the end */
+    assert_int_equal(read_all(&cursor, 100, &is_last), 120);
+    sl_event_channel_end(fixture.channel);
+    assert_true(sl_fake_loop_run(&fixture.fake));
+    assert_int_equal(fixture.n_readable, 2);
+    assert_int_equal(sl_event_cursor_ready(&cursor, 1, &is_last), 0);
+    assert_true(is_last);
+    sl_event_cursor_close(&cursor);
+    stop(&fixture);
+}
+
+static void the_end_is_told_with_the_last_bytes(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    struct sl_event_cursor cursor;
+    uint8_t room[64];
+    bool is_last = true;
+    start(&fixture, 1 << 20, 1000, 0);
+    (void)emit(fixture.channel, 20);
+    sl_event_channel_end(fixture.channel);
+    assert_int_equal(
+        sl_event_cursor_open(&cursor, fixture.channel, SL_CURSOR_OBSERVER, 0, on_readable), SL_OK);
+    assert_int_equal(sl_event_cursor_ready(&cursor, 19, &is_last), 19);
+    assert_false(is_last);
+    assert_int_equal(sl_event_cursor_ready(&cursor, 20, &is_last), 20);
+    assert_true(is_last);
+    sl_event_cursor_take(&cursor, room, 20);
+    assert_int_equal(cursor.sequence, 1);
+    sl_event_cursor_close(&cursor);
+    stop(&fixture);
+}
+
+static void a_cursor_opens_behind_any_event_that_is_held(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    start(&fixture, 4096, 1000, 1 << 20);
+    size_t sizes[301] = { 0 };
+    for (size_t i = 1; i <= 300; i++) {
+        sizes[i] = 5 + i * 13 % 200;
+        (void)emit(fixture.channel, sizes[i]);
+    }
+    assert_int_equal(sl_event_channel_floor(fixture.channel), 1);
+    for (uint64_t after = 0; after <= 300; after++) {
+        struct sl_event_cursor cursor;
+        bool is_last = false;
+        size_t expected = 0;
+        for (size_t i = after + 1; i <= 300; i++) {
+            expected += sizes[i];
+        }
+        assert_int_equal(
+            sl_event_cursor_open(&cursor, fixture.channel, SL_CURSOR_OBSERVER, after, on_readable),
+            SL_OK);
+        assert_int_equal(cursor.sequence, after);
+        assert_int_equal(read_all(&cursor, 777, &is_last), expected);
+        assert_int_equal(cursor.sequence, 300);
+        sl_event_cursor_close(&cursor);
+    }
+    struct sl_event_cursor beyond;
+    assert_int_equal(
+        sl_event_cursor_open(&beyond, fixture.channel, SL_CURSOR_OBSERVER, 301, on_readable),
+        SL_OUT_OF_RANGE);
+    assert_int_equal(
+        sl_event_cursor_open(&beyond, fixture.channel, SL_CURSOR_OBSERVER, UINT64_MAX, on_readable),
+        SL_OUT_OF_RANGE);
+    stop(&fixture);
+}
+
+static void the_window_is_kept_and_what_is_older_goes(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    struct sl_event_cursor cursor;
+    const size_t window = 100000;
+    start(&fixture, 4096, 1000, (uint32_t)window);
+    for (int i = 0; i < MANY; i++) {
+        (void)emit(fixture.channel, 100);
+        assert_true(sl_event_channel_bytes(fixture.channel) <= window + 3 * 16384);
+    }
+    const uint64_t floor = sl_event_channel_floor(fixture.channel);
+    assert_true(floor > 1);
+    assert_true((MANY - floor + 1) * 100 >= window);
+    assert_int_equal(
+        sl_event_cursor_open(&cursor, fixture.channel, SL_CURSOR_OBSERVER, floor - 2, on_readable),
+        SL_OUT_OF_RANGE);
+    assert_int_equal(
+        sl_event_cursor_open(&cursor, fixture.channel, SL_CURSOR_OBSERVER, floor - 1, on_readable),
+        SL_OK);
+    sl_event_cursor_close(&cursor);
+    stop(&fixture);
+}
+
+static void without_a_window_only_the_last_segment_stays(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    struct sl_event_cursor cursor;
+    bool is_last = false;
+    start(&fixture, 4 << 20, 10000, 0);
+    assert_int_equal(
+        sl_event_cursor_open(&cursor, fixture.channel, SL_CURSOR_FOREGROUND, 0, on_readable),
+        SL_OK);
+    for (int i = 0; i < 1000; i++) {
+        (void)emit(fixture.channel, 1000);
+    }
+    assert_true(sl_event_channel_bytes(fixture.channel) > 1000000);
+    assert_int_equal(read_all(&cursor, 4096, &is_last), 1000000);
+    assert_true(sl_event_channel_bytes(fixture.channel) <= 16384);
+    sl_event_cursor_close(&cursor);
+    stop(&fixture);
+}
+
+static void an_observer_that_falls_behind_is_lost_at_an_event_border(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    struct sl_event_cursor cursor;
+    uint8_t room[64];
+    bool is_last = true;
+    start(&fixture, 4096, 1000, 8192);
+    assert_int_equal(
+        sl_event_cursor_open(&cursor, fixture.channel, SL_CURSOR_OBSERVER, 0, on_readable), SL_OK);
+    (void)emit(fixture.channel, 100);
+    sl_event_cursor_take(&cursor, room, 50); /* in the middle of event 1 */
+    for (int i = 0; i < MANY; i++) {
+        assert_false(emit(fixture.channel, 100)); /* it holds nothing back */
+    }
+    assert_false(cursor.is_lost);
+    (void)read_all(&cursor, 64, &is_last);
+    assert_true(cursor.is_lost);
+    assert_false(is_last);
+    assert_true(sl_event_cursor_at_border(&cursor));
+    assert_true(cursor.sequence >= 1 && cursor.sequence < MANY);
+    sl_event_channel_end(fixture.channel);
+    assert_int_equal(sl_event_cursor_ready(&cursor, 1, &is_last), 0);
+    assert_false(is_last);
+    sl_event_cursor_close(&cursor);
+    stop(&fixture);
+}
+
+static void an_observer_that_keeps_up_needs_no_window(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    struct sl_event_cursor cursor;
+    bool is_last = false;
+    size_t total = 0;
+    start(&fixture, 65536, 1000, 0);
+    assert_int_equal(
+        sl_event_cursor_open(&cursor, fixture.channel, SL_CURSOR_OBSERVER, 0, on_readable), SL_OK);
+    for (int i = 0; i < 1000; i++) {
+        for (int k = 0; k < 60; k++) {
+            (void)emit(fixture.channel, 1000);
+        }
+        total += read_all(&cursor, 4096, &is_last);
+    }
+    assert_int_equal(total, 60000000);
+    assert_false(cursor.is_lost);
+    sl_event_cursor_close(&cursor);
+    stop(&fixture);
+}
+
+static void a_peek_gives_whole_events_of_one_segment(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    struct sl_event_cursor cursor;
+    struct sl_segment *segment = NULL;
+    uint8_t room[64];
+    start(&fixture, 1 << 20, 1000, 0);
+    assert_int_equal(
+        sl_event_cursor_open(&cursor, fixture.channel, SL_CURSOR_FOREGROUND, 0, on_readable),
+        SL_OK);
+    assert_int_equal(sl_event_cursor_peek(&cursor, 100, true, &segment).size, 0);
+    assert_true(cursor.wants_wake);
+    for (int i = 0; i < 3; i++) {
+        (void)emit(fixture.channel, 100);
+    }
+    assert_int_equal(sl_event_cursor_peek(&cursor, 10, true, &segment).size, 100);
+    assert_int_equal(sl_event_cursor_peek(&cursor, 10, false, &segment).size, 10);
+    assert_int_equal(sl_event_cursor_peek(&cursor, 250, true, &segment).size, 200);
+    assert_int_equal(sl_event_cursor_peek(&cursor, 250, false, &segment).size, 250);
+    sl_event_cursor_take(&cursor, room, 40);
+    assert_int_equal(sl_event_cursor_peek(&cursor, 70, true, &segment).size, 60);
+    sl_event_cursor_skip(&cursor, 60);
+    assert_int_equal(cursor.sequence, 1);
+    assert_int_equal(sl_event_cursor_peek(&cursor, 1000, true, &segment).size, 200);
+    sl_segment_ref(segment); /* as a socket does */
+    sl_event_cursor_skip(&cursor, 200);
+    assert_int_equal(cursor.sequence, 3);
+    sl_event_cursor_close(&cursor);
+    stop(&fixture);
+    assert_int_equal(segment->bytes[SL_EVENT_PREFIX_BYTES], 1); /* it outlives the channel */
+    sl_segment_unref(segment);
+}
+
+static void a_reserve_that_is_not_committed_leaves_nothing(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    struct sl_event_cursor cursor;
+    uint8_t *room = NULL;
+    bool is_last = false;
+    start(&fixture, 1 << 20, 1000, 0);
+    assert_int_equal(
+        sl_event_cursor_open(&cursor, fixture.channel, SL_CURSOR_FOREGROUND, 0, on_readable),
+        SL_OK);
+    assert_int_equal(sl_event_channel_reserve(fixture.channel, 100, &room), SL_OK);
+    assert_int_equal(sl_event_channel_reserve(fixture.channel, 100000, &room), SL_OK);
+    assert_int_equal(sl_event_cursor_ready(&cursor, 10, &is_last), 0);
+    (void)emit(fixture.channel, 50);
+    (void)emit(fixture.channel, 50);
+    assert_int_equal(sl_event_channel_reserve(fixture.channel, 200000, &room), SL_OK);
+    (void)emit(fixture.channel, 50);
+    assert_int_equal(read_all(&cursor, 4096, &is_last), 150);
+    assert_int_equal(cursor.sequence, 3);
+    sl_event_cursor_close(&cursor);
+    stop(&fixture);
+}
+
+static void cursors_outlive_the_last_reference_and_see_the_end(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    struct sl_event_cursor cursor;
+    bool is_last = false;
+    start(&fixture, 1 << 20, 1000, 0);
+    assert_int_equal(
+        sl_event_cursor_open(&cursor, fixture.channel, SL_CURSOR_OBSERVER, 0, on_readable), SL_OK);
+    assert_int_equal(sl_event_cursor_ready(&cursor, 1, &is_last), 0);
+    (void)emit(fixture.channel, 50);
+    fixture.channel = sl_event_channel_unref(fixture.channel);
+    assert_true(sl_fake_loop_run(&fixture.fake));
+    assert_int_equal(fixture.n_readable, 1);
+    assert_int_equal(read_all(&cursor, 100, &is_last), 50);
+    assert_true(is_last);
+    sl_event_cursor_close(&cursor);
+    sl_event_cursor_close(&cursor); /* harmless */
+    stop(&fixture);
+}
+
+static struct sl_event_cursor *victims[3];
+
+static void close_all(struct sl_event_cursor *cursor)
+{
+    (void)cursor;
+    current->n_readable++;
+    for (size_t i = 0; i < SL_COUNT(victims); i++) {
+        sl_event_cursor_close(victims[i]);
+    }
+    current->channel = sl_event_channel_unref(current->channel);
+}
+
+static void a_wake_up_may_close_every_cursor_and_the_channel(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    struct sl_event_cursor cursors[3];
+    bool is_last = false;
+    start(&fixture, 1 << 20, 1000, 0);
+    for (size_t i = 0; i < SL_COUNT(cursors); i++) {
+        victims[i] = &cursors[i];
+        assert_int_equal(
+            sl_event_cursor_open(&cursors[i], fixture.channel, SL_CURSOR_OBSERVER, 0, close_all),
+            SL_OK);
+        assert_int_equal(sl_event_cursor_ready(&cursors[i], 1, &is_last), 0);
+    }
+    (void)emit(fixture.channel, 50);
+    assert_true(sl_fake_loop_run(&fixture.fake));
+    assert_int_equal(fixture.n_readable, 1);
+    stop(&fixture);
+}
+
+static bool note_event(void *user_data, uint64_t sequence, struct sl_slice event)
+{
+    uint64_t *sum = user_data;
+    *sum += sequence;
+    assert_int_equal(event.size, 5 + sequence % 50);
+    return sequence != 15;
+}
+
+static void a_visit_sees_the_events_asked_for(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    uint64_t sum = 0;
+    start(&fixture, 1 << 20, 1000, 1 << 20);
+    for (size_t i = 1; i <= 100; i++) {
+        (void)emit(fixture.channel, 5 + i % 50);
+    }
+    sl_event_channel_visit(fixture.channel, 40, 99, note_event, &sum);
+    assert_int_equal(sum, (40 + 99) * 60 / 2);
+    sum = 0;
+    sl_event_channel_visit(fixture.channel, 0, UINT64_MAX, note_event, &sum);
+    assert_int_equal(sum, 15 * 16 / 2); /* stopped by its own answer */
+    stop(&fixture);
+}
+
+static bool refuse_all(size_t size)
+{
+    (void)size;
+    return false;
+}
+
+static void without_memory_reserve_fails_and_the_log_goes_on(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    uint8_t *room = NULL;
+    struct sl_event_channel *other = NULL;
+    const struct sl_event_channel_options options = { .mark_bytes = 1 };
+    start(&fixture, 1 << 20, 1000, 0);
+    (void)emit(fixture.channel, 50);
+    sl_mem_set_gate(refuse_all);
+    assert_int_equal(sl_event_channel_reserve(fixture.channel, 1000, &room), SL_RESOURCE_EXHAUSTED);
+    assert_int_equal(
+        sl_event_channel_new(&fixture.fake.base, &options, &other), SL_RESOURCE_EXHAUSTED);
+    assert_int_equal(sl_event_channel_reserve(fixture.channel, 50, &room), SL_OK);
+    sl_mem_set_gate(NULL);
+    (void)emit(fixture.channel, 1000);
+    assert_int_equal(sl_event_channel_last_sequence(fixture.channel), 2);
+    stop(&fixture);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_is_committed_is_read_in_order),
+        cmocka_unit_test(reserve_fails_after_the_log_ended),
+        cmocka_unit_test(a_full_foreground_stops_the_producer_and_half_frees_it),
+        cmocka_unit_test(the_mark_counts_events_too),
+        cmocka_unit_test(one_event_always_fits),
+        cmocka_unit_test(a_changed_mark_frees_the_producer_at_the_end_of_the_turn),
+        cmocka_unit_test(closing_the_foreground_frees_the_producer_but_not_inside_close),
+        cmocka_unit_test(a_detached_producer_is_never_called),
+        cmocka_unit_test(a_second_foreground_is_refused),
+        cmocka_unit_test(subscribers_are_woken_once_a_turn_and_only_when_they_wait),
+        cmocka_unit_test(the_end_is_told_with_the_last_bytes),
+        cmocka_unit_test(a_cursor_opens_behind_any_event_that_is_held),
+        cmocka_unit_test(the_window_is_kept_and_what_is_older_goes),
+        cmocka_unit_test(without_a_window_only_the_last_segment_stays),
+        cmocka_unit_test(an_observer_that_falls_behind_is_lost_at_an_event_border),
+        cmocka_unit_test(an_observer_that_keeps_up_needs_no_window),
+        cmocka_unit_test(a_peek_gives_whole_events_of_one_segment),
+        cmocka_unit_test(a_reserve_that_is_not_committed_leaves_nothing),
+        cmocka_unit_test(cursors_outlive_the_last_reference_and_see_the_end),
+        cmocka_unit_test(a_wake_up_may_close_every_cursor_and_the_channel),
+        cmocka_unit_test(a_visit_sees_the_events_asked_for),
+        cmocka_unit_test(without_memory_reserve_fails_and_the_log_goes_on),
+    };
+    return cmocka_run_group_tests_name("event_channel", tests, NULL, NULL);
+}
