@@ -83,6 +83,7 @@ struct sl_net_listen_options {
         const struct sl_net_callbacks **ret_callbacks,
         void **ret_conn_user);
     void *user_data;
+    uint32_t send_buffer_bytes; /* SO_SNDBUF of accepted sockets; 0: the system's */
 };
 
 /* Binds and listens (SO_REUSEADDR, no SO_REUSEPORT) and accepts on loops[0]. At EMFILE accepting

@@ -1,0 +1,110 @@
+#include "service/api/api.h"
+
+#include "proto/sluice/v1/runtime.sl.h"
+#include "runtime/base/mem.h"
+#include "service/api/agents.h"
+#include "service/api/execute.h"
+#include "service/api/health.h"
+#include "service/api/reflection.h"
+
+struct sl_api {
+    struct sl_runtime *runtime;
+    struct sl_health *health;
+    struct sl_limits limits;
+};
+
+static enum sl_status execute(
+    struct sl_call *call,
+    const Sluice__V1__ExecuteRequest *request,
+    Sluice__V1__ExecuteResponse *reply,
+    void *user_data)
+{
+    const struct sl_api *api = user_data;
+    return sl_execute_start(api->runtime, &api->limits, call, request, reply);
+}
+
+static enum sl_status execute_streaming(
+    struct sl_call *call,
+    const Sluice__V1__ExecuteRequest *request,
+    struct sl_sluice__v1__agent_runtime__execute_streaming__sender *out,
+    void *user_data)
+{
+    const struct sl_api *api = user_data;
+    (void)out; /* the run's log is the source of the call */
+    return sl_execute_start(api->runtime, &api->limits, call, request, NULL);
+}
+
+static enum sl_status list_agents(
+    struct sl_call *call,
+    const Sluice__V1__ListAgentsRequest *request,
+    Sluice__V1__ListAgentsResponse *reply,
+    void *user_data)
+{
+    const struct sl_api *api = user_data;
+    return sl_agents_list(api->runtime, call, request, reply);
+}
+
+static const struct sl_sluice__v1__agent_runtime__handlers handlers = {
+    .struct_size = sizeof(handlers),
+    .execute = execute,
+    .execute_streaming = execute_streaming,
+    .list_agents = list_agents,
+};
+
+/* Known by path, with a quota of their own (ADM-9), so that they pass when runs have used theirs
+ * up. */
+static enum sl_status set_control_methods(struct sl_server *server)
+{
+    static const char *const paths[] = {
+        SL_SLUICE__V1__AGENT_RUNTIME__CANCEL_RUN__PATH,
+        SL_SLUICE__V1__AGENT_RUNTIME__DECIDE_APPROVAL__PATH,
+        SL_SLUICE__V1__AGENT_RUNTIME__GET_RUN__PATH,
+        SL_SLUICE__V1__AGENT_RUNTIME__LIST_RUNS__PATH,
+    };
+    for (size_t i = 0; i < SL_COUNT(paths); i++) {
+        SL_TRY(sl_server_set_control(server, paths[i]));
+    }
+    return SL_OK;
+}
+
+static enum sl_status register_all(struct sl_api *api, const struct sl_api_options *options)
+{
+    struct sl_server *server = options->server;
+    SL_TRY(sl_sluice__v1__agent_runtime__register(server, &handlers, api));
+    SL_TRY(set_control_methods(server));
+    SL_TRY(sl_health_new(&api->health));
+    SL_TRY(sl_health_set(api->health, sl_sluice__v1__agent_runtime__service.name, true));
+    SL_TRY(sl_health_register(api->health, server));
+    return options->has_reflection ? sl_reflection_register(server) : SL_OK;
+}
+
+enum sl_status sl_api_new(const struct sl_api_options *options, struct sl_api **ret_api)
+{
+    struct sl_api *api = sl_calloc(1, sizeof(*api));
+    if (api == NULL) {
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    api->runtime = options->runtime;
+    api->limits = *options->limits;
+    const enum sl_status status = register_all(api, options);
+    if (status != SL_OK) {
+        sl_api_free(api);
+        return status;
+    }
+    *ret_api = api;
+    return SL_OK;
+}
+
+void sl_api_shutdown(struct sl_api *api)
+{
+    sl_health_shutdown(api->health);
+}
+
+struct sl_api *sl_api_free(struct sl_api *api)
+{
+    if (api != NULL) {
+        sl_health_free(api->health);
+        sl_free(api);
+    }
+    return NULL;
+}

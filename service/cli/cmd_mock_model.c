@@ -1,0 +1,122 @@
+/* sluice mock-model [SCENARIO]: serves a scenario over HTTP as an OpenAI-compatible server, so that
+ * the whole path from a provider's socket on can be driven without a key. */
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "runtime/base/conf.h"
+#include "runtime/base/mem.h"
+#include "service/cli/cli.h"
+#include "service/cli/mock_conn.h"
+
+/* What is served when no file is named. */
+static const char builtin_scenario[] = "turns:\n"
+                                       "  - steps:\n"
+                                       "      - text: \"You said: {{input}}. This text comes from "
+                                       "a scenario, a few characters at a time.\"\n"
+                                       "        pace: {unit: words, size: 1, delay_ms: 20}\n";
+
+struct mock_command {
+    struct sl_cli cli;
+    struct sl_mock mock;
+    struct sl_limits limits;
+    struct sl_scenario *scenario;
+    struct sl_net_listener *listener;
+    const char *listen, *port_file, *api_key;
+    bool is_quiet;
+};
+
+static enum sl_status load_scenario(struct mock_command *command, const char *path)
+{
+    struct sl_conf *conf = NULL;
+    struct sl_error err = { 0 };
+    if (path == NULL) {
+        return sl_scenario_parse(
+            sl_slice_str(builtin_scenario), "builtin", &command->scenario, &err);
+    }
+    if (sl_conf_read(path, &conf, &err) != SL_OK) {
+        sl_cli_complain("%s: %s", path, err.text);
+        return SL_NOT_FOUND;
+    }
+    const enum sl_status status = sl_scenario_from_conf(conf, &command->scenario);
+    for (size_t i = 0; i < sl_conf_n_errors(conf); i++) {
+        sl_cli_complain("%s", sl_conf_error_at(conf, i));
+    }
+    sl_conf_free(conf);
+    return status;
+}
+
+static void on_signal(struct sl_cli *cli, void *user_data)
+{
+    struct mock_command *command = user_data;
+    sl_net_listener_close(SL_TAKE(command->listener), NULL, NULL);
+    sl_cli_stop(cli, SL_EXIT_DONE);
+}
+
+static enum sl_status write_address(const char *path, const char *address)
+{
+    char beside[4096];
+    (void)snprintf(beside, sizeof(beside), "%s.new", path);
+    FILE *file = fopen(beside, "we");
+    if (file == NULL || fprintf(file, "%s\n", address) < 0 || fclose(file) != 0 ||
+        rename(beside, path) != 0) {
+        sl_cli_complain("cannot write %s", path);
+        return SL_FAILED_PRECONDITION;
+    }
+    return SL_OK;
+}
+
+static enum sl_status listen_mock(struct mock_command *command)
+{
+    struct sl_error err = { 0 };
+    command->mock = (struct sl_mock){ .loop = command->cli.loop,
+                                      .scenario = command->scenario,
+                                      .limits = &command->limits,
+                                      .api_key = command->api_key,
+                                      .is_quiet = command->is_quiet };
+    const struct sl_net_listen_options options = { .address = command->listen,
+                                                   .limits = &command->limits,
+                                                   .loops = &command->cli.loop,
+                                                   .n_loops = 1,
+                                                   .send_buffer_bytes = 65536,
+                                                   .on_accept = sl_mock_accept,
+                                                   .user_data = &command->mock };
+    const enum sl_status status = sl_net_listen(&options, &command->listener, &err);
+    if (status != SL_OK) {
+        sl_cli_complain("%s", err.text);
+        return status;
+    }
+    const char *address = sl_net_listener_address(command->listener);
+    (void)fprintf(stderr, "mock-model: http://%s/v1\n", address);
+    return command->port_file == NULL ? SL_OK : write_address(command->port_file, address);
+}
+
+int sl_cmd_mock_model(int argc, char **argv)
+{
+    struct mock_command command = { .listen = "127.0.0.1:8088" };
+    struct sl_cli_options options;
+    const struct sl_cli_flag flags[] = {
+        { "--listen", &command.listen, NULL },
+        { "--port-file", &command.port_file, NULL },
+        { "--api-key", &command.api_key, NULL },
+        { "--quiet", NULL, &command.is_quiet },
+    };
+    if (sl_cli_parse(&options, false, flags, SL_COUNT(flags), &argc, argv) != SL_OK || argc > 1) {
+        sl_cli_complain(
+            "usage: sluice mock-model [SCENARIO] [--listen ADDR:PORT] [--port-file FILE] "
+            "[--api-key KEY] [--quiet]");
+        return SL_EXIT_USAGE;
+    }
+    sl_limits_init(&command.limits);
+    if (load_scenario(&command, argc == 1 ? argv[0] : NULL) != SL_OK) {
+        return SL_EXIT_USAGE;
+    }
+    int exit_code = SL_EXIT_ERROR;
+    if (sl_cli_open_loop(&command.cli, &options) == SL_OK && listen_mock(&command) == SL_OK) {
+        command.cli.on_signal = on_signal;
+        command.cli.user_data = &command;
+        exit_code = sl_cli_run(&command.cli);
+    }
+    sl_cli_close(&command.cli);
+    sl_scenario_free(command.scenario);
+    return exit_code;
+}
