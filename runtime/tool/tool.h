@@ -119,7 +119,7 @@ void sl_tools_configure(
     struct sl_tools *tools, struct sl_conf *conf, const struct sl_conf_node *top);
 /* One entry of an agent's `tools:` list (AL-9: "name", {name, source, …}, {type:
  * Shell|HTTP|Process, …}). Gives a counted tool, or NULL after recording what is wrong at the
- * entry's line and column. */
+ * entry's line and column. NULL without a new error: the entry says `enabled: false`. */
 struct sl_tool *
 sl_tools_from_conf(struct sl_tools *tools, struct sl_conf *conf, const struct sl_conf_node *entry);
 struct sl_tool *sl_tool_ref(struct sl_tool *tool);

@@ -1,0 +1,445 @@
+/* One call of a tool.
+ *
+ *   start ─▶ WAITING ─slot─▶ RUNNING ─▶ ENDING ─end of the turn─▶ on_done
+ *              │               │  ▲
+ *              │               ▼  │ TIMEOUT, HTTP 503 …: idempotent tools only, at most 3 attempts
+ *              └─ cancel    PAUSING (1 s, 2 s, ±20 %)
+ *
+ * The slot is held from the first attempt to the end, pauses included. */
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "runtime/base/mem.h"
+#include "runtime/base/random.h"
+#include "runtime/base/utf8.h"
+#include "runtime/tool/kind.h"
+#include "runtime/tool/schema.h"
+
+enum { MAX_ATTEMPTS = 3, FIRST_PAUSE_MS = 1000 };
+
+enum state { WAITING, RUNNING, PAUSING, ENDING, DONE };
+enum stop { GO_ON, STOP_CANCEL, STOP_TIMEOUT };
+
+struct sl_tool_call {
+    struct sl_tools *tools;
+    struct sl_loop *loop;
+    struct sl_tool *tool;
+    void (*on_done)(struct sl_tool_call *, const struct sl_tool_result *, void *);
+    void (*on_output)(struct sl_tool_call *, bool, struct sl_slice, void *);
+    void *user_data;
+    char *key;
+    json_t *arguments;
+    struct {
+        enum state state;
+        enum stop stop; /* why the attempt was told to end */
+        bool has_slot;
+        struct sl_timer timer; /* end of the wait, the attempt or the pause */
+        struct sl_task task;   /* on_done */
+        struct sl_attempt *attempt;
+        uint32_t n_attempts;
+        uint64_t deadline_ns;
+        uint64_t started_ns; /* first attempt; 0: none */
+        uint64_t attempt_timeout_ms;
+        struct sl_tool_outcome outcome;
+    } own; /* the loop's thread */
+    struct {
+        struct sl_list node; /* in tools' waiting list, under its lock */
+        bool is_granted;
+        struct sl_task task;
+    } wait;
+};
+
+/* ---- The end ------------------------------------------------------------------------------------
+ */
+
+/* JSON text of the result in a block of ours. `ret_text` stays empty when there is none. */
+static bool dump(const json_t *json, struct sl_slice *ret_text)
+{
+    if (json == NULL) {
+        return true;
+    }
+    const size_t flags = JSON_COMPACT | JSON_ENCODE_ANY;
+    const size_t size = json_dumpb(json, NULL, 0, flags);
+    uint8_t *block = size == 0 ? NULL : sl_alloc(size);
+    if (block == NULL || json_dumpb(json, (char *)block, size, flags) != size) {
+        sl_free(block);
+        return false;
+    }
+    *ret_text = sl_slice_of(block, size);
+    return true;
+}
+
+static void clean_error(const char *error, char *room, size_t room_bytes)
+{
+    uint8_t repaired[sizeof((struct sl_tool_outcome){ 0 }.error) * 3];
+    const size_t size = sl_utf8_repair(sl_slice_str(error), repaired);
+    const size_t kept = sl_utf8_cut(sl_slice_of(repaired, size), room_bytes - 1);
+    memcpy(room, repaired, kept);
+    room[kept] = '\0';
+}
+
+static void deliver(struct sl_task *task)
+{
+    struct sl_tool_call *call = SL_CONTAINER(task, struct sl_tool_call, own.task);
+    struct sl_tool_outcome *outcome = &call->own.outcome;
+    struct sl_slice text = { 0 };
+    if (!dump(outcome->result, &text)) {
+        sl_outcome_fail(outcome, SL_TOOL_OUT_OF_MEMORY, "no memory for the tool's result");
+    }
+    outcome->result = (json_decref(outcome->result), NULL);
+    char error[sizeof outcome->error * 3];
+    clean_error(outcome->error, error, sizeof error);
+    const uint64_t now_ns = sl_loop_now_ns(call->loop);
+    const struct sl_tool_result result = {
+        .code = outcome->code,
+        .error = error,
+        .result_json = text,
+        .is_truncated = outcome->is_truncated,
+        .result_bytes = outcome->result_bytes,
+        .attempts = call->own.n_attempts,
+        .has_exit_code = outcome->has_exit_code,
+        .exit_code = outcome->exit_code,
+        .execution_time_ms =
+            call->own.started_ns == 0 ? 0 : (now_ns - call->own.started_ns) / SL_NS_PER_MS,
+    };
+    call->own.state = DONE;
+    (void)__atomic_sub_fetch(&call->tools->n_calls, 1, __ATOMIC_RELAXED);
+    call->on_done(call, &result, call->user_data); /* may free the call */
+    sl_free((void *)(uintptr_t)text.data);
+}
+
+/* The outcome stands; on_done comes at the end of the turn. */
+static void finish(struct sl_tool_call *call)
+{
+    sl_timer_stop(&call->own.timer);
+    call->own.state = ENDING;
+    if (call->own.has_slot) {
+        call->own.has_slot = false;
+        if (!call->own.outcome.is_unreaped) {
+            sl_tools_give_back_slot(call->tools);
+        }
+    }
+    sl_loop_defer(call->loop, &call->own.task);
+}
+
+static void describe_stop(struct sl_tool_call *call)
+{
+    struct sl_tool_outcome *outcome = &call->own.outcome;
+    const char *name = call->tool->info.name;
+    if (call->own.stop == STOP_CANCEL) {
+        sl_outcome_fail(outcome, SL_TOOL_CANCELLED, "%s: cancelled", name);
+    } else if (call->own.state == WAITING) {
+        sl_outcome_fail(
+            outcome, SL_TOOL_TIMEOUT, "%s: the run's time ended before the tool could start", name);
+    } else {
+        const uint64_t ms = call->own.attempt_timeout_ms;
+        sl_outcome_fail(
+            outcome, SL_TOOL_TIMEOUT, "%s: no result after %" PRIu64 ".%03" PRIu64 " s, stopped",
+            name, ms / 1000, ms % 1000);
+    }
+}
+
+/* ---- Attempts -----------------------------------------------------------------------------------
+ */
+
+static uint64_t remaining_ms(const struct sl_tool_call *call)
+{
+    const uint64_t now_ns = sl_loop_now_ns(call->loop);
+    return now_ns >= call->own.deadline_ns ? 0 : (call->own.deadline_ns - now_ns) / SL_NS_PER_MS;
+}
+
+static uint64_t pause_ms(const struct sl_tool_call *call)
+{
+    const uint64_t base_ms = (uint64_t)FIRST_PAUSE_MS << (call->own.n_attempts - 1);
+    return base_ms - base_ms / 5 + sl_random_below(base_ms * 2 / 5 + 1);
+}
+
+static void attempt_over(struct sl_tool_call *call);
+
+static void begin_attempt(struct sl_tool_call *call)
+{
+    const uint64_t left_ms = remaining_ms(call);
+    const uint64_t tool_ms = call->tool->info.timeout_ms;
+    if (left_ms == 0) {
+        call->own.stop = STOP_TIMEOUT;
+        call->own.state = call->own.n_attempts == 0 ? WAITING : RUNNING;
+        describe_stop(call);
+        finish(call);
+        return;
+    }
+    call->own.state = RUNNING;
+    call->own.n_attempts++;
+    call->own.attempt_timeout_ms = tool_ms < left_ms ? tool_ms : left_ms;
+    if (call->own.started_ns == 0) {
+        call->own.started_ns = sl_loop_now_ns(call->loop);
+    }
+    call->own.outcome.result = (json_decref(call->own.outcome.result), NULL);
+    call->own.outcome = (struct sl_tool_outcome){ 0 };
+    const struct sl_attempt_options options = {
+        .call = call,
+        .tools = call->tools,
+        .loop = call->loop,
+        .tool = call->tool,
+        .arguments = call->arguments,
+        .key = call->key,
+        .timeout_ms = call->own.attempt_timeout_ms,
+        .wants_output = call->on_output != NULL,
+    };
+    if (call->tool->kind->run != NULL) {
+        call->tool->kind->run(&options, &call->own.outcome);
+        finish(call);
+        return;
+    }
+    call->own.attempt = call->tool->kind->start(&options, &call->own.outcome);
+    if (call->own.attempt == NULL) {
+        finish(call);
+        return;
+    }
+    sl_timer_start_ms(&call->own.timer, call->own.attempt_timeout_ms);
+}
+
+static void attempt_over(struct sl_tool_call *call)
+{
+    struct sl_tool_outcome *outcome = &call->own.outcome;
+    sl_timer_stop(&call->own.timer);
+    if (call->own.stop != GO_ON) {
+        describe_stop(call);
+        outcome->is_retryable = call->own.stop == STOP_TIMEOUT;
+    }
+    const uint64_t wait_ms = pause_ms(call);
+    if (call->own.stop == STOP_CANCEL || !outcome->is_retryable || outcome->is_unreaped ||
+        !call->tool->info.is_idempotent || call->own.n_attempts >= MAX_ATTEMPTS ||
+        wait_ms >= remaining_ms(call)) {
+        finish(call);
+        return;
+    }
+    call->own.stop = GO_ON;
+    call->own.state = PAUSING;
+    sl_timer_start_ms(&call->own.timer, wait_ms);
+}
+
+void sl_attempt_ended(struct sl_attempt *attempt, struct sl_tool_outcome *outcome)
+{
+    struct sl_tool_call *call = attempt->call;
+    assert(call->own.attempt == attempt && call->own.state == RUNNING);
+    call->own.outcome = *outcome;
+    outcome->result = NULL;
+    call->own.attempt = NULL;
+    attempt->kind->free(attempt);
+    attempt_over(call);
+}
+
+void sl_attempt_output(struct sl_attempt *attempt, bool is_stderr, struct sl_slice text)
+{
+    struct sl_tool_call *call = attempt->call;
+    if (call->on_output != NULL && call->own.stop == GO_ON) {
+        call->on_output(call, is_stderr, text, call->user_data);
+    }
+}
+
+/* ---- Slots --------------------------------------------------------------------------------------
+ */
+
+static void granted(struct sl_task *task)
+{
+    struct sl_tool_call *call = SL_CONTAINER(task, struct sl_tool_call, wait.task);
+    call->own.has_slot = true;
+    sl_timer_stop(&call->own.timer);
+    if (call->own.stop != GO_ON) { /* stopped while the slot was on its way */
+        describe_stop(call);
+        finish(call);
+        return;
+    }
+    begin_attempt(call);
+}
+
+void sl_tools_give_back_slot(struct sl_tools *tools)
+{
+    struct sl_tool_call *next = NULL;
+    (void)pthread_mutex_lock(&tools->shared.lock);
+    struct sl_list *first = sl_list_first(&tools->shared.waiting);
+    if (first == NULL) {
+        tools->shared.n_running--;
+    } else {
+        next = SL_CONTAINER(first, struct sl_tool_call, wait.node);
+        sl_list_remove(first);
+        next->wait.is_granted = true;
+    }
+    (void)pthread_mutex_unlock(&tools->shared.lock);
+    if (next != NULL) { /* it cannot end before it has been told */
+        sl_loop_post(next->loop, &next->wait.task);
+    }
+}
+
+/* True: the call has a slot. False: it waits. */
+static bool take_slot(struct sl_tool_call *call)
+{
+    struct sl_tools *tools = call->tools;
+    (void)pthread_mutex_lock(&tools->shared.lock);
+    const bool is_free =
+        tools->shared.n_running < tools->limits->tools && sl_list_is_empty(&tools->shared.waiting);
+    if (is_free) {
+        tools->shared.n_running++;
+    } else {
+        sl_list_add_last(&tools->shared.waiting, &call->wait.node);
+    }
+    (void)pthread_mutex_unlock(&tools->shared.lock);
+    return is_free;
+}
+
+/* True: it does not wait any more. False: the slot is on its way and must be awaited. */
+static bool leave_queue(struct sl_tool_call *call)
+{
+    (void)pthread_mutex_lock(&call->tools->shared.lock);
+    const bool is_out = !call->wait.is_granted;
+    if (is_out) {
+        sl_list_remove(&call->wait.node);
+    }
+    (void)pthread_mutex_unlock(&call->tools->shared.lock);
+    return is_out;
+}
+
+/* ---- Stopping -----------------------------------------------------------------------------------
+ */
+
+static void stop(struct sl_tool_call *call, enum stop why)
+{
+    if (call->own.state >= ENDING) {
+        return;
+    }
+    if (call->own.stop != STOP_CANCEL) {
+        call->own.stop = why;
+    }
+    if (call->own.state == RUNNING) {
+        sl_timer_stop(&call->own.timer);
+        call->own.attempt->kind->stop(call->own.attempt);
+        return;
+    }
+    if (call->own.state == PAUSING || leave_queue(call)) {
+        describe_stop(call);
+        finish(call);
+    }
+}
+
+static void time_is_up(void *user_data)
+{
+    struct sl_tool_call *call = user_data;
+    if (call->own.state == PAUSING) {
+        begin_attempt(call);
+    } else {
+        stop(call, STOP_TIMEOUT);
+    }
+}
+
+void sl_tool_call_cancel(struct sl_tool_call *call)
+{
+    SL_ON_LOOP(call->loop);
+    stop(call, STOP_CANCEL);
+}
+
+/* ---- Start and free -----------------------------------------------------------------------------
+ */
+
+/* May the call go on? False: the outcome says why not. */
+static bool check(struct sl_tool_call *call, struct sl_slice arguments_json)
+{
+    struct sl_tool_outcome *outcome = &call->own.outcome;
+    const struct sl_tool_info *info = &call->tool->info;
+    if (info->policy == SL_TOOL_DENY) {
+        sl_outcome_fail(outcome, SL_TOOL_DENIED, "%s: not allowed by its policy", info->name);
+        return false;
+    }
+    if (info->policy == SL_TOOL_ASK) {
+        sl_outcome_fail(
+            outcome, SL_TOOL_DENIED, "%s: needs an approval, and nobody can give one", info->name);
+        return false;
+    }
+    struct sl_error err = { 0 };
+    enum sl_status status = sl_schema_parse_object(
+        arguments_json, call->tools->limits->tool_arguments, &call->arguments, &err);
+    if (status == SL_OK) {
+        status = sl_schema_validate(call->tool->parameters, call->arguments, &err);
+    }
+    if (status != SL_OK) {
+        sl_outcome_fail(
+            outcome, status == SL_RESOURCE_EXHAUSTED ? SL_TOOL_OUT_OF_MEMORY : SL_TOOL_INVALID_ARGS,
+            "%s", err.text);
+    }
+    return status == SL_OK;
+}
+
+static char *make_key(const struct sl_tool_call_options *options)
+{
+    const size_t size = strlen(options->run_id) + strlen(options->tool_id) + 2;
+    char *key = sl_alloc(size);
+    if (key != NULL) {
+        (void)snprintf(key, size, "%s:%s", options->run_id, options->tool_id);
+    }
+    return key;
+}
+
+static struct sl_tool_call *
+make_call(struct sl_tools *tools, struct sl_loop *loop, const struct sl_tool_call_options *options)
+{
+    struct sl_tool_call *call = sl_calloc(1, sizeof *call);
+    if (call == NULL) {
+        return NULL;
+    }
+    call->key = make_key(options);
+    if (call->key == NULL) {
+        sl_free(call);
+        return NULL;
+    }
+    call->tools = tools;
+    call->loop = loop;
+    call->tool = sl_tool_ref(options->tool);
+    call->on_done = options->on_done;
+    call->on_output = options->on_output;
+    call->user_data = options->user_data;
+    call->own.task.run = deliver;
+    call->wait.task.run = granted;
+    sl_list_init(&call->wait.node);
+    sl_timer_init(&call->own.timer, loop, time_is_up, call);
+    const uint64_t now_ns = sl_loop_now_ns(loop);
+    const uint64_t most_ms = (SL_NEVER_NS - 1 - now_ns) / SL_NS_PER_MS;
+    const uint64_t left_ms = options->remaining_ms < most_ms ? options->remaining_ms : most_ms;
+    call->own.deadline_ns = now_ns + left_ms * SL_NS_PER_MS;
+    return call;
+}
+
+enum sl_status sl_tool_call_start(
+    struct sl_tools *tools,
+    struct sl_loop *loop,
+    const struct sl_tool_call_options *options,
+    struct sl_tool_call **ret_call)
+{
+    SL_ON_LOOP(loop);
+    struct sl_tool_call *call = make_call(tools, loop, options);
+    if (call == NULL) {
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    (void)__atomic_add_fetch(&tools->n_calls, 1, __ATOMIC_RELAXED);
+    *ret_call = call;
+    if (!check(call, options->arguments_json)) {
+        finish(call);
+    } else if (take_slot(call)) {
+        call->own.has_slot = true;
+        begin_attempt(call);
+    } else if (call->own.deadline_ns < SL_NEVER_NS - 1) {
+        sl_timer_start(&call->own.timer, call->own.deadline_ns);
+    }
+    return SL_OK;
+}
+
+struct sl_tool_call *sl_tool_call_free(struct sl_tool_call *call)
+{
+    if (call != NULL) {
+        assert(call->own.state == DONE);
+        json_decref(call->own.outcome.result);
+        json_decref(call->arguments);
+        (void)sl_tool_unref(call->tool);
+        sl_free(call->key);
+        sl_free(call);
+    }
+    return NULL;
+}
