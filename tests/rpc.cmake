@@ -1,1 +1,10 @@
 # Tests of rpc.
+sl_add_test(deadline sl_rpc_core)
+sl_add_test(compress sl_rpc_core)
+sl_add_test(frame sl_rpc_core)
+sluice_generate(TARGET rpc_test_types PROTOS tests/unit/rpc_types.proto IMPORT_DIRS ${CMAKE_SOURCE_DIR} NO_SERVICES)
+sl_add_test(prescan sl_rpc_core rpc_test_types)
+sl_add_test(codec sl_rpc_core rpc_test_types)
+add_library(rpc_peer STATIC wire/rpc_peer.c)
+target_link_libraries(rpc_peer PUBLIC sl_rpc_core h2_pair)
+sl_add_test(rpc_call rpc_peer)
