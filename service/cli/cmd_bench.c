@@ -181,7 +181,9 @@ static void on_grace(void *user_data)
 {
     struct bench *bench = user_data;
     for (uint64_t i = 0; i < bench->n_streams; i++) {
-        sl_client_call_cancel(bench->slots[i].call);
+        if (bench->slots[i].call != NULL) {
+            sl_client_call_cancel(bench->slots[i].call);
+        }
     }
 }
 
