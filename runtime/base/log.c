@@ -6,6 +6,8 @@
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -27,6 +29,8 @@ static struct {
     pthread_mutex_t lock;
     int fd;
     enum sl_log_format format;
+    bool has_looked; /* is_socket is known */
+    bool is_socket;
     bool is_torn; /* the last line was cut by the kernel: end it first */
     void (*sink)(const char *line, size_t size, void *user_data);
     void *user_data;
@@ -37,7 +41,7 @@ void sl_log_setup(int write_fd, enum sl_log_level level, enum sl_log_format form
     (void)pthread_mutex_lock(&shared.lock);
     shared.fd = write_fd;
     shared.format = format;
-    shared.is_torn = false;
+    shared.has_looked = shared.is_torn = false;
     (void)pthread_mutex_unlock(&shared.lock);
     atomic_store(&max_level, (int)level);
 }
@@ -72,22 +76,35 @@ static void format_time(char *room, size_t room_bytes)
     (void)snprintf(room + n, room_bytes - n, ".%03ldZ", now.tv_nsec / 1000000);
 }
 
-/* Sends one line in one call, or drops it: with poll() first, so that it does not wait even where
- * the descriptor is in blocking mode, which is not ours to change. */
+/* One system call that does not wait, even where the descriptor is in blocking mode, which is not
+ * ours to change: a pipe or terminal that poll() calls ready takes a line; a socket is told not to
+ * wait. */
+static ssize_t write_now(const char *bytes, size_t size)
+{
+    if (shared.is_socket) {
+        return send(shared.fd, bytes, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+    }
+    struct pollfd ready = { .fd = shared.fd, .events = POLLOUT };
+    if (poll(&ready, 1, 0) != 1 || (ready.revents & POLLOUT) == 0) {
+        return -1;
+    }
+    return write(shared.fd, bytes, size);
+}
+
+/* Sends one line, or drops it. */
 static void write_line(const char *line, size_t size)
 {
-    struct pollfd ready = { .fd = shared.fd, .events = POLLOUT };
-    bool is_dropped = poll(&ready, 1, 0) != 1 || (ready.revents & POLLOUT) == 0;
-    if (!is_dropped && shared.is_torn) {
-        is_dropped = write(shared.fd, "\n", 1) != 1;
-        shared.is_torn = is_dropped;
+    struct stat info;
+    if (!shared.has_looked) {
+        shared.has_looked = true;
+        shared.is_socket = fstat(shared.fd, &info) == 0 && S_ISSOCK(info.st_mode);
     }
-    if (!is_dropped) {
-        const ssize_t n = write(shared.fd, line, size);
-        shared.is_torn = n > 0 && (size_t)n < size;
-        is_dropped = n < 0 || (size_t)n < size;
+    if (shared.is_torn && write_now("\n", 1) == 1) {
+        shared.is_torn = false;
     }
-    if (is_dropped) {
+    const ssize_t n = shared.is_torn ? -1 : write_now(line, size);
+    if (n < 0 || (size_t)n < size) {
+        shared.is_torn |= n > 0;
         (void)atomic_fetch_add_explicit(&n_dropped, 1, memory_order_relaxed);
     }
 }

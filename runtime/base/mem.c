@@ -12,6 +12,9 @@ void sl_mem_set_gate(sl_mem_gate_fn *may_allocate)
 
 static bool is_allowed(size_t size)
 {
+    if (size > PTRDIFF_MAX) {
+        return false; /* no allocator has it, and the sanitizers' complain */
+    }
     sl_mem_gate_fn *may_allocate = atomic_load_explicit(&gate, memory_order_relaxed);
     return may_allocate == NULL || may_allocate(size);
 }
@@ -23,10 +26,11 @@ void *sl_alloc(size_t size)
 
 void *sl_calloc(size_t n, size_t size)
 {
-    if (n == 0 || size == 0) {
-        n = size = 1;
+    size_t total = 0;
+    if (__builtin_mul_overflow(n, size, &total) || !is_allowed(total)) {
+        return NULL;
     }
-    return is_allowed(size) ? calloc(n, size) : NULL; /* checks the product */
+    return calloc(1, total == 0 ? 1 : total);
 }
 
 void *sl_realloc(void *block, size_t size)
