@@ -47,7 +47,8 @@ function(sluice_generate)
   endforeach()
 
   add_library(${arg_TARGET} STATIC ${sources})
-  target_include_directories(${arg_TARGET} PUBLIC ${arg_OUTPUT_DIR} ${CMAKE_BINARY_DIR})
+  # As system headers: protobuf-c's __INIT macros cast const away wherever they are used.
+  target_include_directories(${arg_TARGET} SYSTEM PUBLIC ${arg_OUTPUT_DIR} ${CMAKE_BINARY_DIR})
   target_link_libraries(${arg_TARGET} PUBLIC PkgConfig::PROTOBUF_C ${arg_LINK})
   if(NOT arg_NO_SERVICES)
     target_include_directories(${arg_TARGET} PUBLIC ${CMAKE_SOURCE_DIR})

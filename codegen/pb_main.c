@@ -168,6 +168,10 @@ static bool run_child(int stdin_fd, struct sl_text *output, struct sl_text *why)
     do {
         waited = waitpid(pid, &status, 0);
     } while (waited < 0 && errno == EINTR);
+    if (waited == pid && WIFSIGNALED(status)) {
+        sl_text_addf(why, PROGRAM " was ended by signal %d", WTERMSIG(status));
+        return false;
+    }
     if (waited != pid || !WIFEXITED(status) || WEXITSTATUS(status) != 0) {
         sl_text_add(why, PROGRAM " failed");
         return false;
