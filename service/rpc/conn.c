@@ -310,6 +310,11 @@ bool sl_conn_wants_close(const struct sl_conn *conn)
     return conn->is_dead || sl_h2_session_wants_close(conn->h2);
 }
 
+const char *sl_conn_fault(const struct sl_conn *conn)
+{
+    return sl_h2_session_fault(conn->h2);
+}
+
 void sl_conn_lost(struct sl_conn *conn)
 {
     conn->is_dead = true;

@@ -36,6 +36,8 @@ uint64_t sl_conn_due_ns(const struct sl_conn *conn);
 /* True when nothing will be read or written any more. Freeing earlier ends each open call as LOST.
  */
 bool sl_conn_wants_close(const struct sl_conn *conn);
+/* The reason of the fault or attack that ended it ("bad_preface": perhaps HTTP/1.1); NULL: none. */
+const char *sl_conn_fault(const struct sl_conn *conn);
 /* Two-step drain (CM-5): new streams are accepted until the peer has heard of it; calls go on for
  * `timeout_ms`, then end as SL_CALL_DRAIN; then the connection wants to be closed. A second call
  * with a shorter time hurries. */

@@ -1,0 +1,462 @@
+/* The server's sockets: listeners, connections on several loops, and the drain that ends them.
+ *
+ *   sl_net ─▶ accept (loop with the fewest) ─▶ sl_conn ─▶ calls
+ *   stop ─post─▶ each loop: drain its connections ─post─▶ loops[0]: all gone ─▶ on_drained
+ *
+ * What is registered lives in server_core.c. */
+#include "service/rpc/server.h"
+
+#include "runtime/base/list.h"
+#include "runtime/base/loop_uv.h"
+#include "runtime/base/mem.h"
+#include "service/net/net.h"
+#include "service/rpc/conn_impl.h"
+#include "service/rpc/server_core.h"
+
+enum { FREE_STEP_MS = 100, FREE_STEPS = 100 };
+
+/* One loop's connections. */
+struct runner_loop {
+    struct sl_runner *runner;
+    struct sl_loop *loop;
+    struct sl_task drain_task;  /* shared.is_posted guards it */
+    struct sl_task report_task; /* posted to loops[0] once */
+    struct {
+        struct sl_list conns;
+        size_t n_conns; /* whose memory, or whose calls, are still there */
+        bool is_draining;
+        bool has_reported;
+    } own; /* this loop only */
+};
+
+struct listener {
+    struct sl_net_listener *net;
+    struct sl_runner *runner;
+    struct listener *next;
+};
+
+struct sl_runner {
+    struct sl_server *server;
+    struct sl_loop_uv *own_loop; /* NULL: foreign loops */
+    struct sl_loop **loops;
+    struct runner_loop *of_loop;
+    size_t n_loops;
+    atomic_bool is_stopping;
+    struct {
+        struct listener *listeners;
+        size_t n_listeners; /* that are not closed */
+        size_t n_drained;
+        bool is_drained;
+    } first; /* loops[0] only */
+    struct {
+        pthread_mutex_t lock;
+        uint64_t timeout_ms;
+        bool *is_posted; /* per loop: its drain_task */
+        void (*on_drained)(void *user_data);
+        void *user_data;
+    } shared;
+};
+
+/* A connection with its socket. */
+struct socket {
+    struct sl_list node;
+    struct runner_loop *home;
+    struct sl_net_conn *net;
+    struct sl_conn *conn; /* NULL: the TLS handshake goes on */
+    bool is_http1_told;
+};
+
+/* ---- The end --------------------------------------------------------------------------------- */
+
+static void check_all_drained(struct sl_runner *runner)
+{
+    if (runner->first.is_drained || runner->first.n_drained < runner->n_loops ||
+        runner->first.n_listeners > 0) {
+        return;
+    }
+    runner->first.is_drained = true;
+    (void)pthread_mutex_lock(&runner->shared.lock);
+    void (*on_drained)(void *user_data) = runner->shared.on_drained;
+    void *user_data = runner->shared.user_data;
+    (void)pthread_mutex_unlock(&runner->shared.lock);
+    if (runner->own_loop != NULL) {
+        sl_loop_uv_stop(runner->own_loop);
+    }
+    if (on_drained != NULL) {
+        on_drained(user_data);
+    }
+}
+
+static void run_report(struct sl_task *task)
+{
+    struct runner_loop *home = SL_CONTAINER(task, struct runner_loop, report_task);
+    home->runner->first.n_drained++;
+    check_all_drained(home->runner);
+}
+
+static void check_drained(struct runner_loop *home)
+{
+    if (home->own.is_draining && home->own.n_conns == 0 && !home->own.has_reported) {
+        home->own.has_reported = true;
+        sl_loop_post(home->runner->loops[0], &home->report_task);
+    }
+}
+
+/* The connection and all its calls are gone. */
+static void on_released(void *user_data)
+{
+    struct runner_loop *home = user_data;
+    home->own.n_conns--;
+    check_drained(home);
+}
+
+static void on_listener_closed(void *user_data)
+{
+    struct listener *listener = user_data;
+    struct sl_runner *runner = listener->runner;
+    (void)sl_free(listener);
+    runner->first.n_listeners--;
+    check_all_drained(runner);
+}
+
+static void close_listeners(struct sl_runner *runner)
+{
+    while (runner->first.listeners != NULL) {
+        struct listener *listener = runner->first.listeners;
+        runner->first.listeners = listener->next;
+        sl_net_listener_close(listener->net, on_listener_closed, listener);
+    }
+}
+
+static void drain_socket(struct socket *socket, uint64_t timeout_ms)
+{
+    if (socket->conn == NULL) {
+        sl_net_conn_close(socket->net, true);
+    } else {
+        sl_conn_drain(socket->conn, timeout_ms);
+    }
+}
+
+static void run_drain(struct sl_task *task)
+{
+    struct runner_loop *home = SL_CONTAINER(task, struct runner_loop, drain_task);
+    struct sl_runner *runner = home->runner;
+    (void)pthread_mutex_lock(&runner->shared.lock);
+    runner->shared.is_posted[home - runner->of_loop] = false;
+    const uint64_t timeout_ms = runner->shared.timeout_ms;
+    (void)pthread_mutex_unlock(&runner->shared.lock);
+    home->own.is_draining = true;
+    SL_LIST_EACH(node, &home->own.conns) {
+        drain_socket(SL_CONTAINER(node, struct socket, node), timeout_ms);
+    }
+    if (home == runner->of_loop) {
+        close_listeners(runner);
+    }
+    check_drained(home);
+}
+
+/* ---- Connections ----------------------------------------------------------------------------- */
+
+static void on_output(void *user_data)
+{
+    struct socket *socket = user_data;
+    sl_net_conn_want_write(socket->net);
+}
+
+static void on_open(struct sl_net_conn *net, void *user_data)
+{
+    struct socket *socket = user_data;
+    struct runner_loop *home = socket->home;
+    const struct sl_conn_options options = { .struct_size = sizeof(options),
+                                             .peer = sl_net_conn_peer(net),
+                                             .loop = home->loop,
+                                             .on_output = on_output,
+                                             .user_data = socket };
+    if (sl_conn_new(home->runner->server, &options, &socket->conn) != SL_OK) {
+        sl_net_conn_close(net, true);
+        return;
+    }
+    sl_conn_set_released(socket->conn, on_released, home);
+    sl_net_conn_want_write(net); /* SETTINGS */
+}
+
+static void on_bytes(struct sl_net_conn *net, struct sl_slice bytes, void *user_data)
+{
+    struct socket *socket = user_data;
+    if (socket->conn == NULL) {
+        return;
+    }
+    const uint64_t now_ns = sl_loop_now_ns(socket->home->loop);
+    if (sl_conn_feed(socket->conn, bytes, now_ns, NULL) != SL_OK) {
+        sl_net_conn_close(net, false); /* what is left to say is still pulled */
+        return;
+    }
+    sl_net_conn_want_write(net);
+}
+
+/* CM-10. */
+static size_t answer_http1(struct socket *socket, uint8_t *room)
+{
+    static const char text[] = "HTTP/1.1 400 Bad Request\r\n"
+                               "Content-Type: text/plain\r\n"
+                               "Content-Length: 33\r\n"
+                               "Connection: close\r\n\r\n"
+                               "This port speaks gRPC on HTTP/2.\n";
+    const char *fault = sl_conn_fault(socket->conn);
+    if (fault == NULL || strcmp(fault, "bad_preface") != 0 || socket->is_http1_told) {
+        return 0;
+    }
+    socket->is_http1_told = true;
+    memcpy(room, text, sizeof(text) - 1);
+    return sizeof(text) - 1;
+}
+
+static size_t on_pull(struct sl_net_conn *net, uint8_t *room, size_t room_bytes, void *user_data)
+{
+    struct socket *socket = user_data;
+    if (socket->conn == NULL) {
+        return 0;
+    }
+    size_t n = sl_conn_pull(socket->conn, room, room_bytes, sl_loop_now_ns(socket->home->loop));
+    if (n == 0) {
+        n = answer_http1(socket, room);
+    }
+    if (n == 0 && sl_conn_wants_close(socket->conn)) {
+        sl_net_conn_close(net, false);
+    }
+    return n;
+}
+
+static void
+on_end(struct sl_net_conn *net, enum sl_net_end how, const struct sl_error *err, void *user_data)
+{
+    (void)net;
+    (void)how;
+    (void)err;
+    struct socket *socket = user_data;
+    struct runner_loop *home = socket->home;
+    sl_list_remove(&socket->node);
+    struct sl_conn *conn = socket->conn;
+    (void)sl_free(socket);
+    if (conn != NULL) {
+        (void)sl_conn_free(conn); /* on_released counts */
+    } else {
+        on_released(home);
+    }
+}
+
+static struct runner_loop *home_of(struct sl_runner *runner, const struct sl_loop *loop)
+{
+    for (size_t i = 0; i < runner->n_loops; i++) {
+        if (runner->loops[i] == loop) {
+            return &runner->of_loop[i];
+        }
+    }
+    return NULL;
+}
+
+static bool on_accept(
+    struct sl_net_conn *net,
+    struct sl_loop *loop,
+    void *user_data,
+    const struct sl_net_callbacks **ret_callbacks,
+    void **ret_conn_user)
+{
+    static const struct sl_net_callbacks callbacks = {
+        .on_open = on_open, .on_bytes = on_bytes, .on_pull = on_pull, .on_end = on_end
+    };
+    struct sl_runner *runner = user_data;
+    struct runner_loop *home = home_of(runner, loop);
+    struct socket *socket = NULL;
+    if (home != NULL && !home->own.is_draining && !atomic_load(&runner->is_stopping)) {
+        socket = sl_calloc(1, sizeof(*socket));
+    }
+    if (socket == NULL) {
+        return false;
+    }
+    socket->home = home;
+    socket->net = net;
+    sl_list_add_last(&home->own.conns, &socket->node);
+    home->own.n_conns++;
+    *ret_callbacks = &callbacks;
+    *ret_conn_user = socket;
+    return true;
+}
+
+/* ---- The runner ------------------------------------------------------------------------------ */
+
+static void release_runner(struct sl_runner *runner)
+{
+    (void)sl_loop_uv_free(runner->own_loop);
+    (void)pthread_mutex_destroy(&runner->shared.lock);
+    (void)sl_free(runner->shared.is_posted);
+    (void)sl_free(runner->of_loop);
+    (void)sl_free(runner->loops);
+    (void)sl_free(runner);
+}
+
+/* With its own loop nobody else can end what is left: so it happens here, in bounded time. */
+static void free_runner(struct sl_runner *runner)
+{
+    if (runner->own_loop != NULL && !runner->first.is_drained) {
+        sl_server_stop(runner->server, 0, NULL, NULL);
+        for (int i = 0; i < FREE_STEPS && !runner->first.is_drained; i++) {
+            sl_loop_uv_step(runner->own_loop, FREE_STEP_MS);
+        }
+    }
+    release_runner(runner);
+}
+
+static enum sl_status set_loops(struct sl_runner *runner, const struct sl_server *server)
+{
+    if (server->n_loops == 0) {
+        SL_TRY(sl_loop_uv_new(0, &runner->own_loop));
+    }
+    const size_t n_loops = server->n_loops == 0 ? 1 : server->n_loops;
+    runner->loops = sl_calloc(n_loops, sizeof(struct sl_loop *));
+    runner->of_loop = sl_calloc(n_loops, sizeof(*runner->of_loop));
+    runner->shared.is_posted = sl_calloc(n_loops, sizeof(bool));
+    if (runner->loops == NULL || runner->of_loop == NULL || runner->shared.is_posted == NULL) {
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    runner->n_loops = n_loops;
+    for (size_t i = 0; i < n_loops; i++) {
+        struct runner_loop *home = &runner->of_loop[i];
+        home->runner = runner;
+        home->loop = server->n_loops == 0 ? sl_loop_uv_base(runner->own_loop) : server->loops[i];
+        home->drain_task.run = run_drain;
+        home->report_task.run = run_report;
+        sl_list_init(&home->own.conns);
+        runner->loops[i] = home->loop;
+    }
+    return SL_OK;
+}
+
+static enum sl_status need_runner(struct sl_server *server)
+{
+    if (server->runner != NULL) {
+        return SL_OK;
+    }
+    struct sl_runner *runner = sl_calloc(1, sizeof(*runner));
+    if (runner == NULL) {
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    runner->server = server;
+    runner->shared.timeout_ms = UINT64_MAX;
+    (void)pthread_mutex_init(&runner->shared.lock, NULL);
+    if (set_loops(runner, server) != SL_OK) {
+        release_runner(runner);
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    server->runner = runner;
+    server->free_runner = free_runner;
+    return SL_OK;
+}
+
+enum sl_status sl_server_listen(
+    struct sl_server *server,
+    const char *address,
+    struct sl_net_tls *tls,
+    const char **ret_address,
+    struct sl_error *err)
+{
+    if (need_runner(server) != SL_OK) {
+        return sl_fail(err, SL_RESOURCE_EXHAUSTED, "no memory for a listener");
+    }
+    struct sl_runner *runner = server->runner;
+    struct listener *listener = sl_calloc(1, sizeof(*listener));
+    if (listener == NULL) {
+        return sl_fail(err, SL_RESOURCE_EXHAUSTED, "no memory for a listener");
+    }
+    listener->runner = runner;
+    const struct sl_net_listen_options options = { .address = address,
+                                                   .tls = tls,
+                                                   .limits = &server->limits,
+                                                   .loops = runner->loops,
+                                                   .n_loops = runner->n_loops,
+                                                   .on_accept = on_accept,
+                                                   .user_data = runner };
+    const enum sl_status status = sl_net_listen(&options, &listener->net, err);
+    if (status != SL_OK) {
+        (void)sl_free(listener);
+        return status;
+    }
+    listener->next = runner->first.listeners;
+    runner->first.listeners = listener;
+    runner->first.n_listeners++;
+    if (ret_address != NULL) {
+        *ret_address = sl_net_listener_address(listener->net);
+    }
+    return SL_OK;
+}
+
+/* Levels 2 and 3 need the server's own loop. */
+static enum sl_status need_own_loop(struct sl_server *server, struct sl_error *err)
+{
+    if (need_runner(server) != SL_OK) {
+        return sl_fail(err, SL_RESOURCE_EXHAUSTED, "no memory for a loop");
+    }
+    return server->runner->own_loop != NULL
+               ? SL_OK
+               : sl_fail(err, SL_FAILED_PRECONDITION, "the loops of this server are not its own");
+}
+
+enum sl_status sl_server_run(struct sl_server *server, struct sl_error *err)
+{
+    SL_TRY(need_own_loop(server, err));
+    while (!server->runner->first.is_drained) {
+        sl_loop_uv_run(server->runner->own_loop);
+    }
+    return SL_OK;
+}
+
+int sl_server_fd(const struct sl_server *server)
+{
+    const struct sl_runner *runner = server->runner;
+    return runner == NULL || runner->own_loop == NULL ? -1 : sl_loop_uv_fd(runner->own_loop);
+}
+
+int sl_server_timeout(const struct sl_server *server)
+{
+    const struct sl_runner *runner = server->runner;
+    return runner == NULL || runner->own_loop == NULL ? -1 : sl_loop_uv_timeout(runner->own_loop);
+}
+
+enum sl_status sl_server_step(struct sl_server *server, bool *ret_is_drained, struct sl_error *err)
+{
+    SL_TRY(need_own_loop(server, err));
+    sl_loop_uv_step(server->runner->own_loop, 0);
+    *ret_is_drained = server->runner->first.is_drained;
+    return SL_OK;
+}
+
+void sl_server_stop(
+    struct sl_server *server,
+    uint64_t timeout_ms,
+    void (*on_drained)(void *user_data),
+    void *user_data)
+{
+    struct sl_runner *runner = server->runner;
+    if (runner == NULL) { /* it never listened */
+        if (on_drained != NULL) {
+            on_drained(user_data);
+        }
+        return;
+    }
+    atomic_store(&runner->is_stopping, true);
+    (void)pthread_mutex_lock(&runner->shared.lock);
+    if (timeout_ms < runner->shared.timeout_ms) {
+        runner->shared.timeout_ms = timeout_ms;
+    }
+    if (runner->shared.on_drained == NULL) {
+        runner->shared.on_drained = on_drained;
+        runner->shared.user_data = user_data;
+    }
+    for (size_t i = 0; i < runner->n_loops; i++) {
+        if (!runner->shared.is_posted[i]) {
+            runner->shared.is_posted[i] = true;
+            sl_loop_post(runner->loops[i], &runner->of_loop[i].drain_task);
+        }
+    }
+    (void)pthread_mutex_unlock(&runner->shared.lock);
+}
