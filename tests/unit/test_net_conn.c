@@ -1,0 +1,507 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "runtime/base/loop_uv.h"
+#include "runtime/base/mem.h"
+#include "service/net/net.h"
+
+enum { MAX_STEPS = 2000, MAX_CONNS = 32 };
+
+/* One end of a connection: what it got, and what it has to send. */
+struct end {
+    struct sl_net_conn *conn;
+    uint8_t *got;
+    size_t n_got;
+    const uint8_t *out;
+    size_t n_out, n_sent;
+    bool echoes;
+    bool closes_when_sent;
+    bool is_open, is_over;
+    int n_over;
+    enum sl_net_end how;
+    char text[240];
+};
+
+struct world {
+    struct sl_loop_uv *uv;
+    struct sl_loop *loop;
+    struct sl_limits limits;
+    struct sl_net_listener *listener;
+    struct end servers[MAX_CONNS];
+    size_t n_servers;
+    struct end client;
+    bool refuses;
+    bool is_listener_closed;
+};
+
+/* ---- Callbacks ------------------------------------------------------------------------------- */
+
+static void on_open(struct sl_net_conn *conn, void *user_data)
+{
+    struct end *end = user_data;
+    assert_false(end->is_open);
+    end->is_open = true;
+    if (end->n_out > 0) {
+        sl_net_conn_want_write(conn);
+    }
+}
+
+static void on_bytes(struct sl_net_conn *conn, struct sl_slice bytes, void *user_data)
+{
+    struct end *end = user_data;
+    assert_true(end->is_open);
+    end->got = realloc(end->got, end->n_got + bytes.size + 1);
+    memcpy(end->got + end->n_got, bytes.data, bytes.size);
+    end->n_got += bytes.size;
+    if (end->echoes) {
+        end->out = end->got;
+        end->n_out = end->n_got;
+        sl_net_conn_want_write(conn);
+    }
+}
+
+static size_t on_pull(struct sl_net_conn *conn, uint8_t *room, size_t room_bytes, void *user_data)
+{
+    struct end *end = user_data;
+    size_t n = end->n_out - end->n_sent;
+    assert_true(room_bytes >= 32 * 1024);
+    n = n > room_bytes ? room_bytes : n;
+    if (n > 0) {
+        memcpy(room, end->out + end->n_sent, n);
+    }
+    end->n_sent += n;
+    if (end->closes_when_sent && end->n_sent == end->n_out) {
+        sl_net_conn_close(conn, false);
+    }
+    return n;
+}
+
+static void
+on_end(struct sl_net_conn *conn, enum sl_net_end how, const struct sl_error *err, void *user_data)
+{
+    struct end *end = user_data;
+    assert_ptr_equal(conn, end->conn);
+    end->is_over = true;
+    end->n_over++;
+    end->how = how;
+    (void)snprintf(end->text, sizeof(end->text), "%s", err->text);
+    end->conn = NULL;
+}
+
+static const struct sl_net_callbacks callbacks = {
+    .on_open = on_open, .on_bytes = on_bytes, .on_pull = on_pull, .on_end = on_end
+};
+
+static bool on_accept(
+    struct sl_net_conn *conn,
+    struct sl_loop *loop,
+    void *user_data,
+    const struct sl_net_callbacks **ret_callbacks,
+    void **ret_conn_user)
+{
+    struct world *world = user_data;
+    assert_ptr_equal(loop, world->loop);
+    if (world->refuses) {
+        return false;
+    }
+    struct end *end = &world->servers[world->n_servers++];
+    end->conn = conn;
+    *ret_callbacks = &callbacks;
+    *ret_conn_user = end;
+    return true;
+}
+
+/* ---- The world ------------------------------------------------------------------------------- */
+
+static int set_up(void **state)
+{
+    struct world *world = calloc(1, sizeof(*world));
+    assert_int_equal(sl_loop_uv_new(0, &world->uv), SL_OK);
+    world->loop = sl_loop_uv_base(world->uv);
+    sl_limits_init(&world->limits);
+    world->limits.linger = 100;
+    *state = world;
+    return 0;
+}
+
+static void on_listener_closed(void *user_data)
+{
+    struct world *world = user_data;
+    world->is_listener_closed = true;
+}
+
+static void close_end(struct end *end)
+{
+    if (end->conn != NULL) {
+        sl_net_conn_close(end->conn, true);
+    }
+    free(end->got);
+    end->got = NULL;
+}
+
+static int tear_down(void **state)
+{
+    struct world *world = *state;
+    for (size_t i = 0; i < world->n_servers; i++) {
+        close_end(&world->servers[i]);
+    }
+    close_end(&world->client);
+    if (world->listener != NULL) {
+        sl_net_listener_close(world->listener, on_listener_closed, world);
+    }
+    (void)sl_loop_uv_free(world->uv);
+    assert_true(world->listener == NULL || world->is_listener_closed);
+    free(world);
+    return 0;
+}
+
+static void listen_at(struct world *world, const char *address)
+{
+    struct sl_error err = { .status = SL_OK };
+    const struct sl_net_listen_options options = { .address = address,
+                                                   .limits = &world->limits,
+                                                   .loops = &world->loop,
+                                                   .n_loops = 1,
+                                                   .on_accept = on_accept,
+                                                   .user_data = world };
+    if (sl_net_listen(&options, &world->listener, &err) != SL_OK) {
+        fail_msg("%s", err.text);
+    }
+}
+
+static void connect_to(struct world *world, const char *address, struct end *end)
+{
+    struct sl_error err = { .status = SL_OK };
+    const struct sl_net_connect_options options = { .address = address, .timeout_ms = 5000 };
+    if (sl_net_connect(world->loop, &options, &callbacks, end, &end->conn, &err) != SL_OK) {
+        fail_msg("%s", err.text);
+    }
+    assert_false(end->is_open);
+    assert_false(end->is_over);
+}
+
+static void connect_client(struct world *world)
+{
+    connect_to(world, sl_net_listener_address(world->listener), &world->client);
+}
+
+/* Turns until the condition holds; a bounded number of them. */
+#define TURN_UNTIL(world, condition)                                                               \
+    do {                                                                                           \
+        for (int step = 0; !(condition); step++) {                                                 \
+            assert_true(step < MAX_STEPS);                                                         \
+            sl_loop_uv_step((world)->uv, 20);                                                      \
+        }                                                                                          \
+    } while (0)
+
+static uint8_t *pattern(size_t size)
+{
+    uint8_t *bytes = malloc(size);
+    for (size_t i = 0; i < size; i++) {
+        bytes[i] = (uint8_t)(i * 31 + i / 65521);
+    }
+    return bytes;
+}
+
+/* ---- Cases ----------------------------------------------------------------------------------- */
+
+static void echo_through(struct world *world, size_t size)
+{
+    uint8_t *bytes = pattern(size);
+    world->servers[0].echoes = true;
+    world->client.out = bytes;
+    world->client.n_out = size;
+    connect_client(world);
+    TURN_UNTIL(world, world->client.n_got == size);
+    assert_memory_equal(world->client.got, bytes, size);
+    free(bytes);
+}
+
+static void bytes_go_there_and_back(void **state)
+{
+    listen_at(*state, "127.0.0.1:0");
+    echo_through(*state, 5);
+}
+
+static void more_bytes_than_a_block_go_there_and_back(void **state)
+{
+    listen_at(*state, "127.0.0.1:0");
+    echo_through(*state, 3000001);
+}
+
+static void ipv6_and_ipv4_reach_a_dual_stack_listener(void **state)
+{
+    struct world *world = *state;
+    char address[64];
+    listen_at(world, "[::]:0");
+    assert_int_not_equal(sl_net_listener_port(world->listener), 0);
+    (void)snprintf(address, sizeof(address), "127.0.0.1:%u", sl_net_listener_port(world->listener));
+    connect_to(world, address, &world->client);
+    TURN_UNTIL(world, world->client.is_open && world->n_servers == 1);
+    assert_non_null(strstr(sl_net_conn_peer(world->client.conn), "127.0.0.1:"));
+}
+
+static void a_name_is_looked_up(void **state)
+{
+    struct world *world = *state;
+    char address[64];
+    listen_at(world, "127.0.0.1:0");
+    (void)snprintf(address, sizeof(address), "ip6-localhost:1");
+    connect_to(world, address, &world->client);
+    TURN_UNTIL(world, world->client.is_over);
+    assert_int_equal(world->client.how, SL_NET_END_RESET);
+}
+
+static void a_look_up_can_be_given_up(void **state)
+{
+    struct world *world = *state;
+    connect_to(world, "no-such-host.invalid:1", &world->client);
+    sl_net_conn_close(world->client.conn, false);
+    assert_false(world->client.is_over); /* never inside a call */
+    TURN_UNTIL(world, world->client.is_over);
+    assert_int_equal(world->client.how, SL_NET_END_CLOSED);
+}
+
+static void unix_sockets_work_and_leave_nothing_behind(void **state)
+{
+    struct world *world = *state;
+    char path[64];
+    char address[80];
+    (void)snprintf(path, sizeof(path), "/tmp/sl_net_%d.sock", (int)getpid());
+    (void)snprintf(address, sizeof(address), "unix:%s", path);
+    listen_at(world, address);
+    echo_through(world, 1000);
+    assert_string_equal(sl_net_conn_peer(world->client.conn), "unix");
+    sl_net_listener_close(world->listener, on_listener_closed, world);
+    TURN_UNTIL(world, world->is_listener_closed);
+    assert_int_not_equal(access(path, F_OK), 0);
+    world->listener = NULL;
+}
+
+static void a_second_listener_is_refused_with_the_address(void **state)
+{
+    struct world *world = *state;
+    struct sl_error err = { .status = SL_OK };
+    struct sl_net_listener *second = NULL;
+    listen_at(world, "127.0.0.1:0");
+    const struct sl_net_listen_options options = { .address =
+                                                       sl_net_listener_address(world->listener),
+                                                   .limits = &world->limits,
+                                                   .loops = &world->loop,
+                                                   .n_loops = 1,
+                                                   .on_accept = on_accept,
+                                                   .user_data = world };
+    assert_int_equal(sl_net_listen(&options, &second, &err), SL_ALREADY_EXISTS);
+    assert_non_null(strstr(err.text, sl_net_listener_address(world->listener)));
+}
+
+static void bad_addresses_are_refused(void **state)
+{
+    static const char *const bad[] = { "", "127.0.0.1", "127.0.0.1:x", "no.such.name:80", "unix:" };
+    struct world *world = *state;
+    for (size_t i = 0; i < SL_COUNT(bad); i++) {
+        struct sl_error err = { .status = SL_OK };
+        const struct sl_net_listen_options options = { .address = bad[i],
+                                                       .limits = &world->limits,
+                                                       .loops = &world->loop,
+                                                       .n_loops = 1,
+                                                       .on_accept = on_accept };
+        struct sl_net_listener *listener = NULL;
+        assert_int_equal(sl_net_listen(&options, &listener, &err), SL_INVALID_ARGUMENT);
+        assert_true(err.text[0] != '\0');
+    }
+}
+
+static void nobody_at_the_address_is_told_by_on_end(void **state)
+{
+    struct world *world = *state;
+    connect_to(world, "127.0.0.1:1", &world->client);
+    TURN_UNTIL(world, world->client.is_over);
+    assert_int_equal(world->client.how, SL_NET_END_RESET);
+    assert_non_null(strstr(world->client.text, "refused"));
+}
+
+/* CM-7: the last bytes arrive although the peer goes on sending. */
+static void an_orderly_close_delivers_everything(void **state)
+{
+    struct world *world = *state;
+    enum { SIZE = 400000 };
+    uint8_t *bytes = pattern(SIZE);
+    uint8_t *flood = pattern(2000000);
+    listen_at(world, "127.0.0.1:0");
+    world->limits.linger = 2000;
+    world->servers[0].out = bytes;
+    world->servers[0].n_out = SIZE;
+    world->servers[0].closes_when_sent = true;
+    world->client.out = flood;
+    world->client.n_out = 2000000;
+    connect_client(world);
+    TURN_UNTIL(world, world->client.is_over && world->servers[0].is_over);
+    assert_int_equal(world->client.n_got, SIZE);
+    assert_int_equal(world->client.how, SL_NET_END_FIN);
+    assert_int_equal(world->servers[0].how, SL_NET_END_CLOSED);
+    assert_int_equal(world->servers[0].n_over, 1);
+    assert_int_equal(sl_net_listener_n_conns(world->listener), 0);
+    free(bytes);
+    free(flood);
+}
+
+static void lingering_has_an_end(void **state)
+{
+    struct world *world = *state;
+    listen_at(world, "127.0.0.1:0");
+    connect_client(world);
+    TURN_UNTIL(world, world->n_servers == 1);
+    sl_net_conn_pause_read(world->client.conn, true); /* it will not see the FIN, nor answer it */
+    sl_net_conn_close(world->servers[0].conn, false);
+    sl_net_conn_close(world->servers[0].conn, false);
+    TURN_UNTIL(world, world->servers[0].is_over);
+    assert_int_equal(world->servers[0].how, SL_NET_END_CLOSED);
+}
+
+static void closing_now_is_still_told_later(void **state)
+{
+    struct world *world = *state;
+    listen_at(world, "127.0.0.1:0");
+    connect_client(world);
+    TURN_UNTIL(world, world->n_servers == 1 && world->client.is_open);
+    sl_net_conn_close(world->servers[0].conn, true);
+    sl_net_conn_close(world->servers[0].conn, true);
+    assert_false(world->servers[0].is_over);
+    TURN_UNTIL(world, world->servers[0].is_over && world->client.is_over);
+    assert_int_equal(world->servers[0].n_over, 1);
+}
+
+static void a_paused_reader_holds_the_sender_back(void **state)
+{
+    struct world *world = *state;
+    enum { SIZE = 40000000 };
+    uint8_t *bytes = pattern(SIZE);
+    listen_at(world, "127.0.0.1:0");
+    connect_client(world);
+    TURN_UNTIL(world, world->n_servers == 1 && world->client.is_open);
+    sl_net_conn_pause_read(world->client.conn, true);
+    world->servers[0].out = bytes;
+    world->servers[0].n_out = SIZE;
+    sl_net_conn_want_write(world->servers[0].conn);
+    TURN_UNTIL(world, sl_net_conn_n_unsent(world->servers[0].conn) > 0);
+    for (int i = 0; i < 20; i++) {
+        sl_loop_uv_step(world->uv, 1);
+    }
+    assert_int_equal(world->client.n_got, 0);
+    assert_true(world->servers[0].n_sent < SIZE);
+    assert_true(sl_net_conn_n_unsent(world->servers[0].conn) <= SL_NET_BLOCK_BYTES);
+    sl_net_conn_pause_read(world->client.conn, false);
+    TURN_UNTIL(world, world->client.n_got == SIZE);
+    assert_memory_equal(world->client.got, bytes, SIZE);
+    free(bytes);
+}
+
+static void too_many_connections_of_one_address_are_closed(void **state)
+{
+    struct world *world = *state;
+    struct end clients[4] = { { .conn = NULL } };
+    world->limits.connections_per_address = 2;
+    listen_at(world, "127.0.0.1:0");
+    for (size_t i = 0; i < SL_COUNT(clients); i++) {
+        connect_to(world, sl_net_listener_address(world->listener), &clients[i]);
+        TURN_UNTIL(world, clients[i].is_open || clients[i].is_over);
+    }
+    TURN_UNTIL(world, clients[2].is_over && clients[3].is_over);
+    assert_int_equal(world->n_servers, 2);
+    assert_int_equal(sl_net_listener_n_conns(world->listener), 2);
+    close_end(&clients[0]);
+    TURN_UNTIL(world, sl_net_listener_n_conns(world->listener) == 1);
+    struct end late = { .conn = NULL };
+    connect_to(world, sl_net_listener_address(world->listener), &late);
+    TURN_UNTIL(world, world->n_servers == 3);
+    close_end(&clients[1]);
+    close_end(&late);
+    TURN_UNTIL(world, late.is_over);
+}
+
+static void a_refused_connection_is_closed(void **state)
+{
+    struct world *world = *state;
+    world->refuses = true;
+    listen_at(world, "127.0.0.1:0");
+    connect_client(world);
+    TURN_UNTIL(world, world->client.is_over);
+    assert_int_equal(world->n_servers, 0);
+    assert_int_equal(sl_net_listener_n_conns(world->listener), 0);
+}
+
+/* CM-12 */
+static void without_descriptors_accepting_waits_and_goes_on(void **state)
+{
+    struct world *world = *state;
+    struct rlimit old;
+    listen_at(world, "127.0.0.1:0");
+    connect_client(world);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
+    const int next = dup(0);
+    (void)close(next);
+    const struct rlimit tight = { .rlim_cur = (rlim_t)next, .rlim_max = old.rlim_max };
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &tight), 0);
+    const uint64_t n_before = world->loop->loop.n_turns;
+    for (int i = 0; i < 5; i++) {
+        sl_loop_uv_step(world->uv, 20);
+    }
+    const uint64_t n_turns = world->loop->loop.n_turns - n_before;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+    assert_int_equal(world->n_servers, 0);
+    assert_true(n_turns < 100);
+    TURN_UNTIL(world, world->n_servers == 1);
+}
+
+static void connections_outlive_their_listener(void **state)
+{
+    struct world *world = *state;
+    listen_at(world, "127.0.0.1:0");
+    world->servers[0].echoes = true;
+    connect_client(world);
+    TURN_UNTIL(world, world->n_servers == 1 && world->client.is_open);
+    sl_net_listener_close(world->listener, on_listener_closed, world);
+    world->listener = NULL;
+    TURN_UNTIL(world, world->is_listener_closed);
+    world->client.out = (const uint8_t *)"hello";
+    world->client.n_out = 5;
+    sl_net_conn_want_write(world->client.conn);
+    TURN_UNTIL(world, world->client.n_got == 5);
+}
+
+#define CASE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        CASE(bytes_go_there_and_back),
+        CASE(more_bytes_than_a_block_go_there_and_back),
+        CASE(ipv6_and_ipv4_reach_a_dual_stack_listener),
+        CASE(a_name_is_looked_up),
+        CASE(a_look_up_can_be_given_up),
+        CASE(unix_sockets_work_and_leave_nothing_behind),
+        CASE(a_second_listener_is_refused_with_the_address),
+        CASE(bad_addresses_are_refused),
+        CASE(nobody_at_the_address_is_told_by_on_end),
+        CASE(an_orderly_close_delivers_everything),
+        CASE(lingering_has_an_end),
+        CASE(closing_now_is_still_told_later),
+        CASE(a_paused_reader_holds_the_sender_back),
+        CASE(too_many_connections_of_one_address_are_closed),
+        CASE(a_refused_connection_is_closed),
+        CASE(without_descriptors_accepting_waits_and_goes_on),
+        CASE(connections_outlive_their_listener),
+    };
+    return cmocka_run_group_tests_name("net_conn", tests, NULL, NULL);
+}
