@@ -262,20 +262,15 @@ enum sl_content_type sl_headers_content_type(struct sl_slice value, struct sl_sl
     if (value.size < base_size || !equals_without_case(sl_slice_of(value.data, base_size), base)) {
         return SL_CONTENT_NOT_GRPC;
     }
-    *ret_subtype = sl_slice_str("proto");
-    if (value.size == base_size) {
-        return SL_CONTENT_GRPC;
-    }
-    if (value.data[base_size] != '+') {
-        return SL_CONTENT_NOT_GRPC;
-    }
-    const struct sl_slice subtype =
-        sl_slice_of(value.data + base_size + 1, value.size - base_size - 1);
-    if (equals_without_case(subtype, "proto")) {
-        return SL_CONTENT_GRPC;
+    struct sl_slice subtype = sl_slice_str("proto");
+    if (value.size > base_size) {
+        if (value.data[base_size] != '+') {
+            return SL_CONTENT_NOT_GRPC;
+        }
+        subtype = sl_slice_of(value.data + base_size + 1, value.size - base_size - 1);
     }
     *ret_subtype = subtype;
-    return SL_CONTENT_GRPC_OTHER;
+    return equals_without_case(subtype, "proto") ? SL_CONTENT_GRPC : SL_CONTENT_GRPC_OTHER;
 }
 
 /* ---- Out ------------------------------------------------------------------------------------- */
