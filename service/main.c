@@ -360,6 +360,16 @@ static enum sl_status start(struct daemon *daemon, struct sl_error *err)
     return write_port_file(&daemon->config, err);
 }
 
+/* What was opened before a failure is ended in order, too, and that takes running loops. */
+static bool can_drain(struct daemon *daemon)
+{
+    struct sl_error err;
+    if (daemon->api == NULL) {
+        return false;
+    }
+    return daemon->n_threads > 0 || start_threads(daemon, &err) == SL_OK;
+}
+
 static int run(struct daemon *daemon, int signal_fd)
 {
     struct sl_error err = { 0 };
@@ -369,7 +379,10 @@ static int run(struct daemon *daemon, int signal_fd)
     } else if (daemon->config.only_check) {
         (void)printf("%zu agents, no mistakes\n", sl_runtime_n_agents(daemon->runtime));
     }
-    if (daemon->n_threads > 0) {
+    if (status != SL_OK) {
+        daemon->config.limits.drain_delay = daemon->config.limits.drain_timeout = 0;
+    }
+    if (can_drain(daemon)) {
         int signal_number = 0;
         while (status == SL_OK && !is_stop(signal_number)) {
             signal_number = wait_signal(daemon, signal_fd, -1);
@@ -392,7 +405,7 @@ int main(int argc, char **argv)
     const enum sl_status status = sl_config_load(&daemon.config, argc, argv, print_problem, NULL);
     int code;
     if (status != SL_OK) {
-        (void)sl_config_finish(&daemon.config, print_problem, NULL);
+        (void)!sl_config_finish(&daemon.config, print_problem, NULL);
         code = status == SL_INVALID_ARGUMENT ? EXIT_USAGE : EXIT_CONFIG;
     } else if (daemon.config.only_help || daemon.config.only_version) {
         (void)fputs(daemon.config.only_help ? sl_config_usage : "sluiced " SL_VERSION "\n", stdout);

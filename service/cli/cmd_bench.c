@@ -42,7 +42,7 @@ struct bench {
     uint64_t by_status[17];
     bool is_over, is_drained;
     struct sl_histogram first, gap;
-    char first_error[240];
+    char first_error[300];
 };
 
 static uint64_t now_ns(void)
