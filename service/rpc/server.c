@@ -177,7 +177,7 @@ static void on_open(struct sl_net_conn *net, void *user_data)
         return;
     }
     sl_conn_set_released(socket->conn, on_released, home);
-    sl_net_conn_want_write(net); /* SETTINGS */
+    /* Our SETTINGS wait for the client's preface: whoever speaks HTTP/1.1 gets its answer clean. */
 }
 
 static void on_bytes(struct sl_net_conn *net, struct sl_slice bytes, void *user_data)

@@ -1,0 +1,380 @@
+/* The server on real sockets: levels 2 and 3, several loops, HTTP/1.1, and the drain. */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "runtime/base/loop_uv.h"
+#include "runtime/base/parse.h"
+#include "service/rpc/rpc.h"
+#include "tests/wire/h2_pair.h"
+
+enum { TURNS = 5000, TURN_MS = 2 };
+
+/* ---- A client of a socket and a bare HTTP/2 session -------------------------------------------
+ */
+
+struct client {
+    int fd;
+    bool is_over;
+    struct h2_side *side;
+    struct h2_body body;
+};
+
+static int connect_to(const char *address)
+{
+    char host[64];
+    uint16_t port = 0;
+    bool is_unix = false;
+    assert_int_equal(
+        sl_parse_address(sl_slice_str(address), host, sizeof(host), &port, &is_unix), SL_OK);
+    const int fd = socket(AF_INET, SOCK_STREAM, 0);
+    struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(port) };
+    assert_int_equal(inet_pton(AF_INET, host, &to.sin_addr), 1);
+    assert_int_equal(connect(fd, (const struct sockaddr *)&to, sizeof(to)), 0);
+    return fd;
+}
+
+static struct client *open_client(const char *address)
+{
+    struct client *client = calloc(1, sizeof(*client));
+    assert_non_null(client);
+    client->fd = connect_to(address);
+    client->side = h2_side_new();
+    h2_side_start(client->side, true);
+    return client;
+}
+
+static void close_client(struct client *client)
+{
+    (void)close(client->fd);
+    h2_side_free(client->side);
+    free(client);
+}
+
+static void ask(struct client *client, const char *path)
+{
+    const struct sl_h2_header fields[] = {
+        { .name = sl_slice_str(":method"), .value = sl_slice_str("POST") },
+        { .name = sl_slice_str(":scheme"), .value = sl_slice_str("http") },
+        { .name = sl_slice_str(":path"), .value = sl_slice_str(path) },
+        { .name = sl_slice_str(":authority"), .value = sl_slice_str("x") },
+        { .name = sl_slice_str("content-type"), .value = sl_slice_str("application/grpc") },
+    };
+    struct sl_h2_stream *stream = NULL;
+    h2_body_init(&client->body, "\0\0\0\0\2hi", 7, true);
+    assert_int_equal(
+        sl_h2_request(client->side->session, fields, 5, &client->body.base, NULL, &stream), SL_OK);
+}
+
+/* Moves what there is, and waits for at most a turn. */
+static void turn_client(struct client *client)
+{
+    uint8_t bytes[16384];
+    const size_t n_out = h2_side_pull(client->side);
+    if (n_out > 0) {
+        (void)send(client->fd, client->side->room, n_out, MSG_NOSIGNAL);
+    }
+    struct pollfd wait = { .fd = client->fd, .events = POLLIN };
+    if (poll(&wait, client->is_over ? 0 : 1, TURN_MS) <= 0) {
+        return;
+    }
+    const ssize_t n = recv(client->fd, bytes, sizeof(bytes), MSG_DONTWAIT);
+    if (n > 0) {
+        (void)h2_side_feed(client->side, bytes, (size_t)n);
+    } else if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
+        client->is_over = true;
+    }
+}
+
+/* ---- A server -------------------------------------------------------------------------------- */
+
+struct bench {
+    struct sl_server *server;
+    const char *address;
+    struct sl_call *pending;
+    atomic_int n_started, n_ended, last_end;
+    bool is_drained;
+};
+
+static enum sl_status echo(struct sl_call *call, struct sl_slice request, void *user_data)
+{
+    struct bench *bench = user_data;
+    atomic_fetch_add(&bench->n_started, 1);
+    return sl_call_reply_bytes(call, request);
+}
+
+static void on_ended(struct sl_call *call, const struct sl_call_end *end, void *user_data)
+{
+    struct bench *bench = user_data;
+    atomic_store(&bench->last_end, (int)end->kind);
+    atomic_fetch_add(&bench->n_ended, 1);
+    sl_call_finishf(call, SL_ABORTED, "parked");
+}
+
+static enum sl_status hang(struct sl_call *call, struct sl_slice request, void *user_data)
+{
+    static const struct sl_call_callbacks callbacks = { .on_ended = on_ended };
+    (void)request;
+    struct bench *bench = user_data;
+    bench->pending = call;
+    sl_call_set_callbacks(call, &callbacks, bench);
+    assert_int_equal(sl_call_send_headers(call), SL_OK);
+    atomic_fetch_add(&bench->n_started, 1);
+    return SL_PENDING;
+}
+
+static void open_bench(struct bench *bench, struct sl_loop *const *loops, size_t n_loops)
+{
+    *bench = (struct bench){ .address = NULL };
+    const struct sl_server_options options = { .struct_size = sizeof(options),
+                                               .loops = loops,
+                                               .n_loops = n_loops };
+    struct sl_error err;
+    assert_int_equal(sl_server_new(&options, &bench->server), SL_OK);
+    assert_int_equal(sl_server_add_raw(bench->server, "/t.S/Echo", SL_UNARY, echo, bench), SL_OK);
+    assert_int_equal(
+        sl_server_add_raw(bench->server, "/t.S/Hang", SL_SERVER_STREAMING, hang, bench), SL_OK);
+    assert_int_equal(
+        sl_server_listen(bench->server, "127.0.0.1:0", NULL, &bench->address, &err), SL_OK);
+}
+
+static void turn_both(struct bench *bench, struct client *client)
+{
+    struct sl_error err;
+    turn_client(client);
+    assert_int_equal(sl_server_step(bench->server, &bench->is_drained, &err), SL_OK);
+}
+
+/* True: `text` came. */
+static bool wait_for(struct bench *bench, struct client *client, const char *text)
+{
+    for (int i = 0; i < TURNS; i++) {
+        client->side->transcript[client->side->n_transcript] = '\0';
+        if (strstr(client->side->transcript, text) != NULL) {
+            return true;
+        }
+        if (bench == NULL) {
+            turn_client(client);
+        } else {
+            turn_both(bench, client);
+        }
+    }
+    return false;
+}
+
+/* ---- Cases ----------------------------------------------------------------------------------- */
+
+static void stepped_server_answers_and_drains(void **state) /* EM-2, level 2 */
+{
+    (void)state;
+    struct bench bench;
+    open_bench(&bench, NULL, 0);
+    assert_true(sl_server_fd(bench.server) >= 0);
+    struct client *client = open_client(bench.address);
+    ask(client, "/t.S/Echo");
+    assert_true(wait_for(&bench, client, "1 trailers grpc-status=0 end"));
+    struct sl_server_stats stats;
+    sl_server_stats(bench.server, &stats);
+    assert_int_equal(stats.connections, 1);
+    assert_int_equal(stats.calls_finished, 1);
+    sl_server_stop(bench.server, 0, NULL, NULL);
+    assert_true(wait_for(&bench, client, "goaway 0 drain"));
+    for (int i = 0; i < TURNS && !bench.is_drained; i++) {
+        turn_both(&bench, client);
+    }
+    assert_true(bench.is_drained);
+    close_client(client);
+    sl_server_stats(bench.server, &stats);
+    assert_int_equal(stats.connections, 0);
+    bench.server = sl_server_free(bench.server);
+}
+
+static void lost_connection_is_told_to_the_handler(void **state) /* CN-2 */
+{
+    (void)state;
+    struct bench bench;
+    open_bench(&bench, NULL, 0);
+    struct client *client = open_client(bench.address);
+    ask(client, "/t.S/Hang");
+    assert_true(wait_for(&bench, client, "1 response"));
+    (void)shutdown(client->fd, SHUT_RDWR);
+    for (int i = 0; i < TURNS && atomic_load(&bench.n_ended) == 0; i++) {
+        turn_both(&bench, client);
+    }
+    assert_int_equal(atomic_load(&bench.last_end), SL_CALL_LOST);
+    close_client(client);
+    bench.server = sl_server_free(bench.server); /* with the listener open */
+}
+
+static void drain_lets_handlers_finish_by_themselves(void **state) /* CM-6 */
+{
+    (void)state;
+    struct bench bench;
+    open_bench(&bench, NULL, 0);
+    struct client *client = open_client(bench.address);
+    ask(client, "/t.S/Hang");
+    assert_true(wait_for(&bench, client, "1 response"));
+    sl_server_stop(bench.server, 60000, NULL, NULL);
+    assert_true(wait_for(&bench, client, "goaway 0 drain"));
+    assert_int_equal(atomic_load(&bench.n_ended), 0);
+    sl_server_stop(bench.server, 10, NULL, NULL); /* hurries */
+    assert_true(wait_for(&bench, client, "1 trailers grpc-status=10 grpc-message=parked end"));
+    assert_int_equal(atomic_load(&bench.last_end), SL_CALL_DRAIN);
+    for (int i = 0; i < TURNS && !bench.is_drained; i++) {
+        turn_both(&bench, client);
+    }
+    assert_true(bench.is_drained);
+    close_client(client);
+    bench.server = sl_server_free(bench.server);
+}
+
+static void http1_gets_a_short_answer(void **state) /* CM-10 */
+{
+    (void)state;
+    struct bench bench;
+    struct sl_error err;
+    open_bench(&bench, NULL, 0);
+    const int fd = connect_to(bench.address);
+    static const char text[] = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+    assert_true(send(fd, text, strlen(text), MSG_NOSIGNAL) > 0);
+    char got[1024] = "";
+    size_t n_got = 0;
+    for (int i = 0; i < TURNS && strstr(got, "gRPC on HTTP/2.\n") == NULL; i++) {
+        assert_int_equal(sl_server_step(bench.server, &bench.is_drained, &err), SL_OK);
+        struct pollfd wait = { .fd = fd, .events = POLLIN };
+        if (poll(&wait, 1, TURN_MS) > 0) {
+            const ssize_t n = recv(fd, got + n_got, sizeof(got) - 1 - n_got, MSG_DONTWAIT);
+            n_got += n > 0 ? (size_t)n : 0;
+        }
+    }
+    assert_non_null(strstr(got, "HTTP/1.1 400 Bad Request"));
+    assert_non_null(strstr(got, "gRPC on HTTP/2.\n"));
+    (void)close(fd);
+    bench.server = sl_server_free(bench.server);
+}
+
+static void *run_server(void *user_data)
+{
+    struct bench *bench = user_data;
+    struct sl_error err;
+    return sl_server_run(bench->server, &err) == SL_OK ? bench : NULL;
+}
+
+static void running_server_stops_from_another_thread(void **state) /* level 3 */
+{
+    (void)state;
+    struct bench bench;
+    open_bench(&bench, NULL, 0);
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, run_server, &bench), 0);
+    struct client *client = open_client(bench.address);
+    ask(client, "/t.S/Echo");
+    assert_true(wait_for(NULL, client, "1 trailers grpc-status=0 end"));
+    close_client(client);
+    sl_server_stop(bench.server, 1000, NULL, NULL);
+    void *result = NULL;
+    assert_int_equal(pthread_join(thread, &result), 0);
+    assert_ptr_equal(result, &bench);
+    bench.server = sl_server_free(bench.server);
+}
+
+static void *run_loop(void *user_data)
+{
+    sl_loop_uv_run(user_data);
+    return NULL;
+}
+
+static void on_drained(void *user_data)
+{
+    atomic_store((atomic_int *)user_data, 1);
+}
+
+static void foreign_loops_share_the_connections(void **state)
+{
+    (void)state;
+    enum { LOOPS = 2, CLIENTS = 4 };
+    struct sl_loop_uv *uv[LOOPS];
+    struct sl_loop *loops[LOOPS];
+    pthread_t threads[LOOPS];
+    for (uint32_t i = 0; i < LOOPS; i++) {
+        assert_int_equal(sl_loop_uv_new(i, &uv[i]), SL_OK);
+        loops[i] = sl_loop_uv_base(uv[i]);
+    }
+    struct bench bench;
+    open_bench(&bench, loops, LOOPS);
+    for (uint32_t i = 0; i < LOOPS; i++) {
+        assert_int_equal(pthread_create(&threads[i], NULL, run_loop, uv[i]), 0);
+    }
+    struct client *clients[CLIENTS];
+    for (size_t i = 0; i < CLIENTS; i++) {
+        clients[i] = open_client(bench.address);
+        ask(clients[i], i % 2 == 0 ? "/t.S/Echo" : "/t.S/Hang");
+        assert_true(wait_for(NULL, clients[i], i % 2 == 0 ? "grpc-status=0" : "1 response"));
+    }
+    atomic_int is_drained = 0;
+    sl_server_stop(bench.server, 0, on_drained, &is_drained);
+    for (int i = 0; i < TURNS && atomic_load(&is_drained) == 0; i++) {
+        for (size_t k = 0; k < CLIENTS; k++) {
+            turn_client(clients[k]);
+        }
+    }
+    assert_int_equal(atomic_load(&is_drained), 1);
+    assert_int_equal(atomic_load(&bench.n_ended), CLIENTS / 2);
+    for (size_t i = 0; i < LOOPS; i++) {
+        sl_loop_uv_stop(uv[i]);
+    }
+    for (size_t i = 0; i < LOOPS; i++) {
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+    }
+    struct sl_server_stats stats;
+    sl_server_stats(bench.server, &stats);
+    assert_int_equal(stats.connections_total, CLIENTS);
+    assert_int_equal(stats.calls_running, 0);
+    bench.server = sl_server_free(bench.server);
+    for (size_t i = 0; i < CLIENTS; i++) {
+        close_client(clients[i]);
+    }
+    while (sl_loop_drain(loops[0]) || sl_loop_drain(loops[1])) {
+    }
+    for (size_t i = 0; i < LOOPS; i++) {
+        uv[i] = sl_loop_uv_free(uv[i]);
+    }
+}
+
+static void address_in_use_is_refused(void **state)
+{
+    (void)state;
+    struct bench bench;
+    struct sl_error err;
+    open_bench(&bench, NULL, 0);
+    assert_int_equal(
+        sl_server_listen(bench.server, bench.address, NULL, NULL, &err), SL_ALREADY_EXISTS);
+    bench.server = sl_server_free(bench.server);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(stepped_server_answers_and_drains),
+        cmocka_unit_test(lost_connection_is_told_to_the_handler),
+        cmocka_unit_test(drain_lets_handlers_finish_by_themselves),
+        cmocka_unit_test(http1_gets_a_short_answer),
+        cmocka_unit_test(running_server_stops_from_another_thread),
+        cmocka_unit_test(foreign_loops_share_the_connections),
+        cmocka_unit_test(address_in_use_is_refused),
+    };
+    return cmocka_run_group_tests_name("rpc_server", tests, NULL, NULL);
+}
