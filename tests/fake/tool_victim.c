@@ -1,0 +1,245 @@
+/* A tool that misbehaves in one way, named by its first argument. For the tests of runtime/tool. */
+#include <dirent.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* NOLINTBEGIN(concurrency-mt-unsafe): one thread */
+
+static void wait_forever(void)
+{
+    for (;;) {
+        (void)pause();
+    }
+}
+
+/* Prints in one piece: several processes write to the same pipe. */
+static void say_pid(const char *name)
+{
+    char line[64];
+    const int n = snprintf(line, sizeof line, "%s %d\n", name, (int)getpid());
+    if (write(STDOUT_FILENO, line, (size_t)n) < 0) {
+        _exit(99);
+    }
+}
+
+/* A grandchild in a session of its own, with the pipes open; the leader goes or stays. */
+static int escape(int stays)
+{
+    int ready[2];
+    if (pipe(ready) != 0) {
+        return 98;
+    }
+    if (fork() == 0) {
+        if (setsid() < 0 || fork() != 0) {
+            _exit(0);
+        }
+        (void)setsid();
+        (void)signal(SIGTERM, SIG_IGN);
+        (void)signal(SIGHUP, SIG_IGN);
+        say_pid("escaped");
+        (void)close(ready[1]);
+        wait_forever();
+    }
+    (void)close(ready[1]);
+    char byte;
+    if (read(ready[0], &byte, 1) != 0) {
+        return 97;
+    }
+    if (stays) {
+        wait_forever();
+    }
+    return 0;
+}
+
+static int hold_pipes(void)
+{
+    if (fork() == 0) {
+        wait_forever();
+    }
+    say_pid("leader");
+    return 0;
+}
+
+static int flood(void)
+{
+    static char block[65536];
+    memset(block, 'y', sizeof block);
+    for (;;) {
+        if (write(STDOUT_FILENO, block, sizeof block) < 0) {
+            return 1;
+        }
+    }
+}
+
+static int list_descriptors(void)
+{
+    DIR *dir = opendir("/proc/self/fd");
+    if (dir == NULL) {
+        return 1;
+    }
+    const struct dirent *entry = NULL;
+    int n = 0;
+    while ((entry = readdir(dir)) != NULL) {
+        n += entry->d_name[0] != '.';
+    }
+    (void)closedir(dir);
+    printf("%d\n", n - 1); /* without the folder itself */
+    return 0;
+}
+
+static int binary(void)
+{
+    for (int i = 0; i < 256; i++) {
+        const char c = (char)i;
+        if (write(STDOUT_FILENO, &c, 1) != 1) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+static int show_limits(void)
+{
+    struct rlimit core;
+    struct rlimit files;
+    if (getrlimit(RLIMIT_CORE, &core) != 0 || getrlimit(RLIMIT_NOFILE, &files) != 0) {
+        return 1;
+    }
+    printf(
+        "uid %d gid %d core %lu files %lu\n", (int)getuid(), (int)getgid(),
+        (unsigned long)core.rlim_cur, (unsigned long)files.rlim_cur);
+    return setuid(0) == 0;
+}
+
+static int show_input(void)
+{
+    char block[4096];
+    ssize_t n = 0;
+    while ((n = read(STDIN_FILENO, block, sizeof block)) > 0) {
+        if (write(STDOUT_FILENO, block, (size_t)n) != n) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* Children in sessions of their own that fork on and on, up to a bound. */
+static int bomb(void)
+{
+    for (int i = 0; i < 30; i++) {
+        if (fork() == 0) {
+            (void)setsid();
+            if (fork() == 0) {
+                (void)setsid();
+                (void)signal(SIGTERM, SIG_IGN);
+                wait_forever();
+            }
+            wait_forever();
+        }
+    }
+    say_pid("bomb");
+    wait_forever();
+    return 0;
+}
+
+static int kill_parent(void)
+{
+    const int killed = kill(getppid(), SIGKILL);
+    printf("%s\n", killed == 0 ? "killed" : strerror(errno));
+    (void)fflush(stdout);
+    return 0;
+}
+
+static int sleep_on(void)
+{
+    say_pid("sleeping");
+    wait_forever();
+    return 0;
+}
+
+static int ignore_term(void)
+{
+    (void)signal(SIGTERM, SIG_IGN);
+    return sleep_on();
+}
+
+static int stop_itself(void)
+{
+    say_pid("stopping");
+    (void)raise(SIGSTOP);
+    wait_forever();
+    return 0;
+}
+
+static int crash(void)
+{
+    (void)signal(SIGSEGV, SIG_DFL);
+    return raise(SIGSEGV);
+}
+
+static int show_environment(void)
+{
+    for (char **variable = environ; *variable != NULL; variable++) {
+        puts(*variable);
+    }
+    return 0;
+}
+
+static int escape_and_go(void)
+{
+    return escape(0);
+}
+
+static int escape_and_stay(void)
+{
+    return escape(1);
+}
+
+static const struct {
+    const char *name;
+    int (*run)(void);
+} modes[] = {
+    { "sleep", sleep_on },
+    { "ignore", ignore_term },
+    { "stop", stop_itself },
+    { "crash", crash },
+    { "environment", show_environment },
+    { "escape", escape_and_go },
+    { "escape_stay", escape_and_stay },
+    { "hold", hold_pipes },
+    { "flood", flood },
+    { "descriptors", list_descriptors },
+    { "binary", binary },
+    { "limits", show_limits },
+    { "input", show_input },
+    { "bomb", bomb },
+    { "kill_parent", kill_parent },
+};
+
+int main(int argc, char **argv)
+{
+    const char *what = argc > 1 ? argv[1] : "";
+    if (strcmp(what, "words") == 0) {
+        for (int i = 2; i < argc; i++) {
+            printf("[%s]", argv[i]);
+        }
+        (void)fputs("to stderr", stderr);
+        return 0;
+    }
+    if (strcmp(what, "exit") == 0 && argc > 2) {
+        return argv[2][0] - '0';
+    }
+    for (size_t i = 0; i < sizeof modes / sizeof modes[0]; i++) {
+        if (strcmp(modes[i].name, what) == 0) {
+            return modes[i].run();
+        }
+    }
+    return 96;
+}
+/* NOLINTEND(concurrency-mt-unsafe) */
