@@ -1,2 +1,3 @@
 # Tests of net.
 sl_add_test(net_conn sl_net)
+sl_add_test(net_tls sl_net PkgConfig::SSL)

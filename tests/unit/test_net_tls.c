@@ -1,0 +1,574 @@
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+#include <openssl/err.h>
+#include <openssl/pem.h>
+#include <openssl/ssl.h>
+#include <openssl/x509v3.h>
+
+#include "runtime/base/loop_uv.h"
+#include "runtime/base/mem.h"
+#include "service/net/net.h"
+
+enum { MAX_STEPS = 2000, PEM_BYTES = 4096 };
+
+/* ---- Certificates, made once ------------------------------------------------------------------
+ */
+
+struct identity {
+    EVP_PKEY *key;
+    X509 *cert;
+    char cert_pem[PEM_BYTES], key_pem[PEM_BYTES];
+};
+
+static struct identity authority, server_id, client_id, stranger;
+
+static void to_text(BIO *bio, char *room)
+{
+    const int n = BIO_read(bio, room, PEM_BYTES - 1);
+    assert_true(n > 0);
+    room[n] = '\0';
+    BIO_free(bio);
+}
+
+static void add_extension(X509 *cert, int nid, const char *value)
+{
+    X509V3_CTX context;
+    X509V3_set_ctx_nodb(&context);
+    X509V3_set_ctx(&context, cert, cert, NULL, NULL, 0);
+    X509_EXTENSION *extension = X509V3_EXT_conf_nid(NULL, &context, nid, value);
+    assert_non_null(extension);
+    assert_int_equal(X509_add_ext(cert, extension, -1), 1);
+    X509_EXTENSION_free(extension);
+}
+
+/* `names` NULL: an authority. */
+static void
+make(struct identity *id, const char *name, const char *names, const struct identity *by)
+{
+    static long serial = 1;
+    id->key = EVP_EC_gen("P-256");
+    id->cert = X509_new();
+    X509 *cert = id->cert;
+    assert_int_equal(X509_set_version(cert, 2), 1);
+    ASN1_INTEGER_set(X509_get_serialNumber(cert), serial++);
+    X509_gmtime_adj(X509_getm_notBefore(cert), -3600);
+    X509_gmtime_adj(X509_getm_notAfter(cert), 3600);
+    X509_NAME *subject = X509_get_subject_name(cert);
+    X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_ASC, (const unsigned char *)name, -1, -1, 0);
+    X509_set_issuer_name(cert, by == NULL ? subject : X509_get_subject_name(by->cert));
+    X509_set_pubkey(cert, id->key);
+    if (names == NULL) {
+        add_extension(cert, NID_basic_constraints, "critical,CA:TRUE");
+    } else {
+        add_extension(cert, NID_subject_alt_name, names);
+    }
+    assert_true(X509_sign(cert, by == NULL ? id->key : by->key, EVP_sha256()) > 0);
+    BIO *bio = BIO_new(BIO_s_mem());
+    PEM_write_bio_X509(bio, cert);
+    to_text(bio, id->cert_pem);
+    bio = BIO_new(BIO_s_mem());
+    PEM_write_bio_PrivateKey(bio, id->key, NULL, NULL, 0, NULL, NULL);
+    to_text(bio, id->key_pem);
+}
+
+static int make_all(void **state)
+{
+    (void)state;
+    make(&authority, "authority", NULL, NULL);
+    make(&server_id, "server", "DNS:localhost,IP:127.0.0.1", &authority);
+    make(&client_id, "client", "URI:spiffe://test/client", &authority);
+    make(&stranger, "stranger", "DNS:localhost", NULL);
+    return 0;
+}
+
+static int free_all(void **state)
+{
+    struct identity *const all[] = { &authority, &server_id, &client_id, &stranger };
+    (void)state;
+    for (size_t i = 0; i < SL_COUNT(all); i++) {
+        X509_free(all[i]->cert);
+        EVP_PKEY_free(all[i]->key);
+    }
+    return 0;
+}
+
+/* ---- The world ------------------------------------------------------------------------------- */
+
+struct end {
+    struct sl_net_conn *conn;
+    uint8_t *got;
+    size_t n_got, n_out, n_sent;
+    const uint8_t *out;
+    bool echoes, is_open, is_over;
+    enum sl_net_end how;
+    unsigned long tls_error;
+    uint8_t cert[PEM_BYTES];
+    size_t n_cert;
+};
+
+struct world {
+    struct sl_loop_uv *uv;
+    struct sl_loop *loop;
+    struct sl_limits limits;
+    struct sl_net_listener *listener;
+    struct sl_net_tls *server_tls, *client_tls;
+    struct end server, client;
+};
+
+static void on_open(struct sl_net_conn *conn, void *user_data)
+{
+    struct end *end = user_data;
+    const struct sl_slice cert = sl_net_conn_peer_cert(conn);
+    end->is_open = true;
+    end->n_cert = cert.size;
+    if (cert.size > 0) {
+        memcpy(end->cert, cert.data, cert.size);
+    }
+    if (end->n_out > 0) {
+        sl_net_conn_want_write(conn);
+    }
+}
+
+static void on_bytes(struct sl_net_conn *conn, struct sl_slice bytes, void *user_data)
+{
+    struct end *end = user_data;
+    end->got = realloc(end->got, end->n_got + bytes.size + 1);
+    memcpy(end->got + end->n_got, bytes.data, bytes.size);
+    end->n_got += bytes.size;
+    if (end->echoes) {
+        end->out = end->got;
+        end->n_out = end->n_got;
+        sl_net_conn_want_write(conn);
+    }
+}
+
+static size_t on_pull(struct sl_net_conn *conn, uint8_t *room, size_t room_bytes, void *user_data)
+{
+    (void)conn;
+    struct end *end = user_data;
+    size_t n = end->n_out - end->n_sent;
+    n = n > room_bytes ? room_bytes : n;
+    if (n > 0) {
+        memcpy(room, end->out + end->n_sent, n);
+    }
+    end->n_sent += n;
+    return n;
+}
+
+static void
+on_end(struct sl_net_conn *conn, enum sl_net_end how, const struct sl_error *err, void *user_data)
+{
+    (void)conn;
+    struct end *end = user_data;
+    end->is_over = true;
+    end->how = how;
+    end->tls_error = err->tls_error;
+    end->conn = NULL;
+}
+
+static const struct sl_net_callbacks callbacks = {
+    .on_open = on_open, .on_bytes = on_bytes, .on_pull = on_pull, .on_end = on_end
+};
+
+static bool on_accept(
+    struct sl_net_conn *conn,
+    struct sl_loop *loop,
+    void *user_data,
+    const struct sl_net_callbacks **ret_callbacks,
+    void **ret_conn_user)
+{
+    (void)loop;
+    struct world *world = user_data;
+    world->server.conn = conn;
+    *ret_callbacks = &callbacks;
+    *ret_conn_user = &world->server;
+    return true;
+}
+
+static int set_up(void **state)
+{
+    struct world *world = calloc(1, sizeof(*world));
+    assert_int_equal(sl_loop_uv_new(0, &world->uv), SL_OK);
+    world->loop = sl_loop_uv_base(world->uv);
+    sl_limits_init(&world->limits);
+    *state = world;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    struct world *world = *state;
+    if (world->server.conn != NULL) {
+        sl_net_conn_close(world->server.conn, true);
+    }
+    if (world->client.conn != NULL) {
+        sl_net_conn_close(world->client.conn, true);
+    }
+    if (world->listener != NULL) {
+        sl_net_listener_close(world->listener, NULL, NULL);
+    }
+    (void)sl_loop_uv_free(world->uv);
+    (void)sl_net_tls_unref(world->server_tls);
+    (void)sl_net_tls_unref(world->client_tls);
+    free(world->server.got);
+    free(world->client.got);
+    free(world);
+    return 0;
+}
+
+#define TURN_UNTIL(world, condition)                                                               \
+    do {                                                                                           \
+        for (int step = 0; !(condition); step++) {                                                 \
+            assert_true(step < MAX_STEPS);                                                         \
+            sl_loop_uv_step((world)->uv, 20);                                                      \
+        }                                                                                          \
+    } while (0)
+
+static struct sl_net_tls *
+tls_of(const struct identity *id, enum sl_net_client_auth client_auth, bool is_server)
+{
+    struct sl_error err = { .status = SL_OK };
+    struct sl_net_tls *tls = NULL;
+    const struct sl_net_tls_options options = { .cert_pem = id == NULL ? NULL : id->cert_pem,
+                                                .key_pem = id == NULL ? NULL : id->key_pem,
+                                                .ca_pem = authority.cert_pem,
+                                                .client_auth = client_auth };
+    const enum sl_status status = is_server ? sl_net_tls_new_server(&options, &tls, &err)
+                                            : sl_net_tls_new_client(&options, &tls, &err);
+    if (status != SL_OK) {
+        fail_msg("%s", err.text);
+    }
+    return tls;
+}
+
+static void listen_with(struct world *world, struct sl_net_tls *tls)
+{
+    struct sl_error err = { .status = SL_OK };
+    world->server_tls = tls;
+    const struct sl_net_listen_options options = { .address = "127.0.0.1:0",
+                                                   .tls = tls,
+                                                   .limits = &world->limits,
+                                                   .loops = &world->loop,
+                                                   .n_loops = 1,
+                                                   .on_accept = on_accept,
+                                                   .user_data = world };
+    assert_int_equal(sl_net_listen(&options, &world->listener, &err), SL_OK);
+}
+
+static void connect_with(struct world *world, struct sl_net_tls *tls, const char *server_name)
+{
+    struct sl_error err = { .status = SL_OK };
+    world->client_tls = tls;
+    const struct sl_net_connect_options options = { .address =
+                                                        sl_net_listener_address(world->listener),
+                                                    .tls = tls,
+                                                    .server_name = server_name,
+                                                    .timeout_ms = 5000 };
+    assert_int_equal(
+        sl_net_connect(
+            world->loop, &options, &callbacks, &world->client, &world->client.conn, &err),
+        SL_OK);
+}
+
+/* ---- Two of ours ----------------------------------------------------------------------------- */
+
+static void many_bytes_go_there_and_back_encrypted(void **state)
+{
+    struct world *world = *state;
+    enum { SIZE = 3000001 };
+    uint8_t *bytes = malloc(SIZE);
+    for (size_t i = 0; i < SIZE; i++) {
+        bytes[i] = (uint8_t)(i * 31 + i / 65521);
+    }
+    listen_with(world, tls_of(&server_id, SL_NET_CLIENT_AUTH_OFF, true));
+    world->server.echoes = true;
+    world->client.out = bytes;
+    world->client.n_out = SIZE;
+    connect_with(world, tls_of(NULL, SL_NET_CLIENT_AUTH_OFF, false), "localhost");
+    TURN_UNTIL(world, world->client.n_got == SIZE);
+    assert_memory_equal(world->client.got, bytes, SIZE);
+    assert_true(sl_net_conn_is_tls(world->client.conn));
+    assert_int_equal(world->server.n_cert, 0);
+    assert_true(world->client.n_cert > 0);
+    free(bytes);
+}
+
+static void an_orderly_close_is_a_fin_for_the_peer(void **state)
+{
+    struct world *world = *state;
+    listen_with(world, tls_of(&server_id, SL_NET_CLIENT_AUTH_OFF, true));
+    world->client.out = (const uint8_t *)"last words";
+    world->client.n_out = 10;
+    connect_with(world, tls_of(NULL, SL_NET_CLIENT_AUTH_OFF, false), NULL); /* 127.0.0.1 */
+    TURN_UNTIL(world, world->client.is_open && world->server.is_open);
+    sl_net_conn_close(world->client.conn, false);
+    TURN_UNTIL(world, world->client.is_over && world->server.is_over);
+    assert_int_equal(world->server.n_got, 10);
+    assert_int_equal(world->server.how, SL_NET_END_FIN);
+    assert_int_equal(world->client.how, SL_NET_END_CLOSED);
+}
+
+static void a_client_certificate_reaches_the_owner(void **state)
+{
+    struct world *world = *state;
+    unsigned char *der = NULL;
+    const int size = i2d_X509(client_id.cert, &der);
+    listen_with(world, tls_of(&server_id, SL_NET_CLIENT_AUTH_REQUIRE, true));
+    connect_with(world, tls_of(&client_id, SL_NET_CLIENT_AUTH_OFF, false), "localhost");
+    TURN_UNTIL(world, world->server.is_open);
+    assert_int_equal(world->server.n_cert, size);
+    assert_memory_equal(world->server.cert, der, (size_t)size);
+    OPENSSL_free(der);
+}
+
+static void without_the_required_certificate_nobody_gets_in(void **state)
+{
+    struct world *world = *state;
+    listen_with(world, tls_of(&server_id, SL_NET_CLIENT_AUTH_REQUIRE, true));
+    connect_with(world, tls_of(NULL, SL_NET_CLIENT_AUTH_OFF, false), "localhost");
+    TURN_UNTIL(world, world->server.is_over && world->client.is_over);
+    assert_false(world->server.is_open);
+    assert_int_equal(world->server.how, SL_NET_END_TLS);
+    assert_int_not_equal(world->server.tls_error, 0);
+}
+
+static void a_requested_certificate_may_be_missing_but_not_false(void **state)
+{
+    struct world *world = *state;
+    listen_with(world, tls_of(&server_id, SL_NET_CLIENT_AUTH_REQUEST, true));
+    connect_with(world, tls_of(NULL, SL_NET_CLIENT_AUTH_OFF, false), "localhost");
+    TURN_UNTIL(world, world->server.is_open);
+    assert_int_equal(world->server.n_cert, 0);
+    sl_net_conn_close(world->client.conn, true);
+    TURN_UNTIL(world, world->server.is_over && world->client.is_over);
+    memset(&world->server, 0, sizeof(world->server));
+    memset(&world->client, 0, sizeof(world->client));
+    (void)sl_net_tls_unref(world->client_tls);
+    connect_with(world, tls_of(&stranger, SL_NET_CLIENT_AUTH_OFF, false), "localhost");
+    TURN_UNTIL(world, world->server.is_over);
+    assert_int_equal(world->server.how, SL_NET_END_TLS);
+}
+
+static void expect_client_refuses(struct world *world, const char *server_name)
+{
+    connect_with(world, tls_of(NULL, SL_NET_CLIENT_AUTH_OFF, false), server_name);
+    TURN_UNTIL(world, world->client.is_over);
+    assert_false(world->client.is_open);
+    assert_int_equal(world->client.how, SL_NET_END_TLS);
+}
+
+static void a_wrong_name_is_refused(void **state)
+{
+    listen_with(*state, tls_of(&server_id, SL_NET_CLIENT_AUTH_OFF, true));
+    expect_client_refuses(*state, "example.org");
+}
+
+static void an_unknown_authority_is_refused(void **state)
+{
+    listen_with(*state, tls_of(&stranger, SL_NET_CLIENT_AUTH_OFF, true));
+    expect_client_refuses(*state, "localhost");
+}
+
+static void a_new_certificate_serves_new_connections(void **state)
+{
+    struct world *world = *state;
+    listen_with(world, tls_of(&stranger, SL_NET_CLIENT_AUTH_OFF, true));
+    struct sl_net_tls *fresh = tls_of(&server_id, SL_NET_CLIENT_AUTH_OFF, true);
+    sl_net_listener_set_tls(world->listener, fresh);
+    (void)sl_net_tls_unref(fresh);
+    connect_with(world, tls_of(NULL, SL_NET_CLIENT_AUTH_OFF, false), "localhost");
+    TURN_UNTIL(world, world->client.is_open);
+}
+
+static void bad_files_are_named(void **state)
+{
+    (void)state;
+    struct sl_error err = { .status = SL_OK };
+    struct sl_net_tls *tls = NULL;
+    const struct sl_net_tls_options missing = { .cert_file = "/no/such.pem",
+                                                .key_file = "/no/key.pem" };
+    assert_int_equal(sl_net_tls_new_server(&missing, &tls, &err), SL_INVALID_ARGUMENT);
+    assert_non_null(strstr(err.text, "/no/such.pem"));
+    const struct sl_net_tls_options mixed = { .cert_pem = server_id.cert_pem,
+                                              .key_pem = stranger.key_pem };
+    assert_int_equal(sl_net_tls_new_server(&mixed, &tls, &err), SL_INVALID_ARGUMENT);
+    assert_non_null(strstr(err.text, "key"));
+    const struct sl_net_tls_options no_key = { .cert_pem = server_id.cert_pem };
+    assert_int_equal(sl_net_tls_new_server(&no_key, &tls, &err), SL_INVALID_ARGUMENT);
+    const struct sl_net_tls_options no_ca = { .cert_pem = server_id.cert_pem,
+                                              .key_pem = server_id.key_pem,
+                                              .client_auth = SL_NET_CLIENT_AUTH_REQUIRE };
+    assert_int_equal(sl_net_tls_new_server(&no_ca, &tls, &err), SL_INVALID_ARGUMENT);
+    assert_int_equal(ERR_peek_error(), 0);
+}
+
+/* ---- A foreign client -------------------------------------------------------------------------
+ */
+
+struct foreign {
+    int fd;
+    SSL_CTX *ctx;
+    SSL *ssl;
+};
+
+static int raw_socket(struct world *world)
+{
+    const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    const struct sockaddr_in to = { .sin_family = AF_INET,
+                                    .sin_port = htons(sl_net_listener_port(world->listener)),
+                                    .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    assert_int_equal(connect(fd, (const struct sockaddr *)&to, sizeof(to)), 0);
+    assert_int_equal(fcntl(fd, F_SETFL, O_NONBLOCK), 0);
+    return fd;
+}
+
+static void foreign_init(struct world *world, struct foreign *foreign)
+{
+    foreign->fd = raw_socket(world);
+    foreign->ctx = SSL_CTX_new(TLS_client_method());
+    SSL_CTX_set_security_level(foreign->ctx, 0);
+    foreign->ssl = SSL_new(foreign->ctx);
+    SSL_set_fd(foreign->ssl, foreign->fd);
+}
+
+static void foreign_done(struct foreign *foreign)
+{
+    SSL_free(foreign->ssl);
+    SSL_CTX_free(foreign->ctx);
+    (void)close(foreign->fd);
+    ERR_clear_error();
+}
+
+/* The handshake, with the loop turning; true: done. */
+static bool foreign_connects(struct world *world, struct foreign *foreign)
+{
+    for (int i = 0; i < MAX_STEPS; i++) {
+        ERR_clear_error();
+        const int rc = SSL_connect(foreign->ssl);
+        if (rc == 1) {
+            return true;
+        }
+        if (SSL_get_error(foreign->ssl, rc) != SSL_ERROR_WANT_READ) {
+            return false;
+        }
+        sl_loop_uv_step(world->uv, 20);
+    }
+    return false;
+}
+
+static const unsigned char alpn_h2[] = { 2, 'h', '2' };
+static const unsigned char alpn_h1[] = { 8, 'h', 't', 't', 'p', '/', '1', '.', '1' };
+
+static void expect_foreign(
+    struct world *world,
+    int version,
+    const char *ciphers,
+    const unsigned char *alpn,
+    unsigned size,
+    bool connects)
+{
+    struct foreign foreign;
+    memset(&world->server, 0, sizeof(world->server));
+    foreign_init(world, &foreign);
+    SSL_set_min_proto_version(foreign.ssl, version);
+    SSL_set_max_proto_version(foreign.ssl, version);
+    if (ciphers != NULL) {
+        assert_int_equal(SSL_set_cipher_list(foreign.ssl, ciphers), 1);
+    }
+    if (alpn != NULL) {
+        assert_int_equal(SSL_set_alpn_protos(foreign.ssl, alpn, size), 0);
+    }
+    assert_int_equal(foreign_connects(world, &foreign), connects);
+    if (connects) {
+        TURN_UNTIL(world, world->server.is_open);
+    }
+    foreign_done(&foreign);
+    TURN_UNTIL(world, world->server.is_over);
+    assert_int_equal(world->server.is_open, connects);
+}
+
+/* CM-9, AT-19 */
+static void only_modern_tls_with_alpn_h2_is_spoken(void **state)
+{
+    struct world *world = *state;
+    listen_with(world, tls_of(&server_id, SL_NET_CLIENT_AUTH_OFF, true));
+    expect_foreign(world, TLS1_3_VERSION, NULL, alpn_h2, sizeof(alpn_h2), true);
+    expect_foreign(world, TLS1_2_VERSION, NULL, alpn_h2, sizeof(alpn_h2), true);
+    expect_foreign(world, TLS1_2_VERSION, "ECDHE-ECDSA-AES128-SHA", alpn_h2, 3, false); /* CBC */
+    expect_foreign(world, TLS1_1_VERSION, NULL, alpn_h2, sizeof(alpn_h2), false);
+    expect_foreign(world, TLS1_3_VERSION, NULL, NULL, 0, false);
+    expect_foreign(world, TLS1_3_VERSION, NULL, alpn_h1, sizeof(alpn_h1), false);
+    expect_foreign(world, TLS1_2_VERSION, NULL, NULL, 0, false);
+}
+
+static void silence_in_the_handshake_has_an_end(void **state)
+{
+    struct world *world = *state;
+    world->limits.handshake = 100;
+    listen_with(world, tls_of(&server_id, SL_NET_CLIENT_AUTH_OFF, true));
+    const int fd = raw_socket(world);
+    TURN_UNTIL(world, world->server.is_over);
+    assert_int_equal(world->server.how, SL_NET_END_TIMEOUT);
+    (void)close(fd);
+}
+
+static void plain_http_on_a_tls_port_is_refused(void **state)
+{
+    struct world *world = *state;
+    listen_with(world, tls_of(&server_id, SL_NET_CLIENT_AUTH_OFF, true));
+    const int fd = raw_socket(world);
+    assert_int_equal(send(fd, "GET / HTTP/1.1\r\n\r\n", 18, MSG_NOSIGNAL), 18);
+    TURN_UNTIL(world, world->server.is_over);
+    assert_int_equal(world->server.how, SL_NET_END_TLS);
+    (void)close(fd);
+}
+
+static void a_broken_record_ends_the_connection(void **state)
+{
+    struct world *world = *state;
+    struct foreign foreign;
+    listen_with(world, tls_of(&server_id, SL_NET_CLIENT_AUTH_OFF, true));
+    foreign_init(world, &foreign);
+    SSL_set_alpn_protos(foreign.ssl, alpn_h2, sizeof(alpn_h2));
+    assert_true(foreign_connects(world, &foreign));
+    TURN_UNTIL(world, world->server.is_open);
+    static const char record[] = "\x17\x03\x03\x00\x20"
+                                 "0123456789abcdef0123456789abcdef";
+    assert_int_equal(send(foreign.fd, record, 37, MSG_NOSIGNAL), 37);
+    TURN_UNTIL(world, world->server.is_over);
+    assert_int_equal(world->server.how, SL_NET_END_TLS);
+    foreign_done(&foreign);
+}
+
+#define CASE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        CASE(many_bytes_go_there_and_back_encrypted),
+        CASE(an_orderly_close_is_a_fin_for_the_peer),
+        CASE(a_client_certificate_reaches_the_owner),
+        CASE(without_the_required_certificate_nobody_gets_in),
+        CASE(a_requested_certificate_may_be_missing_but_not_false),
+        CASE(a_wrong_name_is_refused),
+        CASE(an_unknown_authority_is_refused),
+        CASE(a_new_certificate_serves_new_connections),
+        cmocka_unit_test(bad_files_are_named),
+        CASE(only_modern_tls_with_alpn_h2_is_spoken),
+        CASE(silence_in_the_handshake_has_an_end),
+        CASE(plain_http_on_a_tls_port_is_refused),
+        CASE(a_broken_record_ends_the_connection),
+    };
+    return cmocka_run_group_tests_name("net_tls", tests, make_all, free_all);
+}
