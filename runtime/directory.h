@@ -1,0 +1,81 @@
+/* What the loops share: how many runs there are and where, who waits for a slot, and which request
+ * ids are known. One lock, held for a look-up or a count and never across a call.
+ *
+ *   admit ─▶ RUNNING ───────────────▶ leave ─▶ gives the slot to the first that waits
+ *        └─▶ WAITING ─(slot)─▶ RUNNING
+ *                    └─(time, close)─▶ abandon */
+#ifndef SL_RUNTIME_DIRECTORY_H
+#define SL_RUNTIME_DIRECTORY_H
+
+#include "runtime/base/list.h"
+#include "runtime/base/status.h"
+#include "runtime/runtime.h"
+
+enum { SL_REQUEST_ID_MAX_BYTES = 128 };
+
+struct sl_directory;
+struct sl_directory_request;
+
+enum sl_ticket_state { SL_TICKET_NONE, SL_TICKET_WAITING, SL_TICKET_RUNNING };
+
+/* A run's place in the directory, embedded in its owner. All zero is one that has none. The fields
+ * are the directory's. */
+struct sl_ticket {
+    struct sl_list node; /* WAITING */
+    enum sl_ticket_state state;
+    uint32_t home; /* loop of the reader */
+    uint32_t loop; /* RUNNING: where it runs */
+    struct sl_directory_request *request;
+};
+
+struct sl_directory_options {
+    uint32_t n_loops;
+    uint64_t max_runs, max_waiting;
+    uint64_t request_keep_ns; /* request ids stay known so long after the end */
+};
+
+/* Owns: the caller. Fails: SL_RESOURCE_EXHAUSTED. */
+SL_CHECK enum sl_status
+sl_directory_new(const struct sl_directory_options *options, struct sl_directory **ret_directory);
+/* Accepts NULL; gives NULL. */
+struct sl_directory *sl_directory_free(struct sl_directory *directory);
+
+enum sl_admission {
+    SL_ADMIT_RUN,  /* ticket->loop is set */
+    SL_ADMIT_WAIT, /* sl_directory_leave of another one will give it a slot */
+    SL_ADMIT_DRAINING,
+    SL_ADMIT_FULL,
+    SL_ADMIT_REQUEST_ID, /* a run with this request id is known: `ret_run_id` */
+    SL_ADMIT_NO_MEMORY
+};
+
+/* Asks for a slot for the run `run_id`, whose reader is on the loop `home`. `request_id` "": none.
+ * Thread: any. */
+SL_CHECK enum sl_admission sl_directory_admit(
+    struct sl_directory *directory,
+    struct sl_ticket *ticket,
+    uint32_t home,
+    const char *run_id,
+    const char *request_id,
+    uint64_t now_ns,
+    char ret_run_id[SL_ID_BYTES]);
+/* A run is over (or never began): its slot goes to the first that waits, which is given back
+ * RUNNING; NULL: nobody. Thread: any. */
+SL_CHECK struct sl_ticket *sl_directory_leave(
+    struct sl_directory *directory, struct sl_ticket *ticket, bool was_run, uint64_t now_ns);
+/* Stops waiting. False: it has a slot meanwhile. Thread: any. */
+SL_CHECK bool sl_directory_abandon(struct sl_directory *directory, struct sl_ticket *ticket);
+
+/* Nobody is admitted from now on. Thread: any. */
+void sl_directory_drain(struct sl_directory *directory);
+/* Takes out one that waits, while draining; NULL: none. Thread: any. */
+struct sl_ticket *sl_directory_take_waiting(struct sl_directory *directory);
+
+struct sl_directory_counts {
+    uint64_t started, ended, running, waiting, refused;
+};
+void sl_directory_count(struct sl_directory *directory, struct sl_directory_counts *ret_counts);
+/* Counts a refusal that the directory has not seen. */
+void sl_directory_count_refused(struct sl_directory *directory);
+
+#endif

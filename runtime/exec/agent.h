@@ -1,0 +1,105 @@
+/* Agents: what a YAML file says about one (AL-9), checked and ready to run. Constant once loaded.
+ *
+ *   agents (all of the process, by name) ─▶ agent ─▶ tools, provider, settings */
+#ifndef SL_RUNTIME_EXEC_AGENT_H
+#define SL_RUNTIME_EXEC_AGENT_H
+
+#include "proto/sluice/v1/events.pb-c.h"
+#include "runtime/base/arena.h"
+#include "runtime/base/conf.h"
+#include "runtime/base/limits.h"
+#include "runtime/base/status.h"
+#include "runtime/model/model.h"
+#include "runtime/tool/tool.h"
+
+enum { SL_AGENT_NAME_BYTES = 63, SL_AGENT_VERSION_CHARS = 16 };
+
+struct sl_agent {
+    struct sl_agent *next; /* of the agents, by name */
+    struct sl_arena arena; /* of all that follows */
+    const char *name;
+    const char *version; /* 16 hex digits: a hash of the definition */
+    const char *model, *provider;
+    const char *instructions; /* NULL: none */
+    size_t n_labels, n_annotations;
+    const char **label_keys, **label_values;
+    const char **annotation_keys, **annotation_values;
+    size_t n_tools;
+    struct sl_tool **tools;          /* counted */
+    struct sl_chat_tool *chat_tools; /* the same, for requests */
+    const char *problem;             /* why it cannot run; NULL: it can */
+
+    const double *temperature, *top_p; /* NULL: not sent */
+    uint64_t max_tokens;               /* 0: not sent */
+    size_t n_stop;
+    const char **stop;
+    const char *reasoning_effort; /* NULL: not sent */
+    bool hides_reasoning;
+
+    uint64_t max_context_messages, max_context_tokens; /* 0: no bound */
+    uint64_t max_iterations;
+    uint64_t run_timeout_ms;
+    uint64_t parallel_tools;
+    uint64_t heartbeat_ms; /* 0: none */
+    Sluice__V1__OnDisconnect on_disconnect;
+    uint64_t detach_ttl_ms;
+    bool tool_call_deltas;
+    uint64_t budget_tokens, budget_tool_calls; /* 0: no bound */
+
+    bool omits_content; /* RunDone.content stays empty: the built-in agent load */
+};
+
+struct sl_agents;
+
+struct sl_agents_options {
+    struct sl_models *models; /* borrowed by these three */
+    struct sl_tools *tools;
+    const struct sl_limits *limits;
+};
+
+typedef void(sl_agent_problem_fn)(const char *line, void *user_data);
+
+/* Owns: the caller; sl_agents_free(). Fails: SL_RESOURCE_EXHAUSTED. */
+SL_CHECK enum sl_status
+sl_agents_new(const struct sl_agents_options *options, struct sl_agents **ret_agents);
+/* Accepts NULL; gives NULL. No run may use them any more. */
+struct sl_agents *sl_agents_free(struct sl_agents *agents);
+
+/* Reads one document into an agent. Mistakes are recorded in `conf`; with any, `*ret_agent` is
+ * NULL. Owns: the caller; sl_agent_free(). Fails: SL_RESOURCE_EXHAUSTED. */
+SL_CHECK enum sl_status sl_agent_from_conf(
+    const struct sl_agents_options *options,
+    struct sl_conf *conf,
+    const struct sl_conf_node *document,
+    struct sl_agent **ret_agent);
+struct sl_agent *sl_agent_free(struct sl_agent *agent);
+
+/* Takes all agents of a YAML text, or none when it has a mistake: `on_problem` gets one line for
+ * each. Fails: SL_RESOURCE_EXHAUSTED; SL_INVALID_ARGUMENT there was a mistake. */
+SL_CHECK enum sl_status sl_agents_add_yaml(
+    struct sl_agents *agents,
+    struct sl_slice yaml,
+    const char *file,
+    sl_agent_problem_fn *on_problem,
+    void *user_data);
+/* The same for a file, or for every *.yaml and *.yml of a folder, in the order of their names; a
+ * broken file is left out. Fails: SL_RESOURCE_EXHAUSTED; SL_NOT_FOUND, SL_PERMISSION_DENIED the
+ * path. */
+SL_CHECK enum sl_status sl_agents_add_path(
+    struct sl_agents *agents,
+    const char *path,
+    sl_agent_problem_fn *on_problem,
+    void *user_data,
+    struct sl_error *err);
+/* Adds the built-in agent demo, echo or load. Fails: SL_RESOURCE_EXHAUSTED; SL_NOT_FOUND another
+ * name; SL_ALREADY_EXISTS. */
+SL_CHECK enum sl_status
+sl_agents_add_builtin(struct sl_agents *agents, const char *name, struct sl_error *err);
+
+/* By name. */
+size_t sl_agents_size(const struct sl_agents *agents);
+const struct sl_agent *sl_agents_first(const struct sl_agents *agents);
+/* NULL: there is none of exactly this name. */
+const struct sl_agent *sl_agents_find(const struct sl_agents *agents, const char *name);
+
+#endif

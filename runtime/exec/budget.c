@@ -1,0 +1,90 @@
+#include "runtime/exec/budget.h"
+
+#include "runtime/base/buf.h"
+
+enum { BYTES_PER_TOKEN = 4, MAX_KEY_BYTES = 16 * 1024 * 1024 };
+
+static uint64_t saturated_sum(uint64_t a, uint64_t b)
+{
+    return a > UINT64_MAX - b ? UINT64_MAX : a + b;
+}
+
+static uint64_t estimate(uint64_t bytes)
+{
+    return bytes / BYTES_PER_TOKEN + (bytes % BYTES_PER_TOKEN == 0 ? 0 : 1);
+}
+
+struct sl_usage sl_usage_of(const struct sl_usage_facts *facts)
+{
+    const struct sl_model_usage *reported = &facts->reported;
+    struct sl_usage usage = {
+        .input_tokens = reported->has_input ? reported->input_tokens : 0,
+        .output_tokens = reported->has_output ? reported->output_tokens : 0,
+        .cache_read_tokens = reported->cache_read_tokens,
+        .cache_write_tokens = reported->cache_write_tokens,
+        .reasoning_tokens = reported->reasoning_tokens,
+        .model_calls = facts->n_requests,
+    };
+    if (facts->is_unused || (reported->has_input && reported->has_output)) {
+        return usage;
+    }
+    usage.is_estimated = true;
+    if (!reported->has_input) {
+        usage.input_tokens = estimate(facts->request_bytes);
+    }
+    if (!reported->has_output) {
+        usage.output_tokens = estimate(facts->received_bytes);
+    }
+    return usage;
+}
+
+void sl_usage_add(struct sl_usage *total, const struct sl_usage *part)
+{
+    total->input_tokens = saturated_sum(total->input_tokens, part->input_tokens);
+    total->output_tokens = saturated_sum(total->output_tokens, part->output_tokens);
+    total->cache_read_tokens = saturated_sum(total->cache_read_tokens, part->cache_read_tokens);
+    total->cache_write_tokens = saturated_sum(total->cache_write_tokens, part->cache_write_tokens);
+    total->reasoning_tokens = saturated_sum(total->reasoning_tokens, part->reasoning_tokens);
+    total->model_calls = total->model_calls > UINT32_MAX - part->model_calls
+                             ? UINT32_MAX
+                             : total->model_calls + part->model_calls;
+    total->is_estimated |= part->is_estimated;
+}
+
+enum sl_status sl_budget_call(
+    struct sl_budget *budget,
+    const char *name,
+    struct sl_slice canonical_arguments,
+    enum sl_budget_verdict *ret_verdict)
+{
+    struct sl_buf key;
+    uint8_t digest[SL_SHA256_BYTES];
+    sl_buf_init(&key, MAX_KEY_BYTES);
+    /* The NUL keeps name and arguments apart. */
+    enum sl_status status = sl_buf_add(&key, sl_slice_of(name, strlen(name) + 1));
+    if (status == SL_OK) {
+        status = sl_buf_add(&key, canonical_arguments);
+    }
+    if (status == SL_OK) {
+        status = sl_sha256(sl_buf_slice(&key), digest);
+    }
+    sl_buf_done(&key);
+    SL_TRY(status);
+
+    const bool is_same =
+        budget->n_calls > 0 && memcmp(digest, budget->last_call, sizeof(digest)) == 0;
+    budget->n_same = is_same ? budget->n_same + 1 : 1;
+    budget->n_calls++;
+    memcpy(budget->last_call, digest, sizeof(digest));
+    *ret_verdict = budget->n_calls > budget->max_calls  ? SL_BUDGET_CALLS
+                   : budget->n_same >= budget->max_same ? SL_BUDGET_LOOP
+                                                        : SL_BUDGET_OK;
+    return SL_OK;
+}
+
+bool sl_budget_is_spent(const struct sl_budget *budget)
+{
+    return budget->max_tokens > 0 &&
+           saturated_sum(budget->used.input_tokens, budget->used.output_tokens) >=
+               budget->max_tokens;
+}

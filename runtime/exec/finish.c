@@ -1,0 +1,158 @@
+/* The end of a run (AL-4.11, AL-5): the only code that writes a terminal event. */
+#include <inttypes.h>
+
+#include "runtime/base/log.h"
+#include "runtime/base/mem.h"
+#include "runtime/exec/run_private.h"
+
+/* ---- The terminal event ------------------------------------------------------------------------
+ */
+
+static bool emit_done(struct sl_run *run)
+{
+    Sluice__V1__Usage usage = sl_run_usage_message(&run->budget.used);
+    Sluice__V1__RunDone done = SLUICE__V1__RUN_DONE__INIT;
+    if (!run->settings.omit_content && !run->collect.is_off) {
+        sl_collect_finish(&run->collect);
+        const char *content = run->collect.text.size == 0 ? "" : sl_buf_cstr(&run->collect.text);
+        done.content = sl_pb_text(content == NULL ? "" : content);
+        done.content_truncated =
+            run->collect.is_truncated || run->collect.is_out_of_memory || content == NULL;
+    }
+    done.total_iterations = run->iteration;
+    done.execution_time_ms = sl_run_elapsed_ms(run);
+    done.input_tokens = usage.input_tokens;
+    done.output_tokens = usage.output_tokens;
+    done.stop_reason = run->ending.stop_reason;
+    done.usage = &usage;
+    Sluice__V1__StreamEvent event = SLUICE__V1__STREAM_EVENT__INIT;
+    event.event_case = SL_EVENT(DONE);
+    event.done = &done;
+    return sl_run_emit(run, &event);
+}
+
+static bool emit_error(struct sl_run *run)
+{
+    Sluice__V1__Usage usage = sl_run_usage_message(&run->budget.used);
+    Sluice__V1__RunError error = SLUICE__V1__RUN_ERROR__INIT;
+    error.message = run->ending.message;
+    error.code = run->ending.code;
+    error.retryable = run->ending.is_retryable;
+    if (run->ending.has_retry_after) {
+        error._retry_after_ms_case = SLUICE__V1__RUN_ERROR___RETRY_AFTER_MS_RETRY_AFTER_MS;
+        error.retry_after_ms = run->ending.retry_after_ms;
+    }
+    error.provider_status = run->ending.provider_status;
+    error.cancel_reason = run->ending.cancel_reason;
+    error.error_id = run->ending.error_id;
+    error.total_iterations = run->iteration;
+    error.execution_time_ms = sl_run_elapsed_ms(run);
+    error.usage = &usage;
+    Sluice__V1__StreamEvent event = SLUICE__V1__STREAM_EVENT__INIT;
+    event.event_case = SL_EVENT(ERROR);
+    event.error = &error;
+    return sl_run_emit(run, &event);
+}
+
+static void log_end(const struct sl_run *run)
+{
+    const struct sl_ending *ending = &run->ending;
+    const struct sl_usage *used = &run->budget.used;
+    sl_log(
+        SL_INFO, SL_LOG_EXEC,
+        "run=%s msg=\"ended\" agent=%s status=%s code=%s cancel_reason=%s reset_code=%" PRIu32
+        " duration_ms=%" PRIu64 " iterations=%" PRIu32 " tool_calls=%" PRIu64
+        " input_tokens=%" PRIu64 " output_tokens=%" PRIu64 " estimated=%s events=%" PRIu64
+        " bytes=%" PRIu64 " pauses=%" PRIu64 " paused_ms=%" PRIu64 " progress_dropped=%" PRIu64
+        " error_id=%s",
+        run->run_id, run->agent->name, sl_status_name(ending->status), ending->reason,
+        sl_ending_cancel_name(ending->cancel_reason), run->reset_code, sl_run_elapsed_ms(run),
+        run->iteration, run->budget.n_calls, used->input_tokens, used->output_tokens,
+        used->is_estimated ? "true" : "false", sl_event_channel_last_sequence(run->channel),
+        run->event_bytes, run->n_pauses, run->paused_ns / SL_NS_PER_MS, run->progress_dropped_bytes,
+        ending->error_id);
+}
+
+/* Everything is dead: the promise of rest can be given (AL-3.3.5). */
+static void conclude(struct sl_run *run)
+{
+    sl_timer_stop(&run->heartbeat_timer);
+    if (!(run->ending.code == SL_CODE(UNSPECIFIED) ? emit_done(run) : emit_error(run))) {
+        /* Not even the reserve was enough: the stream's status has to say it. */
+        run->ending = sl_ending_error(SL_CODE(OUT_OF_MEMORY));
+    }
+    const enum sl_status status = sl_store_end_run(
+        run->env->store, run->run_id, sl_event_channel_last_sequence(run->channel), NULL, NULL);
+    if (status != SL_OK) {
+        sl_log(SL_ERROR, SL_LOG_EXEC, "run=%s msg=\"not recorded, ignoring\"", run->run_id);
+    }
+    if (run->is_paused) {
+        run->is_paused = false;
+        run->paused_ns += sl_loop_now_ns(run->env->loop) - run->paused_since_ns;
+    }
+    log_end(run);
+    sl_run_set_state(run, SL_RUN_STATE_ENDED);
+    sl_event_channel_detach_producer(run->channel);
+    run->options.on_ending(run->options.user_data, &run->ending);
+    sl_event_channel_end(run->channel);
+    sl_loop_defer(run->env->loop, &run->ended_task);
+}
+
+/* ---- The way there -----------------------------------------------------------------------------
+ */
+
+/* Ends the model's response. One that is cut off has used what was sent and received so far. */
+static void stop_model(struct sl_run *run)
+{
+    if (run->turn.handle != NULL) {
+        run->turn.handle = sl_model_turn_free(run->turn.handle);
+        run->turn.facts.n_requests = 1;
+    }
+    if (run->turn.is_open) {
+        (void)sl_run_emit_iteration_complete(run, SL_STOP_REASON(INTERRUPTED));
+    }
+}
+
+/* Calls that were never started: somebody stopped the run, or the model's answer was no good. */
+static enum sl_tool_code code_of_open_calls(const struct sl_ending *ending)
+{
+    const bool is_stopped = ending->code == SL_CODE(CANCELLED) ||
+                            ending->code == SL_CODE(DEADLINE_EXCEEDED) ||
+                            ending->code == SL_CODE(DRAINING);
+    return is_stopped ? SL_TOOL_CANCELLED : SL_TOOL_NOT_RUN;
+}
+
+void sl_run_finish(struct sl_run *run, const struct sl_ending *ending)
+{
+    if (run->is_claimed) {
+        return;
+    }
+    (void)sl_run_emit_held(run);
+    if (run->is_claimed) {
+        return; /* there was no memory for it, which is an ending of its own */
+    }
+    run->is_claimed = true;
+    run->ending = *ending;
+    sl_run_set_state(run, SL_RUN_STATE_CLOSING);
+    sl_timer_stop(&run->deadline_timer);
+    sl_timer_stop(&run->flush_timer);
+    sl_timer_stop(&run->detach_timer);
+    stop_model(run);
+    sl_run_tools_cancel(run, code_of_open_calls(ending));
+    sl_run_finish_go_on(run);
+}
+
+void sl_run_fail(struct sl_run *run, Sluice__V1__ErrorCode code)
+{
+    if (!run->is_claimed) {
+        const struct sl_ending ending = sl_ending_error(code);
+        sl_run_finish(run, &ending);
+    }
+}
+
+void sl_run_finish_go_on(struct sl_run *run)
+{
+    if (run->tools.n_running == 0) {
+        conclude(run);
+    }
+}

@@ -1,0 +1,312 @@
+#include "runtime/exec/order.h"
+
+#include <inttypes.h>
+
+#include "runtime/base/map.h"
+#include "runtime/base/mem.h"
+
+#define EVENT(name) SLUICE__V1__STREAM_EVENT__EVENT_##name
+#define STOP(name)  SLUICE__V1__STOP_REASON__STOP_REASON_##name
+
+enum { MAX_BRACKETS = 1000000 };
+
+enum bracket_kind { BRACKET_CALL = 'c', BRACKET_APPROVAL = 'a' };
+
+struct sl_event_order_bracket {
+    UT_hash_handle hh;
+    bool is_open;
+    char key[]; /* kind and id */
+};
+
+#define REFUSE(err, ...) sl_fail((err), SL_FAILED_PRECONDITION, __VA_ARGS__)
+
+static struct sl_event_order_bracket *
+find_bracket(const struct sl_event_order *order, enum bracket_kind kind, const char *id)
+{
+    const size_t size = strlen(id);
+    char *key = sl_alloc(size + 1);
+    if (key == NULL) {
+        return NULL;
+    }
+    key[0] = (char)kind;
+    memcpy(key + 1, id, size);
+    struct sl_event_order_bracket *bracket = NULL;
+    HASH_FIND(hh, order->brackets, key, size + 1, bracket);
+    (void)sl_free(key);
+    return bracket;
+}
+
+static enum sl_status open_bracket(
+    struct sl_event_order *order, enum bracket_kind kind, const char *id, struct sl_error *err)
+{
+    if (id[0] == '\0') {
+        return REFUSE(err, "event %" PRIu64 ": an empty id", order->sequence);
+    }
+    if (find_bracket(order, kind, id) != NULL) {
+        return REFUSE(err, "event %" PRIu64 ": the id %.64s is not new", order->sequence, id);
+    }
+    const size_t size = strlen(id);
+    struct sl_event_order_bracket *bracket =
+        order->n_brackets == MAX_BRACKETS ? NULL : sl_calloc(1, sizeof(*bracket) + size + 1);
+    if (bracket == NULL) {
+        return sl_fail(err, SL_RESOURCE_EXHAUSTED, "too many calls to follow");
+    }
+    bracket->is_open = true;
+    bracket->key[0] = (char)kind;
+    memcpy(bracket->key + 1, id, size);
+    sl_map_oom = false;
+    HASH_ADD(hh, order->brackets, key, size + 1, bracket);
+    if (sl_map_oom) {
+        (void)sl_free(bracket);
+        return sl_fail(err, SL_RESOURCE_EXHAUSTED, "too many calls to follow");
+    }
+    order->n_brackets++;
+    return SL_OK;
+}
+
+static enum sl_status close_bracket(
+    struct sl_event_order *order, enum bracket_kind kind, const char *id, struct sl_error *err)
+{
+    struct sl_event_order_bracket *bracket = find_bracket(order, kind, id);
+    if (bracket == NULL || !bracket->is_open) {
+        return REFUSE(
+            err, "event %" PRIu64 ": nothing is open with the id %.64s", order->sequence, id);
+    }
+    bracket->is_open = false;
+    return SL_OK;
+}
+
+static bool has_open(const struct sl_event_order *order)
+{
+    return order->n_open_calls > 0 || order->n_open_approvals > 0;
+}
+
+static enum sl_status
+need(const struct sl_event_order *order, bool is_allowed, const char *what, struct sl_error *err)
+{
+    static const char *const names[] = { "NEW", "READY", "MODEL", "TOOLS", "CLOSING", "END" };
+    if (is_allowed) {
+        return SL_OK;
+    }
+    return REFUSE(
+        err, "event %" PRIu64 ": %s in state %s", order->sequence, what, names[order->state]);
+}
+
+static enum sl_status check_iteration_start(
+    struct sl_event_order *order, const Sluice__V1__IterationStart *start, struct sl_error *err)
+{
+    const bool is_next = start->iteration == order->iteration + 1 && start->attempt == 1;
+    const bool is_restart = start->iteration == order->iteration &&
+                            start->attempt == order->attempt + 1 &&
+                            order->stop_reason == STOP(INTERRUPTED);
+    const bool is_retry = is_next && order->stop_reason == STOP(END_TURN);
+    const bool is_allowed = (order->state == SL_ORDER_READY && (is_next || is_restart)) ||
+                            (order->state == SL_ORDER_CLOSING && (is_restart || is_retry));
+    SL_TRY(need(order, is_allowed && !has_open(order), "IterationStart", err));
+    if (start->max_iterations > 0 && start->iteration > start->max_iterations) {
+        return REFUSE(err, "event %" PRIu64 ": iteration over its maximum", order->sequence);
+    }
+    order->iteration = start->iteration;
+    order->attempt = start->attempt;
+    order->n_calls_of_iteration = 0;
+    order->state = SL_ORDER_MODEL;
+    return SL_OK;
+}
+
+static enum sl_status check_iteration_complete(
+    struct sl_event_order *order, const Sluice__V1__IterationComplete *done, struct sl_error *err)
+{
+    SL_TRY(need(order, order->state == SL_ORDER_MODEL, "IterationComplete", err));
+    if (done->iteration != order->iteration) {
+        return REFUSE(err, "event %" PRIu64 ": another iteration is open", order->sequence);
+    }
+    if (done->stop_reason == STOP(UNSPECIFIED)) {
+        return REFUSE(err, "event %" PRIu64 ": no stop reason", order->sequence);
+    }
+    if (done->stop_reason == STOP(TOOL_USE) && order->n_calls_of_iteration == 0) {
+        return REFUSE(err, "event %" PRIu64 ": tool use without a call", order->sequence);
+    }
+    if (done->stop_reason == STOP(PAUSE_TURN) && order->n_calls_of_iteration > 0) {
+        return REFUSE(err, "event %" PRIu64 ": a pause with a call", order->sequence);
+    }
+    if (done->usage == NULL) {
+        return REFUSE(err, "event %" PRIu64 ": no usage", order->sequence);
+    }
+    order->stop_reason = done->stop_reason;
+    order->state = done->stop_reason == STOP(TOOL_USE)     ? SL_ORDER_TOOLS
+                   : done->stop_reason == STOP(PAUSE_TURN) ? SL_ORDER_READY
+                                                           : SL_ORDER_CLOSING;
+    return SL_OK;
+}
+
+static enum sl_status check_call_complete(
+    struct sl_event_order *order, const Sluice__V1__ToolCallComplete *done, struct sl_error *err)
+{
+    const bool is_allowed =
+        order->state == SL_ORDER_TOOLS || (order->state == SL_ORDER_CLOSING && !done->success);
+    SL_TRY(need(order, is_allowed, "ToolCallComplete", err));
+    SL_TRY(close_bracket(order, BRACKET_CALL, done->tool_id, err));
+    order->n_open_calls--;
+    if (order->state == SL_ORDER_TOOLS && !has_open(order)) {
+        order->state = SL_ORDER_READY;
+    }
+    return SL_OK;
+}
+
+static enum sl_status check_progress(
+    const struct sl_event_order *order, const char *tool_id, const char *what, struct sl_error *err)
+{
+    SL_TRY(need(order, order->state == SL_ORDER_TOOLS, what, err));
+    const struct sl_event_order_bracket *call = find_bracket(order, BRACKET_CALL, tool_id);
+    if (call == NULL || !call->is_open) {
+        return REFUSE(
+            err, "event %" PRIu64 ": %s of a call that is not open", order->sequence, what);
+    }
+    return SL_OK;
+}
+
+static enum sl_status check_decided(
+    struct sl_event_order *order, const Sluice__V1__ApprovalDecided *decided, struct sl_error *err)
+{
+    const bool is_cancelled =
+        decided->decision == SLUICE__V1__APPROVAL_DECISION__APPROVAL_DECISION_CANCELLED;
+    const bool is_allowed =
+        order->state == SL_ORDER_TOOLS || (order->state == SL_ORDER_CLOSING && is_cancelled);
+    SL_TRY(need(order, is_allowed, "ApprovalDecided", err));
+    SL_TRY(close_bracket(order, BRACKET_APPROVAL, decided->approval_id, err));
+    order->n_open_approvals--;
+    return SL_OK;
+}
+
+static enum sl_status
+check_done(struct sl_event_order *order, const Sluice__V1__RunDone *done, struct sl_error *err)
+{
+    const Sluice__V1__StopReason stop = order->stop_reason;
+    const bool is_success =
+        stop == STOP(END_TURN) || stop == STOP(MAX_TOKENS) || stop == STOP(STOP_SEQUENCE);
+    SL_TRY(need(
+        order, order->state == SL_ORDER_CLOSING && is_success && !has_open(order), "RunDone", err));
+    if (done->usage == NULL || done->stop_reason != stop ||
+        done->input_tokens != done->usage->input_tokens ||
+        done->output_tokens != done->usage->output_tokens) {
+        return REFUSE(
+            err, "event %" PRIu64 ": RunDone contradicts itself or the run", order->sequence);
+    }
+    order->state = SL_ORDER_END;
+    return SL_OK;
+}
+
+static enum sl_status
+check_error(struct sl_event_order *order, const Sluice__V1__RunError *error, struct sl_error *err)
+{
+    const bool is_between = order->state == SL_ORDER_READY || order->state == SL_ORDER_TOOLS ||
+                            order->state == SL_ORDER_CLOSING;
+    SL_TRY(need(order, is_between && !has_open(order), "RunError", err));
+    if (error->code == SLUICE__V1__ERROR_CODE__ERROR_CODE_UNSPECIFIED || error->usage == NULL) {
+        return REFUSE(err, "event %" PRIu64 ": RunError without code or usage", order->sequence);
+    }
+    order->state = SL_ORDER_END;
+    return SL_OK;
+}
+
+static enum sl_status check_call_start(
+    struct sl_event_order *order, const Sluice__V1__ToolCallStart *start, struct sl_error *err)
+{
+    SL_TRY(need(order, order->state == SL_ORDER_MODEL, "ToolCallStart", err));
+    SL_TRY(open_bracket(order, BRACKET_CALL, start->tool_id, err));
+    order->n_open_calls++;
+    order->n_calls_of_iteration++;
+    return SL_OK;
+}
+
+static enum sl_status check_requested(
+    struct sl_event_order *order,
+    const Sluice__V1__ApprovalRequested *requested,
+    struct sl_error *err)
+{
+    SL_TRY(check_progress(order, requested->tool_id, "ApprovalRequested", err));
+    SL_TRY(open_bracket(order, BRACKET_APPROVAL, requested->approval_id, err));
+    order->n_open_approvals++;
+    return SL_OK;
+}
+
+static enum sl_status check_logged(
+    struct sl_event_order *order, const Sluice__V1__StreamEvent *event, struct sl_error *err)
+{
+    switch (event->event_case) {
+    case EVENT(RUN_STARTED):
+        SL_TRY(need(order, order->state == SL_ORDER_NEW, "RunStarted", err));
+        order->state = SL_ORDER_READY;
+        return SL_OK;
+    case EVENT(TEXT_DELTA):
+        return need(order, order->state == SL_ORDER_MODEL, "TextDelta", err);
+    case EVENT(THINKING):
+        return need(order, order->state == SL_ORDER_MODEL, "Thinking", err);
+    case EVENT(TOOL_CALL_DELTA):
+        return need(order, order->state == SL_ORDER_MODEL, "ToolCallDelta", err);
+    case EVENT(TOOL_CALL_START):
+        return check_call_start(order, event->tool_call_start, err);
+    case EVENT(TOOL_CALL_COMPLETE):
+        return check_call_complete(order, event->tool_call_complete, err);
+    case EVENT(ITERATION_START):
+        return check_iteration_start(order, event->iteration_start, err);
+    case EVENT(ITERATION_COMPLETE):
+        return check_iteration_complete(order, event->iteration_complete, err);
+    case EVENT(TOOL_PROGRESS):
+        return check_progress(order, event->tool_progress->tool_id, "ToolProgress", err);
+    case EVENT(APPROVAL_REQUESTED):
+        return check_requested(order, event->approval_requested, err);
+    case EVENT(APPROVAL_DECIDED):
+        return check_decided(order, event->approval_decided, err);
+    case EVENT(DONE):
+        return check_done(order, event->done, err);
+    case EVENT(ERROR):
+        return check_error(order, event->error, err);
+    case EVENT(HEARTBEAT):
+    case EVENT(_NOT_SET):
+    case _SLUICE__V1__STREAM_EVENT__EVENT__CASE_IS_INT_SIZE: /* what protobuf-c adds */
+    default:                                                 /* newer than this file */
+        return need(
+            order, order->state != SL_ORDER_NEW && order->state != SL_ORDER_END, "an unknown event",
+            err);
+    }
+}
+
+enum sl_status sl_event_order_check(
+    struct sl_event_order *order, const Sluice__V1__StreamEvent *event, struct sl_error *err)
+{
+    if (event->event_case == EVENT(HEARTBEAT)) {
+        const bool is_between = order->state != SL_ORDER_NEW && order->state != SL_ORDER_END;
+        SL_TRY(need(order, is_between, "Heartbeat", err));
+        if (event->sequence != 0 || event->heartbeat->last_sequence < order->sequence) {
+            return REFUSE(err, "heartbeat after event %" PRIu64 ": its sequence", order->sequence);
+        }
+        return SL_OK;
+    }
+    if (event->sequence != order->sequence + 1) {
+        return REFUSE(
+            err, "event %" PRIu64 " follows event %" PRIu64, event->sequence, order->sequence);
+    }
+    order->sequence = event->sequence;
+    return check_logged(order, event, err);
+}
+
+enum sl_status sl_event_order_finish(const struct sl_event_order *order, struct sl_error *err)
+{
+    if (order->state != SL_ORDER_END) {
+        return REFUSE(err, "no terminal event after event %" PRIu64, order->sequence);
+    }
+    return SL_OK;
+}
+
+void sl_event_order_done(struct sl_event_order *order)
+{
+    struct sl_event_order_bracket *bracket = order->brackets;
+    while (bracket != NULL) {
+        struct sl_event_order_bracket *next = bracket->hh.next;
+        HASH_DELETE(hh, order->brackets, bracket);
+        (void)sl_free(bracket);
+        bracket = next;
+    }
+    *order = (struct sl_event_order){ .state = SL_ORDER_NEW };
+}

@@ -1,0 +1,46 @@
+/* The grammar of a run's events (AL-3.2, AL-3.3) as a checker: feed every event in order, then
+ * finish. It knows nothing of how events are made, so that tests, debug builds and readers of
+ * recorded streams can use it.
+ *
+ *   NEW ─RunStarted▶ READY ─IterationStart▶ MODEL ─IterationComplete▶ TOOLS │ CLOSING ─▶ END */
+#ifndef SL_RUNTIME_EXEC_ORDER_H
+#define SL_RUNTIME_EXEC_ORDER_H
+
+#include "proto/sluice/v1/events.pb-c.h"
+#include "runtime/base/status.h"
+
+enum sl_event_order_state {
+    SL_ORDER_NEW,
+    SL_ORDER_READY,
+    SL_ORDER_MODEL,
+    SL_ORDER_TOOLS,
+    SL_ORDER_CLOSING,
+    SL_ORDER_END
+};
+
+struct sl_event_order_bracket;
+
+/* All zero is the start. */
+struct sl_event_order {
+    enum sl_event_order_state state;
+    uint64_t sequence;  /* of the last logged event */
+    uint32_t iteration; /* the last one that was started */
+    uint32_t attempt;
+    Sluice__V1__StopReason stop_reason; /* of the last IterationComplete */
+    uint32_t n_open_calls, n_open_approvals, n_calls_of_iteration;
+    struct sl_event_order_bracket *brackets; /* every call and approval that was seen */
+    uint64_t n_brackets;
+};
+
+/* Takes the next event; one that is unset is newer than this program and counts by its sequence
+ * only. Fails: SL_FAILED_PRECONDITION it may not stand here (`err` says why);
+ * SL_RESOURCE_EXHAUSTED no memory, or over a million calls. */
+SL_CHECK enum sl_status sl_event_order_check(
+    struct sl_event_order *order, const Sluice__V1__StreamEvent *event, struct sl_error *err);
+/* The stream ended here. Fails: SL_FAILED_PRECONDITION there was no terminal event. */
+SL_CHECK enum sl_status
+sl_event_order_finish(const struct sl_event_order *order, struct sl_error *err);
+/* Releases what it remembers. */
+void sl_event_order_done(struct sl_event_order *order);
+
+#endif

@@ -1,0 +1,100 @@
+/* One run: one execution of one agent on one input (AL-1), on one loop.
+ *
+ *   NEW ─▶ READY ─▶ MODEL ─▶ TOOLS ─▶ READY …      iterations (step.c, tools.c)
+ *            └────────┴────────┴─▶ CLOSING ─▶ ENDED   sl_run_finish (finish.c)
+ *
+ * A run ends on its own, always with one terminal event, and only when nothing of it is alive. */
+#ifndef SL_RUNTIME_EXEC_RUN_H
+#define SL_RUNTIME_EXEC_RUN_H
+
+#include <stdatomic.h>
+
+#include "runtime/base/event_channel.h"
+#include "runtime/base/limits.h"
+#include "runtime/base/loop.h"
+#include "runtime/base/random.h"
+#include "runtime/exec/agent.h"
+#include "runtime/exec/ending.h"
+#include "runtime/exec/history.h"
+#include "runtime/store/store.h"
+
+/* Written on the loop, read anywhere. */
+struct sl_exec_stats {
+    _Atomic uint64_t events, event_bytes, model_turns, tool_calls;
+};
+
+/* What all runs of a loop share. Constant while runs use it. */
+struct sl_run_env {
+    struct sl_loop *loop;
+    const struct sl_limits *limits;
+    struct sl_models *models;
+    struct sl_tools *tools;
+    struct sl_store *store;
+    struct sl_exec_stats *stats;
+    uint32_t window_bytes; /* of each run's log */
+};
+
+/* What the agent, the request and the server's limits agreed on. */
+struct sl_run_settings {
+    uint32_t max_iterations;
+    uint64_t run_timeout_ms;
+    uint64_t call_deadline_ns; /* of the stream that starts it; SL_NEVER_NS: none */
+    uint32_t heartbeat_ms;     /* 0: none */
+    Sluice__V1__OnDisconnect on_disconnect;
+    uint64_t detach_ttl_ms;
+    bool cancel_on_reset;
+    bool tool_call_deltas, omit_content;
+    uint32_t min_flush_ms, max_delta_bytes; /* 0: no merging; the limit */
+    uint32_t mark_bytes, mark_events;
+    uint64_t max_tokens; /* 0: no bound */
+    uint64_t max_tool_calls;
+};
+
+struct sl_run_options {
+    const struct sl_run_env *env;
+    const struct sl_agent *agent;
+    struct sl_run_settings settings;
+    const char *run_id;         /* copied */
+    struct sl_history *history; /* with the input; its content is taken when _new succeeds */
+    const char *input;          /* in the history's arena */
+    const char *peer;           /* for the log; in the history's arena */
+    /* Nothing went out for heartbeat_ms: a StreamEvent without prefix, valid in the call. */
+    void (*on_heartbeat)(void *user_data, struct sl_slice message);
+    /* The terminal event is in the log, which ends right after this. */
+    void (*on_ending)(void *user_data, const struct sl_ending *ending);
+    /* Everything is over; the run may be freed from inside. Never from inside a function of the
+     * run. */
+    void (*on_ended)(void *user_data);
+    void *user_data;
+};
+
+struct sl_run;
+
+/* Makes a run that has not begun. Owns: the caller; sl_run_free(). Thread: the loop. Fails:
+ * SL_RESOURCE_EXHAUSTED. */
+SL_CHECK enum sl_status sl_run_new(const struct sl_run_options *options, struct sl_run **ret_run);
+/* Its log; the foreground reader is attached before _begin. */
+struct sl_event_channel *sl_run_channel(struct sl_run *run);
+/* Appends RunStarted and goes on by itself; on_ended comes once. Fails: SL_RESOURCE_EXHAUSTED no
+ * memory for RunStarted; SL_UNIMPLEMENTED the store refuses; there is no run then. */
+SL_CHECK enum sl_status sl_run_begin(struct sl_run *run);
+/* Ends it early, unless it is ending already. */
+void sl_run_cancel(struct sl_run *run, const struct sl_ending *ending);
+
+/* How the foreground stream went. */
+enum sl_run_gone {
+    SL_RUN_GONE_READ,  /* all was read: no influence */
+    SL_RUN_GONE_RESET, /* RST_STREAM */
+    SL_RUN_GONE_LOST,  /* lost connection, or stalled */
+    SL_RUN_GONE_DEADLINE,
+    SL_RUN_GONE_DRAIN
+};
+
+/* The foreground stream is gone; on_disconnect and cancel_on_reset decide (AL-7.1). `code`: that of
+ * RST_STREAM, for the log. */
+void sl_run_reader_gone(struct sl_run *run, enum sl_run_gone how, uint32_t code);
+
+/* Before _begin, or after on_ended. Accepts NULL; gives NULL. */
+struct sl_run *sl_run_free(struct sl_run *run);
+
+#endif

@@ -1,0 +1,148 @@
+/* What the files of a run share: its inside, and who may call whom.
+ *
+ *   run.c ─▶ step.c ─▶ tools.c ─▶ step.c …       all of them ─▶ emit.c, finish.c */
+#ifndef SL_RUNTIME_EXEC_RUN_PRIVATE_H
+#define SL_RUNTIME_EXEC_RUN_PRIVATE_H
+
+#include "runtime/base/buf.h"
+#include "runtime/exec/budget.h"
+#include "runtime/exec/collect.h"
+#include "runtime/exec/encode.h"
+#include "runtime/exec/order.h"
+#include "runtime/exec/run.h"
+
+enum sl_run_state {
+    SL_RUN_STATE_NEW,
+    SL_RUN_STATE_READY, /* between iterations */
+    SL_RUN_STATE_MODEL,
+    SL_RUN_STATE_TOOLS,
+    SL_RUN_STATE_CLOSING, /* the ending is claimed */
+    SL_RUN_STATE_ENDED
+};
+
+enum { SL_TOOL_ID_BYTES = 24, SL_MODEL_NAME_BYTES = 128, SL_PROGRESS_BYTES = 4096 };
+
+enum sl_tool_slot_state { SL_SLOT_ASKED, SL_SLOT_RUNNING, SL_SLOT_DONE };
+
+/* Live output of a tool that was not sent yet: at most ten events a second (AL-2.2). */
+struct sl_tool_progress {
+    struct sl_timer timer;
+    bool is_stderr; /* of what is held */
+    struct sl_buf held;
+    uint64_t next_ns; /* when the next event may go */
+};
+
+/* One call of the current iteration. */
+struct sl_tool_slot {
+    struct sl_run *run;
+    enum sl_tool_slot_state state;
+    char tool_id[SL_TOOL_ID_BYTES];
+    /* In the history's arena. */
+    const char *name;
+    const char *provider_id;    /* "": none */
+    const char *call_id;        /* for the model: the provider's if it is of use, else ours */
+    const char *arguments;      /* as the model sent them, clean */
+    const char *arguments_json; /* a JSON object, whatever the model sent */
+    const char *opaque_json;    /* NULL: none */
+    char *result;               /* for the model; owned; NULL: not there yet */
+    bool is_error;
+    struct sl_tool_call *call; /* RUNNING */
+    struct sl_tool_progress progress;
+};
+
+struct sl_run {
+    const struct sl_run_env *env;
+    const struct sl_agent *agent;
+    struct sl_run_settings settings;
+    struct sl_run_options options; /* callbacks and texts */
+    char run_id[SL_ID_BYTES];
+    uint64_t started_ns, deadline_ns;
+    size_t max_delta_bytes;
+
+    enum sl_run_state state;
+    struct sl_event_channel *channel;
+    struct sl_history history;
+    struct sl_collect collect;
+    struct sl_budget budget;
+    uint32_t iteration;
+    Sluice__V1__StopReason last_stop;
+
+    struct { /* the model's response */
+        struct sl_model_turn *handle;
+        bool is_open;    /* IterationStart is out, IterationComplete is not */
+        bool has_answer; /* something came, so the request reached the provider */
+        enum sl_model_phase phase;
+        struct sl_usage_facts facts;
+        char raw[SL_MODEL_NAME_BYTES];
+        char answered_model[SL_MODEL_NAME_BYTES];
+    } turn;
+
+    struct { /* the calls of the iteration, in call order */
+        struct sl_tool_slot **slots;
+        size_t n_slots, capacity;
+        size_t n_begun; /* the first ones were started or answered */
+        size_t n_running;
+        uint32_t n_minted; /* in the run */
+        enum sl_budget_verdict verdict;
+    } tools;
+
+    struct sl_buf hold; /* text that waits to be merged */
+    struct sl_timer flush_timer, deadline_timer, heartbeat_timer, detach_timer;
+    struct sl_task resume_task, ended_task;
+
+    struct sl_ending ending;
+    bool is_claimed;
+    bool is_begun;     /* RunStarted is in the log */
+    void *oom_reserve; /* given back when memory is gone, so that the end gets through */
+
+    uint64_t last_event_ns;
+    uint64_t event_bytes;
+    uint64_t progress_dropped_bytes;
+    bool is_paused;
+    uint64_t n_pauses, paused_since_ns, paused_ns;
+    uint32_t reset_code;
+
+    struct sl_event_order order; /* debug builds */
+    bool is_order_off;
+};
+
+/* The only way to change the state; asserts that the change is in the table. */
+void sl_run_set_state(struct sl_run *run, enum sl_run_state state);
+/* Milliseconds until the deadline, at least 1. */
+uint64_t sl_run_remaining_ms(const struct sl_run *run);
+uint64_t sl_run_elapsed_ms(const struct sl_run *run);
+
+/* ---- emit.c: all that goes into the log. False: no memory, and the run is ending. ---------------
+ */
+bool sl_run_emit(struct sl_run *run, Sluice__V1__StreamEvent *event);
+bool sl_run_emit_text(struct sl_run *run, enum sl_encode_text kind, struct sl_slice text);
+/* Sends what waits to be merged. */
+bool sl_run_emit_held(struct sl_run *run);
+/* Fills a generated usage. */
+Sluice__V1__Usage sl_run_usage_message(const struct sl_usage *usage);
+bool sl_run_emit_iteration_complete(struct sl_run *run, Sluice__V1__StopReason stop_reason);
+
+/* ---- step.c ------------------------------------------------------------------------------------
+ */
+/* The gate (AL-4.4), and the next request to the model. */
+void sl_run_next_iteration(struct sl_run *run);
+
+/* ---- tools.c -----------------------------------------------------------------------------------
+ */
+/* The model asked for a call: ToolCallStart. */
+void sl_run_tool_asked(struct sl_run *run, const struct sl_model_chunk *chunk);
+/* Runs the calls of the iteration, then goes on with the next one. */
+void sl_run_tools_begin(struct sl_run *run);
+/* Answers every call that was not started with `code`, and cancels the running ones. */
+void sl_run_tools_cancel(struct sl_run *run, enum sl_tool_code code);
+void sl_run_tools_clear(struct sl_run *run);
+
+/* ---- finish.c ----------------------------------------------------------------------------------
+ */
+/* The only way to end a run: the first cause wins, later ones are dropped (AL-4.11). */
+void sl_run_finish(struct sl_run *run, const struct sl_ending *ending);
+void sl_run_fail(struct sl_run *run, Sluice__V1__ErrorCode code);
+/* A tool call is over while the run is ending. */
+void sl_run_finish_go_on(struct sl_run *run);
+
+#endif

@@ -1,0 +1,472 @@
+/* The tool phase of an iteration (AL-6): up to parallel_tools calls at once, started in call order,
+ * completed as they end, answered to the model in call order. A failed call never ends the run. */
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <jansson.h>
+
+#include "runtime/base/log.h"
+#include "runtime/base/mem.h"
+#include "runtime/base/utf8.h"
+#include "runtime/exec/run_private.h"
+
+enum { PROGRESS_GAP_MS = 100, MAX_RESULT_BYTES = 64 * 1024 * 1024 };
+
+/* ---- A call is asked for -----------------------------------------------------------------------
+ */
+
+/* Gives the arguments as an object, whatever the model sent, and in canonical form. */
+static bool read_arguments(struct sl_run *run, struct sl_tool_slot *slot, char **ret_canonical)
+{
+    json_t *json = json_loads(slot->arguments, JSON_REJECT_DUPLICATES, NULL);
+    if (json_is_object(json)) {
+        slot->arguments_json = slot->arguments;
+    } else {
+        /* History must stay valid for the next request (AL-6.1). */
+        json_decref(json);
+        json = json_pack("{s:s}", "_invalid_arguments", slot->arguments);
+        char *wrapped = json == NULL ? NULL : json_dumps(json, JSON_COMPACT);
+        slot->arguments_json =
+            wrapped == NULL ? NULL : sl_history_text(&run->history, sl_slice_str(wrapped));
+        free(wrapped);
+    }
+    *ret_canonical = json == NULL ? NULL : json_dumps(json, JSON_COMPACT | JSON_SORT_KEYS);
+    json_decref(json);
+    return slot->arguments_json != NULL && *ret_canonical != NULL;
+}
+
+static bool is_id_taken(const struct sl_run *run, const char *id)
+{
+    for (size_t i = 0; i < run->tools.n_slots; i++) {
+        if (strcmp(run->tools.slots[i]->call_id, id) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Fills the texts and counts the call; false: no memory. */
+static bool
+fill_slot(struct sl_run *run, struct sl_tool_slot *slot, const struct sl_model_chunk *chunk)
+{
+    const struct sl_slice arguments = chunk->text.size == 0 ? sl_slice_str("{}") : chunk->text;
+    const char *provider_id =
+        sl_history_text(&run->history, sl_slice_str(chunk->id == NULL ? "" : chunk->id));
+    slot->run = run;
+    slot->name = sl_history_text(&run->history, sl_slice_str(chunk->name));
+    slot->arguments = sl_history_text(&run->history, arguments);
+    if (chunk->opaque != NULL) {
+        slot->opaque_json = sl_history_text(&run->history, sl_slice_str(chunk->opaque));
+    }
+    if (provider_id == NULL || slot->name == NULL || slot->arguments == NULL) {
+        return false;
+    }
+    (void)snprintf(slot->tool_id, sizeof(slot->tool_id), "tool_%" PRIu32, ++run->tools.n_minted);
+    const bool is_of_use = provider_id[0] != '\0' && !is_id_taken(run, provider_id);
+    slot->provider_id = provider_id;
+    slot->call_id = is_of_use ? provider_id : slot->tool_id;
+
+    char *canonical = NULL;
+    enum sl_budget_verdict verdict = SL_BUDGET_OK;
+    const bool is_filled =
+        read_arguments(run, slot, &canonical) &&
+        sl_budget_call(&run->budget, slot->name, sl_slice_str(canonical), &verdict) == SL_OK;
+    free(canonical);
+    if (run->tools.verdict == SL_BUDGET_OK) {
+        run->tools.verdict = verdict;
+    }
+    return is_filled;
+}
+
+static bool grow(struct sl_run *run)
+{
+    if (run->tools.n_slots < run->tools.capacity) {
+        return true;
+    }
+    const size_t capacity = run->tools.capacity == 0 ? 4 : run->tools.capacity * 2;
+    struct sl_tool_slot **slots =
+        sl_realloc(run->tools.slots, capacity * sizeof(struct sl_tool_slot *));
+    if (slots == NULL) {
+        return false;
+    }
+    run->tools.slots = slots;
+    run->tools.capacity = capacity;
+    return true;
+}
+
+static bool emit_start(struct sl_run *run, const struct sl_tool_slot *slot)
+{
+    Sluice__V1__ToolCallStart start = SLUICE__V1__TOOL_CALL_START__INIT;
+    start.tool_name = sl_pb_text(slot->name);
+    start.tool_id = sl_pb_text(slot->tool_id);
+    start.arguments_json = sl_pb_text(slot->arguments_json);
+    start.provider_call_id = sl_pb_text(slot->provider_id);
+    Sluice__V1__StreamEvent event = SLUICE__V1__STREAM_EVENT__INIT;
+    event.event_case = SL_EVENT(TOOL_CALL_START);
+    event.tool_call_start = &start;
+    return sl_run_emit(run, &event);
+}
+
+void sl_run_tool_asked(struct sl_run *run, const struct sl_model_chunk *chunk)
+{
+    run->turn.facts.received_bytes += chunk->text.size;
+    if (run->tools.n_slots >= run->env->limits->calls_per_iteration) {
+        struct sl_ending ending = sl_ending_error(SL_CODE(PROVIDER_LIMIT));
+        sl_ending_say(&ending, "The model asked for too many tool calls at once");
+        sl_run_finish(run, &ending);
+        return;
+    }
+    struct sl_tool_slot *slot = sl_calloc(1, sizeof(*slot));
+    if (slot == NULL || !grow(run) || !fill_slot(run, slot, chunk)) {
+        (void)sl_free(slot);
+        sl_run_fail(run, SL_CODE(OUT_OF_MEMORY));
+        return;
+    }
+    sl_buf_init(&slot->progress.held, SL_PROGRESS_BYTES + 8);
+    if (!emit_start(run, slot)) {
+        (void)sl_free(slot);
+        return;
+    }
+    run->tools.slots[run->tools.n_slots++] = slot;
+}
+
+/* ---- A call is answered ------------------------------------------------------------------------
+ */
+
+/* AL-6.3: what the model gets of a failed call. Owns: the caller. NULL: no memory. */
+static char *describe_failure(const struct sl_tool_result *result)
+{
+    json_t *error = json_pack(
+        "{s:{s:s,s:s}}", "error", "code", sl_tool_code_name(result->code), "message",
+        result->error == NULL ? "" : result->error);
+    char *text = error == NULL ? NULL : json_dumps(error, JSON_COMPACT);
+    json_decref(error);
+    struct sl_buf buf;
+    sl_buf_init(&buf, MAX_RESULT_BYTES);
+    enum sl_status status = SL_RESOURCE_EXHAUSTED;
+    if (text != NULL && result->result_json.size == 0) {
+        status = sl_buf_add_str(&buf, text);
+    } else if (text != NULL) {
+        status = sl_buf_add(&buf, sl_slice_of(text, strlen(text) - 1)); /* without its '}' */
+        if (status == SL_OK) {
+            status = sl_buf_add_str(&buf, ",\"partial\":");
+        }
+        if (status == SL_OK) {
+            status = sl_buf_add(&buf, result->result_json);
+        }
+        if (status == SL_OK) {
+            status = sl_buf_add_byte(&buf, '}');
+        }
+    }
+    free(text);
+    char *described = status == SL_OK ? sl_buf_take(&buf) : NULL;
+    sl_buf_done(&buf);
+    return described;
+}
+
+static char *copy_result(const struct sl_tool_result *result)
+{
+    if (result->code != SL_TOOL_OK) {
+        return describe_failure(result);
+    }
+    if (result->result_json.size == 0) {
+        return sl_strdup("null");
+    }
+    return sl_strndup((const char *)result->result_json.data, result->result_json.size);
+}
+
+static void emit_complete(
+    struct sl_run *run, const struct sl_tool_slot *slot, const struct sl_tool_result *result)
+{
+    const size_t size = sl_utf8_cut(result->result_json, run->env->limits->tool_result_event);
+    char *result_json = sl_strndup((const char *)result->result_json.data, size);
+    Sluice__V1__ToolCallComplete complete = SLUICE__V1__TOOL_CALL_COMPLETE__INIT;
+    complete.tool_name = sl_pb_text(slot->name);
+    complete.tool_id = sl_pb_text(slot->tool_id);
+    complete.success = result->code == SL_TOOL_OK;
+    complete.execution_time_ms = result->execution_time_ms;
+    complete.error = sl_pb_text(result->error == NULL ? "" : result->error);
+    complete.error_code = (Sluice__V1__ToolErrorCode)result->code; /* the same numbers */
+    complete.result_json = result_json == NULL ? sl_pb_text("") : result_json;
+    complete.result_truncated = result->is_truncated || size < result->result_json.size;
+    complete.result_bytes = result->result_bytes;
+    complete.attempts = result->attempts;
+    if (result->has_exit_code) {
+        complete._exit_code_case = SLUICE__V1__TOOL_CALL_COMPLETE___EXIT_CODE_EXIT_CODE;
+        complete.exit_code = result->exit_code;
+    }
+    Sluice__V1__StreamEvent event = SLUICE__V1__STREAM_EVENT__INIT;
+    event.event_case = SL_EVENT(TOOL_CALL_COMPLETE);
+    event.tool_call_complete = &complete;
+    const bool is_out = sl_run_emit(run, &event);
+    (void)sl_free(result_json);
+    if (!is_out) {
+        run->is_order_off = true;
+    }
+}
+
+_Static_assert(
+    (int)SL_TOOL_INTERNAL == (int)SLUICE__V1__TOOL_ERROR_CODE__TOOL_ERROR_CODE_INTERNAL &&
+        (int)SL_TOOL_NOT_RUN == (int)SLUICE__V1__TOOL_ERROR_CODE__TOOL_ERROR_CODE_NOT_RUN,
+    "tool codes have the numbers of the API");
+
+/* The call is over: for the client, and for the model. */
+static void answer(struct sl_tool_slot *slot, const struct sl_tool_result *result)
+{
+    struct sl_run *run = slot->run;
+    slot->state = SL_SLOT_DONE;
+    slot->is_error = result->code != SL_TOOL_OK;
+    slot->result = copy_result(result);
+    emit_complete(run, slot, result);
+    if (slot->result == NULL) {
+        sl_run_fail(run, SL_CODE(OUT_OF_MEMORY));
+    }
+}
+
+SL_PRINTF(3, 4)
+static void answer_failed(struct sl_tool_slot *slot, enum sl_tool_code code, const char *fmt, ...)
+{
+    char text[256];
+    va_list args;
+    va_start(args, fmt);
+    (void)vsnprintf(text, sizeof(text), fmt, args);
+    va_end(args);
+    text[sl_utf8_cut(sl_slice_str(text), sizeof(text) - 1)] = '\0';
+    if (!sl_utf8_is_clean(sl_slice_str(text))) {
+        text[0] = '\0'; /* a name that was cut inside a character */
+    }
+    const struct sl_tool_result result = { .code = code, .error = text };
+    answer(slot, &result);
+}
+
+/* ---- Live output -------------------------------------------------------------------------------
+ */
+
+static void emit_progress(struct sl_tool_slot *slot)
+{
+    struct sl_run *run = slot->run;
+    struct sl_tool_progress *progress = &slot->progress;
+    const char *text = progress->held.size == 0 ? NULL : sl_buf_cstr(&progress->held);
+    if (text == NULL || run->is_claimed || sl_event_channel_is_full(run->channel)) {
+        run->progress_dropped_bytes += progress->held.size;
+        sl_buf_clear(&progress->held);
+        return;
+    }
+    Sluice__V1__ToolProgress message = SLUICE__V1__TOOL_PROGRESS__INIT;
+    message.tool_id = slot->tool_id;
+    message.output_chunk = sl_pb_text(text);
+    message.output_stream = progress->is_stderr ? SLUICE__V1__OUTPUT_STREAM__OUTPUT_STREAM_STDERR
+                                                : SLUICE__V1__OUTPUT_STREAM__OUTPUT_STREAM_STDOUT;
+    Sluice__V1__StreamEvent event = SLUICE__V1__STREAM_EVENT__INIT;
+    event.event_case = SL_EVENT(TOOL_PROGRESS);
+    event.tool_progress = &message;
+    progress->next_ns = sl_loop_now_ns(run->env->loop) + PROGRESS_GAP_MS * SL_NS_PER_MS;
+    (void)sl_run_emit(run, &event);
+    sl_buf_clear(&progress->held);
+}
+
+static void on_progress_timer(void *user_data)
+{
+    emit_progress(user_data);
+}
+
+static void
+on_output(struct sl_tool_call *call, bool is_stderr, struct sl_slice text, void *user_data)
+{
+    struct sl_tool_slot *slot = user_data;
+    struct sl_run *run = slot->run;
+    struct sl_tool_progress *progress = &slot->progress;
+    (void)call;
+    const bool may_send = sl_loop_now_ns(run->env->loop) >= progress->next_ns;
+    if (progress->held.size > 0 && progress->is_stderr != is_stderr && may_send) {
+        emit_progress(slot);
+    } else if (progress->held.size > 0 && progress->is_stderr != is_stderr) {
+        run->progress_dropped_bytes += text.size;
+        return;
+    }
+    const size_t size = sl_utf8_cut(text, SL_PROGRESS_BYTES - progress->held.size);
+    run->progress_dropped_bytes += text.size - size;
+    progress->is_stderr = is_stderr;
+    if (size > 0 && sl_buf_add(&progress->held, sl_slice_of(text.data, size)) != SL_OK) {
+        run->progress_dropped_bytes += size;
+    }
+    if (sl_loop_now_ns(run->env->loop) >= progress->next_ns) {
+        emit_progress(slot);
+    } else if (!sl_timer_is_running(&progress->timer)) {
+        sl_timer_start(&progress->timer, progress->next_ns);
+    }
+}
+
+/* What is still held at the end goes only if its time has come: the result has it, too. */
+static void end_progress(struct sl_tool_slot *slot)
+{
+    struct sl_tool_progress *progress = &slot->progress;
+    sl_timer_stop(&progress->timer);
+    if (sl_loop_now_ns(slot->run->env->loop) >= progress->next_ns) {
+        emit_progress(slot);
+    } else {
+        slot->run->progress_dropped_bytes += progress->held.size;
+    }
+    sl_buf_done(&progress->held);
+}
+
+/* ---- Running -----------------------------------------------------------------------------------
+ */
+
+static void start_more(struct sl_run *run);
+
+static void on_done(struct sl_tool_call *call, const struct sl_tool_result *result, void *user_data)
+{
+    struct sl_tool_slot *slot = user_data;
+    struct sl_run *run = slot->run;
+    end_progress(slot);
+    answer(slot, result);
+    slot->call = sl_tool_call_free(call);
+    run->tools.n_running--;
+    if (run->is_claimed) {
+        sl_run_finish_go_on(run);
+    } else {
+        start_more(run);
+    }
+}
+
+static struct sl_tool *find_tool(const struct sl_run *run, const char *name)
+{
+    for (size_t i = 0; i < run->agent->n_tools; i++) {
+        if (strcmp(run->agent->chat_tools[i].name, name) == 0) {
+            return run->agent->tools[i];
+        }
+    }
+    return NULL;
+}
+
+static void start_call(struct sl_tool_slot *slot, struct sl_tool *tool)
+{
+    struct sl_run *run = slot->run;
+    const struct sl_tool_call_options options = {
+        .tool = tool,
+        .arguments_json = sl_slice_str(slot->arguments),
+        .run_id = run->run_id,
+        .tool_id = slot->tool_id,
+        .remaining_ms = sl_run_remaining_ms(run),
+        .on_done = on_done,
+        .on_output = on_output,
+        .user_data = slot,
+    };
+    struct sl_exec_stats *stats = run->env->stats;
+    const uint64_t n_calls = atomic_load_explicit(&stats->tool_calls, memory_order_relaxed);
+    sl_timer_init(&slot->progress.timer, run->env->loop, on_progress_timer, slot);
+    if (sl_tool_call_start(run->env->tools, run->env->loop, &options, &slot->call) != SL_OK) {
+        answer_failed(slot, SL_TOOL_OUT_OF_MEMORY, "%s: no memory", slot->name);
+        return;
+    }
+    atomic_store_explicit(&stats->tool_calls, n_calls + 1, memory_order_relaxed);
+    slot->state = SL_SLOT_RUNNING;
+    run->tools.n_running++;
+}
+
+/* A tool that is not listed does not exist; `ask` is deny when nobody could answer (AL-6.7). */
+static void start_slot(struct sl_tool_slot *slot)
+{
+    struct sl_tool *tool = find_tool(slot->run, slot->name);
+    if (tool == NULL) {
+        answer_failed(slot, SL_TOOL_UNKNOWN_TOOL, "there is no tool '%.64s'", slot->name);
+        return;
+    }
+    switch (sl_tool_info(tool)->policy) {
+    case SL_TOOL_ALLOW:
+        start_call(slot, tool);
+        break;
+    case SL_TOOL_DENY:
+        answer_failed(slot, SL_TOOL_DENIED, "%s: denied by policy", slot->name);
+        break;
+    case SL_TOOL_ASK:
+        answer_failed(
+            slot, SL_TOOL_DENIED, "%s: needs an approval, and nobody can give it", slot->name);
+        break;
+    }
+}
+
+/* All calls are answered: the results go to the model in call order. */
+static void go_on(struct sl_run *run)
+{
+    for (size_t i = 0; i < run->tools.n_slots; i++) {
+        const struct sl_tool_slot *slot = run->tools.slots[i];
+        const struct sl_chat_message message = {
+            .role = SL_CHAT_TOOL,
+            .content = sl_slice_str(slot->result),
+            .call_id = slot->call_id,
+            .tool_name = slot->name,
+            .is_error = slot->is_error,
+        };
+        if (sl_history_add(&run->history, &message) != SL_OK) {
+            sl_run_fail(run, SL_CODE(OUT_OF_MEMORY));
+            return;
+        }
+    }
+    sl_run_set_state(run, SL_RUN_STATE_READY);
+    sl_run_next_iteration(run);
+}
+
+static void start_more(struct sl_run *run)
+{
+    const size_t max_running = run->agent->parallel_tools;
+    while (!run->is_claimed && run->tools.n_begun < run->tools.n_slots &&
+           run->tools.n_running < max_running) {
+        start_slot(run->tools.slots[run->tools.n_begun++]);
+    }
+    if (!run->is_claimed && run->tools.n_begun == run->tools.n_slots && run->tools.n_running == 0) {
+        go_on(run);
+    }
+}
+
+void sl_run_tools_begin(struct sl_run *run)
+{
+    switch (run->tools.verdict) {
+    case SL_BUDGET_OK:
+        start_more(run);
+        break;
+    case SL_BUDGET_CALLS: {
+        struct sl_ending ending = sl_ending_error(SL_CODE(BUDGET_EXCEEDED));
+        sl_ending_say(
+            &ending, "More than %" PRIu64 " tool calls in one run", run->budget.max_calls);
+        sl_run_finish(run, &ending);
+        break;
+    }
+    case SL_BUDGET_LOOP:
+        sl_run_fail(run, SL_CODE(LOOP_DETECTED));
+        break;
+    }
+}
+
+void sl_run_tools_cancel(struct sl_run *run, enum sl_tool_code code)
+{
+    for (size_t i = 0; i < run->tools.n_slots; i++) {
+        struct sl_tool_slot *slot = run->tools.slots[i];
+        switch (slot->state) {
+        case SL_SLOT_ASKED:
+            answer_failed(slot, code, "%s: not executed: run ended", slot->name);
+            break;
+        case SL_SLOT_RUNNING:
+            sl_tool_call_cancel(slot->call);
+            break;
+        case SL_SLOT_DONE:
+            break;
+        }
+    }
+}
+
+void sl_run_tools_clear(struct sl_run *run)
+{
+    assert(run->tools.n_running == 0);
+    for (size_t i = 0; i < run->tools.n_slots; i++) {
+        struct sl_tool_slot *slot = run->tools.slots[i];
+        sl_buf_done(&slot->progress.held);
+        (void)sl_free(slot->result);
+        (void)sl_free(slot);
+    }
+    run->tools.n_slots = run->tools.n_begun = 0;
+    run->tools.verdict = SL_BUDGET_OK;
+}

@@ -1,0 +1,106 @@
+/* What the files behind runtime.h share. */
+#ifndef SL_RUNTIME_RUNTIME_PRIVATE_H
+#define SL_RUNTIME_RUNTIME_PRIVATE_H
+
+#include <stdatomic.h>
+
+#include "runtime/base/event_relay.h"
+#include "runtime/base/list.h"
+#include "runtime/directory.h"
+#include "runtime/exec/run.h"
+#include "runtime/runtime.h"
+
+/* The part of the runtime that lives on one loop. */
+struct sl_runtime_loop {
+    struct sl_runtime *runtime;
+    struct sl_run_env env;
+    struct sl_exec_stats stats;
+    struct sl_task stop_task;
+    struct {
+        struct sl_list streams; /* whose run is here */
+        bool is_stopping;
+        int n_closing; /* parts that were told to close and have not said that they are */
+    } loop;
+};
+
+struct sl_runtime {
+    struct sl_limits limits;
+    struct sl_models *models;
+    struct sl_tools *tools;
+    struct sl_store *store;
+    struct sl_agents *agents;
+    struct sl_directory *directory;
+    size_t n_infos;
+    struct sl_agent_info *infos;
+    size_t n_loops;
+    struct sl_runtime_loop *loops;
+    /* Loops that are open, and runs that have or wait for a slot: at 0 the runtime is idle. */
+    atomic_size_t n_holds;
+    struct sl_task idle_task;
+    void (*on_idle)(void *user_data);
+    void *user_data;
+};
+
+/* One hold less; the last one brings on_idle, and the runtime may be gone when this returns. */
+void sl_runtime_release(struct sl_runtime *runtime);
+void sl_runtime_hold(struct sl_runtime *runtime);
+/* A run on this loop has ended. */
+void sl_runtime_loop_check(struct sl_runtime_loop *at);
+
+/* A run and its reader. The reader's loop and the run's may be two; who has a reference may touch
+ * his part. */
+struct sl_run_stream {
+    struct sl_runtime *runtime;
+    struct sl_loop *reader_loop;
+    struct sl_runtime_loop *owner; /* where the run is; set when it has a slot */
+    bool is_remote;                /* the two loops differ */
+    struct sl_run_callbacks callbacks;
+    char run_id[SL_ID_BYTES];
+    atomic_uint n_refs;
+    atomic_bool is_closed;
+    struct sl_ticket ticket;
+
+    struct { /* until the run begins */
+        const struct sl_agent *agent;
+        struct sl_run_settings settings;
+        struct sl_history history;
+        const char *input, *peer;
+    } start;
+
+    struct sl_task admit_task;   /* to the reader: it has a slot, or there will be none */
+    struct sl_task begin_task;   /* to the owner */
+    struct sl_task started_task; /* to the reader */
+    struct sl_task close_task;   /* to the owner */
+    struct sl_run_refusal refusal;
+    bool is_refused;
+    enum sl_run_close close_how;
+    uint32_t close_code;
+    struct sl_ending ending; /* written before the log ends */
+    struct sl_run_ending public_ending;
+
+    struct { /* reader's loop */
+        struct sl_timer wait_timer;
+        bool is_waiting; /* for a slot */
+        bool is_started;
+        bool wants_early;              /* _ready was asked before there was a run */
+        struct sl_event_cursor cursor; /* of a run on the same loop */
+        struct sl_event_relay *relay;  /* of one on another loop */
+    } reader;
+
+    struct { /* run's loop */
+        struct sl_list node;
+        struct sl_run *run; /* NULL: not begun, or over */
+    } run;
+};
+
+struct sl_run_stream *sl_run_stream_of(struct sl_ticket *ticket);
+
+/* Checks a spec and fills `stream->start`. False: `stream->refusal` says why (AL-5.3). Thread:
+ * reader. Fails: SL_RESOURCE_EXHAUSTED. */
+SL_CHECK enum sl_status sl_run_admit_spec(
+    struct sl_run_stream *stream, const struct sl_run_spec *spec, bool *ret_is_accepted);
+SL_PRINTF(4, 5)
+void sl_run_refuse(
+    struct sl_run_stream *stream, enum sl_status status, const char *reason, const char *fmt, ...);
+
+#endif

@@ -1,0 +1,515 @@
+/* A run and its reader: how they find each other, on one loop or on two, and how they part.
+ *
+ *   reader's loop                          run's loop
+ *   sl_run_start ─(slot)─▶ place ──begin_task──▶ begin: run, log, RunStarted
+ *        on_started ◀──────────── started_task ◀──┘
+ *        _ready, _take ◀═══ cursor, or relay ═══  log
+ *        _close ─────────── close_task ─────────▶ the run's policy decides
+ *
+ * On one loop there are no posts in between. */
+#include <stdio.h>
+
+#include "runtime/base/log.h"
+#include "runtime/base/mem.h"
+#include "runtime/exec/encode.h"
+#include "runtime/runtime_private.h"
+
+struct sl_run_stream *sl_run_stream_of(struct sl_ticket *ticket)
+{
+    return SL_CONTAINER(ticket, struct sl_run_stream, ticket);
+}
+
+static bool is_closed(const struct sl_run_stream *stream)
+{
+    return atomic_load_explicit(&stream->is_closed, memory_order_acquire);
+}
+
+static void ref(struct sl_run_stream *stream)
+{
+    (void)atomic_fetch_add_explicit(&stream->n_refs, 1, memory_order_relaxed);
+}
+
+static void unref(struct sl_run_stream *stream)
+{
+    if (atomic_fetch_sub_explicit(&stream->n_refs, 1, memory_order_acq_rel) == 1) {
+        sl_history_done(&stream->start.history);
+        (void)sl_free(stream);
+    }
+}
+
+/* ---- The slot ----------------------------------------------------------------------------------
+ */
+
+/* Gives the slot back; whoever waits longest gets it. The runtime may be gone afterwards. */
+static void leave(struct sl_run_stream *stream, bool was_run, uint64_t now_ns)
+{
+    struct sl_runtime *runtime = stream->runtime;
+    struct sl_ticket *next =
+        sl_directory_leave(runtime->directory, &stream->ticket, was_run, now_ns);
+    if (next != NULL) {
+        struct sl_run_stream *waiting = sl_run_stream_of(next);
+        sl_loop_post(waiting->reader_loop, &waiting->admit_task);
+    }
+    sl_runtime_release(runtime);
+}
+
+/* ---- To the reader -----------------------------------------------------------------------------
+ */
+
+/* Tells the reader how it went; on his loop, and from no function of his. Takes a reference. */
+static void tell_started(struct sl_run_stream *stream)
+{
+    if (!is_closed(stream)) {
+        const struct sl_run_callbacks *callbacks = &stream->callbacks;
+        stream->reader.is_started = !stream->is_refused;
+        callbacks->on_started(
+            stream, stream->run_id, stream->is_refused ? &stream->refusal : NULL,
+            callbacks->user_data);
+    }
+    if (!is_closed(stream) && stream->reader.is_started && stream->reader.wants_early) {
+        stream->callbacks.on_readable(stream, stream->callbacks.user_data);
+    }
+    unref(stream);
+}
+
+static void run_started(struct sl_task *task)
+{
+    tell_started(SL_CONTAINER(task, struct sl_run_stream, started_task));
+}
+
+static void tell_later(struct sl_run_stream *stream)
+{
+    ref(stream);
+    sl_loop_post(stream->reader_loop, &stream->started_task);
+}
+
+static void on_cursor_readable(struct sl_event_cursor *cursor)
+{
+    struct sl_run_stream *stream = SL_CONTAINER(cursor, struct sl_run_stream, reader.cursor);
+    stream->callbacks.on_readable(stream, stream->callbacks.user_data);
+}
+
+static void on_relay_readable(void *user_data)
+{
+    struct sl_run_stream *stream = user_data;
+    if (stream->reader.is_started) {
+        stream->callbacks.on_readable(stream, stream->callbacks.user_data);
+    } else {
+        stream->reader.wants_early = true;
+    }
+}
+
+/* ---- Heartbeats --------------------------------------------------------------------------------
+ */
+
+/* A heartbeat on its way to another loop. */
+struct heartbeat {
+    struct sl_task task;
+    struct sl_run_stream *stream;
+    size_t size_bytes;
+    uint8_t bytes[];
+};
+
+static void tell_heartbeat(struct sl_run_stream *stream, struct sl_slice message)
+{
+    bool is_last = false;
+    if (is_closed(stream) || !stream->reader.is_started ||
+        sl_run_stream_ready(stream, 1, &is_last) > 0 || is_last ||
+        !sl_run_stream_at_border(stream)) {
+        return; /* skipped, never queued */
+    }
+    stream->callbacks.on_heartbeat(stream, message, stream->callbacks.user_data);
+}
+
+static void run_heartbeat(struct sl_task *task)
+{
+    struct heartbeat *heartbeat = SL_CONTAINER(task, struct heartbeat, task);
+    struct sl_run_stream *stream = heartbeat->stream;
+    tell_heartbeat(stream, sl_slice_of(heartbeat->bytes, heartbeat->size_bytes));
+    (void)sl_free(heartbeat);
+    unref(stream);
+}
+
+static void on_heartbeat(void *user_data, struct sl_slice message)
+{
+    struct sl_run_stream *stream = user_data;
+    if (!stream->is_remote) {
+        tell_heartbeat(stream, message);
+        return;
+    }
+    struct heartbeat *heartbeat = sl_alloc(sizeof(*heartbeat) + message.size);
+    if (heartbeat == NULL || is_closed(stream)) {
+        (void)sl_free(heartbeat);
+        return; /* the next one will do */
+    }
+    heartbeat->task = (struct sl_task){ .run = run_heartbeat };
+    heartbeat->stream = stream;
+    heartbeat->size_bytes = message.size;
+    memcpy(heartbeat->bytes, message.data, message.size);
+    ref(stream);
+    sl_loop_post(stream->reader_loop, &heartbeat->task);
+}
+
+/* ---- On the run's loop -------------------------------------------------------------------------
+ */
+
+static void on_ending(void *user_data, const struct sl_ending *ending)
+{
+    struct sl_run_stream *stream = user_data;
+    stream->ending = *ending;
+    stream->public_ending = (struct sl_run_ending){
+        .status = ending->status,
+        .reason = ending->reason,
+        .message = stream->ending.message,
+        .retry_after_ms = ending->has_retry_after ? (int64_t)ending->retry_after_ms : 0,
+    };
+}
+
+static void on_ended(void *user_data)
+{
+    struct sl_run_stream *stream = user_data;
+    struct sl_runtime_loop *at = stream->owner;
+    const uint64_t now_ns = sl_loop_now_ns(at->env.loop);
+    sl_list_remove(&stream->run.node);
+    stream->run.run = sl_run_free(stream->run.run);
+    sl_runtime_loop_check(at);
+    leave(stream, true, now_ns);
+    unref(stream);
+}
+
+static enum sl_status attach(struct sl_run_stream *stream)
+{
+    struct sl_event_channel *channel = sl_run_channel(stream->run.run);
+    if (stream->is_remote) {
+        return sl_event_relay_attach(stream->reader.relay, channel, SL_CURSOR_FOREGROUND, 0);
+    }
+    return sl_event_cursor_open(
+        &stream->reader.cursor, channel, SL_CURSOR_FOREGROUND, 0, on_cursor_readable);
+}
+
+static enum sl_status begin(struct sl_run_stream *stream)
+{
+    const struct sl_run_options options = {
+        .env = &stream->owner->env,
+        .agent = stream->start.agent,
+        .settings = stream->start.settings,
+        .run_id = stream->run_id,
+        .history = &stream->start.history,
+        .input = stream->start.input,
+        .peer = stream->start.peer,
+        .on_heartbeat = on_heartbeat,
+        .on_ending = on_ending,
+        .on_ended = on_ended,
+        .user_data = stream,
+    };
+    SL_TRY(sl_run_new(&options, &stream->run.run));
+    sl_list_add_last(&stream->owner->loop.streams, &stream->run.node);
+    enum sl_status status = attach(stream);
+    if (status == SL_OK) {
+        status = sl_run_begin(stream->run.run);
+    }
+    if (status != SL_OK) {
+        sl_list_remove(&stream->run.node);
+        if (!stream->is_remote) {
+            sl_event_cursor_close(&stream->reader.cursor);
+        }
+        stream->run.run = sl_run_free(stream->run.run);
+    }
+    return status;
+}
+
+/* The run's own reference is the one that `place` took. */
+static void run_begin(struct sl_task *task)
+{
+    struct sl_run_stream *stream = SL_CONTAINER(task, struct sl_run_stream, begin_task);
+    struct sl_runtime_loop *at = stream->owner;
+    const uint64_t now_ns = sl_loop_now_ns(at->env.loop);
+    bool is_begun = false;
+    if (is_closed(stream)) {
+        stream->is_refused = true; /* nobody wants it any more, and nobody will hear */
+    } else if (at->loop.is_stopping) {
+        sl_run_refuse(stream, SL_UNAVAILABLE, "DRAINING", "the server is going down");
+    } else if (begin(stream) != SL_OK) {
+        sl_run_refuse(stream, SL_RESOURCE_EXHAUSTED, "SERVER_FULL", "no memory for a run");
+    } else {
+        is_begun = true;
+    }
+    if (stream->is_remote) {
+        tell_later(stream);
+    } else {
+        ref(stream);
+        tell_started(stream);
+    }
+    if (!is_begun) {
+        leave(stream, false, now_ns);
+        unref(stream);
+    }
+}
+
+static enum sl_run_gone gone_of(enum sl_run_close how)
+{
+    switch (how) {
+    case SL_RUN_CLOSE_READ:
+        return SL_RUN_GONE_READ;
+    case SL_RUN_CLOSE_RESET:
+        return SL_RUN_GONE_RESET;
+    case SL_RUN_CLOSE_LOST:
+        return SL_RUN_GONE_LOST;
+    case SL_RUN_CLOSE_DEADLINE:
+        return SL_RUN_GONE_DEADLINE;
+    case SL_RUN_CLOSE_DRAIN:
+        return SL_RUN_GONE_DRAIN;
+    }
+    return SL_RUN_GONE_LOST;
+}
+
+static void part(struct sl_run_stream *stream)
+{
+    if (stream->run.run != NULL) {
+        sl_run_reader_gone(stream->run.run, gone_of(stream->close_how), stream->close_code);
+    }
+}
+
+static void run_close(struct sl_task *task)
+{
+    struct sl_run_stream *stream = SL_CONTAINER(task, struct sl_run_stream, close_task);
+    part(stream);
+    unref(stream);
+}
+
+/* ---- On the reader's loop ----------------------------------------------------------------------
+ */
+
+/* The stream has a slot: its run goes to the loop that was chosen. Takes a reference. */
+static void place(struct sl_run_stream *stream)
+{
+    struct sl_runtime *runtime = stream->runtime;
+    stream->owner = &runtime->loops[stream->ticket.loop];
+    stream->is_remote = stream->owner->env.loop != stream->reader_loop;
+    if (!stream->is_remote) {
+        sl_loop_defer(stream->reader_loop, &stream->begin_task);
+        return;
+    }
+    const enum sl_status status = sl_event_relay_new(
+        stream->reader_loop, stream->owner->env.loop, on_relay_readable, stream,
+        &stream->reader.relay);
+    if (status == SL_OK) {
+        sl_loop_post(stream->owner->env.loop, &stream->begin_task);
+        return;
+    }
+    sl_run_refuse(stream, SL_RESOURCE_EXHAUSTED, "SERVER_FULL", "no memory for a run");
+    tell_later(stream);
+    leave(stream, false, sl_loop_now_ns(stream->reader_loop));
+    unref(stream);
+}
+
+/* The wait for a slot is over: there is one, or the server goes down. */
+static void run_admit(struct sl_task *task)
+{
+    struct sl_run_stream *stream = SL_CONTAINER(task, struct sl_run_stream, admit_task);
+    stream->reader.is_waiting = false;
+    sl_timer_stop(&stream->reader.wait_timer);
+    if (stream->ticket.state == SL_TICKET_RUNNING && !is_closed(stream)) {
+        place(stream);
+        return;
+    }
+    if (stream->ticket.state == SL_TICKET_RUNNING) {
+        leave(stream, false, sl_loop_now_ns(stream->reader_loop));
+    } else {
+        sl_run_refuse(stream, SL_UNAVAILABLE, "DRAINING", "the server is going down");
+        sl_runtime_release(stream->runtime);
+        ref(stream);
+        tell_started(stream);
+    }
+    unref(stream);
+}
+
+/* Leaves the queue; false: the slot has come meanwhile, and run_admit with it. */
+static bool stop_waiting(struct sl_run_stream *stream)
+{
+    if (!sl_directory_abandon(stream->runtime->directory, &stream->ticket)) {
+        return false;
+    }
+    stream->reader.is_waiting = false;
+    sl_timer_stop(&stream->reader.wait_timer);
+    sl_runtime_release(stream->runtime);
+    unref(stream);
+    return true;
+}
+
+static void on_wait_timer(void *user_data)
+{
+    struct sl_run_stream *stream = user_data;
+    ref(stream);
+    if (stop_waiting(stream)) {
+        sl_run_refuse(
+            stream, SL_RESOURCE_EXHAUSTED, "SERVER_FULL", "no run slot became free in time");
+        stream->refusal.retry_after_ms = (int64_t)stream->runtime->limits.run_wait;
+        ref(stream);
+        tell_started(stream);
+    }
+    unref(stream);
+}
+
+static void wait_for_slot(struct sl_run_stream *stream)
+{
+    const uint64_t wait_ns = stream->runtime->limits.run_wait * SL_NS_PER_MS;
+    const uint64_t due_ns = sl_loop_now_ns(stream->reader_loop) + wait_ns;
+    const uint64_t deadline_ns = stream->start.settings.call_deadline_ns;
+    stream->reader.is_waiting = true;
+    sl_timer_start(&stream->reader.wait_timer, deadline_ns < due_ns ? deadline_ns : due_ns);
+}
+
+/* Asks the directory. The slot, or the wait for it, has a reference and a hold of its own. */
+static void ask_for_slot(struct sl_run_stream *stream, const char *request_id)
+{
+    struct sl_runtime *runtime = stream->runtime;
+    char known[SL_ID_BYTES] = "";
+    ref(stream);
+    sl_runtime_hold(runtime);
+    const enum sl_admission verdict = sl_directory_admit(
+        runtime->directory, &stream->ticket, stream->reader_loop->index, stream->run_id, request_id,
+        sl_loop_now_ns(stream->reader_loop), known);
+    switch (verdict) {
+    case SL_ADMIT_RUN:
+        place(stream);
+        return;
+    case SL_ADMIT_WAIT:
+        wait_for_slot(stream);
+        return;
+    case SL_ADMIT_DRAINING:
+        sl_run_refuse(stream, SL_UNAVAILABLE, "DRAINING", "the server is going down");
+        break;
+    case SL_ADMIT_FULL:
+        sl_run_refuse(stream, SL_RESOURCE_EXHAUSTED, "SERVER_FULL", "too many runs are waiting");
+        stream->refusal.retry_after_ms = (int64_t)runtime->limits.run_wait;
+        break;
+    case SL_ADMIT_REQUEST_ID:
+        sl_run_refuse(
+            stream, SL_ALREADY_EXISTS, "REQUEST_ID_REUSED",
+            "this request_id started run %s already", known);
+        break;
+    case SL_ADMIT_NO_MEMORY:
+        sl_run_refuse(stream, SL_RESOURCE_EXHAUSTED, "SERVER_FULL", "no memory for a run");
+        break;
+    }
+    tell_later(stream);
+    sl_runtime_release(runtime);
+    unref(stream);
+}
+
+static void init_stream(
+    struct sl_run_stream *stream,
+    struct sl_runtime *runtime,
+    struct sl_loop *loop,
+    const struct sl_run_callbacks *callbacks)
+{
+    stream->runtime = runtime;
+    stream->reader_loop = loop;
+    stream->callbacks = *callbacks;
+    atomic_init(&stream->n_refs, 1);
+    atomic_init(&stream->is_closed, false);
+    stream->admit_task.run = run_admit;
+    stream->begin_task.run = run_begin;
+    stream->started_task.run = run_started;
+    stream->close_task.run = run_close;
+    sl_list_init(&stream->run.node);
+    sl_timer_init(&stream->reader.wait_timer, loop, on_wait_timer, stream);
+    sl_random_id(stream->run_id);
+}
+
+enum sl_status sl_run_start(
+    struct sl_runtime *runtime,
+    struct sl_loop *loop,
+    const struct sl_run_spec *spec,
+    const struct sl_run_callbacks *callbacks,
+    struct sl_run_stream **ret_stream)
+{
+    SL_ON_LOOP(loop);
+    struct sl_run_stream *stream = sl_calloc(1, sizeof(*stream));
+    if (stream == NULL) {
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    init_stream(stream, runtime, loop, callbacks);
+    bool is_accepted = false;
+    const enum sl_status status = sl_run_admit_spec(stream, spec, &is_accepted);
+    if (status != SL_OK) {
+        unref(stream);
+        return status;
+    }
+    if (is_accepted) {
+        ask_for_slot(stream, spec->request_id == NULL ? "" : spec->request_id);
+    } else {
+        sl_directory_count_refused(runtime->directory);
+        tell_later(stream);
+    }
+    *ret_stream = stream;
+    return SL_OK;
+}
+
+size_t sl_run_stream_ready(struct sl_run_stream *stream, size_t max, bool *ret_is_last)
+{
+    *ret_is_last = false;
+    if (!stream->reader.is_started) {
+        stream->reader.wants_early = true;
+        return 0;
+    }
+    return stream->is_remote ? sl_event_relay_ready(stream->reader.relay, max, ret_is_last)
+                             : sl_event_cursor_ready(&stream->reader.cursor, max, ret_is_last);
+}
+
+void sl_run_stream_take(struct sl_run_stream *stream, uint8_t *dst, size_t n)
+{
+    if (stream->is_remote) {
+        sl_event_relay_take(stream->reader.relay, dst, n);
+    } else {
+        sl_event_cursor_take(&stream->reader.cursor, dst, n);
+    }
+}
+
+bool sl_run_stream_at_border(const struct sl_run_stream *stream)
+{
+    if (!stream->reader.is_started) {
+        return true;
+    }
+    return stream->is_remote ? sl_event_relay_at_border(stream->reader.relay)
+                             : sl_event_cursor_at_border(&stream->reader.cursor);
+}
+
+uint64_t sl_run_stream_sequence(const struct sl_run_stream *stream)
+{
+    if (!stream->reader.is_started) {
+        return 0;
+    }
+    return stream->is_remote ? sl_event_relay_sequence(stream->reader.relay)
+                             : stream->reader.cursor.sequence;
+}
+
+const struct sl_run_ending *sl_run_stream_ending(const struct sl_run_stream *stream)
+{
+    return &stream->public_ending;
+}
+
+void sl_run_stream_close(struct sl_run_stream *stream, enum sl_run_close how, uint32_t code)
+{
+    if (stream == NULL) {
+        return;
+    }
+    SL_ON_LOOP(stream->reader_loop);
+    stream->close_how = how;
+    stream->close_code = code;
+    atomic_store_explicit(&stream->is_closed, true, memory_order_release);
+    if (stream->reader.is_waiting) {
+        (void)stop_waiting(stream);
+    }
+    sl_timer_stop(&stream->reader.wait_timer);
+    if (stream->is_remote && stream->reader.relay != NULL) {
+        sl_event_relay_close(stream->reader.relay);
+        ref(stream);
+        sl_loop_post(stream->owner->env.loop, &stream->close_task);
+    } else if (!stream->is_remote) {
+        sl_event_cursor_close(&stream->reader.cursor);
+        part(stream);
+    }
+    unref(stream);
+}
