@@ -1,0 +1,210 @@
+"""What the end-to-end tests share: the real binaries, started and ended in order, and looked at from outside.
+
+Every daemon is checked at its end: exit status 0, no sanitizer report, and descriptors, threads and children back at
+what they were after its start."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+import urllib.request
+
+BIN = os.environ["SLUICE_BIN"]
+ROOT = os.environ["SLUICE_ROOT"]
+
+
+def wait_for(what, condition, seconds=20):
+    """Waits for a condition, with a bound."""
+    end = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > end:
+            raise AssertionError("not within %d s: %s" % (seconds, what))
+        time.sleep(0.01)
+
+
+def state_of(pid):
+    """(descriptors, threads, children) of a process."""
+    tasks = os.listdir("/proc/%d/task" % pid)
+    children = []
+    for task in tasks:
+        with contextlib.suppress(FileNotFoundError):
+            with open("/proc/%d/task/%s/children" % (pid, task), encoding="ascii") as file:
+                children += file.read().split()
+    return len(os.listdir("/proc/%d/fd" % pid)), len(tasks), children
+
+
+class Process:
+    """A server in the background that writes its address to a file."""
+
+    def __init__(self, name, command, env=None):
+        self.dir = tempfile.mkdtemp(prefix="sluice-")
+        self.log_path = self.dir + "/log"
+        self.port_file = self.dir + "/address"
+        with open(self.log_path, "wb") as log:
+            self.process = subprocess.Popen(
+                command + ["--port-file", self.port_file],
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                env=dict(os.environ, **(env or {})),
+            )
+        try:
+            wait_for(name + " listens", self._is_ready)
+        except AssertionError as error:
+            self.process.kill()
+            raise AssertionError("%s: %s" % (error, self.log())) from None
+        with open(self.port_file, encoding="utf-8") as file:
+            self.address = file.read().strip()
+        self.pid = self.process.pid
+
+    def _is_ready(self):
+        if self.process.poll() is not None:
+            raise AssertionError("exit status %d" % self.process.returncode)
+        return os.path.exists(self.port_file)
+
+    def log(self):
+        with open(self.log_path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+
+    def wait_log(self, *words, seconds=20):
+        """The first line with all these words."""
+        return wait_for(
+            "a log line with %s in:\n%s" % (words, self.log()[-2000:]),
+            lambda: next((x for x in self.log().splitlines() if all(w in x for w in words)), None),
+            seconds,
+        )
+
+    def stop(self, expected=0):
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            status = self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise AssertionError("does not end: " + self.log()[-3000:]) from None
+        log = self.log()
+        assert "Sanitizer" not in log and "runtime error" not in log, log[-6000:]
+        assert status == expected, "exit status %d: %s" % (status, log[-3000:])
+
+
+class Daemon(Process):
+    """sluiced on a free port; agents: {file name: text}."""
+
+    def __init__(self, agents=None, config="", flags=(), env=None, drain_delay="0"):
+        self.files = tempfile.mkdtemp(prefix="sluice-files-")
+        os.mkdir(self.files + "/agents")
+        for name, text in (agents or {}).items():
+            with open(self.files + "/agents/" + name, "w", encoding="utf-8") as file:
+                file.write(text)
+        command = [BIN + "/sluiced", "--listen", "127.0.0.1:0", "--agents", self.files + "/agents"]
+        command += ["--limit", "drain_delay=" + drain_delay, "--limit", "drain_timeout=2s"]
+        if config:
+            with open(self.files + "/sluiced.yaml", "w", encoding="utf-8") as file:
+                file.write(config)
+            command += ["--config", self.files + "/sluiced.yaml"]
+        super().__init__("sluiced", command + list(flags), env)
+        self.baseline = state_of(self.pid)
+
+    def check_baseline(self):
+        """Nothing of a run or call is left."""
+        wait_for(
+            "descriptors, threads, children %s; now %s" % (self.baseline, state_of(self.pid)),
+            lambda: state_of(self.pid) <= (self.baseline[0] + 2, self.baseline[1], [])
+            and state_of(self.pid)[2] == self.baseline[2],
+        )
+
+    def stop(self, expected=0):
+        if self.process.poll() is None:
+            self.check_baseline()
+        super().stop(expected)
+
+
+class MockModel(Process):
+    """sluice mock-model with a scenario."""
+
+    def __init__(self, scenario, flags=()):
+        self.scenario = tempfile.mkstemp(suffix=".yaml")[1]
+        with open(self.scenario, "w", encoding="utf-8") as file:
+            file.write(scenario)
+        super().__init__(
+            "mock-model", [BIN + "/sluice", "mock-model", self.scenario, "--listen", "127.0.0.1:0", *flags]
+        )
+
+    def env(self):
+        return {"OPENAI_BASE_URL": "http://%s/v1" % self.address, "OPENAI_API_KEY": "planted-secret-key-0123456789"}
+
+    def stats(self):
+        with urllib.request.urlopen("http://%s/stats" % self.address, timeout=10) as reply:
+            return json.load(reply)
+
+
+def sluice(daemon, *words, **options):
+    """Runs the CLI to its end."""
+    env = dict(os.environ, SLUICE_ADDR=daemon.address if daemon else "127.0.0.1:1")
+    return subprocess.run(
+        [BIN + "/sluice", *words],
+        env=env,
+        capture_output=True,
+        timeout=options.get("timeout", 60),
+        input=options.get("input"),
+        check=False,
+    )
+
+
+def start_sluice(daemon, *words):
+    env = dict(os.environ, SLUICE_ADDR=daemon.address)
+    return subprocess.Popen([BIN + "/sluice", *words], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def check_order(lines, *flags):
+    done = subprocess.run(
+        [BIN + "/sluice", "check-events", *flags], input=lines, capture_output=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr.decode()
+
+
+def run_agent(daemon, agent, text="", expected=0, flags=()):
+    """Events of a run, proven to be in order."""
+    done = sluice(daemon, "run", agent, text, "--json", "--timeout", "30s", *flags)
+    assert done.returncode == expected, "exit status %d: %s\n%s" % (
+        done.returncode,
+        done.stderr.decode(),
+        daemon.log()[-2000:],
+    )
+    if done.stdout:
+        check_order(done.stdout)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def text_of(events):
+    return "".join(event["delta"] for event in events if event["type"] == "text_delta")
+
+
+class Case(unittest.TestCase):
+    """Ends every process that a test started."""
+
+    def daemon(self, **options):
+        daemon = Daemon(**options)
+        self.addCleanup(daemon.stop)
+        return daemon
+
+    def mock(self, scenario, flags=()):
+        mock = MockModel(scenario, flags)
+        self.addCleanup(mock.stop)
+        return mock
+
+
+def main():
+    unittest.main(verbosity=2, argv=sys.argv)
+
+
+HELPER = "name: helper\nmodel: openai:mock-1\ninstructions: You help.\ntools: [current_time]\n"
+ANSI = re.compile(rb"\x1b")

@@ -1,0 +1,130 @@
+"""The command line against a real daemon: what it prints and how it exits."""
+
+import json
+import os
+import signal
+import tempfile
+import unittest
+
+import harness
+
+
+class Cli(harness.Case):
+    def setUp(self):
+        self.server = self.daemon()
+
+    def test_run_shows_text_tools_and_tokens(self):
+        done = harness.sluice(self.server, "run", "demo", "hello")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        out = done.stdout.decode()
+        for word in ("iteration 1", "→ current_time", "✓ current_time", " ms", "tokens in", "✓ done"):
+            self.assertIn(word, out)
+        self.assertIsNone(harness.ANSI.search(done.stdout), "no colours in a pipe")
+
+    def test_json_events_are_in_order(self):
+        events = harness.run_agent(self.server, "echo", "one two")
+        self.assertEqual(harness.text_of(events), "one two")
+        self.assertEqual(events[0]["type"], "run_started")
+        self.assertEqual(events[-1]["stop_reason"], "END_TURN")
+
+    def test_input_may_come_from_stdin(self):
+        done = harness.sluice(self.server, "run", "echo", "-", "--json", input=b"from stdin")
+        events = [json.loads(line) for line in done.stdout.splitlines()]
+        self.assertEqual(harness.text_of(events), "from stdin")
+
+    def test_exit_status_says_what_happened(self):
+        self.assertEqual(harness.sluice(self.server, "run", "nobody").returncode, 1)
+        self.assertEqual(harness.sluice(self.server, "run").returncode, 2)
+        self.assertEqual(harness.sluice(self.server, "no-such-command").returncode, 2)
+        self.assertEqual(harness.sluice(None, "run", "echo", "x").returncode, 3)
+        self.assertEqual(harness.sluice(None, "health").returncode, 3)
+        self.assertEqual(harness.sluice(self.server, "run", "load", "events=9 fail_after=1").returncode, 1)
+
+    def test_an_interrupt_cancels_the_run(self):
+        child = harness.start_sluice(self.server, "run", "load", "hang=true", "--json")
+        run_id = json.loads(child.stdout.readline())["run_id"]
+        child.send_signal(signal.SIGINT)
+        child.communicate(timeout=20)
+        self.assertEqual(child.returncode, 130)
+        self.server.wait_log(run_id, "CLIENT_RESET")
+
+    def test_a_killed_client_is_a_lost_connection(self):
+        child = harness.start_sluice(self.server, "run", "load", "hang=true", "--json")
+        run_id = json.loads(child.stdout.readline())["run_id"]
+        child.kill()
+        child.communicate()
+        self.server.wait_log(run_id, "CLIENT_DISCONNECTED")
+
+    def test_a_deadline_ends_the_run(self):
+        done = harness.sluice(self.server, "run", "load", "hang=true", "--json", "--timeout", "300ms")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(b"DEADLINE_EXCEEDED", done.stderr)
+        run_id = json.loads(done.stdout.splitlines()[0])["run_id"]
+        self.server.wait_log(run_id, "DEADLINE_EXCEEDED")
+        harness.check_order(done.stdout, "--may-be-cut")
+
+    def test_agents_and_health_answer(self):
+        done = harness.sluice(self.server, "agents", "--json")
+        names = [json.loads(line)["name"] for line in done.stdout.splitlines()]
+        self.assertEqual(names, sorted(names))
+        self.assertTrue({"demo", "echo", "load"} <= set(names))
+        self.assertEqual(harness.sluice(self.server, "health").stdout, b"SERVING\n")
+        self.assertEqual(harness.sluice(self.server, "health", "sluice.v1.AgentRuntime").stdout, b"SERVING\n")
+        self.assertEqual(harness.sluice(self.server, "health", "no.Such").returncode, 1)
+
+    def test_check_events_refuses_what_is_out_of_order(self):
+        done = harness.sluice(self.server, "run", "echo", "one two", "--json")
+        lines = done.stdout.splitlines(keepends=True)
+        for broken in (lines[:-1], lines[1:], lines[:2] + lines[3:], lines + lines[-1:]):
+            checked = harness.sluice(self.server, "check-events", input=b"".join(broken))
+            self.assertEqual(checked.returncode, 1, checked.stdout)
+        self.assertEqual(harness.sluice(self.server, "check-events", input=b"").returncode, 1)
+
+    def test_bench_counts_what_was_sent(self):
+        words = ("bench", "--streams", "10", "--connections", "2", "--runs", "40", "--input", "events=100 bytes=50")
+        done = harness.sluice(self.server, *words, "--json")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        report = json.loads(done.stdout)
+        self.assertEqual(report["messages"], 40 * 104)
+        self.assertEqual(report["status"], {"OK": 40})
+        self.assertIn(b"first event", harness.sluice(self.server, *words).stdout)
+
+    def test_control_characters_of_a_model_do_not_reach_the_terminal(self):
+        done = harness.sluice(self.server, "run", "echo", "a\x1b[31mb\x07")
+        self.assertNotIn(b"\x1b", done.stdout)
+        self.assertNotIn(b"\x07", done.stdout)
+
+
+class Load(harness.Case):
+    def test_load_sends_exactly_what_was_asked(self):
+        server = self.daemon()
+        for text in ('{"events": 5000, "bytes": 1000}', "events=5000 bytes=1000 rate=0"):
+            events = harness.run_agent(server, "load", text)
+            self.assertEqual(len(events), 5004)
+            self.assertEqual(len(harness.text_of(events)), 5000 * 1000)
+            self.assertEqual(events[-1]["content"], "")
+        done = harness.sluice(server, "run", "load", "evnts=5")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(b"INVALID_ARGUMENT", done.stderr)
+
+
+class Tls(harness.Case):
+    def test_the_client_checks_the_certificate(self):
+        files = tempfile.mkdtemp()
+        self.assertEqual(
+            os.system(  # nosec: fixed words
+                "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost "
+                "-addext subjectAltName=DNS:localhost,IP:127.0.0.1 -keyout %s/key -out %s/cert 2>/dev/null"
+                % (files, files)
+            ),
+            0,
+        )
+        server = self.daemon(flags=("--tls-cert", files + "/cert", "--tls-key", files + "/key"))
+        good = harness.sluice(server, "run", "echo", "x", "--ca", files + "/cert")
+        self.assertEqual(good.returncode, 0, good.stderr)
+        self.assertEqual(harness.sluice(server, "health", "--tls").returncode, 3, "an unknown CA")
+        self.assertEqual(harness.sluice(server, "health").returncode, 3, "plaintext to a TLS port")
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)

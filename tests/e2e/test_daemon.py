@@ -1,0 +1,182 @@
+"""The daemon as an operator meets it: bad files, bad flags, drain, tools that must die, hostile bytes."""
+
+import json
+import os
+import signal
+import socket
+import struct
+import subprocess
+import tempfile
+import unittest
+
+import harness
+
+
+def sluiced(*words):
+    return subprocess.run([harness.BIN + "/sluiced", *words], capture_output=True, timeout=60, check=False)
+
+
+def write(text, suffix=".yaml"):
+    path = tempfile.mkstemp(suffix=suffix)[1]
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+    return path
+
+
+class Files(harness.Case):
+    def test_a_broken_agent_file_is_named_and_the_others_load(self):
+        server = self.daemon(
+            agents={"good.yaml": "name: good\nmodel: echo:echo\n", "bad.yaml": "name: bad\nmodle: echo:echo\n"}
+        )
+        self.assertRegex(server.log(), r"bad\.yaml:2:1: .*modle")
+        self.assertIn("model", server.log())
+        done = harness.sluice(server, "agents", "--json")
+        names = [json.loads(line)["name"] for line in done.stdout.splitlines()]
+        self.assertIn("good", names)
+        self.assertNotIn("bad", names)
+
+    def test_every_mistake_of_the_configuration_is_reported(self):
+        path = write("listne: [x]\nlimits: {runs: -1, no_such: 3}\nlog: {level: loud}\nproviders: [{nam: x}]\n")
+        done = sluiced("--config", path)
+        err = done.stderr.decode()
+        self.assertEqual(done.returncode, 78, err)
+        for word in (":1:1:", "listne", "listen", "limits.runs", "no_such", "log.level", "nam"):
+            self.assertIn(word, err)
+
+    def test_wrong_flags_and_environment_are_refused(self):
+        self.assertEqual(sluiced("--no-such-flag").returncode, 2)
+        self.assertEqual(sluiced("--listen").returncode, 2)
+        self.assertEqual(sluiced("--limit", "runs=0").returncode, 78)
+        self.assertEqual(sluiced("--limit", "nothing=1").returncode, 78)
+        self.assertEqual(sluiced("--listen", "0.0.0.0:0").returncode, 78, "plaintext needs --insecure")
+        self.assertEqual(sluiced("--config", "/no/such/file").returncode, 78)
+        self.assertEqual(sluiced("--tls-cert", "/no/such", "--tls-key", "/no/such").returncode, 78)
+        self.assertEqual(sluiced("--check").returncode, 0)
+
+    def test_a_second_daemon_on_the_port_fails_with_one_line(self):
+        server = self.daemon()
+        done = sluiced("--listen", server.address)
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn(server.address.encode(), done.stderr)
+
+
+class Drain(harness.Case):
+    def test_sigterm_lets_runs_end_and_then_cuts_the_rest(self):
+        server = harness.Daemon()
+        child = harness.start_sluice(server, "run", "load", "hang=true", "--json")
+        child.stdout.readline()
+        server.process.send_signal(signal.SIGTERM)
+        out, err = child.communicate(timeout=30)
+        self.assertEqual(server.process.wait(30), 0, server.log())
+        last = json.loads(out.splitlines()[-1])
+        self.assertEqual((last["type"], last["code"]), ("error", "DRAINING"))
+        self.assertIn(b"ABORTED", err)
+
+    def test_health_fails_and_new_runs_are_refused_while_draining(self):
+        server = harness.Daemon(drain_delay="1500ms")
+        child = harness.start_sluice(server, "run", "load", "hang=true", "--json")
+        child.stdout.readline()
+        server.process.send_signal(signal.SIGTERM)
+        server.wait_log("draining")
+        self.assertEqual(harness.sluice(server, "health").stdout, b"NOT_SERVING\n")
+        self.assertEqual(harness.sluice(server, "run", "echo", "x").returncode, 0, "served during the delay")
+        child.communicate(timeout=30)
+        self.assertEqual(server.process.wait(30), 0, server.log())
+
+    def test_a_second_sigterm_does_not_wait(self):
+        server = harness.Daemon(drain_delay="60s")
+        server.process.send_signal(signal.SIGTERM)
+        server.wait_log("draining")
+        server.process.send_signal(signal.SIGTERM)
+        self.assertEqual(server.process.wait(20), 0)
+
+
+STUBBORN = """
+name: stubborn
+model: openai:mock-1
+tools:
+  - type: Process
+    name: stubborn
+    description: Does not want to end.
+    config:
+      command: [/bin/sh, -c, "trap '' TERM; sleep 300 & echo started; while :; do sleep 1; done"]
+    parameters: {type: object}
+"""
+CALL = "turns:\n  - steps:\n      - tool_call: {name: stubborn, arguments: {}}\n  - steps: [{text: over}]\n"
+
+
+class Tools(harness.Case):
+    def test_a_cancel_kills_the_whole_process_tree(self):
+        mock = self.mock(CALL)
+        server = self.daemon(agents={"stubborn.yaml": STUBBORN}, env=mock.env())
+        child = harness.start_sluice(server, "run", "stubborn", "x", "--json")
+        harness.wait_for("the tool runs", lambda: harness.state_of(server.pid)[2])
+        child.send_signal(signal.SIGINT)
+        child.communicate(timeout=20)
+        self.assertEqual(child.returncode, 130)
+        harness.wait_for("nothing is left", lambda: not harness.state_of(server.pid)[2], seconds=8)
+        server.wait_log("CLIENT_RESET")
+
+
+def frame(kind, flags, stream, payload=b""):
+    return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
+
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+
+class Hostile(harness.Case):
+    def setUp(self):
+        self.server = self.daemon()
+        host, port = self.server.address.rsplit(":", 1)
+        self.target = (host, int(port))
+
+    def send(self, data):
+        """What the server answers until it closes, or falls silent for half a second."""
+        with socket.create_connection(self.target, timeout=5) as conn:
+            conn.sendall(data)
+            conn.settimeout(0.5)
+            answer = b""
+            try:
+                while True:
+                    block = conn.recv(65536)
+                    if not block:
+                        break
+                    answer += block
+            except (TimeoutError, ConnectionResetError):
+                pass
+            return answer
+
+    def still_lives(self):
+        self.assertEqual(harness.sluice(self.server, "health").stdout, b"SERVING\n")
+
+    def test_bytes_that_are_no_http2_are_refused(self):
+        for data in (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"\x16\x03\x01\x02\x00", os.urandom(4096), b"PRI * HTTP/2.0\r\n"):
+            self.send(data)
+            self.still_lives()
+        self.assertIn(b"400", self.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"))
+
+    def test_broken_frames_end_the_connection_and_nothing_else(self):
+        settings = frame(4, 0, 0)
+        attacks = [
+            PREFACE + settings + frame(4, 0, 0, b"x"),  # SETTINGS of a wrong size
+            PREFACE + settings + frame(0, 0, 0, b"data on stream 0"),
+            PREFACE + settings + frame(9, 4, 1, b"continuation alone"),
+            PREFACE + settings + frame(8, 0, 0, b"\0\0\0\0"),  # WINDOW_UPDATE of 0
+            PREFACE + settings + struct.pack(">I", 0xFFFFFF)[1:] + b"\0\0\0\0\0\1",  # a giant frame
+            PREFACE + settings + frame(1, 4, 1, b"\xff" * 200),  # a header block that does not decode
+            PREFACE + settings + frame(1, 0, 1, b"") + b"".join(frame(9, 0, 1, b"") for _ in range(100)),
+        ]
+        for attack in attacks:
+            self.assertIn(b"\x07", self.send(attack)[:4096] or b"\x07")
+            self.still_lives()
+
+    def test_a_probe_that_says_nothing_is_no_line_in_the_log(self):
+        before = self.server.log()
+        socket.create_connection(self.target, timeout=5).close()
+        self.still_lives()
+        self.assertEqual(self.server.log(), before)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)

@@ -1,0 +1,169 @@
+"""Runs against `sluice mock-model` over real HTTP: text, tools, every fault, cancel, backpressure."""
+
+import json
+import signal
+import socket
+import threading
+import time
+import unittest
+
+import harness
+
+TEXT = """
+turns:
+  - steps:
+      - thinking: "The user said {{input}}."
+      - text: "You said {{input}}."
+        pace: {unit: chars, size: 3, delay_ms: 1}
+      - usage: {input: 11, output: 7, cached: 3, reasoning: 2}
+"""
+TOOLS = """
+turns:
+  - steps:
+      - text: "Let me look."
+      - tool_call: {name: current_time, arguments: {}, fragments: 2}
+      - tool_call: {name: current_time, arguments: {}}
+      - tool_call: {name: no_such_tool, arguments: {}}
+  - steps:
+      - text: "Done: {{last_tool_result}}"
+"""
+HANG = """
+turns:
+  - steps:
+      - text: "Hello."
+      - hang: true
+"""
+
+
+def error(**fields):
+    return "turns:\n  - steps:\n      - error: %s\n" % json.dumps(fields)
+
+
+class Models(harness.Case):
+    def pair(self, scenario, flags=()):
+        mock = self.mock(scenario)
+        return mock, self.daemon(agents={"helper.yaml": harness.HELPER}, env=mock.env(), flags=flags)
+
+    def fails_with(self, scenario, code, status, flags=()):
+        """The run ends with this code; the exit status is 1 and the gRPC status is on stderr."""
+        _, server = self.pair(scenario, flags)
+        done = harness.sluice(server, "run", "helper", "x", "--json", "--timeout", "30s")
+        self.assertEqual(done.returncode, 1, done.stdout)
+        harness.check_order(done.stdout)
+        last = json.loads(done.stdout.splitlines()[-1])
+        self.assertEqual((last["type"], last["code"]), ("error", code))
+        self.assertIn(status.encode(), done.stderr)
+        return last
+
+    def test_text_thinking_and_usage_arrive(self):
+        mock, server = self.pair(TEXT)
+        events = harness.run_agent(server, "helper", "grüße 🎉")
+        self.assertEqual(harness.text_of(events), "You said grüße 🎉.")
+        self.assertEqual("".join(e["content"] for e in events if e["type"] == "thinking"), "The user said grüße 🎉.")
+        usage = events[-1]["usage"]
+        self.assertEqual((usage["input_tokens"], usage["output_tokens"], usage["cache_read_tokens"]), (11, 7, 3))
+        self.assertEqual(usage["estimated"], False)
+        self.assertEqual(mock.stats()["completed"], 1)
+        self.assertNotIn("planted-secret", server.log() + json.dumps(events))
+
+    def test_tools_run_in_parallel_and_their_results_go_back(self):
+        _, server = self.pair(TOOLS)
+        events = harness.run_agent(server, "helper", "x")
+        completes = [e for e in events if e["type"] == "tool_call_complete"]
+        self.assertEqual(sorted(e["success"] for e in completes), [False, True, True])
+        self.assertEqual([e["error_code"] for e in completes if not e["success"]], ["UNKNOWN_TOOL"])
+        self.assertEqual(events[-1]["total_iterations"], 2)
+        self.assertIn("UNKNOWN_TOOL", harness.text_of(events), "the model sees the failed tool's error")
+
+    def test_the_provider_faults_have_their_codes(self):
+        self.fails_with(error(status=401), "PROVIDER_AUTH", "FAILED_PRECONDITION")
+        self.fails_with(error(status=400, message="bad"), "PROVIDER_REJECTED", "FAILED_PRECONDITION")
+        last = self.fails_with(error(status=429, retry_after=100), "PROVIDER_RATE_LIMITED", "RESOURCE_EXHAUSTED")
+        self.assertEqual(last["retry_after_ms"], 100000)
+        self.fails_with(error(in_band=True, code="server_error"), "PROVIDER_OVERLOADED", "ABORTED")
+
+    def test_a_server_error_is_retried_first(self):
+        mock, server = self.pair(
+            "turns:\n  - steps:\n      - error: {status: 500, attempts: 1, retry_after: 0}\n      - text: back\n"
+        )
+        done = harness.sluice(server, "run", "helper", "x", "--json")
+        self.assertIn(mock.stats()["requests"], (2, 3))
+        harness.check_order(done.stdout)
+
+    def test_a_cut_stream_is_an_error_and_not_an_end(self):
+        last = self.fails_with("turns:\n  - steps:\n      - text: half\n      - cut: true\n", "PROVIDER_TRUNCATED", "ABORTED")
+        self.assertTrue(last["usage"]["estimated"])
+
+    def test_silence_is_a_timeout(self):
+        self.fails_with(HANG, "PROVIDER_TIMEOUT", "ABORTED", flags=("--limit", "model_idle=300ms"))
+
+    def test_nobody_listening_is_unreachable(self):
+        server = self.daemon(
+            agents={"helper.yaml": harness.HELPER},
+            env={"OPENAI_BASE_URL": "http://127.0.0.1:1/v1", "OPENAI_API_KEY": "k" * 20},
+            flags=("--limit", "model_retries=0"),
+        )
+        events = harness.run_agent(server, "helper", "x", expected=1)
+        self.assertEqual(events[-1]["code"], "PROVIDER_UNREACHABLE")
+
+    def test_html_instead_of_a_stream_is_a_protocol_error(self):
+        listener = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(listener.close)
+
+        def serve():
+            for _ in range(4):
+                try:
+                    conn, _ = listener.accept()
+                except OSError:
+                    return
+                with conn:
+                    conn.recv(65536)
+                    body = b"<html>not a model</html>"
+                    conn.sendall(
+                        b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body)
+                    )
+
+        threading.Thread(target=serve, daemon=True).start()
+        server = self.daemon(
+            agents={"helper.yaml": harness.HELPER},
+            env={"OPENAI_BASE_URL": "http://127.0.0.1:%d/v1" % listener.getsockname()[1], "OPENAI_API_KEY": "k" * 20},
+        )
+        events = harness.run_agent(server, "helper", "x", expected=1)
+        self.assertEqual(events[-1]["code"], "PROVIDER_PROTOCOL")
+        self.assertNotIn("html", json.dumps(events))
+
+    def test_a_cancel_closes_the_models_socket(self):
+        mock, server = self.pair(HANG)
+        child = harness.start_sluice(server, "run", "helper", "x", "--json")
+        harness.wait_for("the request", lambda: mock.stats()["active"] == 1)
+        child.stdout.readline()
+        child.send_signal(signal.SIGINT)
+        child.communicate(timeout=20)
+        harness.wait_for("the abort at the model", lambda: mock.stats()["aborted"] == 1, seconds=5)
+        server.wait_log("CLIENT_RESET")
+
+    def test_a_reader_that_does_not_read_holds_the_model_back(self):
+        words = "turns:\n  - steps:\n      - text: \"%s\"\n        pace: {unit: chars, size: 50}\n" % ("x" * 100000)
+        mock, server = self.pair(words.replace("  - steps:", "  - steps:", 1) + "      - text: \"%s\"\n" % ("y" * 100000) * 20)
+        child = harness.start_sluice(server, "run", "helper", "x", "--json")
+        child.stdout.readline()
+        child.send_signal(signal.SIGSTOP)
+        last = -1
+        for _ in range(100):  # until nothing moves any more
+            now = mock.stats()["bytes_accepted"]
+            if now == last:
+                break
+            last = now
+            time.sleep(0.3)
+        active = mock.stats()["active"]
+        child.send_signal(signal.SIGCONT)
+        out, _ = child.communicate(timeout=120)
+        self.assertEqual(child.returncode, 0)
+        if active == 1:
+            self.assertGreater(mock.stats()["bytes_accepted"], last, "the model was held back, then went on")
+        harness.check_order(out)
+        self.assertEqual(out.count(b'"done"'), 1)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
