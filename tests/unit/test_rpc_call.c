@@ -542,6 +542,7 @@ static void queue_is_bounded_and_says_when_there_is_room(void **state) /* FC-3 *
     add(bench, "/t.S/Hang", SL_SERVER_STREAMING, hang);
     client->limits.stream_window = 65535;
     rpc_peer_open_with(&bench->peer, bench->server, NULL, client);
+    rpc_pump(&bench->peer);
     struct rpc_stream *stream = rpc_unary(&bench->peer, "/t.S/Hang", NULL, "");
     static uint8_t block[3000];
     size_t n = 0;

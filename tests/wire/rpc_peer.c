@@ -46,12 +46,12 @@ void rpc_peer_open_with(
     if (sl_conn_new(server, &options, &peer->conn) != SL_OK) {
         abort();
     }
-    rpc_pump(peer);
 }
 
 void rpc_peer_open(struct rpc_peer *peer, struct sl_server *server, struct sl_loop *conn_loop)
 {
     rpc_peer_open_with(peer, server, conn_loop, h2_side_new());
+    rpc_pump(peer);
 }
 
 void rpc_peer_close(struct rpc_peer *peer)

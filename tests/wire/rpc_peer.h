@@ -30,7 +30,7 @@ struct rpc_peer {
 
 /* `conn_loop` may be NULL: level 1. Aborts without memory. */
 void rpc_peer_open(struct rpc_peer *peer, struct sl_server *server, struct sl_loop *conn_loop);
-/* The same with limits of the client's, that were prepared in peer->client by h2_side_new(). */
+/* The same with a client of h2_side_new() whose limits were changed, and before any byte went. */
 void rpc_peer_open_with(
     struct rpc_peer *peer,
     struct sl_server *server,

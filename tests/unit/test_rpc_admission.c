@@ -1,0 +1,362 @@
+/* Which requests become calls, and what the others are told: ADM-1 to ADM-16, in their order. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "service/rpc/call.h"
+#include "tests/wire/rpc_peer.h"
+
+struct bench {
+    struct sl_server *server;
+    struct rpc_peer peer;
+    struct sl_limits limits;
+    size_t n_started, n_seen, n_ended;
+    enum sl_status verdict, last_status;
+    struct sl_call *pending[8];
+    char path[128];
+};
+
+static enum sl_status echo(struct sl_call *call, struct sl_slice request, void *user_data)
+{
+    struct bench *bench = user_data;
+    bench->n_started++;
+    (void)snprintf(bench->path, sizeof(bench->path), "%s", sl_call_path(call));
+    return sl_call_reply_bytes(call, request);
+}
+
+static enum sl_status hang(struct sl_call *call, struct sl_slice request, void *user_data)
+{
+    (void)request;
+    struct bench *bench = user_data;
+    bench->pending[bench->n_started++] = call;
+    return SL_PENDING;
+}
+
+static enum sl_status judge(struct sl_call *call, void *user_data)
+{
+    struct bench *bench = user_data;
+    bench->n_seen++;
+    if (bench->verdict == SL_OK) {
+        return SL_OK;
+    }
+    const struct sl_call_status status = { .code = bench->verdict,
+                                           .message = "no key",
+                                           .reason = "UNAUTHENTICATED" };
+    return sl_call_fail(call, &status);
+}
+
+static void note_end(struct sl_call *call, enum sl_status status, void *user_data)
+{
+    struct bench *bench = user_data;
+    bench->n_ended++;
+    bench->last_status = status;
+    if (sl_call_add_trailer(call, sl_slice_str("x-end"), sl_slice_str("seen")) != SL_OK) {
+        bench->n_ended += 100;
+    }
+}
+
+static int set_up(void **state)
+{
+    struct bench *bench = calloc(1, sizeof(*bench));
+    assert_non_null(bench);
+    sl_limits_init(&bench->limits);
+    bench->limits.runs_per_connection = 2;
+    bench->limits.control_calls_per_connection = 1;
+    const struct sl_server_options options = { .limits = &bench->limits };
+    assert_int_equal(sl_server_new(&options, &bench->server), SL_OK);
+    struct sl_server *server = bench->server;
+    assert_int_equal(sl_server_add_raw(server, "/t.S/Echo", SL_UNARY, echo, bench), SL_OK);
+    assert_int_equal(sl_server_set_control(server, "/t.S/Control"), SL_OK);
+    assert_int_equal(
+        sl_server_add_raw(server, "/t.S/Control", SL_SERVER_STREAMING, hang, bench), SL_OK);
+    assert_int_equal(
+        sl_server_add_raw(server, "/t.S/Hang", SL_SERVER_STREAMING, hang, bench), SL_OK);
+    *state = bench;
+    return 0;
+}
+
+static void open_peer(struct bench *bench)
+{
+    rpc_peer_open(&bench->peer, bench->server, NULL);
+    (void)rpc_log(&bench->peer);
+}
+
+static int tear_down(void **state)
+{
+    struct bench *bench = *state;
+    if (bench->peer.conn != NULL) {
+        rpc_peer_close(&bench->peer);
+    }
+    bench->server = sl_server_free(bench->server);
+    free(bench);
+    return 0;
+}
+
+/* The answer to a request with these fields; it never starts a handler. */
+static const char *refusal(struct bench *bench, const char *path, const char *const *extra)
+{
+    const size_t n_started = bench->n_started;
+    struct rpc_stream *stream = rpc_unary(&bench->peer, path, extra, "x");
+    assert_true(stream->is_closed);
+    assert_int_equal(stream->in.size, 0);
+    rpc_stream_free(stream);
+    rpc_pump(&bench->peer);
+    assert_int_equal(bench->n_started, n_started);
+    struct sl_server_stats stats;
+    sl_server_stats(bench->server, &stats);
+    assert_int_equal(stats.streams, 0);
+    return rpc_log(&bench->peer);
+}
+
+static void assert_refusal(
+    struct bench *bench, const char *path, const char *const *extra, const char *expected)
+{
+    const char *log = refusal(bench, path, extra);
+    if (strstr(log, expected) == NULL) {
+        fail_msg("expected\n%s\nin\n%s", expected, log);
+    }
+}
+
+static void content_type_decides_first(void **state) /* ADM-4, ADM-5 */
+{
+    struct bench *bench = *state;
+    open_peer(bench);
+    static const char *const others[] = { "application/grpc-web", "application/grpcfoo",
+                                          "application/json", "" };
+    for (size_t i = 0; i < 4; i++) {
+        const char *const extra[] = { "content-type", others[i], NULL };
+        const char *log = refusal(bench, "/no.Such/Method", extra);
+        if (strstr(log, " response :status=415 end\n") == NULL) {
+            fail_msg("%s: %s", others[i], log);
+        }
+    }
+    const char *const thrift[] = { "content-type", "application/grpc+thrift", NULL };
+    assert_refusal(
+        bench, "/t.S/Echo", thrift,
+        ":status=200 content-type=application/grpc+thrift grpc-status=12 grpc-message=unknown "
+        "message format \"thrift\"");
+}
+
+static void headers_over_the_soft_limit_are_refused_politely(void **state) /* ADM-1 */
+{
+    struct bench *bench = *state;
+    rpc_peer_open_with(&bench->peer, bench->server, NULL, h2_side_new()); /* knows no limit yet */
+    static char large[9000];
+    memset(large, 'x', sizeof(large) - 1);
+    const char *const extra[] = { "x-large", large, NULL };
+    assert_refusal(
+        bench, "/t.S/Echo", extra, ":status=200 content-type=application/grpc grpc-status=8");
+    struct rpc_stream *stream = rpc_unary(&bench->peer, "/t.S/Echo", NULL, "still usable");
+    assert_non_null(strstr(rpc_log(&bench->peer), "grpc-status=0"));
+    rpc_stream_free(stream);
+}
+
+static void malformed_timeout_and_base64_are_http_400(void **state) /* ADM-6, DL-1 */
+{
+    struct bench *bench = *state;
+    open_peer(bench);
+    static const char *const bad[] = { "1", "S", "1s", "-1S", "123456789S", "1 S", "" };
+    for (size_t i = 0; i < 7; i++) {
+        const char *const extra[] = { "grpc-timeout", bad[i], NULL };
+        assert_refusal(
+            bench, "/t.S/Echo", extra, ":status=400 content-type=application/grpc grpc-status=13");
+    }
+    const char *const binary[] = { "x-bin", "a$", NULL };
+    assert_refusal(
+        bench, "/t.S/Echo", binary, ":status=400 content-type=application/grpc grpc-status=13");
+}
+
+static void only_post_is_a_call(void **state) /* ADM-10 */
+{
+    struct bench *bench = *state;
+    open_peer(bench);
+    const char *const extra[] = { ":method", "GET", NULL };
+    assert_refusal(
+        bench, "/t.S/Echo", extra, ":status=405 content-type=application/grpc grpc-status=13");
+}
+
+static void path_is_canonical_or_unknown(void **state) /* ADM-11, AT-17 */
+{
+    struct bench *bench = *state;
+    open_peer(bench);
+    const char *const scheme[] = { ":scheme", "grpc", NULL };
+    static const char *const bad[] = { "t.S/Echo", "/Echo", "/t.S/", "/", "//", "*" };
+    for (size_t i = 0; i < 6; i++) {
+        assert_refusal(bench, bad[i], scheme, "grpc-status=12 grpc-message=malformed method name");
+    }
+    static const char *const folded[] = { "//t.S/Echo", "/t.S//Echo", "/t.S/Echo/", "/t.S/%45cho" };
+    for (size_t i = 0; i < 4; i++) {
+        (void)refusal(bench, folded[i], scheme);
+    }
+}
+
+static void deadline_that_has_passed_starts_nothing(void **state) /* ADM-12 */
+{
+    struct bench *bench = *state;
+    open_peer(bench);
+    const char *const extra[] = { "grpc-timeout", "0n", NULL };
+    assert_refusal(bench, "/t.S/Echo", extra, "grpc-status=4");
+    assert_refusal(bench, "/no.Such/Method", extra, "grpc-status=4"); /* before ADM-13 */
+}
+
+static void unknown_service_and_method_have_distinct_texts(void **state) /* ADM-13 */
+{
+    struct bench *bench = *state;
+    open_peer(bench);
+    assert_refusal(
+        bench, "/t.Other/Echo", NULL,
+        ":status=200 content-type=application/grpc grpc-status=12 "
+        "grpc-message=unknown service t.Other");
+    assert_refusal(bench, "/t.S/Other", NULL, "grpc-message=unknown method Other for service t.S");
+}
+
+static void fallback_gets_what_nobody_registered(void **state) /* EM-4 */
+{
+    struct bench *bench = *state;
+    assert_int_equal(sl_server_add_raw(bench->server, NULL, SL_UNARY, echo, bench), SL_OK);
+    assert_int_equal(
+        sl_server_add_raw(bench->server, NULL, SL_UNARY, echo, bench), SL_ALREADY_EXISTS);
+    open_peer(bench);
+    struct rpc_stream *stream = rpc_unary(&bench->peer, "/a.b.C/D", NULL, "x");
+    assert_non_null(strstr(rpc_log(&bench->peer), "grpc-status=0"));
+    assert_string_equal(bench->path, "/a.b.C/D");
+    rpc_stream_free(stream);
+    assert_refusal(bench, "bad", (const char *const[]){ ":scheme", "x", NULL }, "grpc-status=12");
+}
+
+static void missing_te_is_accepted(void **state) /* ADM-14 */
+{
+    struct bench *bench = *state;
+    open_peer(bench);
+    const char *const extra[] = { "te", "trailers", "grpc-timeout", "99999999H", NULL };
+    struct rpc_stream *stream = rpc_unary(&bench->peer, "/t.S/Echo", extra, "x");
+    assert_non_null(strstr(rpc_log(&bench->peer), "grpc-status=0"));
+    rpc_stream_free(stream);
+}
+
+static void quota_counts_tasks_and_not_streams(void **state) /* ADM-9, NG-2, RT-4 */
+{
+    struct bench *bench = *state;
+    open_peer(bench);
+    struct rpc_stream *streams[2];
+    for (size_t i = 0; i < 2; i++) {
+        streams[i] = rpc_unary(&bench->peer, "/t.S/Hang", NULL, "x");
+    }
+    assert_int_equal(bench->n_started, 2);
+    rpc_stream_free(streams[0]); /* reset: the task has not returned */
+    rpc_pump(&bench->peer);
+    struct rpc_stream *refused = rpc_unary(&bench->peer, "/t.S/Echo", NULL, "x");
+    assert_non_null(strstr(rpc_log(&bench->peer), "5 closed unprocessed 7\n"));
+    rpc_stream_free(refused);
+    struct rpc_stream *control = rpc_unary(&bench->peer, "/t.S/Control", NULL, "x");
+    assert_int_equal(bench->n_started, 3);
+    struct rpc_stream *second = rpc_unary(&bench->peer, "/t.S/Control", NULL, "x");
+    assert_non_null(strstr(rpc_log(&bench->peer), "9 closed unprocessed 7\n"));
+    for (size_t i = 0; i < 3; i++) {
+        assert_true(sl_call_is_ended(bench->pending[i]) == (i == 0));
+        sl_call_finishf(bench->pending[i], SL_OK, "%s", "");
+    }
+    rpc_pump(&bench->peer);
+    struct rpc_stream *stream = rpc_unary(&bench->peer, "/t.S/Echo", NULL, "x");
+    assert_non_null(strstr(rpc_log(&bench->peer), "grpc-status=0"));
+    rpc_stream_free(stream);
+    rpc_stream_free(streams[1]);
+    rpc_stream_free(control);
+    rpc_stream_free(second);
+}
+
+static void server_that_refuses_new_calls_says_draining(void **state) /* CM-6 */
+{
+    struct bench *bench = *state;
+    assert_int_equal(
+        sl_server_add_raw(bench->server, "/grpc.health.v1.Health/Check", SL_UNARY, echo, bench),
+        SL_OK);
+    open_peer(bench);
+    sl_server_refuse_new(bench->server);
+    const char *log = refusal(bench, "/t.S/Echo", NULL);
+    assert_non_null(strstr(log, "grpc-status=14"));
+    assert_non_null(strstr(log, "grpc-status-details-bin="));
+    struct rpc_stream *stream = rpc_unary(&bench->peer, "/grpc.health.v1.Health/Check", NULL, "x");
+    assert_non_null(strstr(rpc_log(&bench->peer), "grpc-status=0"));
+    rpc_stream_free(stream);
+    stream = rpc_unary(&bench->peer, "/t.S/Control", NULL, "x");
+    assert_int_equal(bench->n_started, 2);
+    sl_call_finishf(bench->pending[1], SL_OK, "%s", "");
+    rpc_pump(&bench->peer);
+    rpc_stream_free(stream);
+}
+
+static void interceptors_may_end_a_call_and_see_its_status(void **state) /* OP-1 */
+{
+    struct bench *bench = *state;
+    const struct sl_interceptor interceptor = { .on_start = judge,
+                                                .on_end = note_end,
+                                                .user_data = bench };
+    const struct sl_interceptor watcher = { .on_end = note_end, .user_data = bench };
+    assert_int_equal(sl_server_add_interceptor(bench->server, &interceptor), SL_OK);
+    assert_int_equal(sl_server_add_interceptor(bench->server, &watcher), SL_OK);
+    open_peer(bench);
+    bench->verdict = SL_UNAUTHENTICATED;
+    const char *log = refusal(bench, "/t.S/Echo", NULL);
+    assert_non_null(strstr(log, "grpc-status=16 grpc-message=no key grpc-status-details-bin="));
+    assert_non_null(strstr(log, "x-end=seen end\n"));
+    assert_int_equal(bench->n_ended, 1); /* the second never saw the call */
+    assert_int_equal(bench->last_status, SL_UNAUTHENTICATED);
+    bench->verdict = SL_OK;
+    struct rpc_stream *stream = rpc_unary(&bench->peer, "/t.S/Echo", NULL, "x");
+    assert_non_null(
+        strstr(rpc_log(&bench->peer), "trailers grpc-status=0 x-end=seen x-end=seen end\n"));
+    assert_int_equal(bench->n_ended, 3);
+    assert_int_equal(bench->last_status, SL_OK);
+    rpc_stream_free(stream);
+    (void)refusal(bench, "/t.Other/Echo", NULL);
+    assert_int_equal(bench->n_seen, 2); /* only canonical, registered paths */
+}
+
+static void registering_twice_is_refused(void **state)
+{
+    struct bench *bench = *state;
+    assert_int_equal(
+        sl_server_add_raw(bench->server, "/t.S/Echo", SL_UNARY, echo, bench), SL_ALREADY_EXISTS);
+    assert_int_equal(
+        sl_server_add_raw(bench->server, "no path", SL_UNARY, echo, bench), SL_INVALID_ARGUMENT);
+    static const struct sl_method_desc methods[] = { { .path = "/t.S/Echo", .name = "Echo" },
+                                                     { .path = "/t.S/New", .name = "New" } };
+    static const struct sl_service_desc service = { .name = "t.S",
+                                                    .methods = methods,
+                                                    .n_methods = 2 };
+    static sl_method_start_fn *const starts[2] = { NULL, NULL };
+    assert_int_equal(
+        sl_server_add_service(bench->server, &service, starts, NULL, NULL), SL_ALREADY_EXISTS);
+    assert_int_equal(sl_server_n_services(bench->server), 0);
+    open_peer(bench);
+    assert_refusal(bench, "/t.S/New", NULL, "unknown method New for service t.S");
+}
+
+int main(void)
+{
+#define CASE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+    const struct CMUnitTest tests[] = {
+        CASE(content_type_decides_first),
+        CASE(headers_over_the_soft_limit_are_refused_politely),
+        CASE(malformed_timeout_and_base64_are_http_400),
+        CASE(only_post_is_a_call),
+        CASE(path_is_canonical_or_unknown),
+        CASE(deadline_that_has_passed_starts_nothing),
+        CASE(unknown_service_and_method_have_distinct_texts),
+        CASE(fallback_gets_what_nobody_registered),
+        CASE(missing_te_is_accepted),
+        CASE(quota_counts_tasks_and_not_streams),
+        CASE(server_that_refuses_new_calls_says_draining),
+        CASE(interceptors_may_end_a_call_and_see_its_status),
+        CASE(registering_twice_is_refused),
+    };
+#undef CASE
+    return cmocka_run_group_tests_name("rpc_admission", tests, NULL, NULL);
+}
