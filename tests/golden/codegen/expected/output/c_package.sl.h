@@ -59,21 +59,6 @@ extern const struct sl_method_desc sl_acme__out_v2__store__methods[];
 /* ---- Get, client ---- */
 
 struct sl_acme__out_v2__store__get__reader;
-/* The whole call, blocking. `*ret_reply` lives until `*ret_call` is freed with
- * sl_client_call_free(), which must be done also after a failure. As sl_client_unary(). */
-SL_CHECK enum sl_status sl_acme__out_v2__store__get__call(
-    struct sl_channel *channel,
-    const struct sl_client_call_options *options,
-    const Acme__OutV2__Ask *request,
-    Acme__OutV2__Ask__Again **ret_reply,
-    struct sl_client_call **ret_call);
-/* Starts a call and sends its request. Owns: sl_acme__out_v2__store__get__free(). As
- * sl_client_call_open(); SL_RESOURCE_EXHAUSTED also a request that cannot be queued whole. */
-SL_CHECK enum sl_status sl_acme__out_v2__store__get__open(
-    struct sl_channel *channel,
-    const struct sl_client_call_options *options,
-    const Acme__OutV2__Ask *request,
-    struct sl_acme__out_v2__store__get__reader **ret_reader);
 /* The call, for its status, headers, trailers. */
 static inline struct sl_client_call *sl_acme__out_v2__store__get__client_call(
     struct sl_acme__out_v2__store__get__reader *view)
@@ -85,6 +70,48 @@ static inline struct sl_acme__out_v2__store__get__reader *sl_acme__out_v2__store
     struct sl_client_call *call)
 {
     return (struct sl_acme__out_v2__store__get__reader *)(void *)call;
+}
+/* The whole call, blocking. `*ret_reply` lives until `*ret_call` is freed with
+ * sl_client_call_free(), which must be done also after a failure. As sl_client_unary(). */
+SL_CHECK static inline enum sl_status sl_acme__out_v2__store__get__call(
+    struct sl_channel *channel,
+    const struct sl_client_call_options *options,
+    const Acme__OutV2__Ask *request,
+    Acme__OutV2__Ask__Again **ret_reply,
+    struct sl_client_call **ret_call)
+{
+    void *reply = NULL;
+    const enum sl_status status = sl_client_unary(
+        channel, &sl_acme__out_v2__store__methods[0], options, request, &reply, ret_call);
+    if (status == SL_OK) {
+        *ret_reply = (Acme__OutV2__Ask__Again *)reply;
+    }
+    return status;
+}
+/* Starts a call and sends its request. Owns: sl_acme__out_v2__store__get__free(). As
+ * sl_client_call_open(); SL_RESOURCE_EXHAUSTED also a request that cannot be queued whole. */
+SL_CHECK static inline enum sl_status sl_acme__out_v2__store__get__open(
+    struct sl_channel *channel,
+    const struct sl_client_call_options *options,
+    const Acme__OutV2__Ask *request,
+    struct sl_acme__out_v2__store__get__reader **ret_reader)
+{
+    struct sl_client_call *call = NULL;
+    enum sl_status status =
+        sl_client_call_open(channel, &sl_acme__out_v2__store__methods[0], options, &call);
+    if (status != SL_OK) {
+        return status;
+    }
+    status = sl_client_call_send(call, request);
+    if (status == SL_AGAIN) {
+        (void)sl_client_call_free(call);
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    if (status == SL_OK) { /* otherwise the call is over, and __next() gives its status */
+        sl_client_call_close_send(call);
+    }
+    *ret_reader = sl_acme__out_v2__store__get__client_view(call);
+    return SL_OK;
 }
 /* The next message, valid until the next one is asked for. SL_END after the last and status OK;
  * SL_AGAIN (foreign loop only); otherwise the final status. */
@@ -114,21 +141,6 @@ static inline struct sl_acme__out_v2__store__get__reader *sl_acme__out_v2__store
 /* ---- Drop, client ---- */
 
 struct sl_acme__out_v2__store__drop__reader;
-/* The whole call, blocking. `*ret_reply` lives until `*ret_call` is freed with
- * sl_client_call_free(), which must be done also after a failure. As sl_client_unary(). */
-SL_CHECK enum sl_status sl_acme__out_v2__store__drop__call(
-    struct sl_channel *channel,
-    const struct sl_client_call_options *options,
-    const Acme__OutV2__Ask__Again *request,
-    Google__Protobuf__Empty **ret_reply,
-    struct sl_client_call **ret_call);
-/* Starts a call and sends its request. Owns: sl_acme__out_v2__store__drop__free(). As
- * sl_client_call_open(); SL_RESOURCE_EXHAUSTED also a request that cannot be queued whole. */
-SL_CHECK enum sl_status sl_acme__out_v2__store__drop__open(
-    struct sl_channel *channel,
-    const struct sl_client_call_options *options,
-    const Acme__OutV2__Ask__Again *request,
-    struct sl_acme__out_v2__store__drop__reader **ret_reader);
 /* The call, for its status, headers, trailers. */
 static inline struct sl_client_call *sl_acme__out_v2__store__drop__client_call(
     struct sl_acme__out_v2__store__drop__reader *view)
@@ -140,6 +152,48 @@ static inline struct sl_acme__out_v2__store__drop__reader *sl_acme__out_v2__stor
     struct sl_client_call *call)
 {
     return (struct sl_acme__out_v2__store__drop__reader *)(void *)call;
+}
+/* The whole call, blocking. `*ret_reply` lives until `*ret_call` is freed with
+ * sl_client_call_free(), which must be done also after a failure. As sl_client_unary(). */
+SL_CHECK static inline enum sl_status sl_acme__out_v2__store__drop__call(
+    struct sl_channel *channel,
+    const struct sl_client_call_options *options,
+    const Acme__OutV2__Ask__Again *request,
+    Google__Protobuf__Empty **ret_reply,
+    struct sl_client_call **ret_call)
+{
+    void *reply = NULL;
+    const enum sl_status status = sl_client_unary(
+        channel, &sl_acme__out_v2__store__methods[1], options, request, &reply, ret_call);
+    if (status == SL_OK) {
+        *ret_reply = (Google__Protobuf__Empty *)reply;
+    }
+    return status;
+}
+/* Starts a call and sends its request. Owns: sl_acme__out_v2__store__drop__free(). As
+ * sl_client_call_open(); SL_RESOURCE_EXHAUSTED also a request that cannot be queued whole. */
+SL_CHECK static inline enum sl_status sl_acme__out_v2__store__drop__open(
+    struct sl_channel *channel,
+    const struct sl_client_call_options *options,
+    const Acme__OutV2__Ask__Again *request,
+    struct sl_acme__out_v2__store__drop__reader **ret_reader)
+{
+    struct sl_client_call *call = NULL;
+    enum sl_status status =
+        sl_client_call_open(channel, &sl_acme__out_v2__store__methods[1], options, &call);
+    if (status != SL_OK) {
+        return status;
+    }
+    status = sl_client_call_send(call, request);
+    if (status == SL_AGAIN) {
+        (void)sl_client_call_free(call);
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    if (status == SL_OK) { /* otherwise the call is over, and __next() gives its status */
+        sl_client_call_close_send(call);
+    }
+    *ret_reader = sl_acme__out_v2__store__drop__client_view(call);
+    return SL_OK;
 }
 /* The next message, valid until the next one is asked for. SL_END after the last and status OK;
  * SL_AGAIN (foreign loop only); otherwise the final status. */
@@ -183,13 +237,6 @@ SL_CHECK static inline enum sl_status sl_acme__out_v2__store__fetch__send(
 /* ---- Fetch, client ---- */
 
 struct sl_acme__out_v2__store__fetch__reader;
-/* Starts a call and sends its request. Owns: sl_acme__out_v2__store__fetch__free(). As
- * sl_client_call_open(); SL_RESOURCE_EXHAUSTED also a request that cannot be queued whole. */
-SL_CHECK enum sl_status sl_acme__out_v2__store__fetch__open(
-    struct sl_channel *channel,
-    const struct sl_client_call_options *options,
-    const MyPkg__V1Beta__HTTPRequest__InnerURL *request,
-    struct sl_acme__out_v2__store__fetch__reader **ret_reader);
 /* The call, for its status, headers, trailers. */
 static inline struct sl_client_call *sl_acme__out_v2__store__fetch__client_call(
     struct sl_acme__out_v2__store__fetch__reader *view)
@@ -201,6 +248,31 @@ static inline struct sl_acme__out_v2__store__fetch__reader *sl_acme__out_v2__sto
     struct sl_client_call *call)
 {
     return (struct sl_acme__out_v2__store__fetch__reader *)(void *)call;
+}
+/* Starts a call and sends its request. Owns: sl_acme__out_v2__store__fetch__free(). As
+ * sl_client_call_open(); SL_RESOURCE_EXHAUSTED also a request that cannot be queued whole. */
+SL_CHECK static inline enum sl_status sl_acme__out_v2__store__fetch__open(
+    struct sl_channel *channel,
+    const struct sl_client_call_options *options,
+    const MyPkg__V1Beta__HTTPRequest__InnerURL *request,
+    struct sl_acme__out_v2__store__fetch__reader **ret_reader)
+{
+    struct sl_client_call *call = NULL;
+    enum sl_status status =
+        sl_client_call_open(channel, &sl_acme__out_v2__store__methods[2], options, &call);
+    if (status != SL_OK) {
+        return status;
+    }
+    status = sl_client_call_send(call, request);
+    if (status == SL_AGAIN) {
+        (void)sl_client_call_free(call);
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    if (status == SL_OK) { /* otherwise the call is over, and __next() gives its status */
+        sl_client_call_close_send(call);
+    }
+    *ret_reader = sl_acme__out_v2__store__fetch__client_view(call);
+    return SL_OK;
 }
 /* The next message, valid until the next one is asked for. SL_END after the last and status OK;
  * SL_AGAIN (foreign loop only); otherwise the final status. */

@@ -84,21 +84,6 @@ extern const struct sl_method_desc sl_class__register__switch__methods[];
 /* ---- Register, client ---- */
 
 struct sl_class__register__switch__register__reader;
-/* The whole call, blocking. `*ret_reply` lives until `*ret_call` is freed with
- * sl_client_call_free(), which must be done also after a failure. As sl_client_unary(). */
-SL_CHECK enum sl_status sl_class__register__switch__register__call(
-    struct sl_channel *channel,
-    const struct sl_client_call_options *options,
-    const Class__Register__Union *request,
-    Class__Register__Union **ret_reply,
-    struct sl_client_call **ret_call);
-/* Starts a call and sends its request. Owns: sl_class__register__switch__register__free(). As
- * sl_client_call_open(); SL_RESOURCE_EXHAUSTED also a request that cannot be queued whole. */
-SL_CHECK enum sl_status sl_class__register__switch__register__open(
-    struct sl_channel *channel,
-    const struct sl_client_call_options *options,
-    const Class__Register__Union *request,
-    struct sl_class__register__switch__register__reader **ret_reader);
 /* The call, for its status, headers, trailers. */
 static inline struct sl_client_call *sl_class__register__switch__register__client_call(
     struct sl_class__register__switch__register__reader *view)
@@ -110,6 +95,48 @@ static inline struct sl_class__register__switch__register__reader *sl_class__reg
     struct sl_client_call *call)
 {
     return (struct sl_class__register__switch__register__reader *)(void *)call;
+}
+/* The whole call, blocking. `*ret_reply` lives until `*ret_call` is freed with
+ * sl_client_call_free(), which must be done also after a failure. As sl_client_unary(). */
+SL_CHECK static inline enum sl_status sl_class__register__switch__register__call(
+    struct sl_channel *channel,
+    const struct sl_client_call_options *options,
+    const Class__Register__Union *request,
+    Class__Register__Union **ret_reply,
+    struct sl_client_call **ret_call)
+{
+    void *reply = NULL;
+    const enum sl_status status = sl_client_unary(
+        channel, &sl_class__register__switch__methods[0], options, request, &reply, ret_call);
+    if (status == SL_OK) {
+        *ret_reply = (Class__Register__Union *)reply;
+    }
+    return status;
+}
+/* Starts a call and sends its request. Owns: sl_class__register__switch__register__free(). As
+ * sl_client_call_open(); SL_RESOURCE_EXHAUSTED also a request that cannot be queued whole. */
+SL_CHECK static inline enum sl_status sl_class__register__switch__register__open(
+    struct sl_channel *channel,
+    const struct sl_client_call_options *options,
+    const Class__Register__Union *request,
+    struct sl_class__register__switch__register__reader **ret_reader)
+{
+    struct sl_client_call *call = NULL;
+    enum sl_status status =
+        sl_client_call_open(channel, &sl_class__register__switch__methods[0], options, &call);
+    if (status != SL_OK) {
+        return status;
+    }
+    status = sl_client_call_send(call, request);
+    if (status == SL_AGAIN) {
+        (void)sl_client_call_free(call);
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    if (status == SL_OK) { /* otherwise the call is over, and __next() gives its status */
+        sl_client_call_close_send(call);
+    }
+    *ret_reader = sl_class__register__switch__register__client_view(call);
+    return SL_OK;
 }
 /* The next message, valid until the next one is asked for. SL_END after the last and status OK;
  * SL_AGAIN (foreign loop only); otherwise the final status. */
@@ -153,13 +180,6 @@ SL_CHECK static inline enum sl_status sl_class__register__switch__continue__send
 /* ---- Continue, client ---- */
 
 struct sl_class__register__switch__continue__reader;
-/* Starts a call and sends its request. Owns: sl_class__register__switch__continue__free(). As
- * sl_client_call_open(); SL_RESOURCE_EXHAUSTED also a request that cannot be queued whole. */
-SL_CHECK enum sl_status sl_class__register__switch__continue__open(
-    struct sl_channel *channel,
-    const struct sl_client_call_options *options,
-    const Class__Register__Union *request,
-    struct sl_class__register__switch__continue__reader **ret_reader);
 /* The call, for its status, headers, trailers. */
 static inline struct sl_client_call *sl_class__register__switch__continue__client_call(
     struct sl_class__register__switch__continue__reader *view)
@@ -171,6 +191,31 @@ static inline struct sl_class__register__switch__continue__reader *sl_class__reg
     struct sl_client_call *call)
 {
     return (struct sl_class__register__switch__continue__reader *)(void *)call;
+}
+/* Starts a call and sends its request. Owns: sl_class__register__switch__continue__free(). As
+ * sl_client_call_open(); SL_RESOURCE_EXHAUSTED also a request that cannot be queued whole. */
+SL_CHECK static inline enum sl_status sl_class__register__switch__continue__open(
+    struct sl_channel *channel,
+    const struct sl_client_call_options *options,
+    const Class__Register__Union *request,
+    struct sl_class__register__switch__continue__reader **ret_reader)
+{
+    struct sl_client_call *call = NULL;
+    enum sl_status status =
+        sl_client_call_open(channel, &sl_class__register__switch__methods[1], options, &call);
+    if (status != SL_OK) {
+        return status;
+    }
+    status = sl_client_call_send(call, request);
+    if (status == SL_AGAIN) {
+        (void)sl_client_call_free(call);
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    if (status == SL_OK) { /* otherwise the call is over, and __next() gives its status */
+        sl_client_call_close_send(call);
+    }
+    *ret_reader = sl_class__register__switch__continue__client_view(call);
+    return SL_OK;
 }
 /* The next message, valid until the next one is asked for. SL_END after the last and status OK;
  * SL_AGAIN (foreign loop only); otherwise the final status. */
@@ -219,11 +264,6 @@ SL_CHECK static inline enum sl_status sl_class__register__switch__class__recv(
 /* ---- Class, client ---- */
 
 struct sl_class__register__switch__class__writer;
-/* Starts a call. Owns: sl_class__register__switch__class__free(). As sl_client_call_open(). */
-SL_CHECK enum sl_status sl_class__register__switch__class__open(
-    struct sl_channel *channel,
-    const struct sl_client_call_options *options,
-    struct sl_class__register__switch__class__writer **ret_writer);
 /* The call, for its status, headers, trailers. */
 static inline struct sl_client_call *sl_class__register__switch__class__client_call(
     struct sl_class__register__switch__class__writer *view)
@@ -235,6 +275,20 @@ static inline struct sl_class__register__switch__class__writer *sl_class__regist
     struct sl_client_call *call)
 {
     return (struct sl_class__register__switch__class__writer *)(void *)call;
+}
+/* Starts a call. Owns: sl_class__register__switch__class__free(). As sl_client_call_open(). */
+SL_CHECK static inline enum sl_status sl_class__register__switch__class__open(
+    struct sl_channel *channel,
+    const struct sl_client_call_options *options,
+    struct sl_class__register__switch__class__writer **ret_writer)
+{
+    struct sl_client_call *call = NULL;
+    const enum sl_status status =
+        sl_client_call_open(channel, &sl_class__register__switch__methods[2], options, &call);
+    if (status == SL_OK) {
+        *ret_writer = sl_class__register__switch__class__client_view(call);
+    }
+    return status;
 }
 /* As sl_client_call_send(). */
 SL_CHECK static inline enum sl_status sl_class__register__switch__class__write(
@@ -300,11 +354,6 @@ SL_CHECK static inline enum sl_status sl_class__register__switch__errno__send(
 /* ---- Errno, client ---- */
 
 struct sl_class__register__switch__errno__duplex;
-/* Starts a call. Owns: sl_class__register__switch__errno__free(). As sl_client_call_open(). */
-SL_CHECK enum sl_status sl_class__register__switch__errno__open(
-    struct sl_channel *channel,
-    const struct sl_client_call_options *options,
-    struct sl_class__register__switch__errno__duplex **ret_duplex);
 /* The call, for its status, headers, trailers. */
 static inline struct sl_client_call *sl_class__register__switch__errno__client_call(
     struct sl_class__register__switch__errno__duplex *view)
@@ -316,6 +365,20 @@ static inline struct sl_class__register__switch__errno__duplex *sl_class__regist
     struct sl_client_call *call)
 {
     return (struct sl_class__register__switch__errno__duplex *)(void *)call;
+}
+/* Starts a call. Owns: sl_class__register__switch__errno__free(). As sl_client_call_open(). */
+SL_CHECK static inline enum sl_status sl_class__register__switch__errno__open(
+    struct sl_channel *channel,
+    const struct sl_client_call_options *options,
+    struct sl_class__register__switch__errno__duplex **ret_duplex)
+{
+    struct sl_client_call *call = NULL;
+    const enum sl_status status =
+        sl_client_call_open(channel, &sl_class__register__switch__methods[3], options, &call);
+    if (status == SL_OK) {
+        *ret_duplex = sl_class__register__switch__errno__client_view(call);
+    }
+    return status;
 }
 /* As sl_client_call_send(). */
 SL_CHECK static inline enum sl_status sl_class__register__switch__errno__write(
@@ -356,21 +419,6 @@ static inline struct sl_class__register__switch__errno__duplex *sl_class__regist
 /* ---- StructSize, client ---- */
 
 struct sl_class__register__switch__struct_size__reader;
-/* The whole call, blocking. `*ret_reply` lives until `*ret_call` is freed with
- * sl_client_call_free(), which must be done also after a failure. As sl_client_unary(). */
-SL_CHECK enum sl_status sl_class__register__switch__struct_size__call(
-    struct sl_channel *channel,
-    const struct sl_client_call_options *options,
-    const Class__Register__Union *request,
-    Class__Register__Union **ret_reply,
-    struct sl_client_call **ret_call);
-/* Starts a call and sends its request. Owns: sl_class__register__switch__struct_size__free(). As
- * sl_client_call_open(); SL_RESOURCE_EXHAUSTED also a request that cannot be queued whole. */
-SL_CHECK enum sl_status sl_class__register__switch__struct_size__open(
-    struct sl_channel *channel,
-    const struct sl_client_call_options *options,
-    const Class__Register__Union *request,
-    struct sl_class__register__switch__struct_size__reader **ret_reader);
 /* The call, for its status, headers, trailers. */
 static inline struct sl_client_call *sl_class__register__switch__struct_size__client_call(
     struct sl_class__register__switch__struct_size__reader *view)
@@ -382,6 +430,48 @@ static inline struct sl_class__register__switch__struct_size__reader *sl_class__
     struct sl_client_call *call)
 {
     return (struct sl_class__register__switch__struct_size__reader *)(void *)call;
+}
+/* The whole call, blocking. `*ret_reply` lives until `*ret_call` is freed with
+ * sl_client_call_free(), which must be done also after a failure. As sl_client_unary(). */
+SL_CHECK static inline enum sl_status sl_class__register__switch__struct_size__call(
+    struct sl_channel *channel,
+    const struct sl_client_call_options *options,
+    const Class__Register__Union *request,
+    Class__Register__Union **ret_reply,
+    struct sl_client_call **ret_call)
+{
+    void *reply = NULL;
+    const enum sl_status status = sl_client_unary(
+        channel, &sl_class__register__switch__methods[4], options, request, &reply, ret_call);
+    if (status == SL_OK) {
+        *ret_reply = (Class__Register__Union *)reply;
+    }
+    return status;
+}
+/* Starts a call and sends its request. Owns: sl_class__register__switch__struct_size__free(). As
+ * sl_client_call_open(); SL_RESOURCE_EXHAUSTED also a request that cannot be queued whole. */
+SL_CHECK static inline enum sl_status sl_class__register__switch__struct_size__open(
+    struct sl_channel *channel,
+    const struct sl_client_call_options *options,
+    const Class__Register__Union *request,
+    struct sl_class__register__switch__struct_size__reader **ret_reader)
+{
+    struct sl_client_call *call = NULL;
+    enum sl_status status =
+        sl_client_call_open(channel, &sl_class__register__switch__methods[4], options, &call);
+    if (status != SL_OK) {
+        return status;
+    }
+    status = sl_client_call_send(call, request);
+    if (status == SL_AGAIN) {
+        (void)sl_client_call_free(call);
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    if (status == SL_OK) { /* otherwise the call is over, and __next() gives its status */
+        sl_client_call_close_send(call);
+    }
+    *ret_reader = sl_class__register__switch__struct_size__client_view(call);
+    return SL_OK;
 }
 /* The next message, valid until the next one is asked for. SL_END after the last and status OK;
  * SL_AGAIN (foreign loop only); otherwise the final status. */
@@ -411,21 +501,6 @@ static inline struct sl_class__register__switch__struct_size__reader *sl_class__
 /* ---- Handlers, client ---- */
 
 struct sl_class__register__switch__handlers__reader;
-/* The whole call, blocking. `*ret_reply` lives until `*ret_call` is freed with
- * sl_client_call_free(), which must be done also after a failure. As sl_client_unary(). */
-SL_CHECK enum sl_status sl_class__register__switch__handlers__call(
-    struct sl_channel *channel,
-    const struct sl_client_call_options *options,
-    const Class__Register__Union *request,
-    Class__Register__Union **ret_reply,
-    struct sl_client_call **ret_call);
-/* Starts a call and sends its request. Owns: sl_class__register__switch__handlers__free(). As
- * sl_client_call_open(); SL_RESOURCE_EXHAUSTED also a request that cannot be queued whole. */
-SL_CHECK enum sl_status sl_class__register__switch__handlers__open(
-    struct sl_channel *channel,
-    const struct sl_client_call_options *options,
-    const Class__Register__Union *request,
-    struct sl_class__register__switch__handlers__reader **ret_reader);
 /* The call, for its status, headers, trailers. */
 static inline struct sl_client_call *sl_class__register__switch__handlers__client_call(
     struct sl_class__register__switch__handlers__reader *view)
@@ -437,6 +512,48 @@ static inline struct sl_class__register__switch__handlers__reader *sl_class__reg
     struct sl_client_call *call)
 {
     return (struct sl_class__register__switch__handlers__reader *)(void *)call;
+}
+/* The whole call, blocking. `*ret_reply` lives until `*ret_call` is freed with
+ * sl_client_call_free(), which must be done also after a failure. As sl_client_unary(). */
+SL_CHECK static inline enum sl_status sl_class__register__switch__handlers__call(
+    struct sl_channel *channel,
+    const struct sl_client_call_options *options,
+    const Class__Register__Union *request,
+    Class__Register__Union **ret_reply,
+    struct sl_client_call **ret_call)
+{
+    void *reply = NULL;
+    const enum sl_status status = sl_client_unary(
+        channel, &sl_class__register__switch__methods[5], options, request, &reply, ret_call);
+    if (status == SL_OK) {
+        *ret_reply = (Class__Register__Union *)reply;
+    }
+    return status;
+}
+/* Starts a call and sends its request. Owns: sl_class__register__switch__handlers__free(). As
+ * sl_client_call_open(); SL_RESOURCE_EXHAUSTED also a request that cannot be queued whole. */
+SL_CHECK static inline enum sl_status sl_class__register__switch__handlers__open(
+    struct sl_channel *channel,
+    const struct sl_client_call_options *options,
+    const Class__Register__Union *request,
+    struct sl_class__register__switch__handlers__reader **ret_reader)
+{
+    struct sl_client_call *call = NULL;
+    enum sl_status status =
+        sl_client_call_open(channel, &sl_class__register__switch__methods[5], options, &call);
+    if (status != SL_OK) {
+        return status;
+    }
+    status = sl_client_call_send(call, request);
+    if (status == SL_AGAIN) {
+        (void)sl_client_call_free(call);
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    if (status == SL_OK) { /* otherwise the call is over, and __next() gives its status */
+        sl_client_call_close_send(call);
+    }
+    *ret_reader = sl_class__register__switch__handlers__client_view(call);
+    return SL_OK;
 }
 /* The next message, valid until the next one is asked for. SL_END after the last and status OK;
  * SL_AGAIN (foreign loop only); otherwise the final status. */
@@ -466,21 +583,6 @@ static inline struct sl_class__register__switch__handlers__reader *sl_class__reg
 /* ---- Methods, client ---- */
 
 struct sl_class__register__switch__methods__reader;
-/* The whole call, blocking. `*ret_reply` lives until `*ret_call` is freed with
- * sl_client_call_free(), which must be done also after a failure. As sl_client_unary(). */
-SL_CHECK enum sl_status sl_class__register__switch__methods__call(
-    struct sl_channel *channel,
-    const struct sl_client_call_options *options,
-    const Class__Register__Union *request,
-    Class__Register__Union **ret_reply,
-    struct sl_client_call **ret_call);
-/* Starts a call and sends its request. Owns: sl_class__register__switch__methods__free(). As
- * sl_client_call_open(); SL_RESOURCE_EXHAUSTED also a request that cannot be queued whole. */
-SL_CHECK enum sl_status sl_class__register__switch__methods__open(
-    struct sl_channel *channel,
-    const struct sl_client_call_options *options,
-    const Class__Register__Union *request,
-    struct sl_class__register__switch__methods__reader **ret_reader);
 /* The call, for its status, headers, trailers. */
 static inline struct sl_client_call *sl_class__register__switch__methods__client_call(
     struct sl_class__register__switch__methods__reader *view)
@@ -492,6 +594,48 @@ static inline struct sl_class__register__switch__methods__reader *sl_class__regi
     struct sl_client_call *call)
 {
     return (struct sl_class__register__switch__methods__reader *)(void *)call;
+}
+/* The whole call, blocking. `*ret_reply` lives until `*ret_call` is freed with
+ * sl_client_call_free(), which must be done also after a failure. As sl_client_unary(). */
+SL_CHECK static inline enum sl_status sl_class__register__switch__methods__call(
+    struct sl_channel *channel,
+    const struct sl_client_call_options *options,
+    const Class__Register__Union *request,
+    Class__Register__Union **ret_reply,
+    struct sl_client_call **ret_call)
+{
+    void *reply = NULL;
+    const enum sl_status status = sl_client_unary(
+        channel, &sl_class__register__switch__methods[6], options, request, &reply, ret_call);
+    if (status == SL_OK) {
+        *ret_reply = (Class__Register__Union *)reply;
+    }
+    return status;
+}
+/* Starts a call and sends its request. Owns: sl_class__register__switch__methods__free(). As
+ * sl_client_call_open(); SL_RESOURCE_EXHAUSTED also a request that cannot be queued whole. */
+SL_CHECK static inline enum sl_status sl_class__register__switch__methods__open(
+    struct sl_channel *channel,
+    const struct sl_client_call_options *options,
+    const Class__Register__Union *request,
+    struct sl_class__register__switch__methods__reader **ret_reader)
+{
+    struct sl_client_call *call = NULL;
+    enum sl_status status =
+        sl_client_call_open(channel, &sl_class__register__switch__methods[6], options, &call);
+    if (status != SL_OK) {
+        return status;
+    }
+    status = sl_client_call_send(call, request);
+    if (status == SL_AGAIN) {
+        (void)sl_client_call_free(call);
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    if (status == SL_OK) { /* otherwise the call is over, and __next() gives its status */
+        sl_client_call_close_send(call);
+    }
+    *ret_reader = sl_class__register__switch__methods__client_view(call);
+    return SL_OK;
 }
 /* The next message, valid until the next one is asked for. SL_END after the last and status OK;
  * SL_AGAIN (foreign loop only); otherwise the final status. */

@@ -66,21 +66,6 @@ extern const struct sl_method_desc sl_my_pkg__v1_beta__agent_api__methods[];
 /* ---- GetURLFor, client ---- */
 
 struct sl_my_pkg__v1_beta__agent_api__get_urlfor__reader;
-/* The whole call, blocking. `*ret_reply` lives until `*ret_call` is freed with
- * sl_client_call_free(), which must be done also after a failure. As sl_client_unary(). */
-SL_CHECK enum sl_status sl_my_pkg__v1_beta__agent_api__get_urlfor__call(
-    struct sl_channel *channel,
-    const struct sl_client_call_options *options,
-    const MyPkg__V1Beta__HTTPRequest *request,
-    MyPkg__V1Beta__HTTPRequest__InnerURL **ret_reply,
-    struct sl_client_call **ret_call);
-/* Starts a call and sends its request. Owns: sl_my_pkg__v1_beta__agent_api__get_urlfor__free(). As
- * sl_client_call_open(); SL_RESOURCE_EXHAUSTED also a request that cannot be queued whole. */
-SL_CHECK enum sl_status sl_my_pkg__v1_beta__agent_api__get_urlfor__open(
-    struct sl_channel *channel,
-    const struct sl_client_call_options *options,
-    const MyPkg__V1Beta__HTTPRequest *request,
-    struct sl_my_pkg__v1_beta__agent_api__get_urlfor__reader **ret_reader);
 /* The call, for its status, headers, trailers. */
 static inline struct sl_client_call *sl_my_pkg__v1_beta__agent_api__get_urlfor__client_call(
     struct sl_my_pkg__v1_beta__agent_api__get_urlfor__reader *view)
@@ -92,6 +77,48 @@ static inline struct sl_my_pkg__v1_beta__agent_api__get_urlfor__reader *sl_my_pk
     struct sl_client_call *call)
 {
     return (struct sl_my_pkg__v1_beta__agent_api__get_urlfor__reader *)(void *)call;
+}
+/* The whole call, blocking. `*ret_reply` lives until `*ret_call` is freed with
+ * sl_client_call_free(), which must be done also after a failure. As sl_client_unary(). */
+SL_CHECK static inline enum sl_status sl_my_pkg__v1_beta__agent_api__get_urlfor__call(
+    struct sl_channel *channel,
+    const struct sl_client_call_options *options,
+    const MyPkg__V1Beta__HTTPRequest *request,
+    MyPkg__V1Beta__HTTPRequest__InnerURL **ret_reply,
+    struct sl_client_call **ret_call)
+{
+    void *reply = NULL;
+    const enum sl_status status = sl_client_unary(
+        channel, &sl_my_pkg__v1_beta__agent_api__methods[0], options, request, &reply, ret_call);
+    if (status == SL_OK) {
+        *ret_reply = (MyPkg__V1Beta__HTTPRequest__InnerURL *)reply;
+    }
+    return status;
+}
+/* Starts a call and sends its request. Owns: sl_my_pkg__v1_beta__agent_api__get_urlfor__free(). As
+ * sl_client_call_open(); SL_RESOURCE_EXHAUSTED also a request that cannot be queued whole. */
+SL_CHECK static inline enum sl_status sl_my_pkg__v1_beta__agent_api__get_urlfor__open(
+    struct sl_channel *channel,
+    const struct sl_client_call_options *options,
+    const MyPkg__V1Beta__HTTPRequest *request,
+    struct sl_my_pkg__v1_beta__agent_api__get_urlfor__reader **ret_reader)
+{
+    struct sl_client_call *call = NULL;
+    enum sl_status status =
+        sl_client_call_open(channel, &sl_my_pkg__v1_beta__agent_api__methods[0], options, &call);
+    if (status != SL_OK) {
+        return status;
+    }
+    status = sl_client_call_send(call, request);
+    if (status == SL_AGAIN) {
+        (void)sl_client_call_free(call);
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    if (status == SL_OK) { /* otherwise the call is over, and __next() gives its status */
+        sl_client_call_close_send(call);
+    }
+    *ret_reader = sl_my_pkg__v1_beta__agent_api__get_urlfor__client_view(call);
+    return SL_OK;
 }
 /* The next message, valid until the next one is asked for. SL_END after the last and status OK;
  * SL_AGAIN (foreign loop only); otherwise the final status. */
@@ -135,13 +162,6 @@ SL_CHECK static inline enum sl_status sl_my_pkg__v1_beta__agent_api__foo__bar2_x
 /* ---- Foo_Bar2X, client ---- */
 
 struct sl_my_pkg__v1_beta__agent_api__foo__bar2_x__reader;
-/* Starts a call and sends its request. Owns: sl_my_pkg__v1_beta__agent_api__foo__bar2_x__free(). As
- * sl_client_call_open(); SL_RESOURCE_EXHAUSTED also a request that cannot be queued whole. */
-SL_CHECK enum sl_status sl_my_pkg__v1_beta__agent_api__foo__bar2_x__open(
-    struct sl_channel *channel,
-    const struct sl_client_call_options *options,
-    const MyPkg__V1Beta__HTTPRequest__InnerURL__DeepestOne *request,
-    struct sl_my_pkg__v1_beta__agent_api__foo__bar2_x__reader **ret_reader);
 /* The call, for its status, headers, trailers. */
 static inline struct sl_client_call *sl_my_pkg__v1_beta__agent_api__foo__bar2_x__client_call(
     struct sl_my_pkg__v1_beta__agent_api__foo__bar2_x__reader *view)
@@ -153,6 +173,31 @@ static inline struct sl_my_pkg__v1_beta__agent_api__foo__bar2_x__reader *sl_my_p
     struct sl_client_call *call)
 {
     return (struct sl_my_pkg__v1_beta__agent_api__foo__bar2_x__reader *)(void *)call;
+}
+/* Starts a call and sends its request. Owns: sl_my_pkg__v1_beta__agent_api__foo__bar2_x__free(). As
+ * sl_client_call_open(); SL_RESOURCE_EXHAUSTED also a request that cannot be queued whole. */
+SL_CHECK static inline enum sl_status sl_my_pkg__v1_beta__agent_api__foo__bar2_x__open(
+    struct sl_channel *channel,
+    const struct sl_client_call_options *options,
+    const MyPkg__V1Beta__HTTPRequest__InnerURL__DeepestOne *request,
+    struct sl_my_pkg__v1_beta__agent_api__foo__bar2_x__reader **ret_reader)
+{
+    struct sl_client_call *call = NULL;
+    enum sl_status status =
+        sl_client_call_open(channel, &sl_my_pkg__v1_beta__agent_api__methods[1], options, &call);
+    if (status != SL_OK) {
+        return status;
+    }
+    status = sl_client_call_send(call, request);
+    if (status == SL_AGAIN) {
+        (void)sl_client_call_free(call);
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    if (status == SL_OK) { /* otherwise the call is over, and __next() gives its status */
+        sl_client_call_close_send(call);
+    }
+    *ret_reader = sl_my_pkg__v1_beta__agent_api__foo__bar2_x__client_view(call);
+    return SL_OK;
 }
 /* The next message, valid until the next one is asked for. SL_END after the last and status OK;
  * SL_AGAIN (foreign loop only); otherwise the final status. */
@@ -201,11 +246,6 @@ SL_CHECK static inline enum sl_status sl_my_pkg__v1_beta__agent_api__lower__recv
 /* ---- lower, client ---- */
 
 struct sl_my_pkg__v1_beta__agent_api__lower__writer;
-/* Starts a call. Owns: sl_my_pkg__v1_beta__agent_api__lower__free(). As sl_client_call_open(). */
-SL_CHECK enum sl_status sl_my_pkg__v1_beta__agent_api__lower__open(
-    struct sl_channel *channel,
-    const struct sl_client_call_options *options,
-    struct sl_my_pkg__v1_beta__agent_api__lower__writer **ret_writer);
 /* The call, for its status, headers, trailers. */
 static inline struct sl_client_call *sl_my_pkg__v1_beta__agent_api__lower__client_call(
     struct sl_my_pkg__v1_beta__agent_api__lower__writer *view)
@@ -217,6 +257,20 @@ static inline struct sl_my_pkg__v1_beta__agent_api__lower__writer *sl_my_pkg__v1
     struct sl_client_call *call)
 {
     return (struct sl_my_pkg__v1_beta__agent_api__lower__writer *)(void *)call;
+}
+/* Starts a call. Owns: sl_my_pkg__v1_beta__agent_api__lower__free(). As sl_client_call_open(). */
+SL_CHECK static inline enum sl_status sl_my_pkg__v1_beta__agent_api__lower__open(
+    struct sl_channel *channel,
+    const struct sl_client_call_options *options,
+    struct sl_my_pkg__v1_beta__agent_api__lower__writer **ret_writer)
+{
+    struct sl_client_call *call = NULL;
+    const enum sl_status status =
+        sl_client_call_open(channel, &sl_my_pkg__v1_beta__agent_api__methods[2], options, &call);
+    if (status == SL_OK) {
+        *ret_writer = sl_my_pkg__v1_beta__agent_api__lower__client_view(call);
+    }
+    return status;
 }
 /* As sl_client_call_send(). */
 SL_CHECK static inline enum sl_status sl_my_pkg__v1_beta__agent_api__lower__write(
@@ -282,11 +336,6 @@ SL_CHECK static inline enum sl_status sl_my_pkg__v1_beta__agent_api__x__send(
 /* ---- X, client ---- */
 
 struct sl_my_pkg__v1_beta__agent_api__x__duplex;
-/* Starts a call. Owns: sl_my_pkg__v1_beta__agent_api__x__free(). As sl_client_call_open(). */
-SL_CHECK enum sl_status sl_my_pkg__v1_beta__agent_api__x__open(
-    struct sl_channel *channel,
-    const struct sl_client_call_options *options,
-    struct sl_my_pkg__v1_beta__agent_api__x__duplex **ret_duplex);
 /* The call, for its status, headers, trailers. */
 static inline struct sl_client_call *sl_my_pkg__v1_beta__agent_api__x__client_call(
     struct sl_my_pkg__v1_beta__agent_api__x__duplex *view)
@@ -298,6 +347,20 @@ static inline struct sl_my_pkg__v1_beta__agent_api__x__duplex *sl_my_pkg__v1_bet
     struct sl_client_call *call)
 {
     return (struct sl_my_pkg__v1_beta__agent_api__x__duplex *)(void *)call;
+}
+/* Starts a call. Owns: sl_my_pkg__v1_beta__agent_api__x__free(). As sl_client_call_open(). */
+SL_CHECK static inline enum sl_status sl_my_pkg__v1_beta__agent_api__x__open(
+    struct sl_channel *channel,
+    const struct sl_client_call_options *options,
+    struct sl_my_pkg__v1_beta__agent_api__x__duplex **ret_duplex)
+{
+    struct sl_client_call *call = NULL;
+    const enum sl_status status =
+        sl_client_call_open(channel, &sl_my_pkg__v1_beta__agent_api__methods[3], options, &call);
+    if (status == SL_OK) {
+        *ret_duplex = sl_my_pkg__v1_beta__agent_api__x__client_view(call);
+    }
+    return status;
 }
 /* As sl_client_call_send(). */
 SL_CHECK static inline enum sl_status sl_my_pkg__v1_beta__agent_api__x__write(
@@ -365,21 +428,6 @@ extern const struct sl_method_desc sl_my_pkg__v1_beta__http2_gateway3__methods[]
 /* ---- HTTP2, client ---- */
 
 struct sl_my_pkg__v1_beta__http2_gateway3__http2__reader;
-/* The whole call, blocking. `*ret_reply` lives until `*ret_call` is freed with
- * sl_client_call_free(), which must be done also after a failure. As sl_client_unary(). */
-SL_CHECK enum sl_status sl_my_pkg__v1_beta__http2_gateway3__http2__call(
-    struct sl_channel *channel,
-    const struct sl_client_call_options *options,
-    const MyPkg__V1Beta__Reply2 *request,
-    MyPkg__V1Beta__Reply2 **ret_reply,
-    struct sl_client_call **ret_call);
-/* Starts a call and sends its request. Owns: sl_my_pkg__v1_beta__http2_gateway3__http2__free(). As
- * sl_client_call_open(); SL_RESOURCE_EXHAUSTED also a request that cannot be queued whole. */
-SL_CHECK enum sl_status sl_my_pkg__v1_beta__http2_gateway3__http2__open(
-    struct sl_channel *channel,
-    const struct sl_client_call_options *options,
-    const MyPkg__V1Beta__Reply2 *request,
-    struct sl_my_pkg__v1_beta__http2_gateway3__http2__reader **ret_reader);
 /* The call, for its status, headers, trailers. */
 static inline struct sl_client_call *sl_my_pkg__v1_beta__http2_gateway3__http2__client_call(
     struct sl_my_pkg__v1_beta__http2_gateway3__http2__reader *view)
@@ -391,6 +439,48 @@ static inline struct sl_my_pkg__v1_beta__http2_gateway3__http2__reader *sl_my_pk
     struct sl_client_call *call)
 {
     return (struct sl_my_pkg__v1_beta__http2_gateway3__http2__reader *)(void *)call;
+}
+/* The whole call, blocking. `*ret_reply` lives until `*ret_call` is freed with
+ * sl_client_call_free(), which must be done also after a failure. As sl_client_unary(). */
+SL_CHECK static inline enum sl_status sl_my_pkg__v1_beta__http2_gateway3__http2__call(
+    struct sl_channel *channel,
+    const struct sl_client_call_options *options,
+    const MyPkg__V1Beta__Reply2 *request,
+    MyPkg__V1Beta__Reply2 **ret_reply,
+    struct sl_client_call **ret_call)
+{
+    void *reply = NULL;
+    const enum sl_status status = sl_client_unary(
+        channel, &sl_my_pkg__v1_beta__http2_gateway3__methods[0], options, request, &reply, ret_call);
+    if (status == SL_OK) {
+        *ret_reply = (MyPkg__V1Beta__Reply2 *)reply;
+    }
+    return status;
+}
+/* Starts a call and sends its request. Owns: sl_my_pkg__v1_beta__http2_gateway3__http2__free(). As
+ * sl_client_call_open(); SL_RESOURCE_EXHAUSTED also a request that cannot be queued whole. */
+SL_CHECK static inline enum sl_status sl_my_pkg__v1_beta__http2_gateway3__http2__open(
+    struct sl_channel *channel,
+    const struct sl_client_call_options *options,
+    const MyPkg__V1Beta__Reply2 *request,
+    struct sl_my_pkg__v1_beta__http2_gateway3__http2__reader **ret_reader)
+{
+    struct sl_client_call *call = NULL;
+    enum sl_status status =
+        sl_client_call_open(channel, &sl_my_pkg__v1_beta__http2_gateway3__methods[0], options, &call);
+    if (status != SL_OK) {
+        return status;
+    }
+    status = sl_client_call_send(call, request);
+    if (status == SL_AGAIN) {
+        (void)sl_client_call_free(call);
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    if (status == SL_OK) { /* otherwise the call is over, and __next() gives its status */
+        sl_client_call_close_send(call);
+    }
+    *ret_reader = sl_my_pkg__v1_beta__http2_gateway3__http2__client_view(call);
+    return SL_OK;
 }
 /* The next message, valid until the next one is asked for. SL_END after the last and status OK;
  * SL_AGAIN (foreign loop only); otherwise the final status. */

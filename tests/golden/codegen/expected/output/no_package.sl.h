@@ -53,21 +53,6 @@ extern const struct sl_method_desc sl_sl__methods[];
 /* ---- Call, client ---- */
 
 struct sl_sl__call__reader;
-/* The whole call, blocking. `*ret_reply` lives until `*ret_call` is freed with
- * sl_client_call_free(), which must be done also after a failure. As sl_client_unary(). */
-SL_CHECK enum sl_status sl_sl__call__call(
-    struct sl_channel *channel,
-    const struct sl_client_call_options *options,
-    const Bare *request,
-    Bare **ret_reply,
-    struct sl_client_call **ret_call);
-/* Starts a call and sends its request. Owns: sl_sl__call__free(). As
- * sl_client_call_open(); SL_RESOURCE_EXHAUSTED also a request that cannot be queued whole. */
-SL_CHECK enum sl_status sl_sl__call__open(
-    struct sl_channel *channel,
-    const struct sl_client_call_options *options,
-    const Bare *request,
-    struct sl_sl__call__reader **ret_reader);
 /* The call, for its status, headers, trailers. */
 static inline struct sl_client_call *sl_sl__call__client_call(
     struct sl_sl__call__reader *view)
@@ -79,6 +64,48 @@ static inline struct sl_sl__call__reader *sl_sl__call__client_view(
     struct sl_client_call *call)
 {
     return (struct sl_sl__call__reader *)(void *)call;
+}
+/* The whole call, blocking. `*ret_reply` lives until `*ret_call` is freed with
+ * sl_client_call_free(), which must be done also after a failure. As sl_client_unary(). */
+SL_CHECK static inline enum sl_status sl_sl__call__call(
+    struct sl_channel *channel,
+    const struct sl_client_call_options *options,
+    const Bare *request,
+    Bare **ret_reply,
+    struct sl_client_call **ret_call)
+{
+    void *reply = NULL;
+    const enum sl_status status = sl_client_unary(
+        channel, &sl_sl__methods[0], options, request, &reply, ret_call);
+    if (status == SL_OK) {
+        *ret_reply = (Bare *)reply;
+    }
+    return status;
+}
+/* Starts a call and sends its request. Owns: sl_sl__call__free(). As
+ * sl_client_call_open(); SL_RESOURCE_EXHAUSTED also a request that cannot be queued whole. */
+SL_CHECK static inline enum sl_status sl_sl__call__open(
+    struct sl_channel *channel,
+    const struct sl_client_call_options *options,
+    const Bare *request,
+    struct sl_sl__call__reader **ret_reader)
+{
+    struct sl_client_call *call = NULL;
+    enum sl_status status =
+        sl_client_call_open(channel, &sl_sl__methods[0], options, &call);
+    if (status != SL_OK) {
+        return status;
+    }
+    status = sl_client_call_send(call, request);
+    if (status == SL_AGAIN) {
+        (void)sl_client_call_free(call);
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    if (status == SL_OK) { /* otherwise the call is over, and __next() gives its status */
+        sl_client_call_close_send(call);
+    }
+    *ret_reader = sl_sl__call__client_view(call);
+    return SL_OK;
 }
 /* The next message, valid until the next one is asked for. SL_END after the last and status OK;
  * SL_AGAIN (foreign loop only); otherwise the final status. */
@@ -122,13 +149,6 @@ SL_CHECK static inline enum sl_status sl_sl__unimplemented__send(
 /* ---- Unimplemented, client ---- */
 
 struct sl_sl__unimplemented__reader;
-/* Starts a call and sends its request. Owns: sl_sl__unimplemented__free(). As
- * sl_client_call_open(); SL_RESOURCE_EXHAUSTED also a request that cannot be queued whole. */
-SL_CHECK enum sl_status sl_sl__unimplemented__open(
-    struct sl_channel *channel,
-    const struct sl_client_call_options *options,
-    const Bare *request,
-    struct sl_sl__unimplemented__reader **ret_reader);
 /* The call, for its status, headers, trailers. */
 static inline struct sl_client_call *sl_sl__unimplemented__client_call(
     struct sl_sl__unimplemented__reader *view)
@@ -140,6 +160,31 @@ static inline struct sl_sl__unimplemented__reader *sl_sl__unimplemented__client_
     struct sl_client_call *call)
 {
     return (struct sl_sl__unimplemented__reader *)(void *)call;
+}
+/* Starts a call and sends its request. Owns: sl_sl__unimplemented__free(). As
+ * sl_client_call_open(); SL_RESOURCE_EXHAUSTED also a request that cannot be queued whole. */
+SL_CHECK static inline enum sl_status sl_sl__unimplemented__open(
+    struct sl_channel *channel,
+    const struct sl_client_call_options *options,
+    const Bare *request,
+    struct sl_sl__unimplemented__reader **ret_reader)
+{
+    struct sl_client_call *call = NULL;
+    enum sl_status status =
+        sl_client_call_open(channel, &sl_sl__methods[1], options, &call);
+    if (status != SL_OK) {
+        return status;
+    }
+    status = sl_client_call_send(call, request);
+    if (status == SL_AGAIN) {
+        (void)sl_client_call_free(call);
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    if (status == SL_OK) { /* otherwise the call is over, and __next() gives its status */
+        sl_client_call_close_send(call);
+    }
+    *ret_reader = sl_sl__unimplemented__client_view(call);
+    return SL_OK;
 }
 /* The next message, valid until the next one is asked for. SL_END after the last and status OK;
  * SL_AGAIN (foreign loop only); otherwise the final status. */

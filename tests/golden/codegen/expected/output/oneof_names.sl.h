@@ -46,21 +46,6 @@ extern const struct sl_method_desc sl_oneof__names__oneof_names__methods[];
 /* ---- Get, client ---- */
 
 struct sl_oneof__names__oneof_names__get__reader;
-/* The whole call, blocking. `*ret_reply` lives until `*ret_call` is freed with
- * sl_client_call_free(), which must be done also after a failure. As sl_client_unary(). */
-SL_CHECK enum sl_status sl_oneof__names__oneof_names__get__call(
-    struct sl_channel *channel,
-    const struct sl_client_call_options *options,
-    const Oneof__Names__Either *request,
-    Oneof__Names__Either **ret_reply,
-    struct sl_client_call **ret_call);
-/* Starts a call and sends its request. Owns: sl_oneof__names__oneof_names__get__free(). As
- * sl_client_call_open(); SL_RESOURCE_EXHAUSTED also a request that cannot be queued whole. */
-SL_CHECK enum sl_status sl_oneof__names__oneof_names__get__open(
-    struct sl_channel *channel,
-    const struct sl_client_call_options *options,
-    const Oneof__Names__Either *request,
-    struct sl_oneof__names__oneof_names__get__reader **ret_reader);
 /* The call, for its status, headers, trailers. */
 static inline struct sl_client_call *sl_oneof__names__oneof_names__get__client_call(
     struct sl_oneof__names__oneof_names__get__reader *view)
@@ -72,6 +57,48 @@ static inline struct sl_oneof__names__oneof_names__get__reader *sl_oneof__names_
     struct sl_client_call *call)
 {
     return (struct sl_oneof__names__oneof_names__get__reader *)(void *)call;
+}
+/* The whole call, blocking. `*ret_reply` lives until `*ret_call` is freed with
+ * sl_client_call_free(), which must be done also after a failure. As sl_client_unary(). */
+SL_CHECK static inline enum sl_status sl_oneof__names__oneof_names__get__call(
+    struct sl_channel *channel,
+    const struct sl_client_call_options *options,
+    const Oneof__Names__Either *request,
+    Oneof__Names__Either **ret_reply,
+    struct sl_client_call **ret_call)
+{
+    void *reply = NULL;
+    const enum sl_status status = sl_client_unary(
+        channel, &sl_oneof__names__oneof_names__methods[0], options, request, &reply, ret_call);
+    if (status == SL_OK) {
+        *ret_reply = (Oneof__Names__Either *)reply;
+    }
+    return status;
+}
+/* Starts a call and sends its request. Owns: sl_oneof__names__oneof_names__get__free(). As
+ * sl_client_call_open(); SL_RESOURCE_EXHAUSTED also a request that cannot be queued whole. */
+SL_CHECK static inline enum sl_status sl_oneof__names__oneof_names__get__open(
+    struct sl_channel *channel,
+    const struct sl_client_call_options *options,
+    const Oneof__Names__Either *request,
+    struct sl_oneof__names__oneof_names__get__reader **ret_reader)
+{
+    struct sl_client_call *call = NULL;
+    enum sl_status status =
+        sl_client_call_open(channel, &sl_oneof__names__oneof_names__methods[0], options, &call);
+    if (status != SL_OK) {
+        return status;
+    }
+    status = sl_client_call_send(call, request);
+    if (status == SL_AGAIN) {
+        (void)sl_client_call_free(call);
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    if (status == SL_OK) { /* otherwise the call is over, and __next() gives its status */
+        sl_client_call_close_send(call);
+    }
+    *ret_reader = sl_oneof__names__oneof_names__get__client_view(call);
+    return SL_OK;
 }
 /* The next message, valid until the next one is asked for. SL_END after the last and status OK;
  * SL_AGAIN (foreign loop only); otherwise the final status. */
