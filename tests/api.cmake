@@ -1,1 +1,4 @@
 # Tests of api.
+sl_add_test(descriptors sl_api_standard sl_golden_proto)
+sl_add_test(health rpc_peer sl_api_standard sl_fake)
+sl_add_test(reflection rpc_peer sl_api_standard sl_golden_proto)
