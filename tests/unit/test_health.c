@@ -19,6 +19,7 @@
 #define LIST_PATH  SL_GRPC__HEALTH__V1__HEALTH__LIST__PATH
 #define WATCH_PATH SL_GRPC__HEALTH__V1__HEALTH__WATCH__PATH
 
+enum { QUEUE = 4 }; /* messages of one call that may wait */
 enum { SERVING = 1, NOT_SERVING = 2, SERVICE_UNKNOWN = 3 };
 
 struct bench {
@@ -36,7 +37,11 @@ static int open_bench(void **state, bool has_loop)
     sl_fake_loop_init(&bench->loop);
     bench->has_loop = has_loop;
     struct sl_loop *loop = &bench->loop.base;
+    struct sl_limits limits;
+    sl_limits_init(&limits);
+    limits.buffer_events = QUEUE;
     const struct sl_server_options options = { .struct_size = sizeof(options),
+                                               .limits = &limits,
                                                .loops = has_loop ? &loop : NULL,
                                                .n_loops = has_loop ? 1 : 0 };
     assert_int_equal(sl_server_new(&options, &bench->server), SL_OK);
@@ -246,6 +251,29 @@ static void changes_of_one_turn_are_merged_SV_2(void **state)
     rpc_stream_free(stream);
 }
 
+/* The connection is not pulled, so that messages stay in the queue. */
+static void a_slow_watcher_gets_the_newest_state_when_there_is_room_SV_2(void **state)
+{
+    struct bench *bench = *state;
+    struct rpc_stream *stream = ask(bench, WATCH_PATH, "");
+    assert_int_equal(next_state(stream), SERVING);
+    for (int i = 0; i < 10 * QUEUE + 1; i++) {
+        set(bench, "", i % 2 != 0);
+        assert_true(sl_fake_loop_run(&bench->loop));
+    }
+    settle(bench);
+    int n_states = 0;
+    int last = -1;
+    for (int next = next_state(stream); next != -1; next = next_state(stream)) {
+        assert_int_not_equal(next, last);
+        last = next;
+        n_states++;
+    }
+    assert_int_equal(last, NOT_SERVING);
+    assert_in_range(n_states, 2, 2 * QUEUE);
+    rpc_stream_free(stream);
+}
+
 static void an_unknown_name_is_watched_until_it_is_known_SV_2(void **state)
 {
     struct bench *bench = *state;
@@ -393,6 +421,7 @@ int main(void)
         CASE(list_of_more_than_100_names_is_refused_SV_3),
         CASE(watch_sends_the_state_at_once_and_then_only_changes_SV_2),
         CASE(changes_of_one_turn_are_merged_SV_2),
+        CASE(a_slow_watcher_gets_the_newest_state_when_there_is_room_SV_2),
         CASE(an_unknown_name_is_watched_until_it_is_known_SV_2),
         CASE(a_thousand_cancelled_watches_leave_nothing_SV_2),
         CASE(a_watch_that_ends_while_it_is_being_told_is_freed_later),
