@@ -60,6 +60,7 @@ struct sl_conn {
     uint64_t ping_sent_ns;     /* SL_NEVER_NS: no keepalive PING is unanswered */
     uint64_t age_due_ns;       /* SL_NEVER_NS: no limit */
     enum sl_drain_step drain;
+    const char *drain_why;
     uint64_t drain_step_ns;  /* when the next step is due */
     uint64_t drain_force_ns; /* SL_NEVER_NS: never */
 };

@@ -130,6 +130,7 @@ void sl_conn_timers_arm(struct sl_conn *conn)
 static void announce(struct sl_conn *conn, const char *why)
 {
     conn->drain = SL_DRAIN_ANNOUNCED;
+    conn->drain_why = why; /* the first GOAWAY carries no text */
     conn->drain_step_ns = after(sl_conn_now_ns(conn), conn->limits->drain_ping);
     sl_h2_session_goaway(conn->h2, true, SL_H2_NO_ERROR, why);
     if (sl_h2_session_ping(conn->h2, DRAIN_PING) != SL_OK) {
@@ -140,7 +141,7 @@ static void announce(struct sl_conn *conn, const char *why)
 static void announce_final(struct sl_conn *conn)
 {
     conn->drain = SL_DRAIN_FINAL;
-    sl_h2_session_goaway(conn->h2, false, SL_H2_NO_ERROR, "drain");
+    sl_h2_session_goaway(conn->h2, false, SL_H2_NO_ERROR, conn->drain_why);
 }
 
 /* Calls `act` for each call that has a stream; the list may lose that call meanwhile. */
