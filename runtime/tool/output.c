@@ -75,12 +75,27 @@ static size_t skip_rest_of_character(struct sl_slice bytes)
     return n;
 }
 
+/* Bytes at the end that may be the beginning of a character: a lead byte with too few behind it. */
+static size_t unfinished(struct sl_slice bytes)
+{
+    for (size_t back = 1; back <= 3 && back <= bytes.size; back++) {
+        const uint8_t c = bytes.data[bytes.size - back];
+        if ((c & 0xC0U) == 0x80U) {
+            continue;
+        }
+        const size_t wanted = c >= 0xF0 ? 4 : c >= 0xE0 ? 3 : c >= 0xC2 ? 2 : 1;
+        return c <= 0xF4 && wanted > back ? back : 0;
+    }
+    return 0;
+}
+
 /* `first` and `last` are parts of a whole of `total` bytes. */
 static enum sl_status
 add_edges(struct sl_buf *text, struct sl_slice first, struct sl_slice last, uint64_t total)
 {
     const size_t skipped = skip_rest_of_character(last);
     last = sl_slice_of(last.data + skipped, last.size - skipped);
+    first = sl_slice_of(first.data, first.size - unfinished(first));
     SL_TRY(add_clean(text, first));
     SL_TRY(sl_buf_addf(
         text, "\n[... %" PRIu64 " bytes omitted ...]\n", total - first.size - last.size));
@@ -95,7 +110,7 @@ sl_output_cut(struct sl_slice whole, size_t max_bytes, struct sl_buf *text, bool
         return add_clean(text, whole);
     }
     const size_t tail = max_bytes / 2;
-    const size_t head = sl_utf8_cut(whole, max_bytes - tail);
+    const size_t head = max_bytes - tail;
     return add_edges(
         text, sl_slice_of(whole.data, head), sl_slice_of(whole.data + (whole.size - tail), tail),
         whole.size);
@@ -136,8 +151,8 @@ enum sl_status sl_output_text(
         const size_t front = head.size < max_bytes - tail ? head.size : max_bytes - tail;
         *ret_is_cut = true;
         status = add_edges(
-            text, sl_slice_of(whole, sl_utf8_cut(sl_slice_of(whole, head.size), front)),
-            sl_slice_of(whole + (kept - tail), tail), output->total_bytes);
+            text, sl_slice_of(whole, front), sl_slice_of(whole + (kept - tail), tail),
+            output->total_bytes);
     }
     sl_free(whole);
     return status;
@@ -145,20 +160,6 @@ enum sl_status sl_output_text(
 
 /* ---- Live ---------------------------------------------------------------------------------------
  */
-
-/* Bytes at the end that may be the beginning of a character: a lead byte with too few behind it. */
-static size_t unfinished(struct sl_slice bytes)
-{
-    for (size_t back = 1; back <= 3 && back <= bytes.size; back++) {
-        const uint8_t c = bytes.data[bytes.size - back];
-        if ((c & 0xC0U) == 0x80U) {
-            continue;
-        }
-        const size_t wanted = c >= 0xF0 ? 4 : c >= 0xE0 ? 3 : c >= 0xC2 ? 2 : 1;
-        return c <= 0xF4 && wanted > back ? back : 0;
-    }
-    return 0;
-}
 
 void sl_output_live_add(
     struct sl_output_live *live,

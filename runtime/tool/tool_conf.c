@@ -280,7 +280,9 @@ static void read_command(struct reader *reader, const struct sl_conf_node *confi
             continue;
         }
         const size_t name_size = placeholder(word);
-        if (name_size > 0) {
+        if (i == 0) {
+            check_program(reader, node, word);
+        } else if (name_size > 0) {
             check_placeholder(reader, node, word, name_size);
         } else if (strstr(word, "{{") != NULL) {
             sl_conf_error(
@@ -288,7 +290,6 @@ static void read_command(struct reader *reader, const struct sl_conf_node *confi
         }
         argv[i] = copy(arena, reader->conf, node, word);
     }
-    check_program(reader, sl_conf_at(list, 0), sl_conf_text(sl_conf_at(list, 0)));
     reader->tool->process.argv = argv;
 }
 
