@@ -217,6 +217,13 @@ sl_event_channel_reserve(struct sl_event_channel *channel, size_t size_bytes, ui
     return SL_OK;
 }
 
+static bool
+is_above_mark(const struct sl_event_channel *channel, const struct sl_event_cursor *cursor)
+{
+    return channel->end - cursor->position >= channel->options.mark_bytes ||
+           channel->last_sequence - cursor->sequence >= channel->options.mark_events;
+}
+
 bool sl_event_channel_commit(struct sl_event_channel *channel, size_t size_bytes)
 {
     SL_ON_LOOP(channel->loop);
@@ -233,10 +240,9 @@ bool sl_event_channel_commit(struct sl_event_channel *channel, size_t size_bytes
         sl_loop_defer(channel->loop, &channel->wake);
     }
     const struct sl_event_cursor *cursor = channel->foreground;
-    if (cursor != NULL && !channel->is_full) {
-        channel->is_full =
-            channel->end - cursor->position >= channel->options.mark_bytes ||
-            channel->last_sequence - cursor->sequence >= channel->options.mark_events;
+    if (cursor != NULL && !channel->is_full && is_above_mark(channel, cursor)) {
+        channel->is_full = true;
+        channel->must_tell_writable = false; /* "go on" was not said yet, and is no longer true */
     }
     return channel->is_full;
 }

@@ -78,21 +78,25 @@ static void emit(size_t size, size_t slack)
     require(sl_event_channel_last_sequence(model.channel) == model.n_events);
 }
 
-/* Number of the event that the byte at `offset` belongs to, from `from` on. */
-static uint64_t event_of(uint64_t offset, uint64_t from)
+/* Number of the event that the byte at `offset` belongs to. */
+static uint64_t event_of(uint64_t offset)
 {
-    while (model.offsets[from] <= offset) {
-        from++;
+    uint64_t low = 1;
+    uint64_t high = model.n_events;
+    while (low < high) {
+        const uint64_t middle = (low + high) / 2;
+        low = model.offsets[middle] <= offset ? middle + 1 : low;
+        high = model.offsets[middle] <= offset ? high : middle;
     }
-    return from;
+    return low;
 }
 
 static void check_bytes(struct reader *reader, const uint8_t *bytes, size_t n)
 {
-    uint64_t event = 0;
+    uint64_t event = n == 0 ? 1 : event_of(reader->offset);
     for (size_t i = 0; i < n; i++) {
         const uint64_t offset = reader->offset + i;
-        event = event_of(offset, event);
+        event += model.offsets[event] <= offset ? 1 : 0;
         const bool is_length = offset - model.offsets[event - 1] - 1 < 4;
         require(is_length || bytes[i] == byte_at(offset));
     }
@@ -132,7 +136,10 @@ static void read_some(struct reader *reader, size_t max, bool by_peek)
     require(is_last == (is_at_end && sl_event_channel_is_ended(model.channel)));
     require(n > 0 || is_at_end || reader->cursor.is_lost || max == 0);
     require(reader->cursor.kind == SL_CURSOR_OBSERVER || !reader->cursor.is_lost);
-    require(reader->cursor.kind == SL_CURSOR_OBSERVER || !is_at_end || !model.is_held);
+    if (reader->cursor.kind == SL_CURSOR_FOREGROUND && is_at_end) {
+        require(sl_fake_loop_run(&model.fake)); /* a changed mark is told at the end of the turn */
+        require(!model.is_held);
+    }
 }
 
 static void open_or_close(struct reader *reader, enum sl_cursor_kind kind, uint8_t place)

@@ -216,8 +216,8 @@ static void wrong_values_are_named_with_their_place(void **state)
         "a.yaml:3:6: a.m: must be a number, without quotes",
         "a.yaml:4:6: a.f: \"x\" is not a number from 0 to 2",
         "a.yaml:5:6: a.b: \"yes\" is neither true nor false",
-        "a.yaml:6:9: a.size: \"4MB\" is not a size from 1 to 100 bytes, such as 512, 256KiB or "
-        "4MiB",
+        ("a.yaml:6:9: a.size: \"4MB\" is not a size from 1 to 100 bytes, such as 512, 256KiB or "
+         "4MiB"),
         "a.yaml:7:9: a.time: must be a time",
         "a.yaml:8:6: a.e: \"none\" is not one of low, mid or high",
         "a.yaml:9:6: a.s: must be a text",

@@ -248,6 +248,27 @@ static void closing_the_foreground_frees_the_producer_but_not_inside_close(void 
     stop(&fixture);
 }
 
+static void a_producer_that_is_stopped_again_is_not_told_to_go_on(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    struct sl_event_cursor cursor;
+    uint8_t room[1024];
+    start(&fixture, 100, 1000, 0);
+    assert_int_equal(
+        sl_event_cursor_open(&cursor, fixture.channel, SL_CURSOR_FOREGROUND, 0, on_readable),
+        SL_OK);
+    assert_true(emit(fixture.channel, 200));
+    sl_event_channel_set_mark(fixture.channel, 400, 1000);
+    assert_true(emit(fixture.channel, 200)); /* full again before the turn has ended */
+    assert_true(sl_fake_loop_run(&fixture.fake));
+    assert_int_equal(fixture.n_writable, 0);
+    sl_event_cursor_take(&cursor, room, 400);
+    assert_int_equal(fixture.n_writable, 1);
+    sl_event_cursor_close(&cursor);
+    stop(&fixture);
+}
+
 static void a_detached_producer_is_never_called(void **state)
 {
     (void)state;
@@ -642,6 +663,7 @@ int main(void)
         cmocka_unit_test(one_event_always_fits),
         cmocka_unit_test(a_changed_mark_frees_the_producer_at_the_end_of_the_turn),
         cmocka_unit_test(closing_the_foreground_frees_the_producer_but_not_inside_close),
+        cmocka_unit_test(a_producer_that_is_stopped_again_is_not_told_to_go_on),
         cmocka_unit_test(a_detached_producer_is_never_called),
         cmocka_unit_test(a_second_foreground_is_refused),
         cmocka_unit_test(subscribers_are_woken_once_a_turn_and_only_when_they_wait),

@@ -37,10 +37,27 @@ static void entries_are_found_and_removed(void **state)
     assert_null(map);
 }
 
+static void hashes_depend_on_every_byte_and_the_length(void **state)
+{
+    (void)state;
+    uint8_t key[40] = { 0 };
+    for (size_t size = 0; size < sizeof(key); size++) {
+        const unsigned hash = sl_map_hash(key, size);
+        assert_int_equal(sl_map_hash(key, size), hash);
+        assert_int_not_equal(sl_map_hash(key, size + 1), hash);
+        for (size_t i = 0; i < size; i++) {
+            key[i] = 1;
+            assert_int_not_equal(sl_map_hash(key, size), hash);
+            key[i] = 0;
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(entries_are_found_and_removed),
+        cmocka_unit_test(hashes_depend_on_every_byte_and_the_length),
     };
     return cmocka_run_group_tests_name("map", tests, NULL, NULL);
 }
