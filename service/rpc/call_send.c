@@ -12,7 +12,8 @@
 enum {
     LEAST_MARK = 4096,
     MESSAGE_MAX = INT32_MAX, /* PB-13 */
-    STACK_FIELDS = 24
+    STACK_FIELDS = 24,
+    COMPRESS_SLACK = 64 * 1024 /* the compressor reserves more than it uses */
 };
 
 /* ---- Borders --------------------------------------------------------------------------------- */
@@ -122,8 +123,9 @@ static enum sl_status queue_encoded(struct sl_call *call, struct sl_slice messag
         return queue_frame(call, message, false);
     }
     struct sl_buf packed;
-    sl_buf_init(&packed, message.size);
-    const bool is_smaller = sl_compress(call->encoding, message, &packed) == SL_OK;
+    sl_buf_init(&packed, message.size + COMPRESS_SLACK);
+    const bool is_smaller =
+        sl_compress(call->encoding, message, &packed) == SL_OK && packed.size < message.size;
     const enum sl_status status = is_smaller ? queue_frame(call, sl_buf_slice(&packed), true)
                                              : queue_frame(call, message, false);
     sl_buf_done(&packed);

@@ -250,8 +250,10 @@ static void begin(struct sl_conn *conn, uint64_t now_ns)
     }
 }
 
-static void end(struct sl_conn *conn)
+/* True: handlers ran. */
+static bool end(struct sl_conn *conn)
 {
+    const bool has_work = conn->ready_first != NULL;
     sl_conn_dispatch(conn);
     if (conn->own_loop != NULL) {
         sl_loop_turn_end(conn->own_loop);
@@ -259,6 +261,7 @@ static void end(struct sl_conn *conn)
     sl_conn_timers_arm(conn);
     count_streams(conn);
     conn->is_inside = false;
+    return has_work;
 }
 
 enum sl_status
@@ -281,19 +284,20 @@ sl_conn_feed(struct sl_conn *conn, struct sl_slice bytes, uint64_t now_ns, struc
         conn->is_attack_counted = true;
         SL_RPC_COUNT(conn->counters, attacks, 1);
     }
-    end(conn);
+    (void)end(conn);
     return status;
 }
 
 size_t sl_conn_pull(struct sl_conn *conn, uint8_t *room, size_t room_bytes, uint64_t now_ns)
 {
-    if (conn->is_dead) {
-        return 0;
+    size_t n = 0;
+    bool is_again = true;
+    while (n == 0 && is_again && !conn->is_dead) { /* 0 means that there is really nothing */
+        begin(conn, now_ns);
+        n = sl_h2_session_pull(conn->h2, room, room_bytes, conn->now_ns);
+        is_again = end(conn);
     }
-    begin(conn, now_ns);
-    const size_t n = sl_h2_session_pull(conn->h2, room, room_bytes, conn->now_ns);
     SL_RPC_COUNT(conn->counters, bytes_out, n);
-    end(conn);
     return n;
 }
 
