@@ -13,6 +13,8 @@ struct owner {
     struct sl_h2_session *session;
     uint64_t digest; /* of what the callbacks said, however it was cut */
     size_t n_opened, n_closed;
+    bool has_goaway; /* what follows is served or not, as streams are open at the border of a piece
+                      */
 };
 
 struct call {
@@ -30,7 +32,7 @@ static void check(bool holds)
 static void mix(struct owner *owner, const void *bytes, size_t size)
 {
     const uint8_t *at = bytes;
-    for (size_t i = 0; i < size; i++) {
+    for (size_t i = 0; i < size && !owner->has_goaway; i++) {
         owner->digest = (owner->digest ^ at[i]) * UINT64_C(0x100000001B3);
     }
 }
@@ -136,6 +138,14 @@ static void on_sent_end(void *user, struct sl_h2_stream *stream)
     check(sl_h2_stream_user(stream) != NULL);
 }
 
+static void on_goaway(void *user, uint32_t code, struct sl_slice debug)
+{
+    struct owner *owner = user;
+    mix_number(owner, code);
+    mix(owner, debug.data, debug.size);
+    owner->has_goaway = true;
+}
+
 static void on_output(void *user)
 {
     (void)user;
@@ -146,6 +156,7 @@ static const struct sl_h2_callbacks callbacks = { .on_headers = on_headers,
                                                   .on_end_stream = on_end_stream,
                                                   .on_closed = on_closed,
                                                   .on_sent_end = on_sent_end,
+                                                  .on_goaway = on_goaway,
                                                   .on_output = on_output };
 
 /* Pulls everything; the frames must be whole, in any cut of the rooms. */
