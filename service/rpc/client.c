@@ -1,0 +1,322 @@
+/* The channel: which connection takes a call, backoff, and the end. */
+#include "service/rpc/client.h"
+
+#include <stdio.h>
+
+#include "runtime/base/mem.h"
+#include "runtime/base/parse.h"
+#include "runtime/base/random.h"
+#include "runtime/base/version.h"
+#include "service/rpc/client_impl.h"
+
+enum {
+    CHANNEL_MAGIC = 0x63686E6C,
+    CONNECT_TIMEOUT_MS = 20000,
+    BACKOFF_FIRST_MS = 1000,
+    BACKOFF_MAX_MS = 120000,
+    JITTER_PERCENT = 20,
+    FREE_WAIT_MS = 1000,
+    HOST_BYTES = 256
+};
+
+/* ---- Backoff --------------------------------------------------------------------------------- */
+
+/* 1 s x 1.6^(n - 1), at most 120 s, 20 % up or down (RT-5). */
+static uint64_t backoff_ms(unsigned n_failures)
+{
+    uint64_t ms = BACKOFF_FIRST_MS;
+    for (unsigned i = 1; i < n_failures && ms < BACKOFF_MAX_MS; i++) {
+        ms = ms * 16 / 10;
+    }
+    ms = ms < BACKOFF_MAX_MS ? ms : BACKOFF_MAX_MS;
+    const uint64_t jitter = ms * JITTER_PERCENT / 100;
+    return ms - jitter + sl_random_below(2 * jitter + 1);
+}
+
+/* Calls that do not wait for a connection fail with the reason why there is none. */
+static void fail_waiting(struct sl_channel *channel)
+{
+    SL_LIST_EACH(node, &channel->own.waiting) {
+        struct sl_client_call *call = SL_CONTAINER(node, struct sl_client_call, own.node);
+        if (!call->options.wait_for_ready) {
+            sl_client_call_end(
+                call, SL_UNAVAILABLE, SL_ORIGIN_TRANSPORT, true, "%s", channel->own.failure.text);
+        }
+    }
+    if (!sl_list_is_empty(&channel->own.waiting)) {
+        sl_timer_start(&channel->own.retry, channel->own.retry_ns);
+    }
+}
+
+static void note_failure(struct sl_channel *channel, const struct sl_error *err)
+{
+    channel->own.n_failures++;
+    channel->own.retry_ns =
+        sl_loop_now_ns(channel->loop) + backoff_ms(channel->own.n_failures) * SL_NS_PER_MS;
+    channel->own.failure = *err;
+    fail_waiting(channel);
+}
+
+/* ---- Calls on their way ---------------------------------------------------------------------- */
+
+/* True: there is a connection that may take calls, now or later. */
+static bool have_connection(struct sl_channel *channel)
+{
+    if (channel->own.current != NULL) {
+        return true;
+    }
+    if (sl_loop_now_ns(channel->loop) < channel->own.retry_ns) {
+        fail_waiting(channel);
+        return false;
+    }
+    struct sl_error err = { 0 };
+    if (sl_client_conn_open(channel, &channel->own.current, &err) != SL_OK) {
+        note_failure(channel, &err);
+        return false;
+    }
+    return true;
+}
+
+static void run_start(struct sl_task *task)
+{
+    struct sl_channel *channel = SL_CONTAINER(task, struct sl_channel, own.start);
+    struct sl_list *node;
+    while (!channel->own.is_freed && (node = sl_list_first(&channel->own.waiting)) != NULL) {
+        if (!have_connection(channel) || !sl_client_conn_is_ready(channel->own.current)) {
+            return;
+        }
+        struct sl_client_call *call = SL_CONTAINER(node, struct sl_client_call, own.node);
+        const enum sl_status status = sl_client_call_start(call, channel->own.current);
+        if (status == SL_AGAIN) {
+            return; /* woken when a stream closes */
+        }
+        if (status == SL_UNAVAILABLE) {
+            sl_client_conn_drain(channel->own.current);
+        }
+    }
+}
+
+void sl_channel_wake(struct sl_channel *channel)
+{
+    if (!channel->own.is_freed) {
+        sl_loop_defer(channel->loop, &channel->own.start);
+    }
+}
+
+static void on_retry(void *user_data)
+{
+    struct sl_channel *channel = user_data;
+    sl_channel_wake(channel);
+}
+
+void sl_channel_enter(const struct sl_channel *channel)
+{
+    if (channel != NULL && channel->own_loop != NULL) {
+        sl_loop_enter(channel->loop);
+    }
+}
+
+void sl_channel_step(struct sl_channel *channel, bool may_wait)
+{
+    if (channel->own_loop != NULL) {
+        sl_loop_uv_step(channel->own_loop, may_wait ? -1 : 0);
+    }
+}
+
+/* ---- From connections ------------------------------------------------------------------------ */
+
+static void destroy(struct sl_channel *channel)
+{
+    sl_timer_stop(&channel->own.retry);
+    sl_loop_undefer(channel->loop, &channel->own.start);
+    (void)sl_net_tls_unref(channel->tls);
+    (void)sl_loop_uv_free(channel->own_loop);
+    (void)sl_free(channel->target);
+    (void)sl_free(channel->authority);
+    (void)sl_free(channel->user_agent);
+    channel->magic = 0;
+    (void)sl_free(channel);
+}
+
+void sl_channel_on_ready(struct sl_channel *channel)
+{
+    channel->own.n_failures = 0;
+    channel->own.retry_ns = 0;
+    sl_channel_wake(channel);
+}
+
+void sl_channel_on_draining(struct sl_channel *channel, const struct sl_client_conn *conn)
+{
+    if (channel->own.current == conn) {
+        channel->own.current = NULL;
+    }
+}
+
+void sl_channel_on_gone(
+    struct sl_channel *channel,
+    const struct sl_client_conn *conn,
+    bool was_ready,
+    const struct sl_error *err)
+{
+    const bool was_current = channel->own.current == conn;
+    sl_channel_on_draining(channel, conn);
+    if (channel->own.is_freed) {
+        if (sl_list_is_empty(&channel->own.conns) && channel->own_loop == NULL) {
+            destroy(channel);
+        }
+        return;
+    }
+    if (was_current && !was_ready) {
+        note_failure(channel, err);
+    } else {
+        sl_channel_wake(channel);
+    }
+}
+
+/* ---- Life ------------------------------------------------------------------------------------ */
+
+static char *make_user_agent(const char *first)
+{
+    char text[256];
+    (void)snprintf(
+        text, sizeof(text), "%s%sgrpc-c-sluice/" SL_VERSION, first == NULL ? "" : first,
+        first == NULL ? "" : " ");
+    return sl_strdup(text);
+}
+
+static enum sl_status set_target(
+    struct sl_channel *channel, const char *target, const char *authority, struct sl_error *err)
+{
+    char host[HOST_BYTES];
+    uint16_t port;
+    bool is_unix;
+    if (sl_parse_address(sl_slice_str(target), host, sizeof(host), &port, &is_unix) != SL_OK) {
+        return sl_fail(
+            err, SL_INVALID_ARGUMENT,
+            "'%s' is no address: host:port, [ipv6]:port or unix:/path is expected", target);
+    }
+    channel->target = sl_strdup(target);
+    channel->authority = sl_strdup(authority != NULL ? authority : is_unix ? "localhost" : target);
+    return channel->target == NULL || channel->authority == NULL ? SL_RESOURCE_EXHAUSTED : SL_OK;
+}
+
+static void set_limits(struct sl_channel *channel, const struct sl_channel_options *options)
+{
+    if (options->limits != NULL) {
+        channel->limits = *options->limits;
+    } else {
+        sl_limits_init(&channel->limits);
+    }
+    if (options->stream_window_bytes > 0) {
+        channel->limits.stream_window = options->stream_window_bytes;
+    }
+    if (options->connection_window_bytes > 0) {
+        channel->limits.connection_window = options->connection_window_bytes;
+    }
+    channel->connect_timeout_ms =
+        options->connect_timeout_ms > 0 ? options->connect_timeout_ms : CONNECT_TIMEOUT_MS;
+    channel->own.keepalive_ms = options->keepalive_ms;
+}
+
+static enum sl_status init_channel(
+    struct sl_channel *channel,
+    const char *target,
+    const struct sl_channel_options *options,
+    struct sl_error *err)
+{
+    channel->magic = CHANNEL_MAGIC;
+    channel->loop = options->loop;
+    if (options->loop == NULL) {
+        SL_TRY(sl_loop_uv_new(0, &channel->own_loop));
+        channel->loop = sl_loop_uv_base(channel->own_loop);
+    }
+    sl_list_init(&channel->own.waiting);
+    sl_list_init(&channel->own.others);
+    sl_list_init(&channel->own.conns);
+    channel->own.start.run = run_start;
+    sl_timer_init(&channel->own.retry, channel->loop, on_retry, channel);
+    set_limits(channel, options);
+    channel->tls = options->tls == NULL ? NULL : sl_net_tls_ref(options->tls);
+    channel->user_agent = make_user_agent(options->user_agent);
+    if (channel->user_agent == NULL) {
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    return set_target(channel, target, options->authority, err);
+}
+
+enum sl_status sl_channel_new(
+    const char *target,
+    const struct sl_channel_options *options,
+    struct sl_channel **ret_channel,
+    struct sl_error *err)
+{
+    struct sl_channel_options all = { 0 };
+    if (options != NULL) {
+        if (options->struct_size == 0 || options->struct_size > sizeof(all)) {
+            return sl_fail(err, SL_INVALID_ARGUMENT, "struct_size of the options is not set");
+        }
+        memcpy(&all, options, options->struct_size);
+    }
+    struct sl_channel *channel = sl_calloc(1, sizeof(*channel));
+    if (channel == NULL) {
+        return sl_fail(err, SL_RESOURCE_EXHAUSTED, "no memory for a channel");
+    }
+    const enum sl_status status = init_channel(channel, target, &all, err);
+    if (status != SL_OK) {
+        if (channel->loop != NULL) {
+            destroy(channel);
+        } else {
+            (void)sl_free(channel);
+        }
+        return status == SL_RESOURCE_EXHAUSTED ? sl_fail(err, status, "no memory for a channel")
+                                               : status;
+    }
+    *ret_channel = channel;
+    return SL_OK;
+}
+
+static void orphan_all(struct sl_list *calls)
+{
+    for (struct sl_list *node; (node = sl_list_first(calls)) != NULL;) {
+        sl_client_call_orphan(SL_CONTAINER(node, struct sl_client_call, own.node));
+    }
+}
+
+static void close_all(struct sl_channel *channel, bool now)
+{
+    SL_LIST_EACH(node, &channel->own.conns) {
+        sl_client_conn_close(sl_client_conn_of_node(node), now);
+    }
+}
+
+static void on_free_timeout(void *user_data)
+{
+    struct sl_channel *channel = user_data;
+    close_all(channel, true);
+}
+
+struct sl_channel *sl_channel_free(struct sl_channel *channel)
+{
+    if (channel == NULL) {
+        return NULL;
+    }
+    sl_channel_enter(channel);
+    channel->own.is_freed = true;
+    orphan_all(&channel->own.waiting);
+    orphan_all(&channel->own.others);
+    if (sl_list_is_empty(&channel->own.conns)) {
+        destroy(channel);
+        return NULL;
+    }
+    /* What is queued goes out, in a bounded time. */
+    close_all(channel, false);
+    sl_timer_init(&channel->own.retry, channel->loop, on_free_timeout, channel);
+    sl_timer_start_ms(&channel->own.retry, FREE_WAIT_MS);
+    if (channel->own_loop != NULL) {
+        while (!sl_list_is_empty(&channel->own.conns)) {
+            sl_loop_uv_step(channel->own_loop, -1);
+        }
+        destroy(channel);
+    }
+    return NULL;
+}
