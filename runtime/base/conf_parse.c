@@ -213,9 +213,12 @@ static enum sl_status check_duplicates(struct sl_conf *conf, const struct sl_con
 static enum sl_status close_collection(struct builder *builder)
 {
     struct sl_conf *conf = builder->conf;
+    if (builder->depth == 0) {
+        return SL_OK; /* cannot be: libyaml pairs its events */
+    }
     const struct frame *frame = &builder->frames[--builder->depth];
     struct sl_conf_node *node = frame->node;
-    node->children = sl_arena_calloc(&conf->arena, node->n_children, sizeof(node->children[0]));
+    node->children = sl_arena_calloc(&conf->arena, node->n_children, sizeof(void *));
     if (node->children == NULL) {
         return SL_RESOURCE_EXHAUSTED;
     }
@@ -233,7 +236,7 @@ static enum sl_status close_document(struct builder *builder)
     if ((conf->n_documents & (conf->n_documents - 1)) == 0) {
         const size_t capacity = conf->n_documents == 0 ? 1 : conf->n_documents * 2;
         const struct sl_conf_node **documents =
-            sl_arena_calloc(&conf->arena, capacity, sizeof(documents[0]));
+            sl_arena_calloc(&conf->arena, capacity, sizeof(void *));
         if (documents == NULL) {
             return SL_RESOURCE_EXHAUSTED;
         }
