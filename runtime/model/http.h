@@ -28,6 +28,8 @@ struct sl_http_result {
     const char *timer; /* "connect", "first byte", "idle", "total"; NULL */
     uint32_t status;   /* 0: none was received */
     bool got_bytes;    /* some of the body arrived */
+    bool was_sent;     /* connected: the request has gone out, or begun to */
+    bool is_bad_reply; /* FAILED: what came is not HTTP, or not understood */
     char text[256];    /* for logs; no secrets */
 };
 
@@ -36,7 +38,8 @@ struct sl_http_callbacks {
     void (*on_headers)(struct sl_http_request *request, uint32_t status, void *user_data);
     /* True: hold the transfer back (nothing was consumed) until sl_http_resume(). May be NULL. */
     bool (*is_full)(void *user_data);
-    /* A piece of the body; false: end the transfer (on_end does not follow; free it). */
+    /* A piece of the body; false: end the transfer (on_end does not follow; free it, now or later).
+     */
     bool (*on_body)(struct sl_http_request *request, struct sl_slice bytes, void *user_data);
     /* Exactly once, not from inside another call; not after free. */
     void (*on_end)(
@@ -54,7 +57,7 @@ struct sl_http_options {
     const char *ca_file; /* NULL: the system's */
     bool http2;
     /* Checks every address at connect time (egress guard); NULL: all are allowed. `address` is
-     * numeric. */
+     * numeric. Such a transfer has a connection of its own, and cannot have a proxy. */
     bool (*allow_address)(const char *address, uint16_t port, void *user_data);
 };
 
@@ -77,6 +80,10 @@ SL_CHECK enum sl_status sl_http_start(
 void sl_http_resume(struct sl_http_request *request);
 /* Removes the transfer and closes its socket: at once, or after the running callback. */
 struct sl_http_request *sl_http_request_free(struct sl_http_request *request);
+/* Instead of free, when the answer was read to its end but for the transfer's own end mark: no
+ * callback comes any more, and at most `ms` and 16 KiB are given to the server to end it, so that
+ * the connection can be used again. Gives NULL. */
+struct sl_http_request *sl_http_request_linger(struct sl_http_request *request, uint64_t ms);
 /* A header of the answer, by lower-case name; NULL: not there. Valid until the end of the request.
  */
 const char *sl_http_header(const struct sl_http_request *request, const char *name);

@@ -130,7 +130,9 @@ struct sl_model_chunk {
     uint32_t http_status;       /* 0: none */
     const char *message;        /* for the server log only; scrubbed */
     const char *answered_model; /* FINISH: the model name of the answer; NULL: as asked */
-    /* FINISH and FAIL: bytes for the estimate where usage is missing (AL-2.3). */
+    /* FINISH and FAIL: bytes for the estimate where usage is missing (AL-2.3). `request_bytes`:
+     * bodies of the requests that reached the provider and were not answered with an HTTP error; 0:
+     * nothing was used. `received_bytes`: text, reasoning and arguments. */
     uint64_t request_bytes, received_bytes;
     uint32_t n_requests; /* FINISH and FAIL: requests that reached the provider */
 };
@@ -207,7 +209,23 @@ void sl_models_close_loop(
 /* After all loops were closed. */
 struct sl_models *sl_models_free(struct sl_models *models);
 
-/* Transfers that are open now, for gauges and leak checks. */
+/* Whether the provider takes this input at all; only "load" refuses some. For the admission of a
+ * run. Fails: SL_INVALID_ARGUMENT, named in `err`. Thread: any. */
+SL_CHECK enum sl_status sl_models_check_input(
+    const struct sl_models *models,
+    const char *provider,
+    struct sl_slice input,
+    struct sl_error *err);
+/* The same for "load": JSON or key=value words, see load.h. */
+SL_CHECK enum sl_status sl_model_load_check(struct sl_slice input, struct sl_error *err);
+
+/* "PROVIDER_TIMEOUT" */
+const char *sl_model_fault_name(enum sl_model_fault fault);
+bool sl_model_fault_from_name(struct sl_slice name, enum sl_model_fault *ret_fault);
+/* The column "retryable" of AL-5 for the fault. */
+bool sl_model_fault_is_retryable(enum sl_model_fault fault);
+
+/* Turns that are not freed yet, for gauges and leak checks. */
 size_t sl_models_n_turns(const struct sl_models *models);
 
 #endif

@@ -1,0 +1,214 @@
+#include "runtime/model/openai_calls.h"
+
+#include "runtime/base/mem.h"
+#include "runtime/base/random.h"
+
+enum { ID_TEXT_BYTES = 512, FIRST_SLOTS = 4 };
+
+void sl_calls_init(struct sl_calls *calls, const struct sl_limits *limits)
+{
+    *calls = (struct sl_calls){ .limits = limits };
+}
+
+void sl_calls_done(struct sl_calls *calls)
+{
+    for (size_t i = 0; i < calls->n_slots; i++) {
+        struct sl_call_slot *slot = &calls->slots[i];
+        sl_free(slot->id);
+        sl_free(slot->name);
+        sl_buf_done(&slot->arguments);
+        json_decref(slot->opaque);
+    }
+    calls->slots = sl_free(calls->slots);
+    calls->n_slots = calls->capacity = 0;
+}
+
+/* ---- Which slot ------------------------------------------------------------------------------ */
+
+static bool is_same(const char *a, const char *b)
+{
+    return a != NULL && b != NULL && strcmp(a, b) == 0;
+}
+
+/* The number of the slot that the fragment goes on; n_slots: a new one. Fails: SL_INVALID_ARGUMENT
+ * there is nothing it could go on. */
+static enum sl_status
+choose(const struct sl_calls *calls, const struct sl_call_fragment *fragment, size_t *ret_slot)
+{
+    const size_t n = calls->n_slots;
+    *ret_slot = n;
+    for (size_t i = n; i-- > 0;) {
+        const struct sl_call_slot *slot = &calls->slots[i];
+        if (fragment->has_index) {
+            if (slot->has_index && slot->index == fragment->index) {
+                const bool is_other =
+                    fragment->id != NULL && slot->id != NULL && !is_same(fragment->id, slot->id);
+                *ret_slot = is_other ? n : i;
+                /* Servers that number all calls 0 may come back to an earlier one by its id. */
+                if (!is_other) {
+                    return SL_OK;
+                }
+            }
+        } else if (fragment->id != NULL && is_same(fragment->id, slot->id)) {
+            *ret_slot = i;
+            return SL_OK;
+        }
+    }
+    if (fragment->has_index || fragment->id != NULL || fragment->name != NULL) {
+        return SL_OK;
+    }
+    *ret_slot = n - 1;
+    return n == 0 ? SL_INVALID_ARGUMENT : SL_OK;
+}
+
+static enum sl_status open_slot(struct sl_calls *calls, const struct sl_call_fragment *fragment)
+{
+    if (calls->n_slots >= calls->limits->calls_per_iteration) {
+        return SL_OUT_OF_RANGE;
+    }
+    if (calls->n_slots == calls->capacity) {
+        const size_t capacity = calls->capacity == 0 ? FIRST_SLOTS : calls->capacity * 2;
+        struct sl_call_slot *slots = sl_realloc(calls->slots, capacity * sizeof(*slots));
+        if (slots == NULL) {
+            return SL_RESOURCE_EXHAUSTED;
+        }
+        calls->slots = slots;
+        calls->capacity = capacity;
+    }
+    struct sl_call_slot *slot = &calls->slots[calls->n_slots++];
+    *slot = (struct sl_call_slot){ .has_index = fragment->has_index, .index = fragment->index };
+    sl_buf_init(&slot->arguments, calls->limits->tool_arguments);
+    return SL_OK;
+}
+
+/* ---- What a fragment brings ------------------------------------------------------------------ */
+
+static enum sl_status set_once(char **text, const char *value)
+{
+    if (value == NULL || *text != NULL) {
+        return SL_OK;
+    }
+    if (strlen(value) > ID_TEXT_BYTES) {
+        return SL_OUT_OF_RANGE;
+    }
+    *text = sl_strdup(value);
+    return *text == NULL ? SL_RESOURCE_EXHAUSTED : SL_OK;
+}
+
+static enum sl_status keep_opaque(struct sl_call_slot *slot, const json_t *call)
+{
+    static const char *const known[] = { "index", "id", "type", "function" };
+    const char *key = NULL;
+    json_t *value = NULL;
+    /* jansson's iteration wants a mutable object, and changes nothing. */
+    json_object_foreach((json_t *)(uintptr_t)call, key, value)
+    {
+        bool is_known = json_is_null(value);
+        for (size_t i = 0; i < SL_COUNT(known); i++) {
+            is_known |= strcmp(key, known[i]) == 0;
+        }
+        if (is_known) {
+            continue;
+        }
+        if (slot->opaque == NULL) {
+            slot->opaque = json_object();
+        }
+        if (slot->opaque == NULL || json_object_set(slot->opaque, key, value) != 0) {
+            return SL_RESOURCE_EXHAUSTED;
+        }
+    }
+    return SL_OK;
+}
+
+static enum sl_status fill(
+    const struct sl_calls *calls,
+    struct sl_call_slot *slot,
+    const struct sl_call_fragment *fragment)
+{
+    if (fragment->name != NULL && slot->name != NULL && !is_same(fragment->name, slot->name)) {
+        return SL_INVALID_ARGUMENT; /* two calls would be mixed */
+    }
+    SL_TRY(set_once(&slot->id, fragment->id));
+    SL_TRY(set_once(&slot->name, fragment->name));
+    if (fragment->arguments.size > calls->limits->tool_arguments - slot->arguments.size) {
+        return SL_OUT_OF_RANGE;
+    }
+    SL_TRY(sl_buf_add(&slot->arguments, fragment->arguments));
+    return fragment->call == NULL ? SL_OK : keep_opaque(slot, fragment->call);
+}
+
+enum sl_status
+sl_calls_add(struct sl_calls *calls, const struct sl_call_fragment *fragment, size_t *ret_slot)
+{
+    size_t i = 0;
+    SL_TRY(choose(calls, fragment, &i));
+    if (i == calls->n_slots) {
+        SL_TRY(open_slot(calls, fragment));
+    }
+    SL_TRY(fill(calls, &calls->slots[i], fragment));
+    *ret_slot = i;
+    return SL_OK;
+}
+
+/* ---- The end --------------------------------------------------------------------------------- */
+
+void sl_call_id_mint(enum sl_quirk_id format, char room[SL_CALL_ID_BYTES])
+{
+    static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+    const size_t n_prefix = format == SL_ID_CALL24 ? 5 : 0;
+    const size_t n = format == SL_ID_CALL24 ? 24 : 9;
+    memcpy(room, "call_", n_prefix);
+    for (size_t i = 0; i < n; i++) {
+        room[n_prefix + i] = letters[sl_random_below(sizeof(letters) - 1)];
+    }
+    room[n_prefix + n] = '\0';
+}
+
+static bool is_repeated(const struct sl_calls *calls, const size_t *order, size_t at)
+{
+    for (size_t i = 0; i < at; i++) {
+        if (is_same(calls->slots[order[i]].id, calls->slots[order[at]].id)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int64_t rank_of(const struct sl_calls *calls, size_t i)
+{
+    return calls->slots[i].has_index ? calls->slots[i].index : (int64_t)i;
+}
+
+/* By the provider's numbers; those that have none keep their place. */
+static void sort(const struct sl_calls *calls, size_t *order)
+{
+    for (size_t i = 0; i < calls->n_slots; i++) {
+        size_t at = i;
+        while (at > 0 && rank_of(calls, order[at - 1]) > rank_of(calls, i)) {
+            order[at] = order[at - 1];
+            at--;
+        }
+        order[at] = i;
+    }
+}
+
+enum sl_status sl_calls_close(struct sl_calls *calls, enum sl_quirk_id format, size_t *order)
+{
+    sort(calls, order);
+    for (size_t i = 0; i < calls->n_slots; i++) {
+        struct sl_call_slot *slot = &calls->slots[order[i]];
+        if (slot->name == NULL) {
+            return SL_INVALID_ARGUMENT;
+        }
+        if (slot->id == NULL || is_repeated(calls, order, i)) {
+            char id[SL_CALL_ID_BYTES];
+            sl_call_id_mint(format, id);
+            sl_free(slot->id);
+            slot->id = sl_strdup(id);
+            if (slot->id == NULL) {
+                return SL_RESOURCE_EXHAUSTED;
+            }
+        }
+    }
+    return SL_OK;
+}
