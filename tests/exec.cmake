@@ -1,1 +1,6 @@
 # Tests of exec.
+# A fake model, fake tools, and a rig that runs a run with them. They stand in for sl_model and sl_tool.
+add_library(sl_fake_exec STATIC fake/fake_model.c fake/fake_tool.c fake/exec_rig.c)
+target_link_libraries(sl_fake_exec PUBLIC sl_exec sl_fake ${CMOCKA})
+
+sl_add_test(run sl_fake_exec)

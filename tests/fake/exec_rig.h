@@ -1,0 +1,56 @@
+/* One run on a fake loop, with a fake model and fake tools, and what its reader sees of it, as
+ * text:
+ *
+ *   "start 1/10|text hello|complete 1 END_TURN|done hello" */
+#ifndef SL_TESTS_FAKE_EXEC_RIG_H
+#define SL_TESTS_FAKE_EXEC_RIG_H
+
+#include "proto/sluice/v1/events.pb-c.h"
+#include "runtime/base/buf.h"
+#include "runtime/exec/agent.h"
+#include "runtime/exec/order.h"
+#include "runtime/exec/run.h"
+#include "tests/fake/fake_loop.h"
+#include "tests/fake/fake_model.h"
+#include "tests/fake/fake_tool.h"
+
+struct sl_exec_rig {
+    struct sl_fake_loop loop;
+    struct sl_limits limits;
+    struct sl_models models;
+    struct sl_tools tools;
+    struct sl_store *store;
+    struct sl_exec_stats stats;
+    struct sl_run_env env;
+    struct sl_agents *agents;
+    struct sl_run_settings settings; /* changed before _start */
+    struct sl_history history;       /* the context, before _start */
+    struct sl_run *run;
+    struct sl_event_cursor cursor;
+    bool is_reading; /* what comes is read at once */
+    struct sl_event_order order;
+    struct sl_buf trace;
+    size_t n_events;
+    Sluice__V1__StreamEvent *last; /* event that was read last */
+    size_t n_heartbeats;
+    Sluice__V1__RunPhase phase; /* of the last heartbeat */
+    bool has_ended;
+    struct sl_ending ending;
+};
+
+/* The agent is "a" of this YAML. */
+void sl_exec_rig_init(struct sl_exec_rig *rig, const char *yaml);
+void sl_exec_rig_start(struct sl_exec_rig *rig, const char *input);
+/* Runs the loop until nothing is left to do, and reads. */
+void sl_exec_rig_turn(struct sl_exec_rig *rig);
+void sl_exec_rig_advance_ms(struct sl_exec_rig *rig, uint64_t ms);
+/* Reads at most `max` bytes. */
+void sl_exec_rig_read(struct sl_exec_rig *rig, size_t max);
+/* What was read since the last time. */
+const char *sl_exec_rig_trace(struct sl_exec_rig *rig);
+/* The reader goes. */
+void sl_exec_rig_part(struct sl_exec_rig *rig, enum sl_run_gone how);
+/* Checks that the run has ended in order and that nothing of it is left, and ends. */
+void sl_exec_rig_done(struct sl_exec_rig *rig);
+
+#endif
