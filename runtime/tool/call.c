@@ -52,8 +52,8 @@ struct sl_tool_call {
 /* ---- The end ------------------------------------------------------------------------------------
  */
 
-/* JSON text of the result in a block of ours. `ret_text` stays empty when there is none. */
-static bool dump(const json_t *json, struct sl_slice *ret_text)
+/* JSON text of the result in a block of ours. Nothing when there is none. */
+static bool dump(const json_t *json, uint8_t **ret_block, size_t *ret_size)
 {
     if (json == NULL) {
         return true;
@@ -65,7 +65,8 @@ static bool dump(const json_t *json, struct sl_slice *ret_text)
         sl_free(block);
         return false;
     }
-    *ret_text = sl_slice_of(block, size);
+    *ret_block = block;
+    *ret_size = size;
     return true;
 }
 
@@ -82,8 +83,9 @@ static void deliver(struct sl_task *task)
 {
     struct sl_tool_call *call = SL_CONTAINER(task, struct sl_tool_call, own.task);
     struct sl_tool_outcome *outcome = &call->own.outcome;
-    struct sl_slice text = { 0 };
-    if (!dump(outcome->result, &text)) {
+    uint8_t *text = NULL;
+    size_t text_size = 0;
+    if (!dump(outcome->result, &text, &text_size)) {
         sl_outcome_fail(outcome, SL_TOOL_OUT_OF_MEMORY, "no memory for the tool's result");
     }
     outcome->result = (json_decref(outcome->result), NULL);
@@ -93,7 +95,7 @@ static void deliver(struct sl_task *task)
     const struct sl_tool_result result = {
         .code = outcome->code,
         .error = error,
-        .result_json = text,
+        .result_json = sl_slice_of(text, text_size),
         .is_truncated = outcome->is_truncated,
         .result_bytes = outcome->result_bytes,
         .attempts = call->own.n_attempts,
@@ -105,7 +107,7 @@ static void deliver(struct sl_task *task)
     call->own.state = DONE;
     (void)__atomic_sub_fetch(&call->tools->n_calls, 1, __ATOMIC_RELAXED);
     call->on_done(call, &result, call->user_data); /* may free the call */
-    sl_free((void *)(uintptr_t)text.data);
+    sl_free(text);
 }
 
 /* The outcome stands; on_done comes at the end of the turn. */

@@ -86,6 +86,14 @@ static bool is_alnum(char c)
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
 }
 
+static char lower(char c)
+{
+    if (c >= 'A' && c <= 'Z') {
+        c = (char)(c + ('a' - 'A'));
+    }
+    return c;
+}
+
 /* Printable, and nothing that some client reads as a separator of its own. */
 static bool is_url_text(struct sl_slice text)
 {
@@ -117,7 +125,7 @@ static bool copy_name(struct sl_slice text, char *host)
         } else {
             return false;
         }
-        host[i] = c >= 'A' && c <= 'Z' ? (char)(c + ('a' - 'A')) : c;
+        host[i] = lower(c);
     }
     host[text.size] = '\0';
     return label > 0 && host[text.size - 1] != '-';
@@ -227,8 +235,7 @@ static bool skip_scheme(struct sl_slice *text, const char *scheme)
         return false;
     }
     for (size_t i = 0; i < size; i++) {
-        const char c = (char)text->data[i];
-        if ((c >= 'A' && c <= 'Z' ? (char)(c + ('a' - 'A')) : c) != scheme[i]) {
+        if (lower((char)text->data[i]) != scheme[i]) {
             return false;
         }
     }

@@ -347,9 +347,17 @@ prepare(const struct ends *ends, posix_spawn_file_actions_t *actions, posix_spaw
         attributes, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK);
 }
 
+/* posix_spawn changes neither list nor words, but its prototype is older than const. */
+static char *const *as_spawn_wants(const char *const *list)
+{
+    char *const *same = NULL;
+    memcpy(&same, &list, sizeof same);
+    return same;
+}
+
 static int spawn(
     const char *launcher,
-    char **argv,
+    const char *const *argv,
     const char *const *environment,
     struct ends *ends,
     pid_t *ret_pid)
@@ -365,8 +373,8 @@ static int spawn(
         error = prepare(ends, &actions, &attributes);
         if (error == 0) {
             error = posix_spawn(
-                ret_pid, launcher, &actions, &attributes, argv,
-                (char *const *)(uintptr_t)environment);
+                ret_pid, launcher, &actions, &attributes, as_spawn_wants(argv),
+                as_spawn_wants(environment));
         }
         (void)posix_spawnattr_destroy(&attributes);
     }
@@ -375,7 +383,7 @@ static int spawn(
 }
 
 /* The launcher's words before the tool's. Owns the block only. NULL: no memory. */
-static char **make_argv(
+static const char **make_argv(
     const struct sl_process_room *room,
     const struct sl_process_options *options,
     char *parent,
@@ -404,7 +412,7 @@ static char **make_argv(
     for (size_t i = 0; i < n; i++) {
         argv[SL_LAUNCH_N_WORDS + i] = options->argv[i];
     }
-    return (char **)(uintptr_t)argv;
+    return argv;
 }
 
 static enum sl_status start_launcher(
@@ -419,7 +427,7 @@ static enum sl_status start_launcher(
         (void)sl_fail(err, SL_UNAVAILABLE, "no pipes for the tool: %s", uv_strerror(-error));
         return SL_UNAVAILABLE;
     }
-    char **argv = make_argv(room, options, parent, sizeof parent);
+    const char **argv = make_argv(room, options, parent, sizeof parent);
     if (argv == NULL) {
         return sl_fail(err, SL_RESOURCE_EXHAUSTED, "no memory");
     }

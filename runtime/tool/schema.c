@@ -11,7 +11,7 @@ enum { PATH_BYTES = 128 };
 /* Where a validation stands. The path is one buffer: each level writes behind its parent's part and
  * cuts it off again. */
 struct walk {
-    const json_t *root;
+    json_t *root;
     struct sl_error *err;
     unsigned depth;
     unsigned n_steps;
@@ -42,7 +42,7 @@ static const char *place(const struct walk *walk)
     return walk->path_size == 0 ? "/" : walk->path;
 }
 
-static const char *type_name(const json_t *value)
+static const char *type_name(json_t *value)
 {
     switch (json_typeof(value)) {
     case JSON_OBJECT:
@@ -64,13 +64,13 @@ static const char *type_name(const json_t *value)
     return "?";
 }
 
-static bool is_whole(const json_t *value)
+static bool is_whole(json_t *value)
 {
     return json_is_integer(value) ||
            (json_is_real(value) && json_real_value(value) == floor(json_real_value(value)));
 }
 
-static bool has_type(const json_t *value, const char *name)
+static bool has_type(json_t *value, const char *name)
 {
     if (strcmp(name, "integer") == 0) {
         return is_whole(value);
@@ -81,7 +81,7 @@ static bool has_type(const json_t *value, const char *name)
     return strcmp(name, type_name(value)) == 0;
 }
 
-static int compare_numbers(const json_t *a, const json_t *b)
+static int compare_numbers(json_t *a, json_t *b)
 {
     if (json_is_integer(a) && json_is_integer(b)) {
         const json_int_t x = json_integer_value(a);
@@ -94,7 +94,7 @@ static int compare_numbers(const json_t *a, const json_t *b)
 }
 
 /* 1 and 1.0 are the same number in JSON Schema; jansson sees two types. */
-static bool is_equal(const json_t *a, const json_t *b)
+static bool is_equal(json_t *a, json_t *b)
 {
     if (json_is_number(a) && json_is_number(b)) {
         return compare_numbers(a, b) == 0;
@@ -102,7 +102,7 @@ static bool is_equal(const json_t *a, const json_t *b)
     return json_equal(a, b) != 0;
 }
 
-static size_t count_characters(const json_t *value)
+static size_t count_characters(json_t *value)
 {
     const char *text = json_string_value(value);
     size_t n = 0;
@@ -136,7 +136,7 @@ static bool next_token(const char **pointer, char *token, size_t token_bytes)
     return true;
 }
 
-static const json_t *array_item(const json_t *array, const char *token)
+static json_t *array_item(json_t *array, const char *token)
 {
     size_t index = 0;
     if (*token == '\0' || strlen(token) > 6) {
@@ -152,12 +152,12 @@ static const json_t *array_item(const json_t *array, const char *token)
 }
 
 /* NULL: it leads nowhere, or out of this document. */
-static const json_t *follow(const json_t *root, const char *ref)
+static json_t *follow(json_t *root, const char *ref)
 {
     if (ref[0] != '#' || (ref[1] != '\0' && ref[1] != '/')) {
         return NULL;
     }
-    const json_t *at = root;
+    json_t *at = root;
     const char *pointer = ref + 1;
     while (at != NULL && *pointer == '/') {
         char token[128];
@@ -172,9 +172,9 @@ static const json_t *follow(const json_t *root, const char *ref)
 /* ---- Validation ---------------------------------------------------------------------------------
  */
 
-static enum sl_status validate(struct walk *walk, const json_t *schema, const json_t *value);
+static enum sl_status validate(struct walk *walk, json_t *schema, json_t *value);
 
-static enum sl_status validate_quietly(struct walk *walk, const json_t *schema, const json_t *value)
+static enum sl_status validate_quietly(struct walk *walk, json_t *schema, json_t *value)
 {
     struct sl_error *err = walk->err;
     walk->err = NULL;
@@ -188,9 +188,9 @@ static bool is_spent(const struct walk *walk)
     return walk->n_steps >= SL_SCHEMA_MAX_STEPS;
 }
 
-static enum sl_status check_type(struct walk *walk, const json_t *schema, const json_t *value)
+static enum sl_status check_type(struct walk *walk, json_t *schema, json_t *value)
 {
-    const json_t *type = json_object_get(schema, "type");
+    json_t *type = json_object_get(schema, "type");
     if (type == NULL) {
         return SL_OK;
     }
@@ -213,26 +213,26 @@ static enum sl_status check_type(struct walk *walk, const json_t *schema, const 
         place(walk), type_name(value));
 }
 
-static void list_choices(const json_t *choices, char *room, size_t room_bytes)
+static void list_choices(json_t *choices, char *room, size_t room_bytes)
 {
     size_t n = 0;
     room[0] = '\0';
     for (size_t i = 0; i < json_array_size(choices) && n + 1 < room_bytes; i++) {
-        const json_t *choice = json_array_get(choices, i);
+        json_t *choice = json_array_get(choices, i);
         const char *text = json_is_string(choice) ? json_string_value(choice) : type_name(choice);
         const int size = snprintf(room + n, room_bytes - n, "%s%s", i == 0 ? "" : ", ", text);
         n += size > 0 ? (size_t)size : 0;
     }
 }
 
-static enum sl_status check_choices(struct walk *walk, const json_t *schema, const json_t *value)
+static enum sl_status check_choices(struct walk *walk, json_t *schema, json_t *value)
 {
-    const json_t *wanted = json_object_get(schema, "const");
+    json_t *wanted = json_object_get(schema, "const");
     if (wanted != NULL && !is_equal(wanted, value)) {
         return sl_fail(
             walk->err, SL_INVALID_ARGUMENT, "%s: is not the one value allowed", place(walk));
     }
-    const json_t *choices = json_object_get(schema, "enum");
+    json_t *choices = json_object_get(schema, "enum");
     if (choices == NULL) {
         return SL_OK;
     }
@@ -247,7 +247,7 @@ static enum sl_status check_choices(struct walk *walk, const json_t *schema, con
     return sl_fail(walk->err, SL_INVALID_ARGUMENT, "%s: must be one of: %s", place(walk), room);
 }
 
-static enum sl_status check_bounds(struct walk *walk, const json_t *schema, const json_t *value)
+static enum sl_status check_bounds(struct walk *walk, json_t *schema, json_t *value)
 {
     static const struct {
         const char *key;
@@ -261,7 +261,7 @@ static enum sl_status check_bounds(struct walk *walk, const json_t *schema, cons
         { "exclusiveMaximum", 1, true, "less than" },
     };
     for (size_t i = 0; i < SL_COUNT(bounds); i++) {
-        const json_t *bound = json_object_get(schema, bounds[i].key);
+        json_t *bound = json_object_get(schema, bounds[i].key);
         if (!json_is_number(bound)) {
             continue;
         }
@@ -276,9 +276,9 @@ static enum sl_status check_bounds(struct walk *walk, const json_t *schema, cons
 }
 
 static enum sl_status
-check_count(struct walk *walk, const json_t *schema, const char *least, const char *most, size_t n)
+check_count(struct walk *walk, json_t *schema, const char *least, const char *most, size_t n)
 {
-    const json_t *bound = json_object_get(schema, least);
+    json_t *bound = json_object_get(schema, least);
     if (json_is_integer(bound) && (json_int_t)n < json_integer_value(bound)) {
         return sl_fail(
             walk->err, SL_INVALID_ARGUMENT, "%s: %s is %" PRId64, place(walk), least,
@@ -293,10 +293,10 @@ check_count(struct walk *walk, const json_t *schema, const char *least, const ch
     return SL_OK;
 }
 
-static enum sl_status check_items(struct walk *walk, const json_t *schema, const json_t *value)
+static enum sl_status check_items(struct walk *walk, json_t *schema, json_t *value)
 {
     SL_TRY(check_count(walk, schema, "minItems", "maxItems", json_array_size(value)));
-    const json_t *items = json_object_get(schema, "items");
+    json_t *items = json_object_get(schema, "items");
     if (items == NULL) {
         return SL_OK;
     }
@@ -309,14 +309,14 @@ static enum sl_status check_items(struct walk *walk, const json_t *schema, const
 }
 
 static enum sl_status
-check_member(struct walk *walk, const json_t *schema, const char *key, const json_t *value)
+check_member(struct walk *walk, json_t *schema, const char *key, json_t *value)
 {
-    const json_t *own = json_object_get(json_object_get(schema, "properties"), key);
-    const json_t *others = json_object_get(schema, "additionalProperties");
+    json_t *own = json_object_get(json_object_get(schema, "properties"), key);
+    json_t *others = json_object_get(schema, "additionalProperties");
     if (own == NULL && json_is_false(others)) {
         return sl_fail(walk->err, SL_INVALID_ARGUMENT, "%s: there is no '%.60s'", place(walk), key);
     }
-    const json_t *used = own != NULL ? own : others;
+    json_t *used = own != NULL ? own : others;
     if (used == NULL) {
         return SL_OK;
     }
@@ -326,10 +326,10 @@ check_member(struct walk *walk, const json_t *schema, const char *key, const jso
     return SL_OK;
 }
 
-static enum sl_status check_object(struct walk *walk, const json_t *schema, const json_t *value)
+static enum sl_status check_object(struct walk *walk, json_t *schema, json_t *value)
 {
     SL_TRY(check_count(walk, schema, "minProperties", "maxProperties", json_object_size(value)));
-    const json_t *required = json_object_get(schema, "required");
+    json_t *required = json_object_get(schema, "required");
     for (size_t i = 0; i < json_array_size(required); i++) {
         const char *key = json_string_value(json_array_get(required, i));
         if (key != NULL && json_object_get(value, key) == NULL) {
@@ -342,14 +342,14 @@ static enum sl_status check_object(struct walk *walk, const json_t *schema, cons
         return SL_OK;
     }
     /* jansson's iterators only read, but do not say so */
-    json_t *object = (json_t *)(uintptr_t)value;
+    json_t *object = value;
     for (void *at = json_object_iter(object); at != NULL; at = json_object_iter_next(object, at)) {
         SL_TRY(check_member(walk, schema, json_object_iter_key(at), json_object_iter_value(at)));
     }
     return SL_OK;
 }
 
-static size_t count_matches(struct walk *walk, const json_t *list, const json_t *value, size_t stop)
+static size_t count_matches(struct walk *walk, json_t *list, json_t *value, size_t stop)
 {
     size_t n = 0;
     for (size_t i = 0; i < json_array_size(list) && n < stop; i++) {
@@ -360,26 +360,25 @@ static size_t count_matches(struct walk *walk, const json_t *list, const json_t 
     return n;
 }
 
-static enum sl_status
-check_combinations(struct walk *walk, const json_t *schema, const json_t *value)
+static enum sl_status check_combinations(struct walk *walk, json_t *schema, json_t *value)
 {
-    const json_t *all = json_object_get(schema, "allOf");
+    json_t *all = json_object_get(schema, "allOf");
     for (size_t i = 0; i < json_array_size(all); i++) {
         SL_TRY(validate(walk, json_array_get(all, i), value));
     }
-    const json_t *any = json_object_get(schema, "anyOf");
+    json_t *any = json_object_get(schema, "anyOf");
     if (any != NULL && count_matches(walk, any, value, 1) != 1) {
         return sl_fail(
             walk->err, SL_INVALID_ARGUMENT, "%s: fits none of the alternatives", place(walk));
     }
-    const json_t *one = json_object_get(schema, "oneOf");
+    json_t *one = json_object_get(schema, "oneOf");
     const size_t n = one == NULL ? 1 : count_matches(walk, one, value, 2);
     if (n != 1) {
         return sl_fail(
             walk->err, SL_INVALID_ARGUMENT, "%s: must fit exactly one alternative, fits %s",
             place(walk), n == 0 ? "none" : "several");
     }
-    const json_t *not = json_object_get(schema, "not");
+    json_t *not = json_object_get(schema, "not");
     const size_t before = walk->path_size;
     const bool fits_not = not != NULL && validate_quietly(walk, not, value) == SL_OK;
     pop_path(walk, before);
@@ -390,13 +389,13 @@ check_combinations(struct walk *walk, const json_t *schema, const json_t *value)
     return SL_OK;
 }
 
-static enum sl_status check_ref(struct walk *walk, const json_t *schema, const json_t *value)
+static enum sl_status check_ref(struct walk *walk, json_t *schema, json_t *value)
 {
-    const json_t *ref = json_object_get(schema, "$ref");
+    json_t *ref = json_object_get(schema, "$ref");
     if (ref == NULL) {
         return SL_OK;
     }
-    const json_t *target = json_is_string(ref) ? follow(walk->root, json_string_value(ref)) : NULL;
+    json_t *target = json_is_string(ref) ? follow(walk->root, json_string_value(ref)) : NULL;
     if (target == NULL) {
         return sl_fail(
             walk->err, SL_INVALID_ARGUMENT, "%s: the schema's $ref leads nowhere", place(walk));
@@ -404,7 +403,7 @@ static enum sl_status check_ref(struct walk *walk, const json_t *schema, const j
     return validate(walk, target, value);
 }
 
-static enum sl_status check_kind(struct walk *walk, const json_t *schema, const json_t *value)
+static enum sl_status check_kind(struct walk *walk, json_t *schema, json_t *value)
 {
     if (json_is_number(value)) {
         return check_bounds(walk, schema, value);
@@ -421,7 +420,7 @@ static enum sl_status check_kind(struct walk *walk, const json_t *schema, const 
     return SL_OK;
 }
 
-static enum sl_status validate_inside(struct walk *walk, const json_t *schema, const json_t *value)
+static enum sl_status validate_inside(struct walk *walk, json_t *schema, json_t *value)
 {
     SL_TRY(check_type(walk, schema, value));
     SL_TRY(check_choices(walk, schema, value));
@@ -430,7 +429,7 @@ static enum sl_status validate_inside(struct walk *walk, const json_t *schema, c
     return check_combinations(walk, schema, value);
 }
 
-static enum sl_status validate(struct walk *walk, const json_t *schema, const json_t *value)
+static enum sl_status validate(struct walk *walk, json_t *schema, json_t *value)
 {
     if (++walk->n_steps >= SL_SCHEMA_MAX_STEPS) {
         return sl_fail(walk->err, SL_INVALID_ARGUMENT, "%s: too much to check", place(walk));
@@ -504,9 +503,9 @@ static const struct {
 static const char *const type_names[] = { "object", "array",   "string", "integer",
                                           "number", "boolean", "null" };
 
-static enum sl_status check_schema(struct walk *walk, const json_t *schema);
+static enum sl_status check_schema(struct walk *walk, json_t *schema);
 
-static bool is_type_name(const json_t *name)
+static bool is_type_name(json_t *name)
 {
     for (size_t i = 0; i < SL_COUNT(type_names); i++) {
         if (json_is_string(name) && strcmp(json_string_value(name), type_names[i]) == 0) {
@@ -516,7 +515,7 @@ static bool is_type_name(const json_t *name)
     return false;
 }
 
-static bool is_type(const json_t *type)
+static bool is_type(json_t *type)
 {
     if (!json_is_array(type)) {
         return is_type_name(type);
@@ -529,7 +528,7 @@ static bool is_type(const json_t *type)
     return json_array_size(type) > 0;
 }
 
-static bool is_strings(const json_t *list)
+static bool is_strings(json_t *list)
 {
     for (size_t i = 0; i < json_array_size(list); i++) {
         if (!json_is_string(json_array_get(list, i))) {
@@ -539,7 +538,7 @@ static bool is_strings(const json_t *list)
     return json_is_array(list);
 }
 
-static enum sl_status check_schemas(struct walk *walk, const json_t *list)
+static enum sl_status check_schemas(struct walk *walk, json_t *list)
 {
     for (size_t i = 0; i < json_array_size(list); i++) {
         const size_t before = push_path(walk, NULL, i);
@@ -549,9 +548,9 @@ static enum sl_status check_schemas(struct walk *walk, const json_t *list)
     return SL_OK;
 }
 
-static enum sl_status check_schema_map(struct walk *walk, const json_t *map)
+static enum sl_status check_schema_map(struct walk *walk, json_t *map)
 {
-    json_t *object = (json_t *)(uintptr_t)map;
+    json_t *object = map;
     for (void *at = json_object_iter(object); at != NULL; at = json_object_iter_next(object, at)) {
         const size_t before = push_path(walk, json_object_iter_key(at), 0);
         SL_TRY(check_schema(walk, json_object_iter_value(at)));
@@ -561,7 +560,7 @@ static enum sl_status check_schema_map(struct walk *walk, const json_t *map)
 }
 
 /* Has the value of a keyword the right kind? What stands inside is looked at later. */
-static bool has_shape(struct walk *walk, enum shape shape, const json_t *value)
+static bool has_shape(struct walk *walk, enum shape shape, json_t *value)
 {
     switch (shape) {
     case TYPE:
@@ -586,7 +585,7 @@ static bool has_shape(struct walk *walk, enum shape shape, const json_t *value)
     return false;
 }
 
-static enum sl_status check_keyword(struct walk *walk, const char *key, const json_t *value)
+static enum sl_status check_keyword(struct walk *walk, const char *key, json_t *value)
 {
     size_t i = 0;
     while (i < SL_COUNT(keywords) && strcmp(keywords[i].key, key) != 0) {
@@ -616,7 +615,7 @@ static enum sl_status check_keyword(struct walk *walk, const char *key, const js
     return SL_OK;
 }
 
-static enum sl_status check_schema(struct walk *walk, const json_t *schema)
+static enum sl_status check_schema(struct walk *walk, json_t *schema)
 {
     if (json_is_boolean(schema)) {
         return SL_OK;
@@ -629,7 +628,7 @@ static enum sl_status check_schema(struct walk *walk, const json_t *schema)
             walk->err, SL_INVALID_ARGUMENT, "%s: nested deeper than %d", place(walk),
             SL_SCHEMA_MAX_DEPTH);
     }
-    json_t *object = (json_t *)(uintptr_t)schema;
+    json_t *object = schema;
     for (void *at = json_object_iter(object); at != NULL; at = json_object_iter_next(object, at)) {
         SL_TRY(check_keyword(walk, json_object_iter_key(at), json_object_iter_value(at)));
     }
@@ -687,7 +686,7 @@ enum sl_status sl_schema_parse_object(
             err, SL_INVALID_ARGUMENT, "the arguments are nested deeper than %d",
             SL_SCHEMA_MAX_DEPTH);
     }
-    json_error_t json_error;
+    json_error_t json_error = { 0 };
     json_t *object =
         is_blank(text)
             ? json_object()
@@ -711,13 +710,13 @@ enum sl_status sl_schema_parse_object(
     return SL_OK;
 }
 
-enum sl_status sl_schema_check(const json_t *schema, struct sl_error *err)
+enum sl_status sl_schema_check(json_t *schema, struct sl_error *err)
 {
     struct walk walk = { .root = schema, .err = err };
     return check_schema(&walk, schema);
 }
 
-enum sl_status sl_schema_validate(const json_t *schema, const json_t *value, struct sl_error *err)
+enum sl_status sl_schema_validate(json_t *schema, json_t *value, struct sl_error *err)
 {
     struct walk walk = { .root = schema, .err = err };
     return validate(&walk, schema, value);

@@ -5,7 +5,8 @@
  *
  * Both the schema and the value may be hostile: nesting ends at SL_SCHEMA_MAX_DEPTH, and the work
  * of one validation at SL_SCHEMA_MAX_STEPS, so that references in a circle and alternatives of
- * alternatives end in an error. A remote $ref is never fetched. */
+ * alternatives end in an error. A remote $ref is never fetched. Nothing here changes a schema or a
+ * value: jansson's iterators do not take const. */
 #ifndef SL_RUNTIME_TOOL_SCHEMA_H
 #define SL_RUNTIME_TOOL_SCHEMA_H
 
@@ -19,12 +20,11 @@ enum { SL_SCHEMA_MAX_DEPTH = 64, SL_SCHEMA_MAX_STEPS = 200000 };
 /* Looks at the schema itself: it uses known keywords only, with values of the right kind, and its
  * references lead somewhere. `err` names the place ("/properties/count: …"). Thread: any. Fails:
  * SL_INVALID_ARGUMENT. */
-SL_CHECK enum sl_status sl_schema_check(const json_t *schema, struct sl_error *err);
+SL_CHECK enum sl_status sl_schema_check(json_t *schema, struct sl_error *err);
 
 /* Fits `value` the schema? `err` names the place in the value and what was wanted, for the model to
  * read. Thread: any. Fails: SL_INVALID_ARGUMENT. */
-SL_CHECK enum sl_status
-sl_schema_validate(const json_t *schema, const json_t *value, struct sl_error *err);
+SL_CHECK enum sl_status sl_schema_validate(json_t *schema, json_t *value, struct sl_error *err);
 
 /* Text to a JSON object: empty (or blank) text is {}; at most `max_bytes`, SL_SCHEMA_MAX_DEPTH
  * deep, no key twice, no NUL. Gives: json_decref(). Fails: SL_INVALID_ARGUMENT;

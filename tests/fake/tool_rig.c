@@ -59,7 +59,7 @@ static void set_flag(void *user_data)
 void sl_tool_rig_done(struct sl_tool_rig *rig)
 {
     bool is_closed = false;
-    const uint64_t end_ms = clock_ms() + BOUND_S * 1000;
+    const uint64_t end_ms = clock_ms() + UINT64_C(1000) * BOUND_S;
     assert_int_equal(sl_tools_n_calls(rig->tools), 0);
     sl_tools_close_loop(rig->tools, rig->loop, set_flag, &is_closed);
     while (!is_closed && clock_ms() < end_ms) {
@@ -81,7 +81,7 @@ struct sl_tool *sl_tool_rig_tool(struct sl_tool_rig *rig, const char *entry)
         print_error("%s\n", sl_conf_error_at(conf, 0));
     }
     assert_non_null(tool);
-    conf = sl_conf_free(conf);
+    (void)sl_conf_free(conf);
     return tool;
 }
 
@@ -93,7 +93,7 @@ void sl_tool_rig_mistake(struct sl_tool_rig *rig, const char *entry, char *room)
     assert_null(tool);
     assert_true(sl_conf_n_errors(conf) > 0);
     (void)snprintf(room, 512, "%s", sl_conf_error_at(conf, 0));
-    conf = sl_conf_free(conf);
+    (void)sl_conf_free(conf);
 }
 
 static void on_done(struct sl_tool_call *call, const struct sl_tool_result *result, void *user_data)
@@ -141,7 +141,7 @@ void sl_tool_rig_start(
 
 void sl_tool_rig_finish(struct sl_tool_rig *rig, struct sl_tool_try *try)
 {
-    const uint64_t end_ms = clock_ms() + BOUND_S * 1000;
+    const uint64_t end_ms = clock_ms() + UINT64_C(1000) * BOUND_S;
     while (try->n_done == 0 && clock_ms() < end_ms) {
         sl_loop_uv_step(rig->uv, 10);
     }
@@ -150,7 +150,7 @@ void sl_tool_rig_finish(struct sl_tool_rig *rig, struct sl_tool_try *try)
 
 void sl_tool_rig_await(struct sl_tool_rig *rig, struct sl_tool_try *try, const char *text)
 {
-    const uint64_t end_ms = clock_ms() + BOUND_S * 1000;
+    const uint64_t end_ms = clock_ms() + UINT64_C(1000) * BOUND_S;
     while (strstr(try->live[0], text) == NULL && clock_ms() < end_ms) {
         sl_loop_uv_step(rig->uv, 10);
     }
@@ -162,7 +162,7 @@ void sl_tool_rig_call(
 {
     struct sl_tool *tool = sl_tool_rig_tool(rig, entry);
     sl_tool_rig_start(rig, try, tool, arguments);
-    tool = sl_tool_unref(tool);
+    (void)sl_tool_unref(tool);
     sl_tool_rig_finish(rig, try);
 }
 

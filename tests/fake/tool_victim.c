@@ -2,12 +2,16 @@
 #include <dirent.h>
 #include <errno.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+enum { READY_FD = 30 };
 
 /* NOLINTBEGIN(concurrency-mt-unsafe): one thread */
 
@@ -28,28 +32,36 @@ static void say_pid(const char *name)
     }
 }
 
-/* A grandchild in a session of its own, with the pipes open; the leader goes or stays. */
+/* Another one of this program, in a session of its own. */
+static void start_other(const char *mode)
+{
+    char *const argv[] = { (char[]){ "victim" }, strdup(mode), NULL };
+    posix_spawnattr_t attributes;
+    pid_t pid = 0;
+    (void)posix_spawnattr_init(&attributes);
+    (void)posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSID);
+    const int error = posix_spawn(&pid, "/proc/self/exe", NULL, &attributes, argv, environ);
+    (void)posix_spawnattr_destroy(&attributes);
+    free(argv[1]);
+    if (error != 0) {
+        _exit(98);
+    }
+}
+
+/* A grandchild whose parent is gone, in a session of its own, with the pipes open; the leader goes
+ * or stays. The grandchild has the write end of a pipe until it is ready. */
 static int escape(int stays)
 {
     int ready[2];
-    if (pipe(ready) != 0) {
-        return 98;
-    }
-    if (fork() == 0) {
-        if (setsid() < 0 || fork() != 0) {
-            _exit(0);
-        }
-        (void)setsid();
-        (void)signal(SIGTERM, SIG_IGN);
-        (void)signal(SIGHUP, SIG_IGN);
-        say_pid("escaped");
-        (void)close(ready[1]);
-        wait_forever();
+    if (pipe(ready) != 0 || dup2(ready[1], READY_FD) < 0) {
+        return 97;
     }
     (void)close(ready[1]);
+    start_other("middle");
+    (void)close(READY_FD);
     char byte;
     if (read(ready[0], &byte, 1) != 0) {
-        return 97;
+        return 95;
     }
     if (stays) {
         wait_forever();
@@ -57,11 +69,42 @@ static int escape(int stays)
     return 0;
 }
 
+static int escape_and_go(void)
+{
+    return escape(0);
+}
+
+static int escape_and_stay(void)
+{
+    return escape(1);
+}
+
+static int be_middle(void)
+{
+    start_other("grandchild");
+    return 0;
+}
+
+static int be_grandchild(void)
+{
+    (void)signal(SIGTERM, SIG_IGN);
+    (void)signal(SIGHUP, SIG_IGN);
+    say_pid("escaped");
+    (void)close(READY_FD);
+    wait_forever();
+    return 0;
+}
+
+static int be_silent(void)
+{
+    (void)signal(SIGTERM, SIG_IGN);
+    wait_forever();
+    return 0;
+}
+
 static int hold_pipes(void)
 {
-    if (fork() == 0) {
-        wait_forever();
-    }
+    start_other("silent");
     say_pid("leader");
     return 0;
 }
@@ -129,23 +172,21 @@ static int show_input(void)
     return 0;
 }
 
-/* Children in sessions of their own that fork on and on, up to a bound. */
+/* A crowd of children and grandchildren, each in a session of its own. */
 static int bomb(void)
 {
-    for (int i = 0; i < 30; i++) {
-        if (fork() == 0) {
-            (void)setsid();
-            if (fork() == 0) {
-                (void)setsid();
-                (void)signal(SIGTERM, SIG_IGN);
-                wait_forever();
-            }
-            wait_forever();
-        }
+    for (int i = 0; i < 12; i++) {
+        start_other("pair");
     }
     say_pid("bomb");
     wait_forever();
     return 0;
+}
+
+static int be_pair(void)
+{
+    start_other("silent");
+    return be_silent();
 }
 
 static int kill_parent(void)
@@ -191,16 +232,6 @@ static int show_environment(void)
     return 0;
 }
 
-static int escape_and_go(void)
-{
-    return escape(0);
-}
-
-static int escape_and_stay(void)
-{
-    return escape(1);
-}
-
 static const struct {
     const char *name;
     int (*run)(void);
@@ -219,6 +250,10 @@ static const struct {
     { "limits", show_limits },
     { "input", show_input },
     { "bomb", bomb },
+    { "pair", be_pair },
+    { "silent", be_silent },
+    { "middle", be_middle },
+    { "grandchild", be_grandchild },
     { "kill_parent", kill_parent },
 };
 

@@ -35,7 +35,7 @@ static unsigned depth_of(json_t *json)
     return most + 1;
 }
 
-static void check_again(const json_t *schema, json_t *value)
+static void check_again(json_t *schema, json_t *value)
 {
     char *text = json_dumps(value, 0);
     json_t *again = NULL;

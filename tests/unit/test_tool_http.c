@@ -272,7 +272,7 @@ static void a_cancel_closes_the_transfer(void **state)
     sl_fake_http.n_answers = 1;
     struct sl_tool *tool = sl_tool_rig_tool(&rig, "- http_request");
     sl_tool_rig_start(&rig, &try, tool, "{\"url\":\"https://a.test/\"}");
-    tool = sl_tool_unref(tool);
+    (void)sl_tool_unref(tool);
     sl_loop_uv_step(rig.uv, 0);
     assert_int_equal(sl_fake_http.n_open, 1);
     sl_tool_call_cancel(try.call);

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <setjmp.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -14,6 +15,7 @@
 
 #include <cmocka.h>
 
+#include "runtime/base/parse.h"
 #include "tests/fake/tool_rig.h"
 
 #define ENTRY(config, more)                                                                        \
@@ -28,7 +30,7 @@ static int count_descriptors(void)
 {
     int n = 0;
     DIR *dir = opendir("/proc/self/fd");
-    while (readdir(dir) != NULL) {
+    while (readdir(dir) != NULL) { /* NOLINT(concurrency-mt-unsafe): one thread */
         n++;
     }
     (void)closedir(dir);
@@ -240,7 +242,7 @@ static void a_cancel_ends_a_polite_tool_at_once(void **state)
     (void)state;
     struct sl_tool *tool = sl_tool_rig_tool(&rig, VICTIM("sleep"));
     sl_tool_rig_start(&rig, &try, tool, "");
-    tool = sl_tool_unref(tool);
+    (void)sl_tool_unref(tool);
     sl_tool_rig_await(&rig, &try, "sleeping");
     sl_tool_call_cancel(try.call);
     sl_tool_call_cancel(try.call);
@@ -255,7 +257,7 @@ static void a_cancel_in_the_same_turn_as_the_start_works(void **state)
     (void)state;
     struct sl_tool *tool = sl_tool_rig_tool(&rig, VICTIM("sleep"));
     sl_tool_rig_start(&rig, &try, tool, "");
-    tool = sl_tool_unref(tool);
+    (void)sl_tool_unref(tool);
     sl_tool_call_cancel(try.call);
     sl_tool_rig_finish(&rig, &try);
     assert_int_equal(try.code, SL_TOOL_CANCELLED);
@@ -268,7 +270,7 @@ static void a_tool_that_ignores_sigterm_is_killed(void **state)
     rig.limits.tool_kill = 300;
     struct sl_tool *tool = sl_tool_rig_tool(&rig, VICTIM("ignore"));
     sl_tool_rig_start(&rig, &try, tool, "");
-    tool = sl_tool_unref(tool);
+    (void)sl_tool_unref(tool);
     sl_tool_rig_await(&rig, &try, "sleeping");
     sl_tool_call_cancel(try.call);
     sl_tool_rig_finish(&rig, &try);
@@ -283,7 +285,7 @@ static void a_stopped_tool_is_ended(void **state)
     (void)state;
     struct sl_tool *tool = sl_tool_rig_tool(&rig, VICTIM("stop"));
     sl_tool_rig_start(&rig, &try, tool, "");
-    tool = sl_tool_unref(tool);
+    (void)sl_tool_unref(tool);
     sl_tool_rig_await(&rig, &try, "stopping");
     sl_tool_call_cancel(try.call);
     sl_tool_rig_finish(&rig, &try);
@@ -319,7 +321,7 @@ static void an_escaped_grandchild_dies_with_a_cancel(void **state)
     rig.limits.tool_kill = 200;
     struct sl_tool *tool = sl_tool_rig_tool(&rig, VICTIM("escape_stay"));
     sl_tool_rig_start(&rig, &try, tool, "");
-    tool = sl_tool_unref(tool);
+    (void)sl_tool_unref(tool);
     sl_tool_rig_await(&rig, &try, "escaped");
     sl_tool_call_cancel(try.call);
     sl_tool_rig_finish(&rig, &try);
@@ -342,7 +344,7 @@ static void a_crowd_in_many_sessions_is_killed(void **state)
     rig.limits.tool_kill = 200;
     struct sl_tool *tool = sl_tool_rig_tool(&rig, VICTIM("bomb"));
     sl_tool_rig_start(&rig, &try, tool, "");
-    tool = sl_tool_unref(tool);
+    (void)sl_tool_unref(tool);
     sl_tool_rig_await(&rig, &try, "bomb");
     sl_tool_call_cancel(try.call);
     sl_tool_rig_finish(&rig, &try);
@@ -358,7 +360,7 @@ static void ten_tools_run_side_by_side(void **state)
     for (size_t i = 0; i < 10; i++) {
         sl_tool_rig_start(&rig, &tries[i], tool, "");
     }
-    tool = sl_tool_unref(tool);
+    (void)sl_tool_unref(tool);
     assert_int_equal(sl_tools_n_calls(rig.tools), 10);
     assert_int_equal(sl_tools_n_children(rig.tools), 10);
     for (size_t i = 0; i < 10; i++) {
@@ -378,7 +380,7 @@ static void more_than_the_cap_wait_in_order_and_can_be_cancelled(void **state)
     for (size_t i = 0; i < 3; i++) {
         sl_tool_rig_start(&rig, &tries[i], tool, "");
     }
-    tool = sl_tool_unref(tool);
+    (void)sl_tool_unref(tool);
     assert_int_equal(sl_tools_n_children(rig.tools), 1);
     sl_tool_call_cancel(tries[1].call);
     sl_tool_rig_finish(&rig, &tries[1]);
@@ -409,12 +411,9 @@ static void a_tool_cannot_kill_its_supervisor(void **state)
 static void a_child_of_the_program_itself_is_left_alone(void **state)
 {
     (void)state;
-    const pid_t own = fork(); /* NOLINT: the test is the host program */
-    if (own == 0) {
-        for (;;) {
-            (void)pause();
-        }
-    }
+    char *const argv[] = { (char[]){ SL_VICTIM }, (char[]){ "silent" }, NULL };
+    pid_t own = 0;
+    assert_int_equal(posix_spawn(&own, SL_VICTIM, NULL, NULL, argv, environ), 0);
     sl_tool_rig_call(&rig, &try, VICTIM("escape"), "");
     assert_int_equal(kill(own, 0), 0);
     assert_int_equal(waitpid(own, NULL, WNOHANG), 0);
@@ -434,7 +433,7 @@ static void a_launcher_that_is_not_there_is_a_failed_start(void **state)
 }
 
 /* The program that has started a tool is killed without a word to anybody. */
-static void run_and_be_killed(int write_fd)
+_Noreturn static void run_and_be_killed(int write_fd)
 {
     sl_tool_rig_init(&rig, SL_LAUNCHER, NULL);
     struct sl_tool *tool = sl_tool_rig_tool(&rig, VICTIM("escape_stay"));
@@ -456,13 +455,14 @@ static void a_tool_does_not_survive_the_program(void **state)
     pid_t escaped = 0;
     assert_int_equal(prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), 0); /* to see all of them end */
     assert_int_equal(pipe(ready), 0);
-    const pid_t program = fork(); /* NOLINT: it is to be killed */
-    if (program == 0) {
-        run_and_be_killed(ready[1]);
-    }
+    char number[16];
+    (void)snprintf(number, sizeof number, "%d", ready[1]);
+    char *const argv[] = { (char[]){ "test" }, number, NULL };
+    pid_t program = 0;
+    assert_int_equal(posix_spawn(&program, "/proc/self/exe", NULL, NULL, argv, environ), 0);
+    (void)close(ready[1]);
     assert_int_equal(read(ready[0], &escaped, sizeof escaped), sizeof escaped);
     (void)close(ready[0]);
-    (void)close(ready[1]);
     assert_int_equal(kill(escaped, 0), 0);
     assert_int_equal(kill(program, SIGKILL), 0);
     while (waitpid(-1, NULL, 0) > 0) { /* ends when nobody is left; the time limit is the test's */
@@ -482,8 +482,12 @@ static int warm_up(void **state)
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
-int main(void)
+int main(int argc, char **argv)
 {
+    uint64_t write_fd = 0;
+    if (argc > 1 && sl_parse_u64(sl_slice_str(argv[1]), 3, 1000, &write_fd) == SL_OK) {
+        run_and_be_killed((int)write_fd);
+    }
     const struct CMUnitTest tests[] = {
         TEST(output_and_exit_code_come_back),
         TEST(a_nonzero_exit_is_a_failure_with_its_code),

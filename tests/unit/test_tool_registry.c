@@ -41,7 +41,7 @@ static void a_name_is_a_builtin_with_its_defaults(void **state)
     json_t *schema = json_loads(info->parameters_json, 0, NULL);
     assert_string_equal(json_string_value(json_object_get(schema, "type")), "object");
     json_decref(schema);
-    tool = sl_tool_unref(tool);
+    (void)sl_tool_unref(tool);
 }
 
 static void a_map_changes_the_defaults(void **state)
@@ -56,9 +56,9 @@ static void a_map_changes_the_defaults(void **state)
     assert_false(info->is_idempotent);
     assert_int_equal(info->policy, SL_TOOL_ASK);
     struct sl_tool *same = sl_tool_ref(tool);
-    tool = sl_tool_unref(tool);
+    (void)sl_tool_unref(tool);
     assert_string_equal(sl_tool_info(same)->name, "current_time");
-    same = sl_tool_unref(same);
+    (void)sl_tool_unref(same);
 }
 
 static void a_disabled_tool_is_nothing_without_an_error(void **state)
@@ -70,7 +70,7 @@ static void a_disabled_tool_is_nothing_without_an_error(void **state)
         SL_OK);
     assert_null(sl_tools_from_conf(rig.tools, conf, sl_conf_at(sl_conf_document(conf, 0), 0)));
     assert_int_equal(sl_conf_n_errors(conf), 0);
-    conf = sl_conf_free(conf);
+    (void)sl_conf_free(conf);
 }
 
 static void a_process_tool_is_described(void **state)
@@ -96,7 +96,7 @@ static void a_process_tool_is_described(void **state)
     assert_int_equal(sl_tool_check_arguments(tool, sl_slice_str("{\"what\":\"x\"}"), &err), SL_OK);
     assert_int_equal(sl_tool_check_arguments(tool, sl_slice_str(""), &err), SL_INVALID_ARGUMENT);
     assert_string_equal(err.text, "/: 'what' is missing");
-    tool = sl_tool_unref(tool);
+    (void)sl_tool_unref(tool);
 }
 
 #define PROCESS(rest) "- {type: Process, name: x, description: d, " rest "}"
@@ -163,10 +163,10 @@ static void the_daemon_s_policy_is_the_default(void **state)
     sl_tool_rig_init(&other, NULL, "tools: {default_policy: deny}");
     struct sl_tool *tool = sl_tool_rig_tool(&other, "- system_info");
     assert_int_equal(sl_tool_info(tool)->policy, SL_TOOL_DENY);
-    tool = sl_tool_unref(tool);
+    (void)sl_tool_unref(tool);
     tool = sl_tool_rig_tool(&other, "- {name: system_info, policy: allow}");
     assert_int_equal(sl_tool_info(tool)->policy, SL_TOOL_ALLOW);
-    tool = sl_tool_unref(tool);
+    (void)sl_tool_unref(tool);
     sl_tool_rig_done(&other);
 }
 
@@ -184,7 +184,7 @@ static void the_daemon_s_configuration_is_checked(void **state)
         assert_int_equal(sl_conf_parse(sl_slice_str(bad[i]), "c.yaml", &conf), SL_OK);
         sl_tools_configure(rig.tools, conf, sl_conf_document(conf, 0));
         assert_int_equal(sl_conf_n_errors(conf), 1);
-        conf = sl_conf_free(conf);
+        (void)sl_conf_free(conf);
     }
 }
 
@@ -254,8 +254,8 @@ static void no_memory_is_an_error_of_the_file(void **state)
         sl_mem_set_gate(NULL);
     }
     assert_non_null(tool);
-    tool = sl_tool_unref(tool);
-    conf = sl_conf_free(conf);
+    (void)sl_tool_unref(tool);
+    (void)sl_conf_free(conf);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)

@@ -43,10 +43,11 @@ static void what_is_no_zone_is_refused(void **state)
 /* A file with a rule only: version 2, one type, no transitions. */
 static size_t make_file(uint8_t *file, int32_t offset_s, const char *rule)
 {
+    static const uint8_t magic[] = { 'T', 'Z', 'i', 'f', '2' };
     size_t size = 0;
     for (int part = 0; part < 2; part++) {
         memset(file + size, 0, 44);
-        memcpy(file + size, "TZif2", 5);
+        memcpy(file + size, magic, sizeof magic);
         file[size + 39] = 1; /* types */
         file[size + 43] = 4; /* characters */
         size += 44;
@@ -55,12 +56,13 @@ static size_t make_file(uint8_t *file, int32_t offset_s, const char *rule)
             (uint8_t)(bits >> 24), (uint8_t)(bits >> 16), (uint8_t)(bits >> 8), (uint8_t)bits, 0, 0
         };
         memcpy(file + size, type, sizeof type);
-        memcpy(file + size + sizeof type, "XXX", 4);
+        memset(file + size + sizeof type, 0, 4);
         size += sizeof type + 4;
     }
     file[size++] = '\n';
-    memcpy(file + size, rule, strlen(rule));
-    size += strlen(rule);
+    for (; *rule != '\0'; rule++) {
+        file[size++] = (uint8_t)*rule;
+    }
     file[size++] = '\n';
     return size;
 }
