@@ -84,50 +84,63 @@ static size_t read_all(struct sl_event_cursor *cursor, size_t step, bool *ret_is
     return total;
 }
 
+/* Follows the bytes of a log and knows what must come. */
+struct follower {
+    uint64_t sequence;
+    size_t n_prefix;
+    size_t payload;
+};
+
+static void follow(struct follower *follower, uint8_t byte)
+{
+    if (follower->n_prefix < SL_EVENT_PREFIX_BYTES) {
+        follower->payload = follower->payload << 8 | byte;
+        follower->n_prefix++;
+    } else {
+        assert_int_equal(byte, (follower->sequence + 1) & 0x7F);
+        follower->payload--;
+    }
+    if (follower->n_prefix == SL_EVENT_PREFIX_BYTES && follower->payload == 0) {
+        follower->sequence++;
+        follower->n_prefix = 0;
+    }
+}
+
+static void check_steps(size_t step)
+{
+    struct fixture fixture;
+    struct sl_event_cursor cursor;
+    struct follower follower = { .sequence = 0 };
+    uint8_t room[64];
+    bool is_last = false;
+    start(&fixture, 4 << 20, 10000, 0);
+    assert_int_equal(
+        sl_event_cursor_open(&cursor, fixture.channel, SL_CURSOR_FOREGROUND, 0, on_readable),
+        SL_OK);
+    for (size_t i = 0; i < 500; i++) {
+        assert_false(emit(fixture.channel, 5 + i * 7 % 90));
+    }
+    sl_event_channel_end(fixture.channel);
+    while (!is_last) {
+        const size_t n = sl_event_cursor_ready(&cursor, step, &is_last);
+        assert_true(n > 0);
+        sl_event_cursor_take(&cursor, room, n);
+        for (size_t i = 0; i < n; i++) {
+            follow(&follower, room[i]);
+        }
+        assert_int_equal(cursor.sequence, follower.sequence);
+        assert_int_equal(sl_event_cursor_at_border(&cursor), follower.n_prefix == 0);
+    }
+    assert_int_equal(follower.sequence, 500);
+    sl_event_cursor_close(&cursor);
+    stop(&fixture);
+}
+
 static void what_is_committed_is_read_in_order(void **state)
 {
     (void)state;
     for (size_t step = 1; step < 40; step++) {
-        struct fixture fixture;
-        struct sl_event_cursor cursor;
-        start(&fixture, 4 << 20, 10000, 0);
-        assert_int_equal(
-            sl_event_cursor_open(&cursor, fixture.channel, SL_CURSOR_FOREGROUND, 0, on_readable),
-            SL_OK);
-        for (int i = 0; i < 500; i++) {
-            assert_false(emit(fixture.channel, 5 + (size_t)(i * 7 % 90)));
-        }
-        sl_event_channel_end(fixture.channel);
-        uint8_t room[64];
-        uint64_t sequence = 0;
-        size_t left = 0;
-        size_t prefix = 0;
-        size_t payload = 0;
-        bool is_last = false;
-        while (!is_last) {
-            const size_t n = sl_event_cursor_ready(&cursor, step, &is_last);
-            assert_true(n > 0);
-            sl_event_cursor_take(&cursor, room, n);
-            for (size_t i = 0; i < n; i++) {
-                if (prefix < SL_EVENT_PREFIX_BYTES) {
-                    payload = payload << 8 | room[i];
-                    prefix++;
-                    left = payload;
-                } else {
-                    assert_int_equal(room[i], (sequence + 1) & 0x7F);
-                    left--;
-                }
-                if (prefix == SL_EVENT_PREFIX_BYTES && left == 0) {
-                    sequence++;
-                    prefix = payload = 0;
-                }
-            }
-            assert_int_equal(cursor.sequence, sequence);
-            assert_int_equal(sl_event_cursor_at_border(&cursor), prefix == 0);
-        }
-        assert_int_equal(sequence, 500);
-        sl_event_cursor_close(&cursor);
-        stop(&fixture);
+        check_steps(step);
     }
 }
 
@@ -406,7 +419,7 @@ static void the_window_is_kept_and_what_is_older_goes(void **state)
     start(&fixture, 4096, 1000, (uint32_t)window);
     for (int i = 0; i < MANY; i++) {
         (void)emit(fixture.channel, 100);
-        assert_true(sl_event_channel_bytes(fixture.channel) <= window + 3 * 16384);
+        assert_true(sl_event_channel_bytes(fixture.channel) <= window + 49152);
     }
     const uint64_t floor = sl_event_channel_floor(fixture.channel);
     assert_true(floor > 1);
@@ -620,7 +633,7 @@ static void a_visit_sees_the_events_asked_for(void **state)
         (void)emit(fixture.channel, 5 + i % 50);
     }
     sl_event_channel_visit(fixture.channel, 40, 99, note_event, &sum);
-    assert_int_equal(sum, (40 + 99) * 60 / 2);
+    assert_int_equal(sum, 4170);
     sum = 0;
     sl_event_channel_visit(fixture.channel, 0, UINT64_MAX, note_event, &sum);
     assert_int_equal(sum, 15 * 16 / 2); /* stopped by its own answer */
