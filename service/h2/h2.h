@@ -1,7 +1,9 @@
 /* One HTTP/2 connection without I/O, over nghttp2: bytes in, stream events out; bodies are pulled.
  *
  *   feed(bytes) ─▶ on_headers, on_data, on_end_stream, on_closed      (callbacks, inside feed)
- *   pull(room)  ◀─ HEADERS, DATA packed from sl_h2_body, control frames
+ *   pull(room)  ◀─ HEADERS, DATA packed from sl_h2_body, control frames    (on_sent_end, on_closed)
+ *
+ * Each feed may leave output: pull after it. on_output tells of output that has other causes.
  *
  * Frames of all streams that are ready leave together in one pull: that is where the speed comes
  * from. The session also polices what the peer does (grpc.md section 3): it counts resets, PINGs,
@@ -61,9 +63,9 @@ enum sl_h2_code {
  * called from inside sl_h2_session_pull() and must not call the session, except
  * sl_h2_stream_reset(). */
 struct sl_h2_body {
-    /* Bytes that can be sent now, at most `max`; 0 with is_last false: nothing now,
-     * sl_h2_stream_resume() when there is. `*ret_is_last`: the body ends behind these bytes (also
-     * with 0). */
+    /* A question without effect, asked any number of times: bytes that can be sent now, at most
+     * `max`; 0 with is_last false: nothing now, sl_h2_stream_resume() when there is.
+     * `*ret_is_last`: the body ends behind these bytes (also with 0). */
     size_t (*ready)(struct sl_h2_body *body, size_t max, bool *ret_is_last);
     /* Copies exactly `n` bytes, n <= what ready said. They count as sent. */
     void (*take)(struct sl_h2_body *body, uint8_t *dst, size_t n);
@@ -93,7 +95,8 @@ struct sl_h2_callbacks {
     void (*on_goaway)(void *session_user, uint32_t code, struct sl_slice debug);
     /* The peer acknowledged a PING of ours (keepalive, drain). May be NULL. */
     void (*on_ping_ack)(void *session_user, uint64_t payload);
-    /* Something to send appeared outside of sl_h2_session_feed(): pull soon. */
+    /* Something to send appeared outside of feed and pull: pull soon. At most once between two
+     * pulls. */
     void (*on_output)(void *session_user);
 };
 
@@ -124,12 +127,13 @@ struct sl_h2_session *sl_h2_session_free(struct sl_h2_session *session);
 
 /* Takes all bytes. Callbacks run inside. Fails: SL_UNAVAILABLE the connection is over (a fatal
  * protocol error or an attack; `err` names it): every stream was closed as LOST, pull what is left
- * (GOAWAY), close. */
+ * (GOAWAY), close. Other protocol errors show in the next pull, which has the GOAWAY: then the
+ * streams are closed as LOST and the fault is named there. */
 SL_CHECK enum sl_status sl_h2_session_feed(
     struct sl_h2_session *session, struct sl_slice bytes, uint64_t now_ns, struct sl_error *err);
 
-/* Fills `room` (at least 32 KiB) with the next output and gives its size; 0: nothing to send now.
- */
+/* Fills `room` (at least 32 KiB; less only makes it slow) with the next output and gives its size;
+ * 0: nothing to send now. What was given counts as sent. */
 size_t sl_h2_session_pull(
     struct sl_h2_session *session, uint8_t *room, size_t room_bytes, uint64_t now_ns);
 

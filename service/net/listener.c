@@ -157,6 +157,9 @@ static void start_conn(struct sl_net_conn *conn, const struct handover *handover
     }
     conn->callbacks = callbacks;
     conn->user_data = user_data;
+    if (conn->state == SL_NET_ENDED) {
+        return; /* closed by the owner already; on_end follows */
+    }
     if (conn->tls != NULL) {
         sl_timer_start_ms(&conn->timer, options->limits->handshake);
     }
@@ -312,14 +315,12 @@ static int bind_and_listen(int fd, const struct sl_net_address *address)
     if (address->as.any.sa_family == AF_INET6) {
         (void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off));
     }
-    if (bind(fd, &address->as.any, address->size) != 0) {
-        const bool may_retry = errno == EADDRINUSE && remove_stale_path(address);
-        if (!may_retry) {
-            return errno == 0 ? EADDRINUSE : errno;
-        }
-        if (bind(fd, &address->as.any, address->size) != 0) {
-            return errno;
-        }
+    int error = bind(fd, &address->as.any, address->size) == 0 ? 0 : errno;
+    if (error == EADDRINUSE && remove_stale_path(address)) {
+        error = bind(fd, &address->as.any, address->size) == 0 ? 0 : errno;
+    }
+    if (error != 0) {
+        return error;
     }
     return listen(fd, BACKLOG) == 0 ? 0 : errno;
 }

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -40,7 +41,7 @@ struct world {
     struct end servers[MAX_CONNS];
     size_t n_servers;
     struct end client;
-    bool refuses;
+    bool refuses, closes_in_accept;
     bool is_listener_closed;
 };
 
@@ -118,6 +119,9 @@ static bool on_accept(
     end->conn = conn;
     *ret_callbacks = &callbacks;
     *ret_conn_user = end;
+    if (world->closes_in_accept) {
+        sl_net_conn_close(conn, false);
+    }
     return true;
 }
 
@@ -288,6 +292,31 @@ static void unix_sockets_work_and_leave_nothing_behind(void **state)
     world->listener = NULL;
 }
 
+/* A socket file that a dead server left is taken over; one of a living server is not. */
+static void only_a_stale_socket_file_is_taken_over(void **state)
+{
+    struct world *world = *state;
+    struct sl_error err = { .status = SL_OK };
+    struct sockaddr_un left = { .sun_family = AF_UNIX };
+    struct sl_net_listener *second = NULL;
+    char address[120];
+    (void)snprintf(left.sun_path, sizeof(left.sun_path), "/tmp/sl_net_%d.left", (int)getpid());
+    (void)snprintf(address, sizeof(address), "unix:%s", left.sun_path);
+    const int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    assert_int_equal(bind(fd, (const struct sockaddr *)&left, sizeof(left)), 0);
+    (void)close(fd);
+    listen_at(world, address);
+    const struct sl_net_listen_options options = { .address = address,
+                                                   .limits = &world->limits,
+                                                   .loops = &world->loop,
+                                                   .n_loops = 1,
+                                                   .on_accept = on_accept,
+                                                   .user_data = world };
+    assert_int_equal(sl_net_listen(&options, &second, &err), SL_ALREADY_EXISTS);
+    world->servers[1].echoes = true; /* the first one is the question whether somebody is there */
+    echo_through(world, 10);
+}
+
 static void a_second_listener_is_refused_with_the_address(void **state)
 {
     struct world *world = *state;
@@ -441,6 +470,18 @@ static void a_refused_connection_is_closed(void **state)
     assert_int_equal(sl_net_listener_n_conns(world->listener), 0);
 }
 
+static void an_owner_may_close_while_it_accepts(void **state)
+{
+    struct world *world = *state;
+    world->closes_in_accept = true;
+    listen_at(world, "127.0.0.1:0");
+    connect_client(world);
+    TURN_UNTIL(world, world->client.is_over && world->servers[0].is_over);
+    assert_false(world->servers[0].is_open);
+    assert_int_equal(world->servers[0].how, SL_NET_END_CLOSED);
+    assert_int_equal(world->servers[0].n_over, 1);
+}
+
 /* CM-12 */
 static void without_descriptors_accepting_waits_and_goes_on(void **state)
 {
@@ -491,7 +532,9 @@ int main(void)
         CASE(a_name_is_looked_up),
         CASE(a_look_up_can_be_given_up),
         CASE(unix_sockets_work_and_leave_nothing_behind),
+        CASE(only_a_stale_socket_file_is_taken_over),
         CASE(a_second_listener_is_refused_with_the_address),
+        CASE(an_owner_may_close_while_it_accepts),
         CASE(bad_addresses_are_refused),
         CASE(nobody_at_the_address_is_told_by_on_end),
         CASE(an_orderly_close_delivers_everything),
