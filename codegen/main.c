@@ -52,8 +52,12 @@ static const char *value_of(const char *parameter, const char *name)
 static bool read_options(char *parameters, struct sl_emit_options *options, struct sl_text *why)
 {
     char *rest = parameters;
-    while (rest != NULL && *rest != '\0') {
-        char *parameter = strsep(&rest, ",");
+    while (*rest != '\0') {
+        char *parameter = rest;
+        rest += strcspn(rest, ",");
+        if (*rest == ',') {
+            *rest++ = '\0';
+        }
         const char *header = value_of(parameter, "rpc_header=");
         const char *carried = value_of(parameter, "carry=");
         if (header != NULL) {
@@ -78,7 +82,7 @@ static bool check_proto(const struct sl_proto *proto, struct sl_text *why)
         return false;
     }
     const char *package = sl_proto_package(proto);
-    if (strncmp(package, "sl_", 3) == 0) {
+    if (value_of(package, "sl_") != NULL) {
         sl_text_addf(
             why, "%s: package %s: names that begin \"sl_\" belong to the library",
             proto->file->name, package);
@@ -87,18 +91,18 @@ static bool check_proto(const struct sl_proto *proto, struct sl_text *why)
     return true;
 }
 
-static bool check_services(const struct sl_emit *emit, struct sl_text *why)
+/* Looks whether the last service has the name of an earlier one. */
+static bool check_last_service(const struct sl_emit *emit, struct sl_text *why)
 {
-    for (size_t i = 0; i < emit->n_services; i++) {
-        for (size_t k = 0; k < i; k++) {
-            const struct sl_variable *one = emit->services[i].variables;
-            const struct sl_variable *other = emit->services[k].variables;
-            if (strcmp(one[0].value, other[0].value) == 0) {
-                sl_text_addf(
-                    why, "%s: services %s and %s have the same name in C, %s",
-                    emit->proto->file->name, other[2].value, one[2].value, one[0].value);
-                return false;
-            }
+    const struct sl_service *last = &emit->services[emit->n_services - 1];
+    for (size_t i = 0; i + 1 < emit->n_services; i++) {
+        const struct sl_service *other = &emit->services[i];
+        if (strcmp(sl_service_variable(last, "svc"), sl_service_variable(other, "svc")) == 0) {
+            sl_text_addf(
+                why, "%s: services %s and %s have the same name in C, %s", emit->proto->file->name,
+                sl_service_variable(other, "service"), sl_service_variable(last, "service"),
+                sl_service_variable(last, "svc"));
+            return false;
         }
     }
     return true;
@@ -114,11 +118,12 @@ static bool load_services(struct sl_emit *emit, struct sl_text *why)
     for (size_t i = 0; i < n_services; i++) {
         emit->n_services++; /* also a half-loaded one is ended */
         if (!sl_service_load(
-                &emit->services[i], emit->model, emit->proto, emit->proto->file->service[i], why)) {
+                &emit->services[i], emit->model, emit->proto, emit->proto->file->service[i], why) ||
+            !check_last_service(emit, why)) {
             return false;
         }
     }
-    return check_services(emit, why);
+    return true;
 }
 
 /* Sets name and content. */
@@ -133,21 +138,21 @@ static bool add_output(
     return output->name != NULL && output->content != NULL;
 }
 
-static bool emit_outputs(const struct sl_emit *emit, output_file **outputs)
+static bool emit_outputs(const struct sl_emit *emit, output_file *outputs)
 {
     struct sl_text header = { 0 };
     struct sl_text source = { 0 };
     sl_emit_header(emit, &header);
     sl_emit_source(emit, &source);
-    const bool is_header_done = add_output(outputs[0], emit, ".sl.h", &header);
-    return add_output(outputs[1], emit, ".sl.c", &source) && is_header_done;
+    const bool is_header_done = add_output(&outputs[0], emit, ".sl.h", &header);
+    return add_output(&outputs[1], emit, ".sl.c", &source) && is_header_done;
 }
 
 static bool generate(
     const struct sl_model *model,
     const struct sl_emit_options *options,
     const struct sl_proto *proto,
-    output_file **outputs,
+    output_file *outputs,
     struct sl_text *why)
 {
     if (!check_proto(proto, why)) {
@@ -182,55 +187,73 @@ static bool generate(
 
 /* ---- All files ------------------------------------------------------------------------------- */
 
-/* Two outputs per file, all initialised. NULL: no memory. */
-static Google__Protobuf__Compiler__CodeGeneratorResponse *new_response(size_t n_files)
+static void outputs_done(output_file *outputs, size_t n_outputs)
 {
-    ProtobufCMessage *message =
-        calloc(1, sizeof(Google__Protobuf__Compiler__CodeGeneratorResponse));
-    Google__Protobuf__Compiler__CodeGeneratorResponse *response = (void *)message;
-    if (response == NULL) {
-        return NULL;
+    for (size_t i = 0; outputs != NULL && i < n_outputs; i++) {
+        free(outputs[i].name);
+        free(outputs[i].content);
     }
-    google__protobuf__compiler__code_generator_response__init(response);
-    response->has_supported_features = 1;
-    response->supported_features = SL_PLUGIN_FEATURES;
-    response->file = calloc(2 * n_files + 1, sizeof(*response->file));
-    for (size_t i = 0; response->file != NULL && i < 2 * n_files; i++) {
-        output_file *file = calloc(1, sizeof(*file));
-        if (file == NULL) {
-            break;
-        }
-        google__protobuf__compiler__code_generator_response__file__init(file);
-        response->file[response->n_file++] = file;
-    }
-    if (response->file == NULL || response->n_file < 2 * n_files) {
-        google__protobuf__compiler__code_generator_response__free_unpacked(response, NULL);
-        return NULL;
-    }
-    return response;
+    free(outputs);
 }
 
-static bool generate_all(
-    const struct sl_model *model, const struct sl_emit_options *options, struct sl_text *why)
+static bool fill_outputs(
+    const struct sl_model *model,
+    const struct sl_emit_options *options,
+    output_file *outputs,
+    struct sl_text *why)
 {
     const Google__Protobuf__Compiler__CodeGeneratorRequest *request = model->request;
-    Google__Protobuf__Compiler__CodeGeneratorResponse *response =
-        new_response(request->n_file_to_generate);
-    bool is_good = response != NULL;
-    for (size_t i = 0; is_good && i < request->n_file_to_generate; i++) {
+    for (size_t i = 0; i < request->n_file_to_generate; i++) {
         const struct sl_proto *proto = sl_model_find_proto(model, request->file_to_generate[i]);
         if (proto == NULL) {
             sl_text_addf(why, "%s is not in the request", request->file_to_generate[i]);
+            return false;
         }
-        is_good = proto != NULL && generate(model, options, proto, &response->file[2 * i], why);
+        if (!generate(model, options, proto, &outputs[2 * i], why)) {
+            return false;
+        }
     }
-    if (is_good && !sl_plugin_respond(STDOUT_FILENO, response)) {
-        sl_text_addf(why, "stdout: %s", strerror(errno));
-        is_good = false;
+    return true;
+}
+
+static bool respond(output_file *outputs, size_t n_outputs, struct sl_text *why)
+{
+    output_file **pointers = calloc(n_outputs + 1, sizeof(void *));
+    if (pointers == NULL) {
+        return false;
     }
-    if (response != NULL) {
-        google__protobuf__compiler__code_generator_response__free_unpacked(response, NULL);
+    for (size_t i = 0; i < n_outputs; i++) {
+        pointers[i] = &outputs[i];
     }
+    Google__Protobuf__Compiler__CodeGeneratorResponse response =
+        GOOGLE__PROTOBUF__COMPILER__CODE_GENERATOR_RESPONSE__INIT;
+    response.has_supported_features = 1;
+    response.supported_features = SL_PLUGIN_FEATURES;
+    response.file = pointers;
+    response.n_file = n_outputs;
+    const bool is_written = sl_plugin_respond(STDOUT_FILENO, &response);
+    if (!is_written) {
+        sl_text_addf(why, "stdout: %s", sl_plugin_errno(errno));
+    }
+    free(pointers);
+    return is_written;
+}
+
+/* Two outputs per file. */
+static bool generate_all(
+    const struct sl_model *model, const struct sl_emit_options *options, struct sl_text *why)
+{
+    const size_t n_outputs = 2 * model->request->n_file_to_generate;
+    output_file *outputs = calloc(n_outputs + 1, sizeof(*outputs));
+    if (outputs == NULL) {
+        return false;
+    }
+    for (size_t i = 0; i < n_outputs; i++) {
+        google__protobuf__compiler__code_generator_response__file__init(&outputs[i]);
+    }
+    const bool is_good =
+        fill_outputs(model, options, outputs, why) && respond(outputs, n_outputs, why);
+    outputs_done(outputs, n_outputs);
     return is_good;
 }
 
@@ -264,7 +287,7 @@ int main(void)
     if (sl_plugin_read(STDIN_FILENO, &input)) {
         is_done = run(&input, &why);
     } else {
-        sl_text_addf(&why, "stdin: %s", strerror(errno));
+        sl_text_addf(&why, "stdin: %s", sl_plugin_errno(errno));
     }
     if (!is_done) {
         is_done =

@@ -28,12 +28,23 @@ static bool is_word(char c)
 
 static char to_upper(char c)
 {
-    return is_lower(c) ? (char)(c - 'a' + 'A') : c;
+    if (is_lower(c)) {
+        c = (char)(c - 'a' + 'A');
+    }
+    return c;
 }
 
 static char to_lower(char c)
 {
-    return is_upper(c) ? (char)(c - 'A' + 'a') : c;
+    if (is_upper(c)) {
+        c = (char)(c - 'A' + 'a');
+    }
+    return c;
+}
+
+static char keep(char c)
+{
+    return c;
 }
 
 static void add_char(struct sl_text *text, char c)
@@ -50,7 +61,8 @@ static void add_words(struct sl_text *text, bool wants_upper, const char *part, 
             add_char(text, '_');
         }
         was_upper = is_upper(part[i]);
-        add_char(text, wants_upper ? to_upper(part[i]) : to_lower(part[i]));
+        char (*const convert)(char c) = wants_upper ? to_upper : to_lower;
+        add_char(text, convert(part[i]));
     }
 }
 
@@ -62,7 +74,8 @@ static void add_type(struct sl_text *text, const char *part, size_t size)
         if (part[i] == '_') {
             is_start = true;
         } else {
-            add_char(text, is_start ? to_upper(part[i]) : part[i]);
+            char (*const convert)(char c) = is_start ? to_upper : keep;
+            add_char(text, convert(part[i]));
             is_start = false;
         }
     }

@@ -116,7 +116,7 @@ static int open_cleared(const struct sl_text *input, struct sl_text *why)
         }
     }
     if (fd < 0) {
-        sl_text_addf(why, "the request cannot be passed on: %s", strerror(errno));
+        sl_text_addf(why, "the request cannot be passed on: %s", sl_plugin_errno(errno));
     }
     free(bytes);
     google__protobuf__compiler__code_generator_request__free_unpacked(request, NULL);
@@ -149,7 +149,7 @@ static bool run_child(int stdin_fd, struct sl_text *output, struct sl_text *why)
 {
     int ends[2];
     if (pipe2(ends, O_CLOEXEC) != 0) {
-        sl_text_addf(why, "pipe: %s", strerror(errno));
+        sl_text_addf(why, "pipe: %s", sl_plugin_errno(errno));
         return false;
     }
     pid_t pid = -1;
@@ -158,7 +158,8 @@ static bool run_child(int stdin_fd, struct sl_text *output, struct sl_text *why)
     if (error != 0) {
         (void)close(ends[0]);
         sl_text_addf(
-            why, PROGRAM " cannot be started (package protobuf-c-compiler): %s", strerror(error));
+            why, PROGRAM " cannot be started (package protobuf-c-compiler): %s",
+            sl_plugin_errno(error));
         return false;
     }
     const bool is_read = sl_plugin_read(ends[0], output);
@@ -197,7 +198,7 @@ static bool respond(const struct sl_text *output, struct sl_text *why)
     const bool is_written = sl_plugin_respond(STDOUT_FILENO, response);
     google__protobuf__compiler__code_generator_response__free_unpacked(response, NULL);
     if (!is_written) {
-        sl_text_addf(why, "stdout: %s", strerror(errno));
+        sl_text_addf(why, "stdout: %s", sl_plugin_errno(errno));
     }
     return is_written;
 }
@@ -209,7 +210,7 @@ int main(void)
     struct sl_text why = { 0 };
     bool is_done = false;
     if (!sl_plugin_read(STDIN_FILENO, &input)) {
-        sl_text_addf(&why, "stdin: %s", strerror(errno));
+        sl_text_addf(&why, "stdin: %s", sl_plugin_errno(errno));
     } else {
         const int fd = open_cleared(&input, &why);
         if (fd >= 0) {

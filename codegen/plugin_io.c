@@ -5,6 +5,12 @@
 #include <string.h>
 #include <unistd.h>
 
+const char *sl_plugin_errno(int number)
+{
+    const char *text = strerrordesc_np(number);
+    return text == NULL ? "unknown error" : text;
+}
+
 bool sl_plugin_read(int fd, struct sl_text *text)
 {
     char block[16 * 1024];

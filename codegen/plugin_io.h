@@ -12,6 +12,8 @@
  * it. */
 #define SL_PLUGIN_FEATURES 1
 
+/* What errno's number means. Never NULL. */
+const char *sl_plugin_errno(int number);
 /* Reads `fd` to its end. False: errno says why, or the text failed. */
 bool sl_plugin_read(int fd, struct sl_text *text);
 /* Writes all of it. False: errno says why. */

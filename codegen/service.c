@@ -214,6 +214,11 @@ bool sl_service_load(
     return is_good;
 }
 
+const char *sl_service_variable(const struct sl_service *service, const char *name)
+{
+    return value_of(service->variables, name);
+}
+
 void sl_service_done(struct sl_service *service)
 {
     for (size_t i = 0; i < service->n_strings; i++) {

@@ -40,6 +40,8 @@ bool sl_service_load(
     const struct sl_proto *proto,
     const Google__Protobuf__ServiceDescriptorProto *descriptor,
     struct sl_text *why);
+/* The value of one of the service's own variables. */
+const char *sl_service_variable(const struct sl_service *service, const char *name);
 void sl_service_done(struct sl_service *service);
 
 #endif

@@ -241,7 +241,7 @@ static enum sl_status add_file(struct sl_descriptors *descriptors, const struct 
     if (descriptors->n_files == descriptors->capacity) {
         const size_t capacity = descriptors->capacity == 0 ? 16 : 2 * descriptors->capacity;
         const struct sl_file_desc **files =
-            sl_realloc(descriptors->files, capacity * sizeof(*files));
+            sl_realloc(descriptors->files, capacity * sizeof(void *));
         if (files == NULL) {
             return SL_RESOURCE_EXHAUSTED;
         }
@@ -249,6 +249,15 @@ static enum sl_status add_file(struct sl_descriptors *descriptors, const struct 
         descriptors->capacity = capacity;
     }
     descriptors->files[descriptors->n_files++] = file;
+    return SL_OK;
+}
+
+static enum sl_status
+add_imports(struct sl_descriptors *descriptors, const struct sl_file_desc *file)
+{
+    for (size_t i = 0; i < file->n_imports; i++) {
+        SL_TRY(add_file(descriptors, file->imports[i]));
+    }
     return SL_OK;
 }
 
@@ -260,10 +269,7 @@ sl_descriptors_init(struct sl_descriptors *descriptors, const struct sl_server *
         SL_TRY(add_file(descriptors, sl_server_service_at(server, i)->file));
     }
     for (size_t i = 0; i < descriptors->n_files; i++) { /* grows */
-        const struct sl_file_desc *file = descriptors->files[i];
-        for (size_t k = 0; k < file->n_imports; k++) {
-            SL_TRY(add_file(descriptors, file->imports[k]));
-        }
+        SL_TRY(add_imports(descriptors, descriptors->files[i]));
     }
     return SL_OK;
 }

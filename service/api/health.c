@@ -7,7 +7,6 @@
 
 #include "proto/grpc/health/v1/health.sl.h"
 #include "runtime/base/list.h"
-#include "runtime/base/map.h"
 #include "runtime/base/mem.h"
 #include "service/rpc/rpc.h"
 
@@ -22,17 +21,19 @@ typedef Grpc__Health__V1__HealthCheckResponse__ServingStatus serving;
 #define SERVING      GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__SERVING_STATUS__SERVING
 #define NOT_SERVING  GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__SERVING_STATUS__NOT_SERVING
 
+/* One name. They are few, one per service, and never removed. */
 struct entry {
-    UT_hash_handle hh;
+    struct sl_list node;
     serving state;
-    char name[]; /* the key */
+    char name[];
 };
 
 struct sl_health {
     struct sl_grpc__health__v1__health__handlers handlers;
     struct {
         pthread_mutex_t lock;
-        struct entry *entries; /* never removed */
+        struct sl_list entries;
+        size_t n_entries;
         struct sl_list watchers;
         bool is_shut;
     } shared;
@@ -59,11 +60,20 @@ struct watcher {
     struct sl_task task;
 };
 
+static struct entry *entry_of(struct sl_list *node)
+{
+    return SL_CONTAINER(node, struct entry, node);
+}
+
+/* NULL: unknown. */
 static struct entry *find(const struct sl_health *health, const char *name)
 {
-    struct entry *entry = NULL;
-    HASH_FIND_STR(health->shared.entries, name, entry);
-    return entry;
+    SL_LIST_EACH(node, &health->shared.entries) {
+        if (strcmp(entry_of(node)->name, name) == 0) {
+            return entry_of(node);
+        }
+    }
+    return NULL;
 }
 
 static serving state_of(const struct sl_health *health, const char *name)
@@ -252,32 +262,38 @@ static struct entry *add_entry(struct sl_health *health, const char *name)
         return NULL;
     }
     memcpy(entry->name, name, size);
-    sl_map_oom = false;
-    HASH_ADD_STR(health->shared.entries, name, entry);
-    return sl_map_oom ? sl_free(entry) : entry;
+    sl_list_add_last(&health->shared.entries, &entry->node);
+    health->shared.n_entries++;
+    return entry;
+}
+
+/* With the lock held. */
+static enum sl_status
+set_state(struct sl_health *health, const char *name, serving state, struct sl_list *direct)
+{
+    struct entry *entry = find(health, name);
+    entry = entry == NULL ? add_entry(health, name) : entry;
+    if (entry == NULL) {
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    entry->state = state;
+    SL_LIST_EACH(node, &health->shared.watchers) {
+        struct watcher *watcher = SL_CONTAINER(node, struct watcher, shared.node);
+        if (strcmp(watcher->name, name) == 0) {
+            notify(watcher, state, false, direct);
+        }
+    }
+    return SL_OK;
 }
 
 enum sl_status sl_health_set(struct sl_health *health, const char *name, bool is_serving)
 {
-    const serving state = is_serving ? SERVING : NOT_SERVING;
     struct sl_list direct;
     sl_list_init(&direct);
     enum sl_status status = SL_OK;
     pthread_mutex_lock(&health->shared.lock);
     if (!health->shared.is_shut) {
-        struct entry *entry = find(health, name);
-        entry = entry == NULL ? add_entry(health, name) : entry;
-        if (entry == NULL) {
-            status = SL_RESOURCE_EXHAUSTED;
-        } else {
-            entry->state = state;
-            SL_LIST_EACH(node, &health->shared.watchers) {
-                struct watcher *watcher = SL_CONTAINER(node, struct watcher, shared.node);
-                if (strcmp(watcher->name, name) == 0) {
-                    notify(watcher, state, false, &direct);
-                }
-            }
-        }
+        status = set_state(health, name, is_serving ? SERVING : NOT_SERVING, &direct);
     }
     pthread_mutex_unlock(&health->shared.lock);
     update_direct(health, &direct);
@@ -290,9 +306,8 @@ void sl_health_shutdown(struct sl_health *health)
     sl_list_init(&direct);
     pthread_mutex_lock(&health->shared.lock);
     health->shared.is_shut = true;
-    for (struct entry *entry = health->shared.entries; entry != NULL;
-         entry = (struct entry *)entry->hh.next) {
-        entry->state = NOT_SERVING;
+    SL_LIST_EACH(node, &health->shared.entries) {
+        entry_of(node)->state = NOT_SERVING;
     }
     SL_LIST_EACH(node, &health->shared.watchers) {
         struct watcher *watcher = SL_CONTAINER(node, struct watcher, shared.node);
@@ -329,13 +344,11 @@ static enum sl_status fill_list(
     struct sl_arena *arena,
     Grpc__Health__V1__HealthListResponse *reply)
 {
-    const size_t n_entries = HASH_COUNT(health->shared.entries);
-    reply->statuses = sl_arena_calloc(arena, n_entries + 1, sizeof(reply->statuses[0]));
+    reply->statuses = sl_arena_calloc(arena, health->shared.n_entries, sizeof(void *));
     if (reply->statuses == NULL) {
         return SL_RESOURCE_EXHAUSTED;
     }
-    for (struct entry *entry = health->shared.entries; entry != NULL;
-         entry = (struct entry *)entry->hh.next) {
+    SL_LIST_EACH(node, &health->shared.entries) {
         Grpc__Health__V1__HealthListResponse__StatusesEntry *item =
             sl_arena_alloc(arena, sizeof(*item));
         Grpc__Health__V1__HealthCheckResponse *value = sl_arena_alloc(arena, sizeof(*value));
@@ -344,8 +357,8 @@ static enum sl_status fill_list(
         }
         grpc__health__v1__health_list_response__statuses_entry__init(item);
         grpc__health__v1__health_check_response__init(value);
-        value->status = entry->state;
-        item->key = entry->name;
+        value->status = entry_of(node)->state;
+        item->key = entry_of(node)->name;
         item->value = value;
         reply->statuses[reply->n_statuses++] = item;
     }
@@ -361,7 +374,7 @@ static enum sl_status list(
     struct sl_health *health = (struct sl_health *)user_data;
     (void)request;
     pthread_mutex_lock(&health->shared.lock);
-    const bool is_too_long = HASH_COUNT(health->shared.entries) > LIST_MAX;
+    const bool is_too_long = health->shared.n_entries > LIST_MAX;
     const enum sl_status status =
         is_too_long ? SL_OK : fill_list(health, sl_call_arena(call), reply);
     pthread_mutex_unlock(&health->shared.lock);
@@ -386,6 +399,7 @@ enum sl_status sl_health_new(struct sl_health **ret_health)
         (void)sl_free(health);
         return SL_RESOURCE_EXHAUSTED;
     }
+    sl_list_init(&health->shared.entries);
     sl_list_init(&health->shared.watchers);
     health->handlers = (struct sl_grpc__health__v1__health__handlers){
         .struct_size = sizeof(health->handlers),
@@ -418,12 +432,8 @@ struct sl_health *sl_health_free(struct sl_health *health)
         return NULL;
     }
     assert(sl_list_is_empty(&health->shared.watchers));
-    struct entry *entry = health->shared.entries;
-    HASH_CLEAR(hh, health->shared.entries);
-    while (entry != NULL) {
-        struct entry *next = (struct entry *)entry->hh.next;
-        (void)sl_free(entry);
-        entry = next;
+    SL_LIST_EACH(node, &health->shared.entries) {
+        (void)sl_free(entry_of(node));
     }
     pthread_mutex_destroy(&health->shared.lock);
     return sl_free(health);

@@ -69,7 +69,7 @@ stream_new(struct sl_call *call, const struct sl_server *server, struct stream *
 /* protobuf-c has no const, and packing changes nothing. */
 static void *borrow(const void *constant)
 {
-    return (void *)(uintptr_t)constant;
+    return (void *)(uintptr_t)constant; // NOLINT(performance-no-int-to-ptr)
 }
 
 /* A fault of the question is part of the answer (SV-6). */
@@ -181,7 +181,7 @@ static enum sl_status answer_services(struct stream *stream, response_message *r
     Grpc__Reflection__V1__ListServiceResponse *list =
         sl_arena_alloc(&stream->scratch, sizeof(*list));
     Grpc__Reflection__V1__ServiceResponse **pointers =
-        sl_arena_calloc(&stream->scratch, n_services + 1, sizeof(*pointers));
+        sl_arena_calloc(&stream->scratch, n_services + 1, sizeof(void *));
     Grpc__Reflection__V1__ServiceResponse *services =
         sl_arena_calloc(&stream->scratch, n_services + 1, sizeof(*services));
     if (list == NULL || pointers == NULL || services == NULL) {
@@ -241,23 +241,36 @@ static enum sl_status make_response(struct stream *stream, const request_message
 
 /* ---- The call -------------------------------------------------------------------------------- */
 
+static enum sl_status send_pending(struct stream *stream)
+{
+    if (stream->pending != NULL) {
+        SL_TRY(sl_grpc__reflection__v1__server_reflection__server_reflection_info__send(
+            sl_grpc__reflection__v1__server_reflection__server_reflection_info__view(stream->call),
+            stream->pending));
+        stream->pending = NULL;
+    }
+    return SL_OK;
+}
+
+static enum sl_status serve_next(struct stream *stream)
+{
+    SL_TRY(send_pending(stream));
+    request_message *request = NULL;
+    SL_TRY(sl_grpc__reflection__v1__server_reflection__server_reflection_info__recv(
+        sl_grpc__reflection__v1__server_reflection__server_reflection_info__view(stream->call),
+        &request));
+    return make_response(stream, request);
+}
+
 /* Answers until there is nothing more to do now. SL_AGAIN: a callback goes on; SL_END: the client
  * has asked everything; otherwise what the call must end with. */
 static enum sl_status serve(struct stream *stream)
 {
-    struct sl_grpc__reflection__v1__server_reflection__server_reflection_info__stream *io =
-        sl_grpc__reflection__v1__server_reflection__server_reflection_info__view(stream->call);
-    for (;;) {
-        if (stream->pending != NULL) {
-            SL_TRY(sl_grpc__reflection__v1__server_reflection__server_reflection_info__send(
-                io, stream->pending));
-            stream->pending = NULL;
-        }
-        request_message *request = NULL;
-        SL_TRY(
-            sl_grpc__reflection__v1__server_reflection__server_reflection_info__recv(io, &request));
-        SL_TRY(make_response(stream, request));
+    enum sl_status status = SL_OK;
+    while (status == SL_OK) {
+        status = serve_next(stream);
     }
+    return status;
 }
 
 static struct sl_call_status final_status(enum sl_status status)

@@ -405,6 +405,7 @@ static void a_server_stream_is_opened_with_its_request_and_read_to_its_end_GC_11
     assert_int_equal(fake.n_cancelled, 1);
     assert_null(sl_my_pkg__v1_beta__agent_api__foo__bar2_x__free(reader));
     assert_int_equal(fake.n_freed, 1);
+    fake.sent = NULL;
 }
 
 static void a_request_that_is_not_queued_leaves_no_call_behind(void **state)
@@ -424,6 +425,7 @@ static void a_request_that_is_not_queued_leaves_no_call_behind(void **state)
         SL_INVALID_ARGUMENT);
     assert_null(reader);
     assert_int_equal(fake.n_freed, 1);
+    fake.sent = NULL;
 }
 
 static void a_call_that_is_over_at_once_shows_its_status_in_next(void **state)
@@ -439,6 +441,7 @@ static void a_call_that_is_over_at_once_shows_its_status_in_next(void **state)
     assert_int_equal(fake.n_closed, 0);
     assert_int_equal(
         sl_my_pkg__v1_beta__http2_gateway3__http2__next(reader, &reply), SL_UNAVAILABLE);
+    fake.sent = NULL;
 }
 
 static void a_bidirectional_call_writes_and_reads_GC_11(void **state)
