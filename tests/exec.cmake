@@ -4,3 +4,5 @@ add_library(sl_fake_exec STATIC fake/fake_model.c fake/fake_tool.c fake/exec_rig
 target_link_libraries(sl_fake_exec PUBLIC sl_exec sl_fake ${CMOCKA})
 
 sl_add_test(run sl_fake_exec)
+sl_add_test(run_tools sl_fake_exec)
+sl_add_test(run_end sl_fake_exec)

@@ -10,39 +10,32 @@
 
 enum { MAX_BRACKETS = 1000000 };
 
-enum bracket_kind { BRACKET_CALL = 'c', BRACKET_APPROVAL = 'a' };
-
 struct sl_event_order_bracket {
     UT_hash_handle hh;
     bool is_open;
-    char key[]; /* kind and id */
+    char id[]; /* terminated */
 };
 
 #define REFUSE(err, ...) sl_fail((err), SL_FAILED_PRECONDITION, __VA_ARGS__)
 
 static struct sl_event_order_bracket *
-find_bracket(const struct sl_event_order *order, enum bracket_kind kind, const char *id)
+find_bracket(struct sl_event_order_bracket *brackets, const char *id)
 {
-    const size_t size = strlen(id);
-    char *key = sl_alloc(size + 1);
-    if (key == NULL) {
-        return NULL;
-    }
-    key[0] = (char)kind;
-    memcpy(key + 1, id, size);
     struct sl_event_order_bracket *bracket = NULL;
-    HASH_FIND(hh, order->brackets, key, size + 1, bracket);
-    (void)sl_free(key);
+    HASH_FIND(hh, brackets, id, strlen(id), bracket);
     return bracket;
 }
 
 static enum sl_status open_bracket(
-    struct sl_event_order *order, enum bracket_kind kind, const char *id, struct sl_error *err)
+    struct sl_event_order *order,
+    struct sl_event_order_bracket **brackets,
+    const char *id,
+    struct sl_error *err)
 {
     if (id[0] == '\0') {
         return REFUSE(err, "event %" PRIu64 ": an empty id", order->sequence);
     }
-    if (find_bracket(order, kind, id) != NULL) {
+    if (find_bracket(*brackets, id) != NULL) {
         return REFUSE(err, "event %" PRIu64 ": the id %.64s is not new", order->sequence, id);
     }
     const size_t size = strlen(id);
@@ -52,10 +45,9 @@ static enum sl_status open_bracket(
         return sl_fail(err, SL_RESOURCE_EXHAUSTED, "too many calls to follow");
     }
     bracket->is_open = true;
-    bracket->key[0] = (char)kind;
-    memcpy(bracket->key + 1, id, size);
+    memcpy(bracket->id, id, size);
     sl_map_oom = false;
-    HASH_ADD(hh, order->brackets, key, size + 1, bracket);
+    HASH_ADD(hh, *brackets, id, size, bracket);
     if (sl_map_oom) {
         (void)sl_free(bracket);
         return sl_fail(err, SL_RESOURCE_EXHAUSTED, "too many calls to follow");
@@ -65,9 +57,12 @@ static enum sl_status open_bracket(
 }
 
 static enum sl_status close_bracket(
-    struct sl_event_order *order, enum bracket_kind kind, const char *id, struct sl_error *err)
+    const struct sl_event_order *order,
+    struct sl_event_order_bracket *brackets,
+    const char *id,
+    struct sl_error *err)
 {
-    struct sl_event_order_bracket *bracket = find_bracket(order, kind, id);
+    struct sl_event_order_bracket *bracket = find_bracket(brackets, id);
     if (bracket == NULL || !bracket->is_open) {
         return REFUSE(
             err, "event %" PRIu64 ": nothing is open with the id %.64s", order->sequence, id);
@@ -145,7 +140,7 @@ static enum sl_status check_call_complete(
     const bool is_allowed =
         order->state == SL_ORDER_TOOLS || (order->state == SL_ORDER_CLOSING && !done->success);
     SL_TRY(need(order, is_allowed, "ToolCallComplete", err));
-    SL_TRY(close_bracket(order, BRACKET_CALL, done->tool_id, err));
+    SL_TRY(close_bracket(order, order->calls, done->tool_id, err));
     order->n_open_calls--;
     if (order->state == SL_ORDER_TOOLS && !has_open(order)) {
         order->state = SL_ORDER_READY;
@@ -157,7 +152,7 @@ static enum sl_status check_progress(
     const struct sl_event_order *order, const char *tool_id, const char *what, struct sl_error *err)
 {
     SL_TRY(need(order, order->state == SL_ORDER_TOOLS, what, err));
-    const struct sl_event_order_bracket *call = find_bracket(order, BRACKET_CALL, tool_id);
+    const struct sl_event_order_bracket *call = find_bracket(order->calls, tool_id);
     if (call == NULL || !call->is_open) {
         return REFUSE(
             err, "event %" PRIu64 ": %s of a call that is not open", order->sequence, what);
@@ -173,7 +168,7 @@ static enum sl_status check_decided(
     const bool is_allowed =
         order->state == SL_ORDER_TOOLS || (order->state == SL_ORDER_CLOSING && is_cancelled);
     SL_TRY(need(order, is_allowed, "ApprovalDecided", err));
-    SL_TRY(close_bracket(order, BRACKET_APPROVAL, decided->approval_id, err));
+    SL_TRY(close_bracket(order, order->approvals, decided->approval_id, err));
     order->n_open_approvals--;
     return SL_OK;
 }
@@ -213,7 +208,7 @@ static enum sl_status check_call_start(
     struct sl_event_order *order, const Sluice__V1__ToolCallStart *start, struct sl_error *err)
 {
     SL_TRY(need(order, order->state == SL_ORDER_MODEL, "ToolCallStart", err));
-    SL_TRY(open_bracket(order, BRACKET_CALL, start->tool_id, err));
+    SL_TRY(open_bracket(order, &order->calls, start->tool_id, err));
     order->n_open_calls++;
     order->n_calls_of_iteration++;
     return SL_OK;
@@ -225,7 +220,7 @@ static enum sl_status check_requested(
     struct sl_error *err)
 {
     SL_TRY(check_progress(order, requested->tool_id, "ApprovalRequested", err));
-    SL_TRY(open_bracket(order, BRACKET_APPROVAL, requested->approval_id, err));
+    SL_TRY(open_bracket(order, &order->approvals, requested->approval_id, err));
     order->n_open_approvals++;
     return SL_OK;
 }
@@ -299,14 +294,20 @@ enum sl_status sl_event_order_finish(const struct sl_event_order *order, struct 
     return SL_OK;
 }
 
-void sl_event_order_done(struct sl_event_order *order)
+static void free_brackets(struct sl_event_order_bracket **brackets)
 {
-    struct sl_event_order_bracket *bracket = order->brackets;
+    struct sl_event_order_bracket *bracket = *brackets;
     while (bracket != NULL) {
         struct sl_event_order_bracket *next = bracket->hh.next;
-        HASH_DELETE(hh, order->brackets, bracket);
+        HASH_DELETE(hh, *brackets, bracket);
         (void)sl_free(bracket);
         bracket = next;
     }
+}
+
+void sl_event_order_done(struct sl_event_order *order)
+{
+    free_brackets(&order->calls);
+    free_brackets(&order->approvals);
     *order = (struct sl_event_order){ .state = SL_ORDER_NEW };
 }

@@ -28,7 +28,7 @@ struct sl_event_order {
     uint32_t attempt;
     Sluice__V1__StopReason stop_reason; /* of the last IterationComplete */
     uint32_t n_open_calls, n_open_approvals, n_calls_of_iteration;
-    struct sl_event_order_bracket *brackets; /* every call and approval that was seen */
+    struct sl_event_order_bracket *calls, *approvals; /* every one that was seen */
     uint64_t n_brackets;
 };
 
