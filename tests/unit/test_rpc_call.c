@@ -22,6 +22,8 @@ struct bench {
     struct sl_call *call; /* of the handler that is pending */
     size_t n_started, n_readable, n_writable, n_ended, n_finished_source;
     struct sl_call_end end;
+    size_t fail_at;
+    bool fails_on;
     char seen[4096]; /* what handlers received */
 };
 
@@ -82,8 +84,8 @@ static enum sl_status with_metadata(struct sl_call *call, struct sl_slice reques
             return SL_INTERNAL;
         }
     }
-    assert_int_equal(sl_call_add_header(call, TEXT("grpc-x"), TEXT("1")), SL_INVALID_ARGUMENT);
-    return SL_OK;
+    return sl_call_add_header(call, TEXT("grpc-x"), TEXT("1")) == SL_INVALID_ARGUMENT ? SL_OK
+                                                                                      : SL_INTERNAL;
 }
 
 static void on_ended(struct sl_call *call, const struct sl_call_end *end, void *user_data)
@@ -131,7 +133,10 @@ static void echo_readable(struct sl_call *call, void *user_data)
     const enum sl_status status = sl_call_recv_bytes(call, &message);
     if (status == SL_OK) {
         see(bench, message);
-        assert_int_equal(sl_call_send_bytes(call, message), SL_OK);
+        const enum sl_status sent = sl_call_send_bytes(call, message);
+        if (sent != SL_OK) {
+            sl_call_finish(call, &(struct sl_call_status){ .code = sent });
+        }
     } else if (status == SL_END) {
         sl_call_finish(call, &(struct sl_call_status){ .code = SL_OK });
     } else if (status != SL_AGAIN) {
@@ -139,15 +144,23 @@ static void echo_readable(struct sl_call *call, void *user_data)
     }
 }
 
+static void chat_ended(struct sl_call *call, const struct sl_call_end *end, void *user_data)
+{
+    (void)end;
+    (void)user_data;
+    sl_call_finish(call, &(struct sl_call_status){ .code = SL_CANCELLED });
+}
+
 static enum sl_status chat(struct sl_call *call, struct sl_slice request, void *user_data)
 {
-    static const struct sl_call_callbacks callbacks = { .on_readable = echo_readable };
+    static const struct sl_call_callbacks callbacks = { .on_readable = echo_readable,
+                                                        .on_ended = chat_ended };
     (void)request;
     struct bench *bench = user_data;
     bench->n_started++;
     sl_call_set_callbacks(call, &callbacks, bench);
-    assert_int_equal(sl_call_send_headers(call), SL_OK);
-    return SL_PENDING;
+    const enum sl_status status = sl_call_send_headers(call);
+    return status == SL_OK ? SL_PENDING : status;
 }
 
 /* ---- Setting up ------------------------------------------------------------------------------ */
@@ -602,6 +615,60 @@ static void queue_is_bounded_in_messages(void **state)
     assert_idle(bench);
 }
 
+/* ---- Memory ---------------------------------------------------------------------------------- */
+
+/* A bit of everything. False: the connection did not live that long. */
+static bool run_scenario(struct bench *bench)
+{
+    static const char *const paths[] = { "/t.S/Echo", "/t.S/Fail", "/t.S/Spell", "/t.S/Metadata" };
+    static const char *const extra[] = {
+        "x-in", "one", "x-in", "two", "grpc-accept-encoding", "gzip", "grpc-timeout", "10S", NULL
+    };
+    rpc_peer_open_with(&bench->peer, bench->server, NULL, h2_side_new());
+    bench->peer.fail_at = bench->fail_at;
+    bench->peer.fails_on = bench->fails_on;
+    rpc_pump(&bench->peer);
+    for (size_t i = 0; i < 4 && !bench->peer.is_over; i++) {
+        rpc_stream_free(rpc_unary(&bench->peer, paths[i], extra, "hello"));
+    }
+    if (!bench->peer.is_over) {
+        struct rpc_stream *stream = rpc_open(&bench->peer, "/t.S/Chat", NULL);
+        rpc_send(stream, "one", 3);
+        rpc_send(stream, "two", 3);
+        rpc_pump(&bench->peer);
+        rpc_end(stream);
+        rpc_pump(&bench->peer);
+        rpc_stream_free(stream);
+    }
+    return !bench->peer.is_over;
+}
+
+static void every_allocation_may_fail(void **state) /* LR-10 */
+{
+    struct bench *bench = *state;
+    open_server(bench);
+    rpc_peer_close(&bench->peer);
+    assert_true(run_scenario(bench));
+    const size_t n_allocations = rpc_n_allocations();
+    assert_true(n_allocations > 50);
+    size_t n_lived = 0;
+    for (size_t i = 0; i < 2 * n_allocations; i++) {
+        rpc_peer_close(&bench->peer);
+        bench->seen[0] = '\0';
+        bench->fail_at = i % n_allocations + 1;
+        bench->fails_on = i >= n_allocations;
+        n_lived += run_scenario(bench);
+        const struct sl_server_stats stats = stats_of(bench);
+        assert_true(stats.calls_running + stats.calls_finished == stats.calls_started);
+    }
+    assert_true(n_lived > n_allocations / 4);
+    rpc_peer_close(&bench->peer);
+    const struct sl_server_stats stats = stats_of(bench);
+    assert_int_equal(stats.calls_running, 0);
+    assert_int_equal(stats.streams, 0);
+    rpc_peer_open(&bench->peer, bench->server, NULL);
+}
+
 int main(void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -625,6 +692,7 @@ int main(void)
         CASE(queue_is_bounded_and_says_when_there_is_room),
         CASE(one_message_always_fits),
         CASE(queue_is_bounded_in_messages),
+        CASE(every_allocation_may_fail),
     };
 #undef CASE
     return cmocka_run_group_tests_name("rpc_call", tests, NULL, NULL);

@@ -2,7 +2,44 @@
 
 #include <stdlib.h>
 
+#include "runtime/base/mem.h"
+
 enum { MAX_FIELDS = 64, IN_BYTES = 1 << 26, PREFIX_BYTES = 5 };
+
+/* ---- Memory that fails ----------------------------------------------------------------------- */
+
+static struct {
+    size_t n, fail_at;
+    bool fails_on;
+} memory;
+
+static bool may_allocate(size_t size)
+{
+    (void)size;
+    memory.n++;
+    return memory.fail_at == 0 ||
+           (memory.fails_on ? memory.n < memory.fail_at : memory.n != memory.fail_at);
+}
+
+size_t rpc_n_allocations(void)
+{
+    return memory.n;
+}
+
+/* Only the connection's allocations count. */
+static void enter(const struct rpc_peer *peer)
+{
+    memory.fail_at = peer->fail_at;
+    memory.fails_on = peer->fails_on;
+    sl_mem_set_gate(may_allocate);
+}
+
+static void leave(void)
+{
+    sl_mem_set_gate(NULL);
+}
+
+/* ---- The client's side ----------------------------------------------------------------------- */
 
 static void collect(struct h2_side *side, struct sl_h2_stream *h2, struct sl_slice bytes)
 {
@@ -35,6 +72,7 @@ void rpc_peer_open_with(
     struct sl_loop *conn_loop,
     struct h2_side *client)
 {
+    memory.n = 0;
     *peer = (struct rpc_peer){ .client = client, .now_ns = UINT64_C(1000) * SL_NS_PER_S };
     client->now_ns = peer->now_ns;
     client->on_data = collect;
@@ -69,7 +107,9 @@ static size_t carry_to_server(struct rpc_peer *peer)
         const size_t size = peer->step > 0 && left > peer->step ? peer->step : left;
         struct sl_error err = { .status = SL_OK };
         const struct sl_slice piece = sl_slice_of(peer->client->room + at, size);
+        enter(peer);
         peer->is_over = sl_conn_feed(peer->conn, piece, peer->now_ns, &err) != SL_OK;
+        leave();
         at += size;
     }
     return n;
@@ -78,7 +118,9 @@ static size_t carry_to_server(struct rpc_peer *peer)
 static size_t carry_to_client(struct rpc_peer *peer)
 {
     static uint8_t room[H2_ROOM_BYTES];
+    enter(peer);
     const size_t n = sl_conn_pull(peer->conn, room, sizeof(room), peer->now_ns);
+    leave();
     for (size_t at = 0; at < n;) {
         const size_t left = n - at;
         const size_t size = peer->step > 0 && left > peer->step ? peer->step : left;
@@ -140,11 +182,9 @@ struct rpc_stream *rpc_open(struct rpc_peer *peer, const char *path, const char 
     }
     sl_buf_init(&stream->in, IN_BYTES);
     h2_body_init(&stream->body, stream->out, 0, false);
-    if (sl_h2_request(
-            peer->client->session, fields, n_fields, &stream->body.base, stream, &stream->stream) !=
-        SL_OK) {
-        abort();
-    }
+    stream->is_closed = sl_h2_request(
+                            peer->client->session, fields, n_fields, &stream->body.base, stream,
+                            &stream->stream) != SL_OK;
     return stream;
 }
 

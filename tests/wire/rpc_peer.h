@@ -26,7 +26,13 @@ struct rpc_peer {
     size_t step; /* bytes at once; 0: all */
     bool is_over;
     size_t n_output; /* on_output of the connection */
+    /* The n-th allocation inside the connection fails (1: the first; 0: none), and all that follow
+     * when `fails_on`. */
+    size_t fail_at;
+    bool fails_on;
 };
+/* Allocations of the connection so far. */
+size_t rpc_n_allocations(void);
 
 /* `conn_loop` may be NULL: level 1. Aborts without memory. */
 void rpc_peer_open(struct rpc_peer *peer, struct sl_server *server, struct sl_loop *conn_loop);
