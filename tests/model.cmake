@@ -1,2 +1,6 @@
 # Tests of model.
+add_library(sl_fake_http STATIC fake/fake_http_server.c)
+target_link_libraries(sl_fake_http PUBLIC sl_base)
+
 sl_add_test(builtin_models sl_model sl_fake)
+sl_add_test(http_model sl_model sl_fake_http)

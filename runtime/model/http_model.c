@@ -322,6 +322,9 @@ static void take_parsed(struct http_turn *self, struct parse_job *job)
     } else if (job->status == SL_OK) {
         (void)self->provider->on_event(self->attempt.stream, &event, job->document);
     } else if (job->is_cut && job->status == SL_INVALID_ARGUMENT) {
+        if (self->provider->is_finishing(self->attempt.stream)) {
+            return;
+        }
         fail_with(self, SL_FAULT_PROVIDER_TRUNCATED, true, "the stream ended inside an event");
     } else if (job->status == SL_INVALID_ARGUMENT && !job->is_raw) {
         fail_with(self, SL_FAULT_PROVIDER_PROTOCOL, false, "an event is not JSON");

@@ -427,6 +427,9 @@ static void take_document(struct sl_provider_stream *stream, const json_t *docum
 static void fail_json(
     struct sl_provider_stream *stream, const struct sl_sse_event *event, enum sl_status status)
 {
+    if (event->is_cut && status == SL_INVALID_ARGUMENT && stream->finish != NULL) {
+        return; /* half of an end mark; the answer itself is complete */
+    }
     if (event->is_cut && status == SL_INVALID_ARGUMENT) {
         give_fail(stream, SL_FAULT_PROVIDER_TRUNCATED, true, "the stream ended inside an event");
         return;
