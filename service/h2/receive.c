@@ -102,6 +102,7 @@ static int on_header(
 }
 
 /* A field that HTTP forbids makes the message malformed; nghttp2 would only leave it out. */
+// NOLINTNEXTLINE(readability-function-size): nghttp2's signature
 static int on_invalid_header(
     nghttp2_session *ng,
     const nghttp2_frame *frame,

@@ -127,7 +127,7 @@ static int end_body(struct sl_h2_stream *stream, uint32_t *flags)
 static ssize_t read_body(
     nghttp2_session *ng,
     int32_t stream_id,
-    uint8_t *buffer,
+    uint8_t *buffer, // NOLINT(readability-non-const-parameter): nghttp2's signature
     size_t max,
     uint32_t *flags,
     nghttp2_data_source *source,

@@ -82,6 +82,8 @@ void sl_net_address_key(const struct sl_net_address *address, uint8_t key[SL_NET
         key[10] = key[11] = 0xFF;
         memcpy(key + 12, &address->as.v4.sin_addr, 4);
     } else if (address->as.any.sa_family == AF_INET6) {
-        memcpy(key, &address->as.v6.sin6_addr, SL_NET_KEY_BYTES);
+        const uint8_t *bytes = address->as.v6.sin6_addr.s6_addr;
+        const bool is_v4 = IN6_IS_ADDR_V4MAPPED(&address->as.v6.sin6_addr) != 0;
+        memcpy(key, bytes, is_v4 ? SL_NET_KEY_BYTES : SL_NET_KEY_BYTES / 2);
     }
 }

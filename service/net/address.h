@@ -39,7 +39,8 @@ SL_CHECK enum sl_status
 sl_net_address_of(const struct sl_net_target *target, struct sl_net_address *ret_address);
 /* "127.0.0.1:80", "[::1]:80", "unix". Terminated, cut when longer. */
 void sl_net_address_format(const struct sl_net_address *address, char *room, size_t room_bytes);
-/* The host alone, for counting connections of one address: IPv4 as mapped IPv6, unix all zero. */
+/* The host alone, for counting connections of one address: IPv4 as mapped IPv6; of IPv6 the network
+ * of 64 bits, for one caller has all of it; unix all zero. */
 void sl_net_address_key(const struct sl_net_address *address, uint8_t key[SL_NET_KEY_BYTES]);
 
 #endif

@@ -71,24 +71,46 @@ static void unref(struct sl_net_listener *listener)
 
 /* ---- Counting -------------------------------------------------------------------------------- */
 
-static bool count_caller(struct sl_net_listener *listener, const uint8_t key[SL_NET_KEY_BYTES])
+// NOLINTBEGIN(readability-function-cognitive-complexity,readability-function-size): what
+// uthash's macros make of one line each
+
+static struct caller *
+find_caller(const struct sl_net_listener *listener, const uint8_t key[SL_NET_KEY_BYTES])
 {
     struct caller *caller = NULL;
     HASH_FIND(hh, listener->shared.callers, key, SL_NET_KEY_BYTES, caller);
+    return caller;
+}
+
+/* NULL: no memory. */
+static struct caller *
+add_caller(struct sl_net_listener *listener, const uint8_t key[SL_NET_KEY_BYTES])
+{
+    struct caller *caller = sl_calloc(1, sizeof(*caller));
     if (caller == NULL) {
-        caller = sl_calloc(1, sizeof(*caller));
-        if (caller == NULL) {
-            return false;
-        }
-        memcpy(caller->key, key, SL_NET_KEY_BYTES);
-        sl_map_oom = false;
-        HASH_ADD(hh, listener->shared.callers, key, SL_NET_KEY_BYTES, caller);
-        if (sl_map_oom) {
-            (void)sl_free(caller);
-            return false;
-        }
+        return NULL;
     }
-    if (caller->n_conns >= listener->options.limits->connections_per_address) {
+    memcpy(caller->key, key, SL_NET_KEY_BYTES);
+    sl_map_oom = false;
+    HASH_ADD(hh, listener->shared.callers, key, SL_NET_KEY_BYTES, caller);
+    return sl_map_oom ? sl_free(caller) : caller;
+}
+
+static void remove_caller(struct sl_net_listener *listener, struct caller *caller)
+{
+    HASH_DELETE(hh, listener->shared.callers, caller);
+    (void)sl_free(caller);
+}
+
+// NOLINTEND(readability-function-cognitive-complexity,readability-function-size)
+
+static bool count_caller(struct sl_net_listener *listener, const uint8_t key[SL_NET_KEY_BYTES])
+{
+    struct caller *caller = find_caller(listener, key);
+    if (caller == NULL) {
+        caller = add_caller(listener, key);
+    }
+    if (caller == NULL || caller->n_conns >= listener->options.limits->connections_per_address) {
         return false;
     }
     caller->n_conns++;
@@ -112,12 +134,10 @@ static bool admit(struct sl_net_listener *listener, const uint8_t key[SL_NET_KEY
 
 static void forget_caller(struct sl_net_listener *listener, const uint8_t key[SL_NET_KEY_BYTES])
 {
-    struct caller *caller = NULL;
     (void)pthread_mutex_lock(&listener->shared.lock);
-    HASH_FIND(hh, listener->shared.callers, key, SL_NET_KEY_BYTES, caller);
+    struct caller *caller = find_caller(listener, key);
     if (caller != NULL && --caller->n_conns == 0) {
-        HASH_DELETE(hh, listener->shared.callers, caller);
-        (void)sl_free(caller);
+        remove_caller(listener, caller);
     }
     (void)pthread_mutex_unlock(&listener->shared.lock);
 }

@@ -48,6 +48,7 @@ static int require_alpn(SSL *ssl, int *ret_alert, void *user_data)
 /* ---- Certificates ---------------------------------------------------------------------------- */
 
 /* A key with a password must not make OpenSSL ask on the terminal. */
+// NOLINTNEXTLINE(readability-non-const-parameter): OpenSSL's signature
 static int no_password(char *room, int room_bytes, int is_writing, void *user_data)
 {
     (void)room;

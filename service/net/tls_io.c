@@ -71,6 +71,7 @@ static bool set_server_name(SSL *ssl, const char *name)
     if (is_numeric(name)) {
         return X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), name) == 1;
     }
+    // NOLINTNEXTLINE(clang-diagnostic-cast-qual): OpenSSL's macro
     return SSL_set_tlsext_host_name(ssl, name) == 1 && SSL_set1_host(ssl, name) == 1;
 }
 

@@ -75,7 +75,7 @@ static size_t on_pull(struct sl_net_conn *conn, uint8_t *room, size_t room_bytes
 {
     struct end *end = user_data;
     size_t n = end->n_out - end->n_sent;
-    assert_true(room_bytes >= 32 * 1024);
+    assert_true(room_bytes >= 32768);
     n = n > room_bytes ? room_bytes : n;
     if (n > 0) {
         memcpy(room, end->out + end->n_sent, n);
