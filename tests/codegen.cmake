@@ -2,6 +2,7 @@
 sl_add_test(codegen_names sl_codegen)
 sl_add_test(codegen_wire sl_codegen)
 sl_add_test(codegen_model sl_codegen)
+sl_add_test(codegen_proto sl_options sl_proto)
 
 # What the generators make of the golden files, compiled and called.
 sluice_generate(TARGET sl_golden_proto
