@@ -192,7 +192,8 @@ static enum sl_status foo_bar(
     (void)call;
     (void)user_data;
     assert_ptr_equal(request, fake.message);
-    MyPkg__V1Beta__Reply2 event = MY_PKG__V1_BETA__REPLY_2__INIT;
+    MyPkg__V1Beta__Reply2 event;
+    my_pkg__v1_beta__reply_2__init(&event);
     fake.send_status = SL_AGAIN;
     assert_int_equal(sl_my_pkg__v1_beta__agent_api__foo__bar2_x__send(out, &event), SL_AGAIN);
     assert_ptr_equal(fake.sent, &event);
@@ -387,8 +388,8 @@ static void a_unary_call_gives_the_reply_or_the_status_GC_11(void **state)
 static void a_server_stream_is_opened_with_its_request_and_read_to_its_end_GC_11(void **state)
 {
     (void)state;
-    MyPkg__V1Beta__HTTPRequest__InnerURL__DeepestOne request =
-        MY_PKG__V1_BETA__HTTPREQUEST__INNER_URL__DEEPEST_ONE__INIT;
+    MyPkg__V1Beta__HTTPRequest__InnerURL__DeepestOne request;
+    my_pkg__v1_beta__httprequest__inner_url__deepest_one__init(&request);
     struct sl_my_pkg__v1_beta__agent_api__foo__bar2_x__reader *reader = NULL;
     assert_int_equal(
         sl_my_pkg__v1_beta__agent_api__foo__bar2_x__open(NULL, NULL, &request, &reader), SL_OK);
@@ -411,7 +412,8 @@ static void a_server_stream_is_opened_with_its_request_and_read_to_its_end_GC_11
 static void a_request_that_is_not_queued_leaves_no_call_behind(void **state)
 {
     (void)state;
-    MyPkg__V1Beta__Reply2 request = MY_PKG__V1_BETA__REPLY_2__INIT;
+    MyPkg__V1Beta__Reply2 request;
+    my_pkg__v1_beta__reply_2__init(&request);
     struct sl_my_pkg__v1_beta__http2_gateway3__http2__reader *reader = NULL;
     fake.client_send_status = SL_AGAIN;
     assert_int_equal(
@@ -431,7 +433,8 @@ static void a_request_that_is_not_queued_leaves_no_call_behind(void **state)
 static void a_call_that_is_over_at_once_shows_its_status_in_next(void **state)
 {
     (void)state;
-    MyPkg__V1Beta__Reply2 request = MY_PKG__V1_BETA__REPLY_2__INIT;
+    MyPkg__V1Beta__Reply2 request;
+    my_pkg__v1_beta__reply_2__init(&request);
     MyPkg__V1Beta__Reply2 *reply = NULL;
     struct sl_my_pkg__v1_beta__http2_gateway3__http2__reader *reader = NULL;
     fake.client_send_status = SL_UNAVAILABLE;
