@@ -106,7 +106,10 @@ static size_t read_now(struct fixture *fixture, size_t step, bool *ret_is_last)
     uint8_t room[8192];
     size_t total = 0;
     size_t n = 0;
+    bool was_last = false;
     while ((n = sl_event_relay_ready(fixture->relay, step, ret_is_last)) > 0) {
+        assert_false(was_last); /* nothing comes behind the end */
+        was_last = *ret_is_last;
         sl_event_relay_take(fixture->relay, room, n);
         check(&fixture->checker, room, n);
         assert_int_equal(sl_event_relay_at_border(fixture->relay), fixture->checker.n_prefix == 0);

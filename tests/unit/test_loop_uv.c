@@ -78,6 +78,7 @@ static void a_timer_is_never_early(void **state)
     sl_timer_init(&timer, sl_loop_uv_base(loop), note_time, loop);
     for (uint64_t i = 1; i <= 20; i++) {
         const uint64_t due_ns = uv_hrtime() + i * 137777;
+        const uint64_t n_turns = sl_loop_uv_base(loop)->loop.n_turns;
         fired_at_ns = 0;
         sl_timer_start(&timer, due_ns);
         assert_in_range(sl_loop_uv_timeout(loop), 0, 4);
@@ -85,6 +86,8 @@ static void a_timer_is_never_early(void **state)
             sl_loop_uv_step(loop, -1);
         }
         assert_true(fired_at_ns >= due_ns);
+        assert_true(
+            sl_loop_uv_base(loop)->loop.n_turns <= n_turns + 4); /* it slept, and did not spin */
         assert_true(uv_hrtime() >= due_ns);
     }
     assert_int_equal(sl_loop_uv_timeout(loop), -1);
