@@ -49,6 +49,7 @@ static void on_signal(struct sl_cli *cli, void *user_data)
 {
     struct mock_command *command = user_data;
     sl_net_listener_close(SL_TAKE(command->listener), NULL, NULL);
+    sl_mock_close(&command->mock);
     sl_cli_stop(cli, SL_EXIT_DONE);
 }
 
@@ -73,6 +74,7 @@ static enum sl_status listen_mock(struct mock_command *command)
                                       .limits = &command->limits,
                                       .api_key = command->api_key,
                                       .is_quiet = command->is_quiet };
+    sl_mock_init(&command->mock);
     const struct sl_net_listen_options options = { .address = command->listen,
                                                    .limits = &command->limits,
                                                    .loops = &command->cli.loop,

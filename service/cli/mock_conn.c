@@ -14,6 +14,7 @@ enum {
 };
 
 struct mock_conn {
+    struct sl_list node; /* of the mock's connections */
     struct sl_mock *mock;
     struct sl_net_conn *conn;
     struct sl_http1 http1;
@@ -504,12 +505,25 @@ on_end(struct sl_net_conn *conn, enum sl_net_end how, const struct sl_error *err
         }
         end_answer(mock);
     }
+    sl_list_remove(&mock->node);
     sl_http1_done(&mock->http1);
     sl_buf_done(&mock->out);
     sl_buf_done(&mock->waiting);
     sl_buf_done(&mock->text);
     sl_buf_done(&mock->calls);
     sl_free(mock);
+}
+
+void sl_mock_init(struct sl_mock *mock)
+{
+    sl_list_init(&mock->conns);
+}
+
+void sl_mock_close(struct sl_mock *mock)
+{
+    SL_LIST_EACH(node, &mock->conns) {
+        sl_net_conn_close(SL_CONTAINER(node, struct mock_conn, node)->conn, true);
+    }
 }
 
 bool sl_mock_accept(
@@ -528,6 +542,7 @@ bool sl_mock_accept(
     }
     mock->mock = user_data;
     mock->conn = conn;
+    sl_list_add_last(&mock->mock->conns, &mock->node);
     sl_http1_init(&mock->http1, BODY_MAX_BYTES);
     sl_buf_init(&mock->out, OUTPUT_MAX_BYTES);
     sl_buf_init(&mock->waiting, BODY_MAX_BYTES);

@@ -11,6 +11,7 @@
 #define SL_SERVICE_CLI_MOCK_CONN_H
 
 #include "runtime/base/limits.h"
+#include "runtime/base/list.h"
 #include "runtime/base/loop.h"
 #include "runtime/model/scenario.h"
 #include "service/net/net.h"
@@ -32,7 +33,12 @@ struct sl_mock {
     const char *api_key; /* NULL: any is accepted; otherwise 401 for another */
     uint64_t next_id;
     bool is_quiet;
+    struct sl_list conns; /* open connections */
 };
+
+void sl_mock_init(struct sl_mock *mock);
+/* Closes every connection at once; on_end follows for each. */
+void sl_mock_close(struct sl_mock *mock);
 
 /* For sl_net_listen_options.on_accept: `user_data` is a struct sl_mock. */
 bool sl_mock_accept(
