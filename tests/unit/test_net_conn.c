@@ -22,7 +22,7 @@ enum { MAX_STEPS = 2000, MAX_CONNS = 32 };
 struct end {
     struct sl_net_conn *conn;
     uint8_t *got;
-    size_t n_got;
+    size_t n_got, got_capacity;
     const uint8_t *out;
     size_t n_out, n_sent;
     bool echoes;
@@ -61,7 +61,10 @@ static void on_bytes(struct sl_net_conn *conn, struct sl_slice bytes, void *user
 {
     struct end *end = user_data;
     assert_true(end->is_open);
-    end->got = realloc(end->got, end->n_got + bytes.size + 1);
+    if (end->n_got + bytes.size > end->got_capacity) {
+        end->got_capacity = 2 * (end->n_got + bytes.size);
+        end->got = realloc(end->got, end->got_capacity);
+    }
     memcpy(end->got + end->n_got, bytes.data, bytes.size);
     end->n_got += bytes.size;
     if (end->echoes) {
