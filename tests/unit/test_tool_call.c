@@ -445,6 +445,44 @@ static void a_call_that_waits_ends_with_its_run(void **state)
     (void)sl_fake_loop_run(&fake);
 }
 
+static void the_queue_goes_across_loops(void **state)
+{
+    (void)state;
+    struct sl_fake_loop other;
+    struct seen here;
+    struct seen there;
+    struct seen last;
+    limits.tools = 1;
+    sl_fake_loop_init(&other);
+    start(&here);
+    there = (struct seen){ 0 };
+    const struct sl_tool_call_options options = { .tool = tool,
+                                                  .run_id = "r",
+                                                  .tool_id = "t",
+                                                  .remaining_ms = 60000,
+                                                  .on_done = on_done,
+                                                  .user_data = &there };
+    sl_loop_enter(&other.base);
+    assert_int_equal(sl_tool_call_start(tools, &other.base, &options, &there.call), SL_OK);
+    sl_loop_enter(&fake.base);
+    start(&last);
+    end_attempt(&good);
+    (void)sl_fake_loop_run(&fake);
+    assert_int_equal(here.n_done, 1);
+    assert_null(kind_log.open); /* the other loop has not turned yet */
+    (void)sl_fake_loop_run(&other);
+    assert_true(kind_log.open->call == there.call);
+    end_attempt(&good);
+    (void)sl_fake_loop_run(&other);
+    (void)sl_fake_loop_run(&fake);
+    assert_int_equal(there.n_done, 1);
+    assert_true(kind_log.open->call == last.call);
+    end_attempt(&good);
+    (void)sl_fake_loop_run(&fake);
+    sl_fake_loop_done(&other);
+    sl_loop_enter(&fake.base);
+}
+
 static void a_process_that_does_not_die_keeps_its_slot(void **state)
 {
     (void)state;
@@ -538,6 +576,7 @@ int main(void)
         TEST(calls_over_the_cap_wait_in_order),
         TEST(cancel_of_a_call_whose_slot_is_on_its_way),
         TEST(a_call_that_waits_ends_with_its_run),
+        TEST(the_queue_goes_across_loops),
         TEST(a_process_that_does_not_die_keeps_its_slot),
         TEST(an_error_text_is_clean),
         TEST(no_memory_at_the_start_is_told),

@@ -9,12 +9,14 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
+#include "runtime/base/mem.h"
 #include "runtime/base/parse.h"
 #include "tests/fake/tool_rig.h"
 
@@ -421,6 +423,60 @@ static void a_child_of_the_program_itself_is_left_alone(void **state)
     assert_int_equal(waitpid(own, NULL, 0), own);
 }
 
+static size_t n_allowed;
+
+static bool allow_some(size_t size)
+{
+    (void)size;
+    if (n_allowed == 0) {
+        return false;
+    }
+    n_allowed--;
+    return true;
+}
+
+/* The k-th allocation of a call and all after it fail: each call ends, and says why. */
+static void no_memory_ends_the_call(void **state)
+{
+    (void)state;
+    struct sl_tool *tool = sl_tool_rig_tool(&rig, VICTIM("words, x"));
+    size_t k = 0;
+    for (try.code = SL_TOOL_INTERNAL; try.code != SL_TOOL_OK && k < 60; k++) {
+        sl_tool_try_done(&try);
+        n_allowed = k + 2; /* the call itself must be there */
+        sl_mem_set_gate(allow_some);
+        sl_tool_rig_start(&rig, &try, tool, "");
+        while (try.n_done == 0) {
+            sl_loop_uv_step(rig.uv, 10);
+        }
+        sl_mem_set_gate(NULL);
+        assert_true(try.code == SL_TOOL_OK || try.code == SL_TOOL_OUT_OF_MEMORY);
+    }
+    assert_int_equal(try.code, SL_TOOL_OK);
+    assert_true(k > 5);
+    (void)sl_tool_unref(tool);
+}
+
+static void no_descriptors_is_a_failed_start(void **state)
+{
+    (void)state;
+    struct rlimit limit;
+    struct sl_tool *tool = sl_tool_rig_tool(&rig, VICTIM("words, x"));
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    for (int more = 0; more < 12; more++) {
+        struct rlimit low = limit;
+        low.rlim_cur = (rlim_t)(count_descriptors() + more);
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &low), 0);
+        sl_tool_rig_start(&rig, &try, tool, "");
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+        sl_tool_rig_finish(&rig, &try);
+        assert_true(try.code == SL_TOOL_OK || try.code == SL_TOOL_SPAWN_FAILED);
+        assert_int_equal(more == 0, more == 0 && try.code == SL_TOOL_SPAWN_FAILED);
+        sl_tool_try_done(&try);
+    }
+    (void)sl_tool_unref(tool);
+}
+
 static void a_launcher_that_is_not_there_is_a_failed_start(void **state)
 {
     (void)state;
@@ -516,6 +572,8 @@ int main(int argc, char **argv)
         TEST(more_than_the_cap_wait_in_order_and_can_be_cancelled),
         TEST(a_tool_cannot_kill_its_supervisor),
         TEST(a_child_of_the_program_itself_is_left_alone),
+        TEST(no_memory_ends_the_call),
+        TEST(no_descriptors_is_a_failed_start),
         TEST(a_tool_does_not_survive_the_program),
         TEST(a_launcher_that_is_not_there_is_a_failed_start),
     };
