@@ -90,6 +90,24 @@ static enum sl_status make_trailers(
 
 /* ---- Trailers-Only --------------------------------------------------------------------------- */
 
+/* The fields of a gRPC refusal behind :status. */
+static enum sl_status make_refusal(
+    struct sl_header_list *list,
+    struct sl_arena *arena,
+    const struct sl_refusal *refusal,
+    const struct sl_metadata *trailers,
+    size_t most_bytes)
+{
+    const struct sl_slice content_type =
+        refusal->content_type.size > 0 ? refusal->content_type : sl_slice_str("application/grpc");
+    SL_TRY(sl_header_list_add(list, arena, "content-type", content_type));
+    if (refusal->lists_encodings) {
+        const struct sl_slice accepted = sl_slice_str(SL_ENCODINGS_ACCEPTED);
+        SL_TRY(sl_header_list_add(list, arena, "grpc-accept-encoding", accepted));
+    }
+    return make_trailers(list, arena, &refusal->status, trailers, most_bytes);
+}
+
 static enum sl_status respond_only(
     const struct sl_conn *conn,
     struct sl_h2_stream *stream,
@@ -97,18 +115,11 @@ static enum sl_status respond_only(
     const struct sl_refusal *refusal,
     const struct sl_metadata *trailers)
 {
-    const size_t most = sl_h2_session_header_room(conn->h2);
     struct sl_header_list list = { 0 };
-    const struct sl_slice content_type =
-        refusal->content_type.size > 0 ? refusal->content_type : sl_slice_str("application/grpc");
     SL_TRY(sl_header_list_add(&list, arena, ":status", sl_slice_str(refusal->http_status)));
     if (!refusal->is_http_only) {
-        SL_TRY(sl_header_list_add(&list, arena, "content-type", content_type));
-        if (refusal->lists_encodings) {
-            const struct sl_slice accepted = sl_slice_str(SL_ENCODINGS_ACCEPTED);
-            SL_TRY(sl_header_list_add(&list, arena, "grpc-accept-encoding", accepted));
-        }
-        SL_TRY(make_trailers(&list, arena, &refusal->status, trailers, most));
+        const size_t most_bytes = sl_h2_session_header_room(conn->h2);
+        SL_TRY(make_refusal(&list, arena, refusal, trailers, most_bytes));
     }
     return sl_h2_stream_respond(stream, list.items, list.n_items, NULL);
 }

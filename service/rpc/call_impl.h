@@ -176,8 +176,8 @@ void sl_call_gap_passed(struct sl_call *call);
 void sl_call_drain(struct sl_call *call);
 /* Drain, then: ended with UNAVAILABLE. */
 void sl_call_force(struct sl_call *call);
-/* Handler's side is over: `status` decides what is sent. */
-void sl_call_complete(struct sl_call *call, const struct sl_call_status *status);
+/* Handler's side is over: `given` decides what is sent. */
+void sl_call_complete(struct sl_call *call, const struct sl_call_status *given);
 
 /* Trailers-Only, without a call (ADM-16): the header list is on the stack. `http_status`: "200".
  * `text` may be NULL. */

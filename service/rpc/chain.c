@@ -123,8 +123,7 @@ static void
 remove_bytes(struct sl_chain *chain, struct sl_chain_pool *pool, uint8_t *dst, size_t size)
 {
     chain->size -= size;
-    while (size > 0) {
-        struct sl_chain_block *block = chain->first;
+    for (struct sl_chain_block *block; size > 0 && (block = chain->first) != NULL;) {
         const size_t held = block->end - block->start;
         const size_t part = size < held ? size : held;
         if (dst != NULL && part > 0) {

@@ -2,12 +2,6 @@
 
 #include "runtime/base/mem.h"
 
-struct sl_route_service {
-    UT_hash_handle hh;
-    size_t size;
-    char name[];
-};
-
 bool sl_routes_split(
     struct sl_slice path, struct sl_slice *ret_service, struct sl_slice *ret_method)
 {
@@ -27,48 +21,75 @@ bool sl_routes_split(
     return true;
 }
 
+/* Bytes first, then length: the paths of a service are neighbours. */
+static int compare(struct sl_slice a, struct sl_slice b)
+{
+    const size_t size = a.size < b.size ? a.size : b.size;
+    const int order = size == 0 ? 0 : memcmp(a.data, b.data, size);
+    return order != 0 ? order : (a.size > b.size) - (a.size < b.size);
+}
+
+/* Index of the first route that is not before `path`. */
+static size_t lower_bound(const struct sl_routes *routes, struct sl_slice path)
+{
+    size_t from = 0;
+    size_t to = routes->n_routes;
+    while (from < to) {
+        const size_t middle = from + (to - from) / 2;
+        if (compare(sl_slice_str(routes->by_path[middle]->path), path) < 0) {
+            from = middle + 1;
+        } else {
+            to = middle;
+        }
+    }
+    return from;
+}
+
+static struct sl_route *find(const struct sl_routes *routes, struct sl_slice path)
+{
+    const size_t at = lower_bound(routes, path);
+    if (at == routes->n_routes || !sl_slice_equals(path, routes->by_path[at]->path)) {
+        return NULL;
+    }
+    return routes->by_path[at];
+}
+
 const struct sl_route *sl_routes_get(const struct sl_routes *routes, struct sl_slice path)
 {
-    struct sl_route *route = NULL;
-    HASH_FIND(hh, routes->by_path, path.data, path.size, route);
-    return route;
+    return find(routes, path);
 }
 
-static struct sl_route_service *find_service(const struct sl_routes *routes, struct sl_slice name)
+/* `prefix` is "/service/", as the path has it. */
+static bool has_service(const struct sl_routes *routes, struct sl_slice prefix)
 {
-    struct sl_route_service *service = NULL;
-    HASH_FIND(hh, routes->services, name.data, name.size, service);
-    return service;
-}
-
-static enum sl_status add_service(struct sl_routes *routes, struct sl_slice name)
-{
-    if (find_service(routes, name) != NULL) {
-        return SL_OK;
+    for (size_t i = lower_bound(routes, prefix); i < routes->n_routes; i++) {
+        const struct sl_slice path = sl_slice_str(routes->by_path[i]->path);
+        struct sl_slice service;
+        struct sl_slice method;
+        if (path.size < prefix.size || memcmp(path.data, prefix.data, prefix.size) != 0) {
+            return false;
+        }
+        if (routes->by_path[i]->is_registered && sl_routes_split(path, &service, &method) &&
+            service.size + 2 == prefix.size) {
+            return true;
+        }
     }
-    struct sl_route_service *service = sl_calloc(1, sizeof(*service) + name.size);
-    if (service == NULL) {
-        return SL_RESOURCE_EXHAUSTED;
-    }
-    service->size = name.size;
-    memcpy(service->name, name.data, name.size);
-    sl_map_oom = false;
-    HASH_ADD(hh, routes->services, name, name.size, service);
-    if (sl_map_oom) {
-        (void)sl_free(service);
-        return SL_RESOURCE_EXHAUSTED;
-    }
-    return SL_OK;
+    return false;
 }
 
 /* The entry of a path, made when there is none. NULL: no memory. */
 static struct sl_route *get_entry(struct sl_routes *routes, struct sl_slice path)
 {
-    struct sl_route *route = NULL;
-    HASH_FIND(hh, routes->by_path, path.data, path.size, route);
+    struct sl_route *route = find(routes, path);
     if (route != NULL) {
         return route;
     }
+    struct sl_route **by_path =
+        sl_realloc(routes->by_path, (routes->n_routes + 1) * sizeof(struct sl_route *));
+    if (by_path == NULL) {
+        return NULL;
+    }
+    routes->by_path = by_path;
     route = sl_calloc(1, sizeof(*route) + path.size + 1);
     if (route == NULL) {
         return NULL;
@@ -76,12 +97,10 @@ static struct sl_route *get_entry(struct sl_routes *routes, struct sl_slice path
     char *copy = (char *)(route + 1);
     memcpy(copy, path.data, path.size);
     route->path = copy;
-    sl_map_oom = false;
-    HASH_ADD_KEYPTR(hh, routes->by_path, route->path, path.size, route);
-    if (sl_map_oom) {
-        (void)sl_free(route);
-        return NULL;
-    }
+    const size_t at = lower_bound(routes, path);
+    memmove(by_path + at + 1, by_path + at, (routes->n_routes - at) * sizeof(struct sl_route *));
+    by_path[at] = route;
+    routes->n_routes++;
     return route;
 }
 
@@ -113,7 +132,6 @@ enum sl_status sl_routes_add(struct sl_routes *routes, const struct sl_route *ro
     if (!sl_routes_split(path, &service, &method)) {
         return SL_INVALID_ARGUMENT;
     }
-    SL_TRY(add_service(routes, service));
     struct sl_route *entry = get_entry(routes, path);
     if (entry == NULL) {
         return SL_RESOURCE_EXHAUSTED;
@@ -159,22 +177,15 @@ enum sl_route_result sl_routes_find(
         *ret_route = &routes->fallback;
         return SL_ROUTE_FOUND;
     }
-    return find_service(routes, service) == NULL ? SL_ROUTE_NO_SERVICE : SL_ROUTE_NO_METHOD;
+    const struct sl_slice prefix = sl_slice_of(path.data, service.size + 2);
+    return has_service(routes, prefix) ? SL_ROUTE_NO_METHOD : SL_ROUTE_NO_SERVICE;
 }
 
 void sl_routes_done(struct sl_routes *routes)
 {
-    struct sl_route *route = NULL;
-    struct sl_route *next_route = NULL;
-    HASH_ITER(hh, routes->by_path, route, next_route) {
-        HASH_DEL(routes->by_path, route);
-        (void)sl_free(route);
+    for (size_t i = 0; i < routes->n_routes; i++) {
+        (void)sl_free(routes->by_path[i]);
     }
-    struct sl_route_service *service = NULL;
-    struct sl_route_service *next_service = NULL;
-    HASH_ITER(hh, routes->services, service, next_service) {
-        HASH_DEL(routes->services, service);
-        (void)sl_free(service);
-    }
+    (void)sl_free(routes->by_path);
     *routes = (struct sl_routes){ 0 };
 }

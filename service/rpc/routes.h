@@ -1,9 +1,8 @@
-/* Which handler a path has (ADM-11, ADM-13). Filled before the server starts, constant afterwards:
- * then any thread may look. */
+/* Which handler a path has (ADM-11, ADM-13): a sorted table. Filled before the server starts,
+ * constant afterwards: then any thread may look. */
 #ifndef SL_SERVICE_RPC_ROUTES_H
 #define SL_SERVICE_RPC_ROUTES_H
 
-#include "runtime/base/map.h"
 #include "service/rpc/server.h"
 
 struct sl_route {
@@ -17,15 +16,12 @@ struct sl_route {
     bool is_registered; /* false: only marked as control method so far */
     bool is_control;
     bool is_exempt; /* health: admitted while the server refuses new calls */
-    UT_hash_handle hh;
 };
-
-struct sl_route_service; /* a known service name */
 
 /* All zero is empty. */
 struct sl_routes {
-    struct sl_route *by_path;
-    struct sl_route_service *services;
+    struct sl_route **by_path; /* sorted */
+    size_t n_routes;
     struct sl_route fallback;
     bool has_fallback;
 };

@@ -63,7 +63,7 @@ struct sl_server *sl_server_free(struct sl_server *server)
 static enum sl_status
 append_service(struct sl_server *server, const struct sl_service_desc *service)
 {
-    const size_t size = (server->n_services + 1) * sizeof(service);
+    const size_t size = (server->n_services + 1) * sizeof(struct sl_service_desc *);
     const struct sl_service_desc **services = sl_realloc(server->services, size);
     if (services == NULL) {
         return SL_RESOURCE_EXHAUSTED;

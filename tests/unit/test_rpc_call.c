@@ -538,7 +538,7 @@ static void taken_message_outlives_the_call(void **state) /* EM-3 */
     rpc_pump(&bench->peer);
     assert_log(bench, "grpc-status=10 grpc-message=done 7");
     assert_true(sl_slice_equals(bytes, "keep me"));
-    message = sl_message_free(message);
+    (void)sl_message_free(message);
     rpc_stream_free(stream);
 }
 
@@ -655,7 +655,7 @@ static void every_allocation_may_fail(void **state) /* LR-10 */
     for (size_t i = 0; i < 2 * n_allocations; i++) {
         rpc_peer_close(&bench->peer);
         bench->seen[0] = '\0';
-        bench->fail_at = i % n_allocations + 1;
+        bench->fail_at = 1 + (i < n_allocations ? i : i - n_allocations);
         bench->fails_on = i >= n_allocations;
         n_lived += run_scenario(bench);
         const struct sl_server_stats stats = stats_of(bench);
