@@ -2,5 +2,8 @@
 add_library(sl_fake_http STATIC fake/fake_http_server.c)
 target_link_libraries(sl_fake_http PUBLIC sl_base)
 
+sl_add_test(sse sl_model)
+sl_add_test(retry sl_model)
+sl_add_test(models sl_model sl_fake)
 sl_add_test(builtin_models sl_model sl_fake)
 sl_add_test(http_model sl_model sl_fake_http)
