@@ -1,0 +1,159 @@
+/* What loops share: slots, the queue, places, request ids. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "runtime/directory.h"
+
+static struct sl_directory *directory;
+static struct sl_ticket tickets[16];
+static char known[SL_ID_BYTES];
+
+static void open_directory(uint32_t n_loops, uint64_t max_runs, uint64_t max_waiting)
+{
+    const struct sl_directory_options options = { .n_loops = n_loops,
+                                                  .max_runs = max_runs,
+                                                  .max_waiting = max_waiting,
+                                                  .request_keep_ns = 1000 };
+    assert_int_equal(sl_directory_new(&options, &directory), SL_OK);
+}
+
+static enum sl_admission admit_as(size_t i, uint32_t home, const char *request_id, uint64_t now_ns)
+{
+    char run_id[SL_ID_BYTES];
+    (void)snprintf(run_id, sizeof(run_id), "%032zu", i);
+    return sl_directory_admit(directory, &tickets[i], home, run_id, request_id, now_ns, known);
+}
+
+static enum sl_admission admit(size_t i, uint32_t home)
+{
+    return admit_as(i, home, "", 0);
+}
+
+static void check_counts(uint64_t running, uint64_t waiting)
+{
+    struct sl_directory_counts counts;
+    sl_directory_count(directory, &counts);
+    assert_int_equal(counts.running, running);
+    assert_int_equal(counts.waiting, waiting);
+}
+
+static void a_slot_goes_to_the_one_that_waits_longest(void **state)
+{
+    (void)state;
+    open_directory(1, 2, 2);
+    assert_int_equal(admit(0, 0), SL_ADMIT_RUN);
+    assert_int_equal(admit(1, 0), SL_ADMIT_RUN);
+    assert_int_equal(admit(2, 0), SL_ADMIT_WAIT);
+    assert_int_equal(admit(3, 0), SL_ADMIT_WAIT);
+    assert_int_equal(admit(4, 0), SL_ADMIT_FULL);
+    check_counts(2, 2);
+    assert_ptr_equal(sl_directory_leave(directory, &tickets[1], true, 0), &tickets[2]);
+    assert_int_equal(tickets[2].state, SL_TICKET_RUNNING);
+    assert_true(sl_directory_abandon(directory, &tickets[3]));
+    assert_false(sl_directory_abandon(directory, &tickets[3]));
+    assert_false(sl_directory_abandon(directory, &tickets[2])); /* it has its slot */
+    assert_null(sl_directory_leave(directory, &tickets[0], true, 0));
+    assert_null(sl_directory_leave(directory, &tickets[0], true, 0)); /* twice */
+    assert_null(sl_directory_leave(directory, &tickets[2], true, 0));
+    check_counts(0, 0);
+    directory = sl_directory_free(directory);
+}
+
+static void nobody_overtakes_the_queue(void **state)
+{
+    (void)state;
+    open_directory(1, 1, 5);
+    assert_int_equal(admit(0, 0), SL_ADMIT_RUN);
+    assert_int_equal(admit(1, 0), SL_ADMIT_WAIT);
+    assert_int_equal(admit(2, 0), SL_ADMIT_WAIT);
+    assert_ptr_equal(sl_directory_leave(directory, &tickets[0], true, 0), &tickets[1]);
+    assert_int_equal(admit(3, 0), SL_ADMIT_WAIT);
+    assert_ptr_equal(sl_directory_leave(directory, &tickets[1], true, 0), &tickets[2]);
+    directory = sl_directory_free(directory);
+}
+
+static void a_run_moves_only_from_a_loop_with_over_twice_the_least(void **state)
+{
+    (void)state;
+    open_directory(2, 100, 0);
+    size_t on_loop[2] = { 0, 0 };
+    for (size_t i = 0; i < 8; i++) {
+        const uint32_t place = on_loop[0] > 2 * on_loop[1] ? 1 : 0;
+        assert_int_equal(admit(i, 0), SL_ADMIT_RUN);
+        assert_int_equal(tickets[i].loop, place);
+        on_loop[place]++;
+    }
+    assert_int_equal(admit(8, 1), SL_ADMIT_RUN);
+    assert_int_equal(tickets[8].loop, 1); /* at home */
+    directory = sl_directory_free(directory);
+}
+
+static void a_request_id_is_known_until_its_time_is_over(void **state)
+{
+    (void)state;
+    open_directory(1, 10, 0);
+    assert_int_equal(admit_as(0, 0, "r", 0), SL_ADMIT_RUN);
+    assert_int_equal(admit_as(1, 0, "r", 0), SL_ADMIT_REQUEST_ID);
+    assert_string_equal(known, "00000000000000000000000000000000");
+    assert_int_equal(admit_as(1, 0, "R", 0), SL_ADMIT_RUN);
+    assert_null(sl_directory_leave(directory, &tickets[0], true, 5000));
+    assert_int_equal(admit_as(2, 0, "r", 5999), SL_ADMIT_REQUEST_ID);
+    assert_int_equal(admit_as(2, 0, "r", 6000), SL_ADMIT_RUN);
+    /* A run that never was leaves no trace. */
+    assert_null(sl_directory_leave(directory, &tickets[2], false, 6000));
+    assert_int_equal(admit_as(2, 0, "r", 6000), SL_ADMIT_RUN);
+    directory = sl_directory_free(directory);
+}
+
+static void ended_request_ids_are_bounded(void **state)
+{
+    (void)state;
+    open_directory(1, 2, 0);
+    for (size_t i = 0; i < 10; i++) {
+        char id[8];
+        (void)snprintf(id, sizeof(id), "r%zu", i);
+        assert_int_equal(admit_as(i, 0, id, 0), SL_ADMIT_RUN);
+        assert_null(sl_directory_leave(directory, &tickets[i], true, 0));
+    }
+    assert_int_equal(admit_as(10, 0, "r9", 0), SL_ADMIT_REQUEST_ID);
+    assert_int_equal(admit_as(10, 0, "r6", 0), SL_ADMIT_REQUEST_ID);
+    assert_int_equal(admit_as(10, 0, "r5", 0), SL_ADMIT_RUN);
+    directory = sl_directory_free(directory);
+}
+
+static void draining_admits_nobody_and_empties_the_queue(void **state)
+{
+    (void)state;
+    open_directory(1, 1, 5);
+    assert_int_equal(admit(0, 0), SL_ADMIT_RUN);
+    assert_int_equal(admit_as(1, 0, "r", 0), SL_ADMIT_WAIT);
+    assert_int_equal(admit(2, 0), SL_ADMIT_WAIT);
+    sl_directory_drain(directory);
+    assert_int_equal(admit(3, 0), SL_ADMIT_DRAINING);
+    assert_null(sl_directory_leave(directory, &tickets[0], true, 0));
+    assert_ptr_equal(sl_directory_take_waiting(directory), &tickets[1]);
+    assert_int_equal(tickets[1].state, SL_TICKET_NONE);
+    assert_ptr_equal(sl_directory_take_waiting(directory), &tickets[2]);
+    assert_null(sl_directory_take_waiting(directory));
+    check_counts(0, 0);
+    directory = sl_directory_free(directory);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_slot_goes_to_the_one_that_waits_longest),
+        cmocka_unit_test(nobody_overtakes_the_queue),
+        cmocka_unit_test(a_run_moves_only_from_a_loop_with_over_twice_the_least),
+        cmocka_unit_test(a_request_id_is_known_until_its_time_is_over),
+        cmocka_unit_test(ended_request_ids_are_bounded),
+        cmocka_unit_test(draining_admits_nobody_and_empties_the_queue),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
