@@ -76,6 +76,18 @@ static enum sl_status put_chunk(struct mock_conn *mock, struct sl_slice block)
     return sl_buf_add_str(&mock->out, "\r\n");
 }
 
+/* Closes once everything rendered has gone to the socket. */
+static void close_later(struct mock_conn *mock)
+{
+    mock->closes = true;
+    if (mock->out.size + sl_net_conn_n_unsent(mock->conn) == 0) {
+        sl_net_conn_close(mock->conn, false);
+    } else {
+        sl_net_conn_want_write(mock->conn);
+        sl_timer_start_ms(&mock->timer, 1);
+    }
+}
+
 /* ---- One answer --------------------------------------------------------------------------------
  */
 
@@ -97,7 +109,7 @@ static void next_request(struct mock_conn *mock)
     sl_http1_next(&mock->http1);
     sl_net_conn_want_write(mock->conn);
     if (!keeps_alive) {
-        sl_net_conn_close(mock->conn, false);
+        close_later(mock);
         return;
     }
     struct sl_buf waiting = mock->waiting;
@@ -235,7 +247,7 @@ static bool play_piece(struct mock_conn *mock)
         return false;
     }
     if (kind == SL_SCENARIO_CUT) {
-        sl_net_conn_close(mock->conn, true);
+        close_later(mock);
         return false;
     }
     const bool is_skipped = kind == SL_SCENARIO_USAGE && !mock->wants_usage;
@@ -261,6 +273,10 @@ static bool play_piece(struct mock_conn *mock)
 static void on_timer(void *user_data)
 {
     struct mock_conn *mock = user_data;
+    if (mock->closes) {
+        close_later(mock);
+        return;
+    }
     sl_net_conn_want_write(mock->conn);
     if (play_piece(mock)) {
         mock->has_piece = false;
@@ -495,6 +511,7 @@ on_end(struct sl_net_conn *conn, enum sl_net_end how, const struct sl_error *err
     struct mock_conn *mock = user_data;
     (void)how;
     (void)err;
+    sl_timer_stop(&mock->timer);
     mock->mock->stats.bytes_accepted -= sl_net_conn_n_unsent(conn);
     if (mock->player != NULL) {
         mock->mock->stats.aborted += mock->piece.kind != SL_SCENARIO_CUT;
