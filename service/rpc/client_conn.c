@@ -209,7 +209,7 @@ static void on_goaway(void *session_user, uint32_t code, struct sl_slice debug)
     const size_t size = debug.size < DEBUG_BYTES ? debug.size : DEBUG_BYTES - 1;
     for (size_t i = 0; i < size; i++) {
         const uint8_t byte = debug.data[i];
-        conn->goaway_debug[i] = byte >= 0x20 && byte <= 0x7E ? (char)byte : '?';
+        conn->goaway_debug[i] = (char)(byte >= 0x20 && byte <= 0x7E ? byte : '?');
     }
     conn->goaway_debug[size] = '\0';
     /* RT-5: the server finds our PINGs too frequent. */

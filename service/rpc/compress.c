@@ -79,6 +79,17 @@ static void zlib_free(voidpf opaque, voidpf block)
     (void)sl_free(block);
 }
 
+/* zlib's struct lacks const; it does not write through this pointer. */
+static void set_input(z_stream *stream, struct sl_slice bytes)
+{
+    union {
+        const uint8_t *in;
+        uint8_t *out;
+    } pointer = { .in = bytes.data };
+    stream->next_in = pointer.out;
+    stream->avail_in = (uInt)bytes.size;
+}
+
 static enum sl_status deflate_into(z_stream *stream, struct sl_buf *out)
 {
     for (;;) {
@@ -118,8 +129,7 @@ enum sl_status sl_compress(enum sl_encoding encoding, struct sl_slice plain, str
         return SL_RESOURCE_EXHAUSTED;
     }
     const size_t size_before = out->size;
-    stream.next_in = (z_const Bytef *)(uintptr_t)plain.data;
-    stream.avail_in = (uInt)plain.size;
+    set_input(&stream, plain);
     const enum sl_status status = deflate_into(&stream, out);
     (void)deflateEnd(&stream);
     if (status != SL_OK) {
@@ -212,8 +222,7 @@ enum sl_status sl_decompress(
     if (inflateInit2(&stream, is_gzip ? GZIP_BITS : WINDOW_BITS) != Z_OK) {
         return sl_fail(err, SL_RESOURCE_EXHAUSTED, "no memory to decompress a message");
     }
-    stream.next_in = (z_const Bytef *)(uintptr_t)packed.data;
-    stream.avail_in = (uInt)packed.size;
+    set_input(&stream, packed);
     const enum sl_status status = inflate_all(&stream, is_gzip, max_bytes, out, err);
     (void)inflateEnd(&stream);
     return status;

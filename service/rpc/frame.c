@@ -23,7 +23,7 @@ void sl_frame_reader_set_encoding(struct sl_frame_reader *reader, struct sl_slic
         name.size < SL_FRAME_ENCODING_BYTES ? name.size : SL_FRAME_ENCODING_BYTES - 1;
     for (size_t i = 0; i < size; i++) {
         const uint8_t byte = name.data[i];
-        reader->encoding_name[i] = byte >= 0x20 && byte <= 0x7E ? (char)byte : '?';
+        reader->encoding_name[i] = (char)(byte >= 0x20 && byte <= 0x7E ? byte : '?');
     }
     reader->encoding_name[size] = '\0';
 }
@@ -66,9 +66,11 @@ static bool is_assembled(const struct sl_frame_reader *reader)
 
 static struct sl_slice pending_of(const struct sl_frame_reader *reader)
 {
+    if (reader->pending.data == NULL) {
+        return sl_slice_of(NULL, 0);
+    }
     return sl_slice_of(
-        reader->pending.data == NULL ? NULL : reader->pending.data + reader->pending_at,
-        reader->pending.size - reader->pending_at);
+        reader->pending.data + reader->pending_at, reader->pending.size - reader->pending_at);
 }
 
 /* Ends the reader; `reader->error` is filled already. Nothing is held here: a fault is found only

@@ -209,6 +209,14 @@ add_binary(const struct sl_h2_header *field, struct sl_arena *arena, struct sl_m
     return SL_OK;
 }
 
+static enum sl_status
+add_field(const struct sl_h2_header *field, struct sl_arena *arena, struct sl_metadata *metadata)
+{
+    return is_binary(field->name)
+               ? add_binary(field, arena, metadata)
+               : sl_metadata_append(metadata, arena, field->name, trim(field->value));
+}
+
 enum sl_status sl_headers_decode_metadata(
     const struct sl_h2_header *fields,
     size_t n_fields,
@@ -217,13 +225,8 @@ enum sl_status sl_headers_decode_metadata(
 {
     for (size_t i = 0; i < n_fields; i++) {
         const struct sl_h2_header *field = &fields[i];
-        if (!is_metadata(field->name)) {
-            continue;
-        }
-        if (is_binary(field->name)) {
-            SL_TRY(add_binary(field, arena, metadata));
-        } else {
-            SL_TRY(sl_metadata_append(metadata, arena, field->name, trim(field->value)));
+        if (is_metadata(field->name)) {
+            SL_TRY(add_field(field, arena, metadata));
         }
     }
     return SL_OK;
@@ -363,11 +366,9 @@ enum sl_status sl_header_list_add_metadata(
             .name = items[i].key,
             .is_secret = is_one_of(items[i].key, secrets, SL_COUNT(secrets)),
         };
-        if (is_binary(items[i].key)) {
-            SL_TRY(encode_base64(items[i].value, arena, &header.value));
-        } else {
-            SL_TRY(sanitize(items[i].value, arena, &header.value));
-        }
+        SL_TRY(
+            is_binary(items[i].key) ? encode_base64(items[i].value, arena, &header.value)
+                                    : sanitize(items[i].value, arena, &header.value));
         SL_TRY(append(list, arena, &header));
     }
     return SL_OK;

@@ -165,14 +165,19 @@ check_text(struct scan *scan, const ProtobufCFieldDescriptor *field, struct sl_s
         has_nul ? "holds a NUL byte" : "is not valid UTF-8");
 }
 
+static enum sl_status check_packed_varints(struct scan *scan, const uint8_t *end)
+{
+    while (scan->at < end) {
+        uint64_t value = 0;
+        SL_TRY(read_varint(scan, end, MAX_VARINT_BYTES, &value));
+    }
+    return SL_OK;
+}
+
 static enum sl_status check_packed(struct scan *scan, enum wire_type element, const uint8_t *end)
 {
     if (element == WIRE_VARINT) {
-        while (scan->at < end) {
-            uint64_t value;
-            SL_TRY(read_varint(scan, end, MAX_VARINT_BYTES, &value));
-        }
-        return SL_OK;
+        return check_packed_varints(scan, end);
     }
     const size_t size = element == WIRE_64 ? 8 : 4;
     if ((size_t)(end - scan->at) % size != 0) {
@@ -211,7 +216,7 @@ static void patch_length(const struct scan *scan, const struct level *level)
 static enum sl_status scan_bytes(struct scan *scan, const struct level *level, struct item item)
 {
     const uint8_t *length_at = scan->at;
-    uint64_t size;
+    uint64_t size = 0;
     SL_TRY(read_varint(scan, level->end, MAX_HEAD_BYTES, &size));
     const uint8_t *content = scan->at;
     SL_TRY(skip(scan, level->end, size));
@@ -245,7 +250,7 @@ static enum sl_status scan_bytes(struct scan *scan, const struct level *level, s
 static enum sl_status read_tag(struct scan *scan, const struct level *level, struct item *ret_item)
 {
     struct item item = { .from = scan->at };
-    uint64_t tag;
+    uint64_t tag = 0;
     SL_TRY(read_varint(scan, level->end, MAX_HEAD_BYTES, &tag));
     if (tag >> 3 == 0 || tag >> 3 > MAX_FIELD) {
         return malformed(scan, "a field number is out of range");
@@ -269,7 +274,7 @@ static enum sl_status read_tag(struct scan *scan, const struct level *level, str
 
 static enum sl_status skip_value(struct scan *scan, const uint8_t *end, enum wire_type wire)
 {
-    uint64_t value;
+    uint64_t value = 0;
     switch (wire) {
     case WIRE_VARINT:
         return read_varint(scan, end, MAX_VARINT_BYTES, &value);
@@ -300,7 +305,7 @@ static enum sl_status close_group(struct scan *scan, uint32_t number)
 static enum sl_status scan_item(struct scan *scan)
 {
     const struct level level = scan->levels[scan->n_levels - 1];
-    struct item item;
+    struct item item = { 0 };
     SL_TRY(read_tag(scan, &level, &item));
     if (item.wire == WIRE_GROUP) {
         scan->must_cut = true;
@@ -322,18 +327,23 @@ static enum sl_status scan_item(struct scan *scan)
     return SL_OK;
 }
 
+/* The innermost message has come to its end. */
+static enum sl_status close_message(struct scan *scan)
+{
+    const struct level *level = &scan->levels[scan->n_levels - 1];
+    if (level->group != 0) {
+        return malformed(scan, "a group does not end");
+    }
+    patch_length(scan, level);
+    scan->n_levels--;
+    return SL_OK;
+}
+
 static enum sl_status scan_all(struct scan *scan)
 {
     while (scan->n_levels > 0) {
-        const struct level *level = &scan->levels[scan->n_levels - 1];
-        if (scan->at < level->end) {
-            SL_TRY(scan_item(scan));
-        } else if (level->group != 0) {
-            return malformed(scan, "a group does not end");
-        } else {
-            patch_length(scan, level);
-            scan->n_levels--;
-        }
+        const bool has_more = scan->at < scan->levels[scan->n_levels - 1].end;
+        SL_TRY(has_more ? scan_item(scan) : close_message(scan));
     }
     return SL_OK;
 }

@@ -221,11 +221,12 @@ read_pair(struct sl_slice bytes, struct sl_slice *ret_first, struct sl_slice *re
 }
 
 static enum sl_status add_info(
-    struct sl_rpc_details *details,
-    size_t *capacity,
-    struct sl_arena *arena,
-    const struct sl_metadatum *item)
+    struct sl_rpc_details *details, size_t *capacity, struct sl_arena *arena, struct sl_slice entry)
 {
+    struct sl_metadatum item;
+    if (!read_pair(entry, &item.key, &item.value)) {
+        return SL_INTERNAL;
+    }
     if (details->n_info == *capacity) {
         const size_t more = *capacity == 0 ? 4 : *capacity * 2;
         struct sl_metadatum *items = sl_arena_calloc(arena, more, sizeof(*items));
@@ -238,7 +239,7 @@ static enum sl_status add_info(
         details->info = items;
         *capacity = more;
     }
-    details->info[details->n_info++] = *item;
+    details->info[details->n_info++] = item;
     return SL_OK;
 }
 
@@ -256,11 +257,10 @@ read_error_info(struct sl_slice bytes, struct sl_arena *arena, struct sl_rpc_det
         } else if (is_bytes_field(&field, 2)) {
             details->domain = field.bytes;
         } else if (is_bytes_field(&field, 3)) {
-            struct sl_metadatum item;
-            if (!read_pair(field.bytes, &item.key, &item.value)) {
-                return SL_INTERNAL;
+            const enum sl_status status = add_info(details, &capacity, arena, field.bytes);
+            if (status != SL_OK) {
+                return status;
             }
-            SL_TRY(add_info(details, &capacity, arena, &item));
         }
     }
     return SL_OK;
@@ -344,7 +344,10 @@ enum sl_status sl_rpc_details_decode(
         } else if (is_bytes_field(&field, 2)) {
             details.message = field.bytes;
         } else if (is_bytes_field(&field, 3)) {
-            SL_TRY(read_detail(field.bytes, arena, &details));
+            const enum sl_status status = read_detail(field.bytes, arena, &details);
+            if (status != SL_OK) {
+                return status;
+            }
         }
     }
     *ret_details = details;

@@ -19,18 +19,18 @@
 
 enum { BIG_BYTES = 3 * 1024 * 1024, STREAM_MESSAGES = 1000, DRAIN_MS = 1000 };
 
-#define METHOD(method_name, method_kind)                                                           \
+#define METHOD(method_path, method_kind)                                                           \
     {                                                                                              \
-        .path = "/test.Service/" method_name, .name = method_name, .kind = (method_kind),          \
+        .path = (method_path), .name = "Method", .kind = (method_kind),                            \
         .request_type = &sluice__test__types__descriptor,                                          \
         .response_type = &sluice__test__types__descriptor                                          \
     }
 
-static const struct sl_method_desc echo = METHOD("Echo", SL_UNARY);
-static const struct sl_method_desc count = METHOD("Count", SL_SERVER_STREAMING);
-static const struct sl_method_desc hang = METHOD("Hang", SL_UNARY);
-static const struct sl_method_desc talk = METHOD("Talk", SL_BIDIRECTIONAL);
-static const struct sl_method_desc failing = METHOD("Fail", SL_UNARY);
+static const struct sl_method_desc echo = METHOD("/test.Service/Echo", SL_UNARY);
+static const struct sl_method_desc count = METHOD("/test.Service/Count", SL_SERVER_STREAMING);
+static const struct sl_method_desc hang = METHOD("/test.Service/Hang", SL_UNARY);
+static const struct sl_method_desc talk = METHOD("/test.Service/Talk", SL_BIDIRECTIONAL);
+static const struct sl_method_desc failing = METHOD("/test.Service/Fail", SL_UNARY);
 
 struct host {
     struct sl_server *server;
@@ -359,7 +359,7 @@ static void a_status_comes_with_its_details_rs_5(void **state)
 static void an_unknown_method_is_unimplemented(void **state)
 {
     (void)state;
-    static const struct sl_method_desc nothing = METHOD("Nothing", SL_UNARY);
+    static const struct sl_method_desc nothing = METHOD("/test.Service/Nothing", SL_UNARY);
     Sluice__Test__Types request = SLUICE__TEST__TYPES__INIT;
     struct sl_client_call *call;
     void *reply;

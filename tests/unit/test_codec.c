@@ -109,11 +109,12 @@ static void empty_map_entries_do_not_eat_the_memory_ws_6(void **state)
 static void merging_again_and_again_is_stopped_ws_6(void **state)
 {
     (void)state;
+    static const uint8_t repeated[6] = { 0xAA, 1, 3, 0x0A, 1, 1 };
     const size_t size = 600000;
     uint8_t *bytes = sl_alloc(size);
     assert_non_null(bytes);
     for (size_t i = 0; i < size; i += 6) {
-        memcpy(bytes + i, "\xAA\1\3\x0A\1\1", 6);
+        memcpy(bytes + i, repeated, sizeof(repeated));
     }
     Sluice__Test__Types *message;
     assert_int_equal(decode(sl_slice_of(bytes, size), &message), SL_RESOURCE_EXHAUSTED);
@@ -139,9 +140,10 @@ static bool refuse_after(size_t size)
 static void running_out_of_memory_is_no_parse_fault_pb_7(void **state)
 {
     (void)state;
+    static const uint8_t child[5] = { 0x72, 3, 0x3A, 1, 'x' };
     uint8_t bytes[250];
     for (size_t i = 0; i < sizeof(bytes); i += 5) {
-        memcpy(bytes + i, "\x72\3\x3A\1x", 5);
+        memcpy(bytes + i, child, sizeof(child));
     }
     for (size_t k = 0;; k++) {
         struct sl_arena own;

@@ -62,7 +62,7 @@ static void formatting_picks_the_finest_unit_and_rounds_up(void **state)
         { 100000001, "100001u" },
         { 10 * SL_NS_PER_S, "10000000u" },
         { 200 * SL_NS_PER_S, "200000m" },
-        { 3600 * 24 * 365 * SL_NS_PER_S, "31536000S" },
+        { 31536000 * SL_NS_PER_S, "31536000S" },
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         char room[SL_TIMEOUT_TEXT_BYTES];

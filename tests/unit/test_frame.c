@@ -20,7 +20,9 @@ static void make_wire(struct wire *wire)
 {
     uint8_t *at = wire->bytes;
     sl_frame_write_prefix(at, false, 3);
-    memcpy(at + 5, "abc", 3);
+    at[5] = 'a';
+    at[6] = 'b';
+    at[7] = 'c';
     sl_frame_write_prefix(at + 8, false, 0);
     sl_frame_write_prefix(at + 13, false, LIMIT);
     memset(at + 18, 'x', LIMIT);

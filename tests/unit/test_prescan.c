@@ -60,7 +60,7 @@ static enum sl_status judge(struct sl_slice bytes)
 
 static void check_cut(struct sl_slice bytes, struct sl_slice expected)
 {
-    struct sl_slice checked;
+    struct sl_slice checked = { 0 };
     assert_int_equal(scan(bytes, &checked), SL_OK);
     assert_int_equal(checked.size, expected.size);
     assert_memory_equal(checked.data, expected.data, expected.size);
