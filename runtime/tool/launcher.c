@@ -155,7 +155,7 @@ _Noreturn static void become_tool(const struct plan *plan, pid_t supervisor)
     limit(RLIMIT_NOFILE, plan->n_files);
     limit(RLIMIT_NPROC, plan->n_processes);
     give_up_rights(plan, supervisor);
-    if (chdir(plan->cwd) != 0 || sigprocmask(SIG_SETMASK, &none, NULL) != 0) {
+    if (chdir(plan->cwd) != 0 || pthread_sigmask(SIG_SETMASK, &none, NULL) != 0) {
         fail(errno);
     }
     if (strchr(plan->argv[0], '/') != NULL) {
@@ -337,7 +337,7 @@ int main(int argc, char **argv)
     sigset_t signals;
     (void)sigfillset(&signals);
     if (close_range(SL_LAUNCH_STATUS_FD + 1, ~0U, 0) != 0 ||
-        sigprocmask(SIG_SETMASK, &signals, NULL) != 0 ||
+        pthread_sigmask(SIG_SETMASK, &signals, NULL) != 0 ||
         prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0 || prctl(PR_SET_PDEATHSIG, SIGUSR1) != 0) {
         fail(errno);
     }

@@ -179,7 +179,7 @@ enum sl_status sl_tools_new(
     sl_list_init(&tools->shared.waiting);
     (void)pthread_mutex_init(&tools->shared.lock, NULL);
     if (!copy_options(tools, options)) {
-        tools = sl_tools_free(tools);
+        (void)sl_tools_free(tools);
         return sl_fail(err, SL_RESOURCE_EXHAUSTED, "no memory for tools");
     }
     *ret_tools = tools;

@@ -465,7 +465,7 @@ static void no_descriptors_is_a_failed_start(void **state)
     assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
     for (int more = 0; more < 12; more++) {
         struct rlimit low = limit;
-        low.rlim_cur = (rlim_t)(count_descriptors() + more);
+        low.rlim_cur = (rlim_t)count_descriptors() + (rlim_t)more;
         assert_int_equal(setrlimit(RLIMIT_NOFILE, &low), 0);
         sl_tool_rig_start(&rig, &try, tool, "");
         assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
