@@ -55,22 +55,22 @@ static const char handlers_head[] =
     "struct $svc$__handlers {\n"
     "    size_t struct_size; /* sizeof(struct $svc$__handlers) */\n";
 
-static const char handler_unary[] = "    enum sl_status (*$member$)(\n"
+static const char handler_unary[] = "$comment$    enum sl_status (*$member$)(\n"
                                     "        struct sl_call *call,\n"
                                     "        const $Req$ *request,\n"
                                     "        $Rep$ *reply,\n"
                                     "        void *user_data);\n";
-static const char handler_client_streaming[] = "    enum sl_status (*$member$)(\n"
+static const char handler_client_streaming[] = "$comment$    enum sl_status (*$member$)(\n"
                                                "        struct sl_call *call,\n"
                                                "        struct $svc$__$m$__receiver *in,\n"
                                                "        $Rep$ *reply,\n"
                                                "        void *user_data);\n";
-static const char handler_server_streaming[] = "    enum sl_status (*$member$)(\n"
+static const char handler_server_streaming[] = "$comment$    enum sl_status (*$member$)(\n"
                                                "        struct sl_call *call,\n"
                                                "        const $Req$ *request,\n"
                                                "        struct $svc$__$m$__sender *out,\n"
                                                "        void *user_data);\n";
-static const char handler_bidirectional[] = "    enum sl_status (*$member$)(\n"
+static const char handler_bidirectional[] = "$comment$    enum sl_status (*$member$)(\n"
                                             "        struct sl_call *call,\n"
                                             "        struct $svc$__$m$__stream *io,\n"
                                             "        void *user_data);\n";

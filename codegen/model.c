@@ -189,6 +189,21 @@ const char *sl_proto_package(const struct sl_proto *proto)
     return proto->file->package == NULL ? "" : proto->file->package;
 }
 
+const char *sl_proto_method_comment(const struct sl_proto *proto, size_t service, size_t method)
+{
+    enum { FILE_SERVICE = 6, SERVICE_METHOD = 2, PATH_LENGTH = 4 };
+    const Google__Protobuf__SourceCodeInfo *info = proto->file->source_code_info;
+    for (size_t i = 0; info != NULL && i < info->n_location; i++) {
+        const Google__Protobuf__SourceCodeInfo__Location *location = info->location[i];
+        if (location->n_path == PATH_LENGTH && location->path[0] == FILE_SERVICE &&
+            (size_t)location->path[1] == service && location->path[2] == SERVICE_METHOD &&
+            (size_t)location->path[3] == method) {
+            return location->leading_comments;
+        }
+    }
+    return NULL;
+}
+
 void sl_proto_add_bytes(const struct sl_proto *proto, struct sl_text *bytes)
 {
     struct sl_wire wire = { .data = proto->bytes, .size = proto->size };

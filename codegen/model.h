@@ -42,6 +42,8 @@ void sl_proto_add_name(
     const struct sl_proto *proto, struct sl_text *text, enum sl_name_style style, const char *name);
 /* The package that names begin with; "" : none. */
 const char *sl_proto_package(const struct sl_proto *proto);
+/* The comment above method `method` of service `service`, both counted from 0; NULL: none. */
+const char *sl_proto_method_comment(const struct sl_proto *proto, size_t service, size_t method);
 /* Adds the file's FileDescriptorProto without source_code_info. */
 void sl_proto_add_bytes(const struct sl_proto *proto, struct sl_text *bytes);
 

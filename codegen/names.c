@@ -190,6 +190,40 @@ void sl_name_add_escaped(struct sl_text *text, const char *value)
     }
 }
 
+/* Without what would end the comment or begin another. */
+static void add_comment_line(struct sl_text *text, const char *line, size_t size)
+{
+    char previous = ' ';
+    for (size_t i = 0; i < size; i++) {
+        if ((line[i] == '/' && previous == '*') || (line[i] == '*' && previous == '/')) {
+            add_char(text, ' ');
+        }
+        add_char(text, line[i]);
+        previous = line[i];
+    }
+}
+
+void sl_name_add_comment(struct sl_text *text, const char *comment)
+{
+    const char *separator = "    /*";
+    while (*comment != '\0') {
+        const size_t whole = strcspn(comment, "\n");
+        size_t size = whole;
+        while (size > 0 && strchr(" \t\r", comment[size - 1]) != NULL) {
+            size--;
+        }
+        sl_text_add(text, separator);
+        if (size > 0 && *comment != ' ') {
+            add_char(text, ' ');
+        }
+        add_comment_line(text, comment, size);
+        separator = "\n     *";
+        comment += whole;
+        comment += *comment == '\n' ? 1 : 0;
+    }
+    sl_text_add(text, " */\n");
+}
+
 static int compare_words(const void *key, const void *element)
 {
     return strcmp(key, *(const char *const *)element);

@@ -24,6 +24,9 @@ void sl_name_add_file_base(struct sl_text *text, const char *file_name);
 /* Adds the inside of a C string literal, safe in a comment too. */
 void sl_name_add_escaped(struct sl_text *text, const char *value);
 
+/* Adds a comment of a .proto file as one of C, indented like a member, with its own line ends. */
+void sl_name_add_comment(struct sl_text *text, const char *comment);
+
 /* True for what cannot name a member: a keyword of C or C++, or a usual lower-case macro. */
 bool sl_name_is_reserved(const char *name);
 

@@ -9,6 +9,7 @@ struct loader {
     const struct sl_model *model;
     const struct sl_proto *proto;
     struct sl_text *why;
+    size_t index; /* of the service in its file */
 };
 
 /* Keeps the text as a string of the service; NULL: no memory. */
@@ -124,6 +125,18 @@ add_names(const struct loader *loader, struct sl_variable **next, const char *na
     return is_good;
 }
 
+static bool add_comment(const struct loader *loader, struct sl_variable **next, size_t index)
+{
+    struct sl_text text = { 0 };
+    const char *comment = sl_proto_method_comment(loader->proto, loader->index, index);
+    if (comment != NULL && *comment != '\0') {
+        sl_name_add_comment(&text, comment);
+    }
+    const char *value = keep(loader->service, &text);
+    set(next, "comment", value);
+    return value != NULL;
+}
+
 static bool load_method(
     const struct loader *loader,
     size_t index,
@@ -137,6 +150,9 @@ static bool load_method(
     method->kind = kind_of(descriptor);
     set(&next, "kind", kind_name(method->kind));
     set(&next, "idempotency", idempotency_name(descriptor));
+    if (!add_comment(loader, &next, index)) {
+        return false;
+    }
     static const char *const request[2] = { "Req", "req" };
     static const char *const reply[2] = { "Rep", "rep" };
     return add_names(loader, &next, descriptor->name, index) &&
@@ -198,7 +214,13 @@ bool sl_service_load(
     const Google__Protobuf__ServiceDescriptorProto *descriptor,
     struct sl_text *why)
 {
-    const struct loader loader = { .service = service, .model = model, .proto = proto, .why = why };
+    size_t index = 0;
+    while (proto->file->service[index] != descriptor) {
+        index++;
+    }
+    const struct loader loader = {
+        .service = service, .model = model, .proto = proto, .why = why, .index = index
+    };
     *service = (struct sl_service){ .n_methods = descriptor->n_method };
     service->methods = calloc(service->n_methods + 1, sizeof(*service->methods));
     service->strings = calloc(service->n_methods + 1, SL_SERVICE_N_VARIABLES * sizeof(char *));

@@ -3,7 +3,7 @@
  * Of every method:  svc "sl_foo__v1__agent"   SVC "SL_FOO__V1__AGENT"   service "foo.v1.Agent"
  *                   m "get_urlfor"   M "GET_URLFOR"   method "GetURLFor"   member "get_urlfor"
  *                   Req "Foo__V1__Url", Rep: message types   req "foo__v1__url", rep: their
- * functions' prefix kind, idempotency: enumerators   index "0" */
+ * functions' prefix kind, idempotency: enumerators   comment: "" or lines   index "0" */
 #ifndef SL_CODEGEN_SERVICE_H
 #define SL_CODEGEN_SERVICE_H
 
@@ -17,7 +17,7 @@ enum sl_service_kind {
     SL_SERVICE_BIDIRECTIONAL
 };
 
-enum { SL_SERVICE_N_SHARED = 3, SL_SERVICE_N_VARIABLES = 14 };
+enum { SL_SERVICE_N_SHARED = 3, SL_SERVICE_N_VARIABLES = 15 };
 
 struct sl_service_method {
     enum sl_service_kind kind;

@@ -83,6 +83,16 @@ static void literals_cannot_end_a_string_or_a_comment(void **state)
     sl_text_done(&text);
 }
 
+static void comments_stay_comments(void **state)
+{
+    (void)state;
+    struct sl_text text = { 0 };
+    sl_name_add_comment(&text, " one */ two /* \nthree*\r\n\n/four\\\n");
+    assert_string_equal(
+        sl_text_get(&text), "    /* one * / two / *\n     * three*\n     *\n     * /four\\ */\n");
+    sl_text_done(&text);
+}
+
 static void words_that_cannot_name_a_member_are_known(void **state)
 {
     (void)state;
@@ -159,6 +169,7 @@ int main(void)
         cmocka_unit_test(file_names_become_identifiers_that_no_other_file_has),
         cmocka_unit_test(a_base_is_the_name_without_its_ending),
         cmocka_unit_test(literals_cannot_end_a_string_or_a_comment),
+        cmocka_unit_test(comments_stay_comments),
         cmocka_unit_test(words_that_cannot_name_a_member_are_known),
         cmocka_unit_test(every_word_is_found_so_the_list_is_sorted),
         cmocka_unit_test(templates_replace_each_variable_once),

@@ -34,6 +34,10 @@ struct sl_my_pkg__v1_beta__agent_api__x__stream;
  * into sl_call_arena(). */
 struct sl_my_pkg__v1_beta__agent_api__handlers {
     size_t struct_size; /* sizeof(struct sl_my_pkg__v1_beta__agent_api__handlers) */
+    /* Ends * / and begins / * comments, with $m$ and a backslash \
+     * without a blank.
+     *
+     * Last line. */
     enum sl_status (*get_urlfor)(
         struct sl_call *call,
         const MyPkg__V1Beta__HTTPRequest *request,
@@ -49,6 +53,7 @@ struct sl_my_pkg__v1_beta__agent_api__handlers {
         struct sl_my_pkg__v1_beta__agent_api__lower__receiver *in,
         MyPkg__V1Beta__HTTPRequest *reply,
         void *user_data);
+    /* In C's way. */
     enum sl_status (*x)(
         struct sl_call *call,
         struct sl_my_pkg__v1_beta__agent_api__x__stream *io,
