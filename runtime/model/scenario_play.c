@@ -31,7 +31,7 @@ struct sl_scenario_player {
 
 static bool contains(struct sl_slice text, const char *part)
 {
-    return memmem(text.data, text.size, part, strlen(part)) != NULL;
+    return text.size > 0 && memmem(text.data, text.size, part, strlen(part)) != NULL;
 }
 
 static bool fits(const struct sl_scenario_turn *turn, struct sl_slice input, bool by_match)
