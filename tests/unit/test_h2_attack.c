@@ -252,7 +252,7 @@ static void at_5_too_many_tiny_fields_reset_the_stream(void **state)
     expect_reset(*state, 1);
 }
 
-static void at_6_a_table_bomb_resets_the_stream(void **state)
+static void bomb(void **state, size_t n_references)
 {
     static uint8_t block[16000];
     size_t n = request_fields(block);
@@ -264,10 +264,20 @@ static void at_6_a_table_bomb_resets_the_stream(void **state)
     block[n++] = 0x1D;
     memset(block + n, 'v', 3900);
     n += 3900;
-    memset(block + n, 0x80 | 62, 10000); /* each byte is that entry again */
-    n += 10000;
+    memset(block + n, 0x80 | 62, n_references); /* each byte is that entry again */
+    n += n_references;
     h2_wire_frame(&wire, HEADERS, END_STREAM | END_HEADERS, 1, block, n);
     expect_reset(*state, 1);
+}
+
+static void at_6_a_table_bomb_resets_the_stream(void **state)
+{
+    bomb(state, 10000);
+}
+
+static void at_5_a_list_over_the_hard_limit_resets_the_stream(void **state)
+{
+    bomb(state, 9); /* 4 KB with each */
 }
 
 /* ---- AT-7 to AT-12 ----------------------------------------------------------------------------
@@ -472,6 +482,7 @@ int main(void)
         CASE(at_4_the_ninth_continuation_ends_the_connection),
         CASE(at_5_a_list_over_the_soft_limit_is_told_and_not_kept),
         CASE(at_5_too_many_tiny_fields_reset_the_stream),
+        CASE(at_5_a_list_over_the_hard_limit_resets_the_stream),
         CASE(at_6_a_table_bomb_resets_the_stream),
         CASE(at_7_a_ping_flood_ends_with_too_many_pings),
         CASE(a_ping_is_answered),

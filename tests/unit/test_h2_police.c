@@ -100,6 +100,18 @@ static void a_ping_for_each_burst_of_data_is_honest(void **state)
     }
 }
 
+static void data_makes_the_next_ping_valid(void **state)
+{
+    (void)state;
+    struct sl_h2_police police = fresh(false);
+    assert_null(sl_h2_police_ping(&police, s, true));
+    sl_h2_police_sent(&police, 1000, false);
+    for (uint64_t i = 1; i <= 3; i++) { /* a valid one and two strikes */
+        assert_null(sl_h2_police_ping(&police, s + i * ms, true));
+    }
+    assert_ptr_equal(sl_h2_police_ping(&police, s + 4 * ms, true), sl_h2_fault_pings);
+}
+
 static void window_updates_are_earned_by_data(void **state)
 {
     (void)state;
@@ -195,6 +207,7 @@ int main(void)
         cmocka_unit_test(pings_with_a_call_need_the_interval),
         cmocka_unit_test(pings_without_calls_need_two_hours_unless_allowed),
         cmocka_unit_test(a_ping_for_each_burst_of_data_is_honest),
+        cmocka_unit_test(data_makes_the_next_ping_valid),
         cmocka_unit_test(window_updates_are_earned_by_data),
         cmocka_unit_test(empty_frames_count_only_in_a_row),
         cmocka_unit_test(priority_frames_are_counted_by_streams),

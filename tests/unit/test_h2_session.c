@@ -222,6 +222,41 @@ static void a_body_without_trailers_ends_with_its_last_frame(void **state)
         "1 sent\n1 response :status=200\n1 data abc\n1 end\n1 closed done 0\n");
 }
 
+static void a_header_block_larger_than_the_room_is_continued(void **state)
+{
+    struct pair *pair = *state;
+    static uint8_t text[6000];
+    memset(text, '#', sizeof(text));
+    const struct sl_h2_header big[] = {
+        response[0], { .name = sl_slice_str("x"), .value = sl_slice_of(text, sizeof(text)) }
+    };
+    struct h2_body answer;
+    start(pair);
+    (void)open_stream(pair, NULL);
+    h2_body_init(&answer, "abc", 3, true);
+    assert_int_equal(sl_h2_stream_respond(pair->server->streams[0], big, 2, &answer.base), SL_OK);
+    for (size_t n = 1; n > 0;) {
+        n = sl_h2_session_pull(pair->server->session, pair->server->room, 1100, 1);
+        assert_int_equal(h2_side_feed(pair->client, pair->server->room, n), SL_OK);
+    }
+    const char *lines = h2_transcript(pair->client);
+    assert_true(strlen(lines) > sizeof(text));
+    assert_non_null(strstr(lines, "#\n1 data abc\n1 end\n1 closed done 0\n"));
+}
+
+static void output_is_told_once_until_it_is_pulled(void **state)
+{
+    struct pair *pair = *state;
+    start(pair);
+    const size_t n_output = pair->server->n_output;
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(sl_h2_session_ping(pair->server->session, 7), SL_OK);
+        assert_int_equal(sl_h2_session_ping(pair->server->session, 8), SL_OK);
+        assert_int_equal(pair->server->n_output, n_output + 1 + (size_t)i);
+        assert_int_equal(h2_side_pull(pair->server), 34);
+    }
+}
+
 /* ---- Flow control ---------------------------------------------------------------------------- */
 
 static void big_body(struct pair *pair, size_t room_bytes)
@@ -470,7 +505,7 @@ static void secrets_are_marked_on_both_sides(void **state)
     struct sl_h2_header fields[5];
     struct sl_h2_stream *stream = NULL;
     memcpy(fields, request, sizeof(request));
-    fields[4] = (struct sl_h2_header)FIELD("authorization", "Bearer secretsecretsecret");
+    fields[4] = (struct sl_h2_header)FIELD("x-api-key", "secretsecretsecretsecret");
     fields[4].is_secret = true;
     start(pair);
     for (int i = 0; i < 2; i++) { /* a field in the table would be one byte the second time */
@@ -479,6 +514,8 @@ static void secrets_are_marked_on_both_sides(void **state)
         const size_t n = h2_side_pull(pair->client);
         assert_true(n > 25);
         assert_int_equal(h2_side_feed(pair->server, pair->client->room, n), SL_OK);
+        assert_non_null(
+            strstr(h2_transcript(pair->server), "x-api-key=secretsecretsecretsecret(secret)"));
     }
 }
 
@@ -599,6 +636,8 @@ int main(void)
         CASE(an_idle_body_is_left_alone_until_it_is_resumed),
         CASE(a_body_that_ends_empty_sends_only_trailers),
         CASE(a_body_without_trailers_ends_with_its_last_frame),
+        CASE(a_header_block_larger_than_the_room_is_continued),
+        CASE(output_is_told_once_until_it_is_pulled),
         CASE(a_big_body_passes_in_large_blocks),
         CASE(a_big_body_passes_in_small_blocks),
         CASE(a_closed_window_stops_the_body),

@@ -73,7 +73,9 @@ static void on_headers(void *user, struct sl_h2_stream *stream, const struct sl_
     note(side, "%d %s", sl_h2_stream_id(stream), kinds[headers->kind]);
     for (size_t i = 0; i < headers->n_fields; i++) {
         const struct sl_h2_header *field = &headers->fields[i];
-        note(side, " %.*s=%.*s", SL_SLICE_FMT(field->name), SL_SLICE_FMT(field->value));
+        note(
+            side, " %.*s=%.*s%s", SL_SLICE_FMT(field->name), SL_SLICE_FMT(field->value),
+            field->is_secret ? "(secret)" : "");
     }
     note(side, "%s%s\n", headers->is_over_soft ? " over" : "", headers->is_end ? " end" : "");
     if (headers->kind != SL_H2_REQUEST) {
