@@ -35,7 +35,7 @@ static bool check_event(void *user_data, uint64_t sequence, struct sl_slice even
     } else if (status != SL_OK) {
         sl_log(
             SL_ERROR, SL_LOG_EXEC, "run=%s msg=\"order broken\" why=\"%s\"", run->run_id, err.text);
-        assert(!"the order of the run's events is broken");
+        assert(false); /* a bug of ours, never input */
     }
     if (message != NULL) {
         sluice__v1__stream_event__free_unpacked(message, NULL);
@@ -185,7 +185,8 @@ bool sl_run_emit_text(struct sl_run *run, enum sl_encode_text kind, struct sl_sl
 
 Sluice__V1__Usage sl_run_usage_message(const struct sl_usage *usage)
 {
-    Sluice__V1__Usage message = SLUICE__V1__USAGE__INIT;
+    Sluice__V1__Usage message;
+    sluice__v1__usage__init(&message);
     message.input_tokens = usage->input_tokens;
     message.output_tokens = usage->output_tokens;
     message.cache_read_tokens = usage->cache_read_tokens;
@@ -201,14 +202,16 @@ bool sl_run_emit_iteration_complete(struct sl_run *run, Sluice__V1__StopReason s
     const struct sl_usage usage = sl_usage_of(&run->turn.facts);
     sl_usage_add(&run->budget.used, &usage);
     Sluice__V1__Usage usage_message = sl_run_usage_message(&usage);
-    Sluice__V1__IterationComplete complete = SLUICE__V1__ITERATION_COMPLETE__INIT;
+    Sluice__V1__IterationComplete complete;
+    sluice__v1__iteration_complete__init(&complete);
     complete.iteration = run->iteration;
     complete.stop_reason = stop_reason;
     complete.provider_stop_reason = run->turn.raw;
     complete.usage = &usage_message;
     complete.provider = sl_pb_text(run->agent->provider);
     complete.model = run->turn.answered_model;
-    Sluice__V1__StreamEvent event = SLUICE__V1__STREAM_EVENT__INIT;
+    Sluice__V1__StreamEvent event;
+    sluice__v1__stream_event__init(&event);
     event.event_case = SL_EVENT(ITERATION_COMPLETE);
     event.iteration_complete = &complete;
     run->turn.is_open = false;

@@ -11,7 +11,8 @@
 static bool emit_done(struct sl_run *run)
 {
     Sluice__V1__Usage usage = sl_run_usage_message(&run->budget.used);
-    Sluice__V1__RunDone done = SLUICE__V1__RUN_DONE__INIT;
+    Sluice__V1__RunDone done;
+    sluice__v1__run_done__init(&done);
     if (!run->settings.omit_content && !run->collect.is_off) {
         sl_collect_finish(&run->collect);
         const char *content = run->collect.text.size == 0 ? "" : sl_buf_cstr(&run->collect.text);
@@ -25,7 +26,8 @@ static bool emit_done(struct sl_run *run)
     done.output_tokens = usage.output_tokens;
     done.stop_reason = run->ending.stop_reason;
     done.usage = &usage;
-    Sluice__V1__StreamEvent event = SLUICE__V1__STREAM_EVENT__INIT;
+    Sluice__V1__StreamEvent event;
+    sluice__v1__stream_event__init(&event);
     event.event_case = SL_EVENT(DONE);
     event.done = &done;
     return sl_run_emit(run, &event);
@@ -34,7 +36,8 @@ static bool emit_done(struct sl_run *run)
 static bool emit_error(struct sl_run *run)
 {
     Sluice__V1__Usage usage = sl_run_usage_message(&run->budget.used);
-    Sluice__V1__RunError error = SLUICE__V1__RUN_ERROR__INIT;
+    Sluice__V1__RunError error;
+    sluice__v1__run_error__init(&error);
     error.message = run->ending.message;
     error.code = run->ending.code;
     error.retryable = run->ending.is_retryable;
@@ -48,7 +51,8 @@ static bool emit_error(struct sl_run *run)
     error.total_iterations = run->iteration;
     error.execution_time_ms = sl_run_elapsed_ms(run);
     error.usage = &usage;
-    Sluice__V1__StreamEvent event = SLUICE__V1__STREAM_EVENT__INIT;
+    Sluice__V1__StreamEvent event;
+    sluice__v1__stream_event__init(&event);
     event.event_case = SL_EVENT(ERROR);
     event.error = &error;
     return sl_run_emit(run, &event);

@@ -71,7 +71,8 @@ static Sluice__V1__RunPhase phase_of(const struct sl_run *run)
 static void send_heartbeat(struct sl_run *run)
 {
     char *open_ids[MAX_OPEN_IDS];
-    Sluice__V1__Heartbeat heartbeat = SLUICE__V1__HEARTBEAT__INIT;
+    Sluice__V1__Heartbeat heartbeat;
+    sluice__v1__heartbeat__init(&heartbeat);
     heartbeat.phase = phase_of(run);
     heartbeat.elapsed_ms = sl_run_elapsed_ms(run);
     heartbeat.last_sequence = sl_event_channel_last_sequence(run->channel);
@@ -81,7 +82,8 @@ static void send_heartbeat(struct sl_run *run)
             open_ids[heartbeat.n_open_tool_ids++] = run->tools.slots[i]->tool_id;
         }
     }
-    Sluice__V1__StreamEvent event = SLUICE__V1__STREAM_EVENT__INIT;
+    Sluice__V1__StreamEvent event;
+    sluice__v1__stream_event__init(&event);
     event.timestamp_ms = sl_loop_wall_ms(run->env->loop);
     event.event_case = SL_EVENT(HEARTBEAT);
     event.heartbeat = &heartbeat;
@@ -235,7 +237,8 @@ struct sl_event_channel *sl_run_channel(struct sl_run *run)
 
 static bool emit_started(struct sl_run *run)
 {
-    Sluice__V1__RunStarted started = SLUICE__V1__RUN_STARTED__INIT;
+    Sluice__V1__RunStarted started;
+    sluice__v1__run_started__init(&started);
     started.run_id = run->run_id;
     started.agent_name = sl_pb_text(run->agent->name);
     started.agent_version = sl_pb_text(run->agent->version);
@@ -245,7 +248,8 @@ static bool emit_started(struct sl_run *run)
     started.deadline_ms =
         sl_loop_wall_ms(run->env->loop) + (run->deadline_ns - run->started_ns) / SL_NS_PER_MS;
     started.on_disconnect = run->settings.on_disconnect;
-    Sluice__V1__StreamEvent event = SLUICE__V1__STREAM_EVENT__INIT;
+    Sluice__V1__StreamEvent event;
+    sluice__v1__stream_event__init(&event);
     event.event_case = SL_EVENT(RUN_STARTED);
     event.run_started = &started;
     return sl_run_emit(run, &event);

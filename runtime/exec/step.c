@@ -215,7 +215,8 @@ static void on_fragment(struct sl_run *run, const struct sl_model_chunk *chunk)
     struct sl_buf fragment;
     uint8_t *room = NULL;
     sl_buf_init(&fragment, sl_utf8_repaired_max(chunk->text.size) + 1);
-    Sluice__V1__ToolCallDelta delta = SLUICE__V1__TOOL_CALL_DELTA__INIT;
+    Sluice__V1__ToolCallDelta delta;
+    sluice__v1__tool_call_delta__init(&delta);
     char tool_name[SL_MODEL_NAME_BYTES];
     copy_clean(tool_name, sizeof(tool_name), chunk->name);
     if (sl_buf_reserve(&fragment, fragment.max_bytes, &room) == SL_OK) {
@@ -223,7 +224,8 @@ static void on_fragment(struct sl_run *run, const struct sl_model_chunk *chunk)
         delta.index = chunk->index;
         delta.tool_name = tool_name;
         delta.arguments_fragment = (char *)room;
-        Sluice__V1__StreamEvent event = SLUICE__V1__STREAM_EVENT__INIT;
+        Sluice__V1__StreamEvent event;
+        sluice__v1__stream_event__init(&event);
         event.event_case = SL_EVENT(TOOL_CALL_DELTA);
         event.tool_call_delta = &delta;
         (void)sl_run_emit(run, &event);
@@ -369,11 +371,13 @@ static void ask_model(struct sl_run *run)
 
 static bool emit_iteration_start(struct sl_run *run)
 {
-    Sluice__V1__IterationStart start = SLUICE__V1__ITERATION_START__INIT;
+    Sluice__V1__IterationStart start;
+    sluice__v1__iteration_start__init(&start);
     start.iteration = run->iteration;
     start.max_iterations = run->settings.max_iterations;
     start.attempt = 1;
-    Sluice__V1__StreamEvent event = SLUICE__V1__STREAM_EVENT__INIT;
+    Sluice__V1__StreamEvent event;
+    sluice__v1__stream_event__init(&event);
     event.event_case = SL_EVENT(ITERATION_START);
     event.iteration_start = &start;
     return sl_run_emit(run, &event);

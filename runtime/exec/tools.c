@@ -98,12 +98,14 @@ static bool grow(struct sl_run *run)
 
 static bool emit_start(struct sl_run *run, const struct sl_tool_slot *slot)
 {
-    Sluice__V1__ToolCallStart start = SLUICE__V1__TOOL_CALL_START__INIT;
+    Sluice__V1__ToolCallStart start;
+    sluice__v1__tool_call_start__init(&start);
     start.tool_name = sl_pb_text(slot->name);
     start.tool_id = sl_pb_text(slot->tool_id);
     start.arguments_json = sl_pb_text(slot->arguments_json);
     start.provider_call_id = sl_pb_text(slot->provider_id);
-    Sluice__V1__StreamEvent event = SLUICE__V1__STREAM_EVENT__INIT;
+    Sluice__V1__StreamEvent event;
+    sluice__v1__stream_event__init(&event);
     event.event_case = SL_EVENT(TOOL_CALL_START);
     event.tool_call_start = &start;
     return sl_run_emit(run, &event);
@@ -182,7 +184,8 @@ static void emit_complete(
 {
     const size_t size = sl_utf8_cut(result->result_json, run->env->limits->tool_result_event);
     char *result_json = sl_strndup((const char *)result->result_json.data, size);
-    Sluice__V1__ToolCallComplete complete = SLUICE__V1__TOOL_CALL_COMPLETE__INIT;
+    Sluice__V1__ToolCallComplete complete;
+    sluice__v1__tool_call_complete__init(&complete);
     complete.tool_name = sl_pb_text(slot->name);
     complete.tool_id = sl_pb_text(slot->tool_id);
     complete.success = result->code == SL_TOOL_OK;
@@ -197,7 +200,8 @@ static void emit_complete(
         complete._exit_code_case = SLUICE__V1__TOOL_CALL_COMPLETE___EXIT_CODE_EXIT_CODE;
         complete.exit_code = result->exit_code;
     }
-    Sluice__V1__StreamEvent event = SLUICE__V1__STREAM_EVENT__INIT;
+    Sluice__V1__StreamEvent event;
+    sluice__v1__stream_event__init(&event);
     event.event_case = SL_EVENT(TOOL_CALL_COMPLETE);
     event.tool_call_complete = &complete;
     const bool is_out = sl_run_emit(run, &event);
@@ -254,12 +258,14 @@ static void emit_progress(struct sl_tool_slot *slot)
         sl_buf_clear(&progress->held);
         return;
     }
-    Sluice__V1__ToolProgress message = SLUICE__V1__TOOL_PROGRESS__INIT;
+    Sluice__V1__ToolProgress message;
+    sluice__v1__tool_progress__init(&message);
     message.tool_id = slot->tool_id;
     message.output_chunk = sl_pb_text(text);
     message.output_stream = progress->is_stderr ? SLUICE__V1__OUTPUT_STREAM__OUTPUT_STREAM_STDERR
                                                 : SLUICE__V1__OUTPUT_STREAM__OUTPUT_STREAM_STDOUT;
-    Sluice__V1__StreamEvent event = SLUICE__V1__STREAM_EVENT__INIT;
+    Sluice__V1__StreamEvent event;
+    sluice__v1__stream_event__init(&event);
     event.event_case = SL_EVENT(TOOL_PROGRESS);
     event.tool_progress = &message;
     progress->next_ns = sl_loop_now_ns(run->env->loop) + PROGRESS_GAP_MS * SL_NS_PER_MS;

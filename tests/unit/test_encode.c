@@ -56,9 +56,12 @@ static struct sl_slice last_of(struct sl_event_channel *channel)
 static void append(enum sl_encode_text kind, uint64_t wall_ms, char *text)
 {
     struct sl_encoded hand, library;
-    Sluice__V1__TextDelta delta = SLUICE__V1__TEXT_DELTA__INIT;
-    Sluice__V1__Thinking thinking = SLUICE__V1__THINKING__INIT;
-    Sluice__V1__StreamEvent event = SLUICE__V1__STREAM_EVENT__INIT;
+    Sluice__V1__TextDelta delta;
+    sluice__v1__text_delta__init(&delta);
+    Sluice__V1__Thinking thinking;
+    sluice__v1__thinking__init(&thinking);
+    Sluice__V1__StreamEvent event;
+    sluice__v1__stream_event__init(&event);
     delta.delta = text;
     thinking.content = text;
     if (kind == SL_ENCODE_TEXT_DELTA) {
@@ -121,8 +124,10 @@ static void other_events_are_no_text(void **state)
 {
     (void)state;
     struct sl_encoded encoded;
-    Sluice__V1__IterationStart start = SLUICE__V1__ITERATION_START__INIT;
-    Sluice__V1__StreamEvent event = SLUICE__V1__STREAM_EVENT__INIT;
+    Sluice__V1__IterationStart start;
+    sluice__v1__iteration_start__init(&start);
+    Sluice__V1__StreamEvent event;
+    sluice__v1__stream_event__init(&event);
     event.event_case = SL_EVENT(ITERATION_START);
     event.iteration_start = &start;
     start.iteration = 1;

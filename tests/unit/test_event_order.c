@@ -66,8 +66,10 @@ static enum sl_status feed(char letter)
     static uint32_t iteration, attempt;
     static Sluice__V1__StopReason last_stop;
     union payload payload;
-    Sluice__V1__Usage usage = SLUICE__V1__USAGE__INIT;
-    Sluice__V1__StreamEvent event = SLUICE__V1__STREAM_EVENT__INIT;
+    Sluice__V1__Usage usage;
+    sluice__v1__usage__init(&usage);
+    Sluice__V1__StreamEvent event;
+    sluice__v1__stream_event__init(&event);
     event.sequence = letter == 'h' ? 0 : order.sequence + 1;
     if (letter == 'R') {
         iteration = attempt = 0;
@@ -250,8 +252,10 @@ static void sequences_have_no_gap(void **state)
     (void)state;
     static const uint64_t wrong[] = { 0, 1, 3, UINT64_MAX };
     for (size_t i = 0; i < SL_COUNT(wrong); i++) {
-        Sluice__V1__RunStarted started = SLUICE__V1__RUN_STARTED__INIT;
-        Sluice__V1__StreamEvent event = SLUICE__V1__STREAM_EVENT__INIT;
+        Sluice__V1__RunStarted started;
+        sluice__v1__run_started__init(&started);
+        Sluice__V1__StreamEvent event;
+        sluice__v1__stream_event__init(&event);
         event.event_case = EVENT(RUN_STARTED);
         event.run_started = &started;
         event.sequence = 1;
@@ -268,9 +272,12 @@ static void a_terminal_event_has_usage_and_agrees_with_itself(void **state)
 {
     (void)state;
     for (int i = 0; i < 4; i++) {
-        Sluice__V1__Usage usage = SLUICE__V1__USAGE__INIT;
-        Sluice__V1__RunDone done = SLUICE__V1__RUN_DONE__INIT;
-        Sluice__V1__StreamEvent event = SLUICE__V1__STREAM_EVENT__INIT;
+        Sluice__V1__Usage usage;
+        sluice__v1__usage__init(&usage);
+        Sluice__V1__RunDone done;
+        sluice__v1__run_done__init(&done);
+        Sluice__V1__StreamEvent event;
+        sluice__v1__stream_event__init(&event);
         event.event_case = EVENT(DONE);
         event.done = &done;
         done.usage = i == 0 ? NULL : &usage;
