@@ -375,8 +375,8 @@ static enum sl_status open_socket(
     if (listener->fd < 0) {
         return fail_listen(err, &listener->options, errno);
     }
-    if (options->send_buffer_bytes > 0) { /* accepted sockets inherit it */
-        const int size = (int)options->send_buffer_bytes;
+    if (listener->options.send_buffer_bytes > 0) { /* accepted sockets inherit it */
+        const int size = (int)listener->options.send_buffer_bytes;
         (void)setsockopt(listener->fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
     }
     const int error = bind_and_listen(listener->fd, &address);
