@@ -428,6 +428,8 @@ static void a_protocol_error_is_said_in_a_goaway_and_loses_the_streams(void **st
     const size_t n = h2_side_pull(server);
     size_t size = 0;
     assert_non_null(h2_find_frame(server->room, n, GOAWAY, &size));
+    assert_int_equal(h2_count_frames(server->room, n, GOAWAY), 1);
+    assert_int_equal(h2_side_pull(server), 0);
     assert_int_equal(server->n_lost, 1);
     assert_string_equal(sl_h2_session_fault(server->session), "protocol_error");
     assert_true(sl_h2_session_wants_close(server->session));
