@@ -21,10 +21,15 @@ bool sl_routes_split(
     return true;
 }
 
+static size_t least(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
 /* Bytes first, then length: the paths of a service are neighbours. */
 static int compare(struct sl_slice a, struct sl_slice b)
 {
-    const size_t size = a.size < b.size ? a.size : b.size;
+    const size_t size = least(a.size, b.size);
     const int order = size == 0 ? 0 : memcmp(a.data, b.data, size);
     return order != 0 ? order : (a.size > b.size) - (a.size < b.size);
 }
@@ -66,7 +71,7 @@ static bool has_service(const struct sl_routes *routes, struct sl_slice prefix)
         const struct sl_slice path = sl_slice_str(routes->by_path[i]->path);
         struct sl_slice service;
         struct sl_slice method;
-        if (path.size < prefix.size || memcmp(path.data, prefix.data, prefix.size) != 0) {
+        if (!sl_slice_equal(sl_slice_of(path.data, least(path.size, prefix.size)), prefix)) {
             return false;
         }
         if (routes->by_path[i]->is_registered && sl_routes_split(path, &service, &method) &&
@@ -81,7 +86,7 @@ static bool has_service(const struct sl_routes *routes, struct sl_slice prefix)
 static struct sl_route *get_entry(struct sl_routes *routes, struct sl_slice path)
 {
     struct sl_route *route = find(routes, path);
-    if (route != NULL) {
+    if (route != NULL || path.data == NULL) {
         return route;
     }
     struct sl_route **by_path =
