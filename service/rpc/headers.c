@@ -225,9 +225,7 @@ enum sl_status sl_headers_decode_metadata(
 {
     for (size_t i = 0; i < n_fields; i++) {
         const struct sl_h2_header *field = &fields[i];
-        if (is_metadata(field->name)) {
-            SL_TRY(add_field(field, arena, metadata));
-        }
+        SL_TRY(is_metadata(field->name) ? add_field(field, arena, metadata) : SL_OK);
     }
     return SL_OK;
 }

@@ -109,7 +109,7 @@ static enum sl_status skip(struct scan *scan, const uint8_t *end, uint64_t size)
 /* Copying: keeps what lies between `from` and the place where the scan is. */
 static void keep(struct scan *scan, const uint8_t *from)
 {
-    if (scan->out != NULL) {
+    if (scan->out != NULL && from != NULL) {
         const size_t size = (size_t)(scan->at - from);
         memcpy(scan->out, from, size);
         scan->out += size;

@@ -206,6 +206,68 @@ static void nobody_listens_and_the_next_call_fails_at_once(void **state)
     channel = sl_channel_free(channel);
 }
 
+static void no_connection_is_tried_during_the_backoff(void **state)
+{
+    (void)state;
+    const struct raw_script script = { BYTES("HTTP/1.1 400 Bad Request\r\n\r\n"), { 0 }, true };
+    start(&script, 1, 0);
+    for (int i = 0; i < 3; i++) {
+        (void)sl_client_call_free(call_once(SL_UNAVAILABLE));
+    }
+    stop();
+    assert_int_equal(atomic_load(&peer.n_connections), 1);
+}
+
+static size_t n_allowed;
+static bool refuse_after(size_t size)
+{
+    (void)size;
+    return n_allowed > 0 && n_allowed-- > 0;
+}
+
+static enum sl_status call_with_little_memory(size_t n_allocations)
+{
+    const struct sl_client_call_options options = { .struct_size = sizeof(options),
+                                                    .timeout_ms = 1000,
+                                                    .encoding = "gzip" };
+    Sluice__Test__Types request = SLUICE__TEST__TYPES__INIT;
+    request.number = 7;
+    struct sl_client_call *call = NULL;
+    void *reply;
+    channel = NULL;
+    n_allowed = n_allocations;
+    sl_mem_set_gate(refuse_after);
+    enum sl_status status = sl_channel_new(peer.address, NULL, &channel, NULL);
+    if (status == SL_OK) {
+        status = sl_client_unary(channel, &unary, &options, &request, &reply, &call);
+    }
+    (void)sl_client_call_free(call);
+    channel = sl_channel_free(channel);
+    sl_mem_set_gate(NULL);
+    return status;
+}
+
+static void every_allocation_may_fail(void **state)
+{
+    (void)state;
+    const struct raw_script script = { raw_settings, BYTES(OK_HEADERS EMPTY_MESSAGE TRAILERS("0")),
+                                       true };
+    raw_peer_start(&peer, &script, 1);
+    size_t k = 0;
+    for (enum sl_status status = SL_INTERNAL; status != SL_OK; k++) {
+        status = call_with_little_memory(k);
+        const bool is_explained = status == SL_OK || status == SL_RESOURCE_EXHAUSTED ||
+                                  status == SL_UNAVAILABLE || status == SL_INTERNAL;
+        if (!is_explained) {
+            print_error("allocation %zu: %s\n", k, sl_status_name(status));
+        }
+        assert_true(is_explained);
+        assert_true(k < 1000);
+    }
+    assert_true(k > 20);
+    raw_peer_stop(&peer);
+}
+
 static void the_deadline_holds_without_the_server_dl_3(void **state)
 {
     (void)state;
@@ -349,6 +411,8 @@ int main(void)
         cmocka_unit_test(a_lost_connection_names_address_and_cause),
         cmocka_unit_test(what_is_no_http_2_server_is_told),
         cmocka_unit_test(nobody_listens_and_the_next_call_fails_at_once),
+        cmocka_unit_test(no_connection_is_tried_during_the_backoff),
+        cmocka_unit_test(every_allocation_may_fail),
         cmocka_unit_test(the_deadline_holds_without_the_server_dl_3),
         cmocka_unit_test(the_deadline_holds_while_connecting_takes_long),
         cmocka_unit_test(cancel_resets_the_stream_and_any_number_is_harmless),

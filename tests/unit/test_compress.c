@@ -127,6 +127,16 @@ static void bytes_behind_the_end_are_internal_fr_4(void **state)
     }
 }
 
+static void a_second_zlib_stream_is_internal_fr_4(void **state)
+{
+    (void)state;
+    struct sl_buf packed;
+    compress(SL_ENCODING_DEFLATE, sl_slice_str("some text"), &packed);
+    assert_int_equal(sl_compress(SL_ENCODING_DEFLATE, sl_slice_str("more"), &packed), SL_OK);
+    assert_int_equal(expand_only(SL_ENCODING_DEFLATE, sl_buf_slice(&packed), 1000), SL_INTERNAL);
+    sl_buf_done(&packed);
+}
+
 static void further_gzip_members_count_toward_the_limit_fr_4(void **state)
 {
     (void)state;
@@ -229,6 +239,7 @@ int main(void)
         cmocka_unit_test(every_truncation_is_internal_fr_4),
         cmocka_unit_test(corrupt_bytes_are_internal_fr_4),
         cmocka_unit_test(bytes_behind_the_end_are_internal_fr_4),
+        cmocka_unit_test(a_second_zlib_stream_is_internal_fr_4),
         cmocka_unit_test(further_gzip_members_count_toward_the_limit_fr_4),
         cmocka_unit_test(deflate_is_zlib_and_never_raw_fr_9),
         cmocka_unit_test(names_are_exact_and_unknown_ones_are_refused),
