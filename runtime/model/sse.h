@@ -53,7 +53,7 @@ SL_CHECK enum sl_status sl_sse_feed(
     size_t *ret_used);
 
 /* The body has ended: gives what is still there, an event with data as `is_cut`. Fails as
- * sl_sse_feed. */
+ * sl_sse_feed; after SL_AGAIN it is called again for the rest. */
 SL_CHECK enum sl_status
 sl_sse_finish(struct sl_sse *sse, sl_sse_event_fn *on_event, void *user_data);
 

@@ -67,8 +67,9 @@ static void run(struct sl_slice text, size_t cut, size_t piece, bool stops, stru
         at += n;
     }
     if (status == SL_OK) {
-        status = sl_sse_finish(&sse, on_event, events);
-        status = status == SL_AGAIN ? SL_OK : status;
+        do {
+            status = sl_sse_finish(&sse, on_event, events);
+        } while (status == SL_AGAIN);
     }
     const uint8_t last = (uint8_t)status;
     must(sl_buf_add_byte(&events->log, last) == SL_OK);
