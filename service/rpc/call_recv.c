@@ -62,8 +62,12 @@ static void watch_gap(struct sl_call *call)
     sl_list_remove(&call->in_gaps);
     const struct sl_frame_reader *reader = call->in.reader;
     if (reader != NULL && !reader->is_held && sl_frame_reader_is_inside(reader)) {
+        const bool is_first = sl_list_is_empty(&call->conn->gaps);
         call->in.gap_since_ns = sl_conn_now_ns(call->conn);
         sl_list_add_last(&call->conn->gaps, &call->in_gaps);
+        if (is_first) {
+            sl_conn_timers_arm(call->conn);
+        }
     }
 }
 

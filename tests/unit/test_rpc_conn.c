@@ -368,6 +368,27 @@ static void silence_inside_a_request_message_ends_the_call(void **state) /* CM-1
     rpc_stream_free(chat);
 }
 
+static void silence_is_ours_while_the_handler_holds_a_message(void **state) /* CM-13 */
+{
+    struct bench *bench = *state;
+    bench->limits.message_gap = 1000;
+    open_bench(bench);
+    struct rpc_stream *chat = rpc_open(&bench->peer, "/t.S/Chat", NULL);
+    rpc_send(chat, "whole", 5);
+    rpc_pump(&bench->peer);
+    struct sl_slice message;
+    assert_int_equal(sl_call_recv_bytes(bench->call, &message), SL_OK);
+    rpc_send_raw(chat, "\0\0\0\0\5ab", 7);
+    rpc_pump(&bench->peer);
+    rpc_advance_ms(&bench->peer, 5000);
+    assert_int_equal(bench->n_ended, 0);
+    assert_int_equal(sl_call_recv_bytes(bench->call, &message), SL_AGAIN);
+    rpc_advance_ms(&bench->peer, 1000);
+    assert_ended(bench, SL_CALL_LOST, SL_RESOURCE_EXHAUSTED);
+    finish(bench);
+    rpc_stream_free(chat);
+}
+
 static void silent_peer_is_asked_and_then_given_up(void **state) /* CM-1 */
 {
     struct bench *bench = *state;
@@ -598,6 +619,7 @@ int main(void)
         CASE(stalled_stream_ends_at_a_border_with_trailers),
         CASE(quiet_stream_is_not_stalled),
         CASE(silence_inside_a_request_message_ends_the_call),
+        CASE(silence_is_ours_while_the_handler_holds_a_message),
         CASE(silent_peer_is_asked_and_then_given_up),
         CASE(connection_without_preface_is_closed),
         CASE(unfinished_header_block_closes_the_connection),
