@@ -300,6 +300,30 @@ static void error_is_trailers_only_with_details(void **state) /* RS-2, RS-5, RS-
     assert_idle(bench);
 }
 
+static void details_go_when_the_peer_takes_small_headers_only(void **state) /* RS-9 */
+{
+    struct bench *bench = *state;
+    open_server(bench);
+    static const size_t limits[] = { 1000, 300, 100 };
+    static const char *const expected[] = { "grpc-status-details-bin=", "", "1 closed reset 2" };
+    for (size_t i = 0; i < 3; i++) {
+        struct h2_side *client = h2_side_new();
+        client->limits.header_list_soft = limits[i];
+        rpc_peer_close(&bench->peer);
+        rpc_peer_open_with(&bench->peer, bench->server, NULL, client);
+        rpc_pump(&bench->peer);
+        struct rpc_stream *stream = rpc_unary(&bench->peer, "/t.S/Fail", NULL, "x");
+        const char *log = rpc_log(&bench->peer);
+        if (i == 1) {
+            assert_non_null(strstr(log, "grpc-status=5 grpc-message=no \"x\""));
+            assert_null(strstr(log, "details"));
+        } else {
+            assert_non_null(strstr(log, expected[i]));
+        }
+        rpc_stream_free(stream);
+    }
+}
+
 static void status_outside_the_list_is_unknown(void **state) /* ST-3 */
 {
     struct bench *bench = *state;
@@ -676,6 +700,7 @@ int main(void)
         CASE(unary_call_gets_its_reply),
         CASE(every_split_of_the_bytes_gives_the_same),
         CASE(error_is_trailers_only_with_details),
+        CASE(details_go_when_the_peer_takes_small_headers_only),
         CASE(status_outside_the_list_is_unknown),
         CASE(metadata_comes_and_goes_in_order),
         CASE(content_type_is_repeated),
