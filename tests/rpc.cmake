@@ -26,3 +26,10 @@ sl_add_fuzzer(grpc_frame sl_rpc_core)
 sl_add_fuzzer(grpc_headers sl_rpc_core)
 sl_add_fuzzer(compress sl_rpc_core)
 sl_add_fuzzer(pb_prescan sl_rpc_core rpc_test_types)
+# Debian's python3, which has python3-protobuf.
+find_program(DEBIAN_PYTHON3 python3 PATHS /usr/bin NO_DEFAULT_PATH REQUIRED)
+add_executable(prescan_verdict unit/prescan_verdict.c)
+target_link_libraries(prescan_verdict PRIVATE sl_rpc_core rpc_test_types)
+add_test(NAME unit.prescan_python COMMAND ${DEBIAN_PYTHON3} ${CMAKE_CURRENT_SOURCE_DIR}/unit/prescan_python.py ${PROTOC}
+  ${CMAKE_SOURCE_DIR} $<TARGET_FILE:prescan_verdict> ${CMAKE_CURRENT_SOURCE_DIR}/fuzz/corpus/pb_prescan)
+set_tests_properties(unit.prescan_python PROPERTIES LABELS unit TIMEOUT 60)
