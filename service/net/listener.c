@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "runtime/base/loop_uv.h"
@@ -311,10 +312,12 @@ fail_listen(struct sl_error *err, const struct sl_net_listen_options *options, i
     return status;
 }
 
-/* True: a socket file whose server is gone; it is removed. */
+/* True: a socket file whose server is gone; it is removed. Never another kind of file. */
 static bool remove_stale_path(const struct sl_net_address *address)
 {
-    if (address->as.any.sa_family != AF_UNIX) {
+    struct stat info;
+    if (address->as.any.sa_family != AF_UNIX || lstat(address->as.unix_path.sun_path, &info) != 0 ||
+        !S_ISSOCK(info.st_mode)) {
         return false;
     }
     const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
