@@ -1,6 +1,7 @@
 /* One TLS connection. OpenSSL reads and writes through a BIO of ours, over the loop's shared
  * blocks, so that an idle connection holds no buffers. */
 #include <arpa/inet.h>
+#include <stdio.h>
 
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
@@ -71,8 +72,10 @@ static bool set_server_name(SSL *ssl, const char *name)
     if (is_numeric(name)) {
         return X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), name) == 1;
     }
-    // NOLINTNEXTLINE(clang-diagnostic-cast-qual): OpenSSL's macro
-    return SSL_set_tlsext_host_name(ssl, name) == 1 && SSL_set1_host(ssl, name) == 1;
+    char host[SL_NET_HOST_BYTES]; /* OpenSSL's macro takes no const text */
+    const int n = snprintf(host, sizeof(host), "%s", name);
+    return n > 0 && (size_t)n < sizeof(host) && SSL_set_tlsext_host_name(ssl, host) == 1 &&
+           SSL_set1_host(ssl, host) == 1;
 }
 
 enum sl_status sl_net_tls_attach(struct sl_net_conn *conn, const char *server_name)
