@@ -45,9 +45,32 @@ static void unlock(struct sl_directory *directory)
 /* ---- Request ids -------------------------------------------------------------------------------
  */
 
-static void forget(struct sl_directory *directory, struct sl_directory_request *request)
+/* uthash is macros, which the linter counts. */
+// NOLINTBEGIN(readability-function-cognitive-complexity,readability-function-size)
+static struct sl_directory_request *
+find_request(const struct sl_directory *directory, const char *id)
+{
+    struct sl_directory_request *request = NULL;
+    HASH_FIND(hh, directory->shared.requests, id, strlen(id), request);
+    return request;
+}
+
+static bool add_request(struct sl_directory *directory, struct sl_directory_request *request)
+{
+    sl_map_oom = false;
+    HASH_ADD(hh, directory->shared.requests, id, strlen(request->id), request);
+    return !sl_map_oom;
+}
+
+static void remove_request(struct sl_directory *directory, struct sl_directory_request *request)
 {
     HASH_DELETE(hh, directory->shared.requests, request);
+}
+// NOLINTEND(readability-function-cognitive-complexity,readability-function-size)
+
+static void forget(struct sl_directory *directory, struct sl_directory_request *request)
+{
+    remove_request(directory, request);
     if (request->is_ended) {
         sl_list_remove(&request->node);
         directory->shared.n_ended_requests--;
@@ -84,9 +107,7 @@ static enum sl_admission remember(
     }
     memcpy(request->id, request_id, size);
     (void)snprintf(request->run_id, sizeof(request->run_id), "%s", run_id);
-    sl_map_oom = false;
-    HASH_ADD(hh, directory->shared.requests, id, size, request);
-    if (sl_map_oom) {
+    if (!add_request(directory, request)) {
         (void)sl_free(request);
         return SL_ADMIT_NO_MEMORY;
     }
@@ -138,11 +159,8 @@ static enum sl_admission admit(
     const char *request_id,
     char ret_run_id[SL_ID_BYTES])
 {
-    const size_t size = strlen(request_id);
-    struct sl_directory_request *known = NULL;
-    if (size > 0) {
-        HASH_FIND(hh, directory->shared.requests, request_id, size, known);
-    }
+    const bool has_id = request_id[0] != '\0';
+    const struct sl_directory_request *known = has_id ? find_request(directory, request_id) : NULL;
     if (known != NULL) {
         memcpy(ret_run_id, known->run_id, SL_ID_BYTES);
         return SL_ADMIT_REQUEST_ID;
@@ -151,8 +169,7 @@ static enum sl_admission admit(
     if (verdict != SL_ADMIT_RUN && verdict != SL_ADMIT_WAIT) {
         return verdict;
     }
-    if (size > 0 &&
-        remember(directory, request_id, run_id, &ticket->request) == SL_ADMIT_NO_MEMORY) {
+    if (has_id && remember(directory, request_id, run_id, &ticket->request) == SL_ADMIT_NO_MEMORY) {
         return SL_ADMIT_NO_MEMORY;
     }
     if (verdict == SL_ADMIT_RUN) {

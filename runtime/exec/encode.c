@@ -12,14 +12,11 @@ enum {
     MAX_HEAD_BYTES = SL_EVENT_PREFIX_BYTES + 4 * (1 + MAX_VARINT_BYTES)
 };
 
+/* Seven bits a byte; (bits * 9 + 64) / 64 is that without a division. */
 static size_t varint_size(uint64_t value)
 {
-    size_t size = 1;
-    while (value >= 0x80) {
-        value >>= 7;
-        size++;
-    }
-    return size;
+    const unsigned bits = 64U - (unsigned)__builtin_clzll(value | 1);
+    return (bits * 9 + 64) / 64;
 }
 
 static uint8_t *put_varint(uint8_t *at, uint64_t value)

@@ -18,6 +18,8 @@ struct sl_event_order_bracket {
 
 #define REFUSE(err, ...) sl_fail((err), SL_FAILED_PRECONDITION, __VA_ARGS__)
 
+/* uthash is macros, which the linter counts. */
+// NOLINTBEGIN(readability-function-cognitive-complexity,readability-function-size)
 static struct sl_event_order_bracket *
 find_bracket(struct sl_event_order_bracket *brackets, const char *id)
 {
@@ -25,6 +27,15 @@ find_bracket(struct sl_event_order_bracket *brackets, const char *id)
     HASH_FIND(hh, brackets, id, strlen(id), bracket);
     return bracket;
 }
+
+static bool
+add_bracket(struct sl_event_order_bracket **brackets, struct sl_event_order_bracket *bracket)
+{
+    sl_map_oom = false;
+    HASH_ADD(hh, *brackets, id, strlen(bracket->id), bracket);
+    return !sl_map_oom;
+}
+// NOLINTEND(readability-function-cognitive-complexity,readability-function-size)
 
 static enum sl_status open_bracket(
     struct sl_event_order *order,
@@ -46,9 +57,7 @@ static enum sl_status open_bracket(
     }
     bracket->is_open = true;
     memcpy(bracket->id, id, size);
-    sl_map_oom = false;
-    HASH_ADD(hh, *brackets, id, size, bracket);
-    if (sl_map_oom) {
+    if (!add_bracket(brackets, bracket)) {
         (void)sl_free(bracket);
         return sl_fail(err, SL_RESOURCE_EXHAUSTED, "too many calls to follow");
     }
@@ -294,6 +303,7 @@ enum sl_status sl_event_order_finish(const struct sl_event_order *order, struct 
     return SL_OK;
 }
 
+// NOLINTBEGIN(readability-function-cognitive-complexity,readability-function-size)
 static void free_brackets(struct sl_event_order_bracket **brackets)
 {
     struct sl_event_order_bracket *bracket = *brackets;
@@ -304,6 +314,7 @@ static void free_brackets(struct sl_event_order_bracket **brackets)
         bracket = next;
     }
 }
+// NOLINTEND(readability-function-cognitive-complexity,readability-function-size)
 
 void sl_event_order_done(struct sl_event_order *order)
 {

@@ -16,11 +16,9 @@ static void copy_clean(char *room, size_t room_bytes, const char *text)
 {
     struct sl_slice slice = sl_slice_str(text);
     room[0] = '\0';
-    if (sl_utf8_is_clean(slice)) {
+    if (slice.data != NULL && sl_utf8_is_clean(slice)) {
         const size_t size = sl_utf8_cut(slice, room_bytes - 1);
-        if (size > 0) {
-            memcpy(room, slice.data, size);
-        }
+        memcpy(room, slice.data, size);
         room[size] = '\0';
     }
 }

@@ -107,7 +107,7 @@ static bool has_unknown(const ProtobufCMessage *message) // NOLINT(misc-no-recur
         if ((field->flags & PROTOBUF_C_FIELD_FLAG_ONEOF) != 0) {
             memcpy(&chosen, bytes + field->quantifier_offset, sizeof(chosen));
         }
-        memcpy(&part, bytes + field->offset, sizeof(part));
+        memcpy(&part, bytes + field->offset, sizeof(part)); // NOLINT(bugprone-sizeof-expression)
         if (chosen == field->id && part != NULL && has_unknown(part)) {
             return true;
         }

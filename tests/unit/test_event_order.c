@@ -61,23 +61,46 @@ static Sluice__V1__StopReason stop_of(char letter)
  * with that id; E M Q U F P I complete with a stop reason; a b c call 1 2 3 done well, x y z
  * failed; p progress of call 1; r approval for call 1 asked, d decided, D decided CANCELLED; h
  * heartbeat; O done, X error; ? an event that is not known. */
-static enum sl_status feed(char letter)
+static uint32_t iteration, attempt;
+static Sluice__V1__StopReason last_stop;
+static Sluice__V1__Usage usage;
+static union payload payload;
+static Sluice__V1__StreamEvent event;
+
+static bool make_end(char letter)
 {
-    static uint32_t iteration, attempt;
-    static Sluice__V1__StopReason last_stop;
-    union payload payload;
-    Sluice__V1__Usage usage;
-    sluice__v1__usage__init(&usage);
-    Sluice__V1__StreamEvent event;
-    sluice__v1__stream_event__init(&event);
-    event.sequence = letter == 'h' ? 0 : order.sequence + 1;
     if (letter == 'R') {
         iteration = attempt = 0;
         last_stop = STOP(UNSPECIFIED);
         sluice__v1__run_started__init(&payload.started);
         event.event_case = EVENT(RUN_STARTED);
         event.run_started = &payload.started;
-    } else if (letter == 'S' || letter == 'A') {
+    } else if (letter == 'h') {
+        sluice__v1__heartbeat__init(&payload.heartbeat);
+        payload.heartbeat.last_sequence = order.sequence;
+        event.event_case = EVENT(HEARTBEAT);
+        event.heartbeat = &payload.heartbeat;
+    } else if (letter == 'O') {
+        sluice__v1__run_done__init(&payload.done);
+        payload.done.stop_reason = last_stop;
+        payload.done.usage = &usage;
+        event.event_case = EVENT(DONE);
+        event.done = &payload.done;
+    } else if (letter == 'X') {
+        sluice__v1__run_error__init(&payload.error);
+        payload.error.code = SLUICE__V1__ERROR_CODE__ERROR_CODE_INTERNAL;
+        payload.error.usage = &usage;
+        event.event_case = EVENT(ERROR);
+        event.error = &payload.error;
+    } else {
+        return false;
+    }
+    return true;
+}
+
+static bool make_iteration(char letter)
+{
+    if (letter == 'S' || letter == 'A') {
         iteration += letter == 'S' ? 1 : 0;
         attempt = letter == 'S' ? 1 : attempt + 1;
         sluice__v1__iteration_start__init(&payload.start);
@@ -86,6 +109,14 @@ static enum sl_status feed(char letter)
         payload.start.max_iterations = 3;
         event.event_case = EVENT(ITERATION_START);
         event.iteration_start = &payload.start;
+    } else if (strchr("EMQUFPI", letter) != NULL) {
+        sluice__v1__iteration_complete__init(&payload.complete);
+        last_stop = stop_of(letter);
+        payload.complete.iteration = iteration;
+        payload.complete.stop_reason = last_stop;
+        payload.complete.usage = &usage;
+        event.event_case = EVENT(ITERATION_COMPLETE);
+        event.iteration_complete = &payload.complete;
     } else if (letter == 't') {
         sluice__v1__text_delta__init(&payload.text);
         event.event_case = EVENT(TEXT_DELTA);
@@ -98,19 +129,19 @@ static enum sl_status feed(char letter)
         sluice__v1__tool_call_delta__init(&payload.fragment);
         event.event_case = EVENT(TOOL_CALL_DELTA);
         event.tool_call_delta = &payload.fragment;
-    } else if (letter >= '1' && letter <= '3') {
+    } else {
+        return false;
+    }
+    return true;
+}
+
+static void make_tool(char letter)
+{
+    if (letter >= '1' && letter <= '3') {
         sluice__v1__tool_call_start__init(&payload.call);
         payload.call.tool_id = ids[letter - '1'];
         event.event_case = EVENT(TOOL_CALL_START);
         event.tool_call_start = &payload.call;
-    } else if (strchr("EMQUFPI", letter) != NULL) {
-        sluice__v1__iteration_complete__init(&payload.complete);
-        last_stop = stop_of(letter);
-        payload.complete.iteration = iteration;
-        payload.complete.stop_reason = last_stop;
-        payload.complete.usage = &usage;
-        event.event_case = EVENT(ITERATION_COMPLETE);
-        event.iteration_complete = &payload.complete;
     } else if (strchr("abcxyz", letter) != NULL) {
         sluice__v1__tool_call_complete__init(&payload.tool);
         payload.tool.success = letter < 'x';
@@ -137,23 +168,16 @@ static enum sl_status feed(char letter)
                                        : SLUICE__V1__APPROVAL_DECISION__APPROVAL_DECISION_CANCELLED;
         event.event_case = EVENT(APPROVAL_DECIDED);
         event.approval_decided = &payload.decided;
-    } else if (letter == 'h') {
-        sluice__v1__heartbeat__init(&payload.heartbeat);
-        payload.heartbeat.last_sequence = order.sequence;
-        event.event_case = EVENT(HEARTBEAT);
-        event.heartbeat = &payload.heartbeat;
-    } else if (letter == 'O') {
-        sluice__v1__run_done__init(&payload.done);
-        payload.done.stop_reason = last_stop;
-        payload.done.usage = &usage;
-        event.event_case = EVENT(DONE);
-        event.done = &payload.done;
-    } else if (letter == 'X') {
-        sluice__v1__run_error__init(&payload.error);
-        payload.error.code = SLUICE__V1__ERROR_CODE__ERROR_CODE_INTERNAL;
-        payload.error.usage = &usage;
-        event.event_case = EVENT(ERROR);
-        event.error = &payload.error;
+    }
+}
+
+static enum sl_status feed(char letter)
+{
+    sluice__v1__stream_event__init(&event);
+    sluice__v1__usage__init(&usage);
+    event.sequence = letter == 'h' ? 0 : order.sequence + 1;
+    if (!make_end(letter) && !make_iteration(letter)) {
+        make_tool(letter);
     }
     return sl_event_order_check(&order, &event, &err);
 }
@@ -254,16 +278,16 @@ static void sequences_have_no_gap(void **state)
     for (size_t i = 0; i < SL_COUNT(wrong); i++) {
         Sluice__V1__RunStarted started;
         sluice__v1__run_started__init(&started);
-        Sluice__V1__StreamEvent event;
-        sluice__v1__stream_event__init(&event);
-        event.event_case = EVENT(RUN_STARTED);
-        event.run_started = &started;
-        event.sequence = 1;
+        Sluice__V1__StreamEvent message;
+        sluice__v1__stream_event__init(&message);
+        message.event_case = EVENT(RUN_STARTED);
+        message.run_started = &started;
+        message.sequence = 1;
         order = (struct sl_event_order){ .state = SL_ORDER_NEW };
-        assert_int_equal(sl_event_order_check(&order, &event, &err), SL_OK);
-        event.event_case = EVENT(_NOT_SET);
-        event.sequence = wrong[i];
-        assert_int_equal(sl_event_order_check(&order, &event, &err), SL_FAILED_PRECONDITION);
+        assert_int_equal(sl_event_order_check(&order, &message, &err), SL_OK);
+        message.event_case = EVENT(_NOT_SET);
+        message.sequence = wrong[i];
+        assert_int_equal(sl_event_order_check(&order, &message, &err), SL_FAILED_PRECONDITION);
         sl_event_order_done(&order);
     }
 }
@@ -272,24 +296,24 @@ static void a_terminal_event_has_usage_and_agrees_with_itself(void **state)
 {
     (void)state;
     for (int i = 0; i < 4; i++) {
-        Sluice__V1__Usage usage;
-        sluice__v1__usage__init(&usage);
+        Sluice__V1__Usage total;
+        sluice__v1__usage__init(&total);
         Sluice__V1__RunDone done;
         sluice__v1__run_done__init(&done);
-        Sluice__V1__StreamEvent event;
-        sluice__v1__stream_event__init(&event);
-        event.event_case = EVENT(DONE);
-        event.done = &done;
-        done.usage = i == 0 ? NULL : &usage;
+        Sluice__V1__StreamEvent message;
+        sluice__v1__stream_event__init(&message);
+        message.event_case = EVENT(DONE);
+        message.done = &done;
+        done.usage = i == 0 ? NULL : &total;
         done.stop_reason = i == 1 ? STOP(MAX_TOKENS) : STOP(END_TURN);
         done.input_tokens = i == 2 ? 1 : 0;
         order = (struct sl_event_order){ .state = SL_ORDER_NEW };
         assert_int_equal(feed('R'), SL_OK);
         assert_int_equal(feed('S'), SL_OK);
         assert_int_equal(feed('E'), SL_OK);
-        event.sequence = 4;
+        message.sequence = 4;
         assert_int_equal(
-            sl_event_order_check(&order, &event, &err), i == 3 ? SL_OK : SL_FAILED_PRECONDITION);
+            sl_event_order_check(&order, &message, &err), i == 3 ? SL_OK : SL_FAILED_PRECONDITION);
         sl_event_order_done(&order);
     }
 }

@@ -250,7 +250,7 @@ static void the_first_cause_wins(void **state)
     sl_exec_rig_part(&rig, SL_RUN_GONE_RESET);
     const struct sl_ending ending = sl_ending_error(SL_CODE(DRAINING));
     sl_run_cancel(rig.run, &ending);
-    sl_exec_rig_advance_ms(&rig, 3600 * 1000); /* the deadline, too */
+    sl_exec_rig_advance_ms(&rig, 3600000); /* the deadline, too */
     sl_fake_tool_done(&rig.tools, 0, SL_TOOL_CANCELLED, "");
     sl_exec_rig_turn(&rig);
     assert_int_equal(rig.ending.code, SL_CODE(CANCELLED));

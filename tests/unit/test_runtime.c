@@ -26,7 +26,8 @@ struct reader {
     struct sl_run_stream *stream;
     struct sl_buf bytes;
     bool is_started, is_last;
-    size_t n_readable, n_heartbeats;
+    bool has_heartbeat;
+    size_t n_readable;
     struct sl_run_refusal refusal;
     bool is_refused;
     size_t max_take; /* at a time; 0: everything */
@@ -103,14 +104,13 @@ static void step(void)
     sl_loop_uv_step(loops[0], 50);
 }
 
-#define WAIT_FOR(condition)                                                                        \
-    do {                                                                                           \
-        int n_steps = 0;                                                                           \
-        while (!(condition)) {                                                                     \
-            step();                                                                                \
-            assert_true(++n_steps < MAX_STEPS);                                                    \
-        }                                                                                          \
-    } while (0)
+static void wait_until(const bool *flag)
+{
+    for (int n_steps = 0; !*flag; n_steps++) {
+        step();
+        assert_true(n_steps < MAX_STEPS);
+    }
+}
 
 static void on_idle(void *user_data)
 {
@@ -118,11 +118,15 @@ static void on_idle(void *user_data)
     is_idle = true;
 }
 
-static void close_runtime(void)
+static void stop_runtime(void)
+{
+    sl_runtime_stop(runtime, on_idle, NULL);
+    wait_until(&is_idle);
+}
+
+static void free_runtime(void)
 {
     struct sl_runtime_stats stats;
-    sl_runtime_stop(runtime, on_idle, NULL);
-    WAIT_FOR(is_idle);
     sl_runtime_stats(runtime, &stats);
     assert_int_equal(stats.runs_running, 0);
     assert_int_equal(stats.runs_waiting, 0);
@@ -143,6 +147,12 @@ static void close_runtime(void)
         (void)sl_loop_uv_free(loops[i]);
     }
     sl_limits_init(&limits);
+}
+
+static void close_runtime(void)
+{
+    stop_runtime();
+    free_runtime();
 }
 
 /* ---- A reader ---------------------------------------------------------------------------------
@@ -202,7 +212,7 @@ static void on_heartbeat(struct sl_run_stream *stream, struct sl_slice message, 
     assert_non_null(event);
     assert_int_equal(event->event_case, SL_EVENT(HEARTBEAT));
     sluice__v1__stream_event__free_unpacked(event, NULL);
-    reader->n_heartbeats++;
+    reader->has_heartbeat = true;
 }
 
 static void start(struct reader *reader, const struct sl_run_spec *spec)
@@ -284,7 +294,7 @@ static void echo_says_its_input(void **state)
         open_runtime(n, "");
         const struct sl_run_spec spec = spec_of("echo", "one two three");
         start(&reader, &spec);
-        WAIT_FOR(reader.is_last);
+        wait_until(&reader.is_last);
         assert_int_equal(each_event(&reader, count_text, &text), 4 + 3);
         assert_string_equal(sl_buf_cstr(&text), "one two three");
         assert_int_equal(sl_run_stream_ending(reader.stream)->status, SL_OK);
@@ -307,7 +317,7 @@ static void load_gives_exactly_what_was_ordered(void **state)
             start(&readers[i], &spec);
         }
         for (size_t i = 0; i < SL_COUNT(readers); i++) {
-            WAIT_FOR(readers[i].is_last);
+            wait_until(&readers[i].is_last);
             assert_int_equal(each_event(&readers[i], NULL, NULL), 2004);
             assert_int_equal(sl_run_stream_sequence(readers[i].stream), 2004);
             finish(&readers[i]);
@@ -367,7 +377,7 @@ static void demo_shows_what_a_run_looks_like(void **state)
     open_runtime(1, "");
     const struct sl_run_spec spec = spec_of("demo", "good morning");
     start(&reader, &spec);
-    WAIT_FOR(reader.is_last);
+    wait_until(&reader.is_last);
     (void)each_event(&reader, look_at_demo, &demo);
     assert_int_equal(demo.n_iterations, 3);
     assert_int_equal(demo.n_starts, 3);
@@ -384,7 +394,7 @@ static void check_refusal(
 {
     struct reader reader = { .max_take = 0 };
     start(&reader, spec);
-    WAIT_FOR(reader.is_started);
+    wait_until(&reader.is_started);
     assert_true(reader.is_refused);
     assert_int_equal(reader.refusal.status, status);
     assert_string_equal(reader.refusal.reason, reason);
@@ -468,9 +478,9 @@ static void a_request_id_starts_one_run(void **state)
     struct sl_run_spec spec = spec_of("echo", "hello");
     spec.request_id = "order-1";
     start(&reader, &spec);
-    WAIT_FOR(reader.is_started);
+    wait_until(&reader.is_started);
     check_refusal(&spec, SL_ALREADY_EXISTS, "REQUEST_ID_REUSED", reader.run_id);
-    WAIT_FOR(reader.is_last);
+    wait_until(&reader.is_last);
     check_refusal(&spec, SL_ALREADY_EXISTS, "REQUEST_ID_REUSED", reader.run_id);
     finish(&reader);
     close_runtime();
@@ -490,11 +500,12 @@ static void runs_over_the_limit_wait_their_turn(void **state)
         start(&readers[i], &hang);
     }
     check_refusal(&hang, SL_RESOURCE_EXHAUSTED, "SERVER_FULL", "waiting");
-    WAIT_FOR(readers[1].is_started && readers[0].is_started);
+    wait_until(&readers[0].is_started);
+    wait_until(&readers[1].is_started);
     assert_false(readers[2].is_started);
     sl_run_stream_close(readers[0].stream, SL_RUN_CLOSE_RESET, 8);
     sl_buf_done(&readers[0].bytes);
-    WAIT_FOR(readers[2].is_started);
+    wait_until(&readers[2].is_started);
     assert_false(readers[2].is_refused);
     sl_run_stream_close(readers[3].stream, SL_RUN_CLOSE_RESET, 8); /* while it waits */
     sl_buf_done(&readers[3].bytes);
@@ -504,7 +515,7 @@ static void runs_over_the_limit_wait_their_turn(void **state)
     }
     const struct sl_run_spec echo = spec_of("echo", "x");
     start(&readers[4], &echo);
-    WAIT_FOR(readers[4].is_last);
+    wait_until(&readers[4].is_last);
     finish(&readers[4]);
     close_runtime();
 }
@@ -525,6 +536,23 @@ static void the_wait_for_a_slot_ends(void **state)
     close_runtime();
 }
 
+/* The first four have a slot, the others wait for one. */
+static void check_stopped(struct reader *readers, size_t n_readers)
+{
+    for (size_t i = 0; i < n_readers; i++) {
+        wait_until(&readers[i].is_started);
+        assert_int_equal(readers[i].is_refused, i >= 4);
+        if (readers[i].is_refused) {
+            assert_string_equal(readers[i].refusal.reason, "DRAINING");
+        } else {
+            wait_until(&readers[i].is_last);
+            assert_int_equal(sl_run_stream_ending(readers[i].stream)->status, SL_ABORTED);
+            assert_string_equal(sl_run_stream_ending(readers[i].stream)->reason, "DRAINING");
+        }
+        finish(&readers[i]);
+    }
+}
+
 static void a_stop_ends_everything(void **state)
 {
     (void)state;
@@ -538,36 +566,13 @@ static void a_stop_ends_everything(void **state)
             start(&readers[i], &hang);
         }
         for (size_t i = 0; i < 4; i++) {
-            WAIT_FOR(readers[i].is_started);
+            wait_until(&readers[i].is_started);
         }
         sl_runtime_refuse_new(runtime);
         check_refusal(&hang, SL_UNAVAILABLE, "DRAINING", "down");
-        sl_runtime_stop(runtime, on_idle, NULL);
-        WAIT_FOR(is_idle);
-        for (size_t i = 0; i < 4; i++) {
-            WAIT_FOR(readers[i].is_last);
-            assert_int_equal(sl_run_stream_ending(readers[i].stream)->status, SL_ABORTED);
-            assert_string_equal(sl_run_stream_ending(readers[i].stream)->reason, "DRAINING");
-        }
-        for (size_t i = 4; i < 6; i++) {
-            WAIT_FOR(readers[i].is_started);
-            assert_true(readers[i].is_refused);
-            assert_string_equal(readers[i].refusal.reason, "DRAINING");
-        }
-        for (size_t i = 0; i < SL_COUNT(readers); i++) {
-            finish(&readers[i]);
-        }
-        if (n_loops > 1) {
-            sl_loop_uv_stop(loops[1]);
-            assert_int_equal(pthread_join(second_thread, NULL), 0);
-        }
-        runtime = sl_runtime_free(runtime);
-        while (sl_loop_drain(bases[0]) || (n > 1 && sl_loop_drain(bases[1]))) {
-        }
-        for (size_t i = 0; i < n_loops; i++) {
-            (void)sl_loop_uv_free(loops[i]);
-        }
-        sl_limits_init(&limits);
+        stop_runtime();
+        check_stopped(readers, SL_COUNT(readers));
+        free_runtime();
     }
 }
 
@@ -582,7 +587,7 @@ static void a_reset_ends_a_run_on_any_loop(void **state)
         start(&readers[i], &hang);
     }
     for (size_t i = 0; i < SL_COUNT(readers); i++) {
-        WAIT_FOR(readers[i].is_started);
+        wait_until(&readers[i].is_started);
         sl_run_stream_close(readers[i].stream, SL_RUN_CLOSE_RESET, 8);
         sl_buf_done(&readers[i].bytes);
     }
@@ -612,7 +617,7 @@ static void heartbeats_reach_a_reader_on_another_loop(void **state)
         start(&readers[i], &hang);
     }
     for (size_t i = 0; i < SL_COUNT(readers); i++) {
-        WAIT_FOR(readers[i].n_heartbeats > 0);
+        wait_until(&readers[i].has_heartbeat);
         sl_run_stream_close(readers[i].stream, SL_RUN_CLOSE_LOST, 0);
         sl_buf_done(&readers[i].bytes);
     }
@@ -632,7 +637,7 @@ static void a_slow_reader_loses_nothing(void **state)
             start(&readers[i], &spec);
         }
         for (size_t i = 0; i < SL_COUNT(readers); i++) {
-            WAIT_FOR(readers[i].is_last);
+            wait_until(&readers[i].is_last);
             assert_int_equal(each_event(&readers[i], NULL, NULL), 3004);
             finish(&readers[i]);
         }
