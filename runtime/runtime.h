@@ -34,8 +34,9 @@ SL_CHECK enum sl_status sl_runtime_new(
     const struct sl_runtime_options *options,
     struct sl_runtime **ret_runtime,
     struct sl_error *err);
-/* Reads its keys of the configuration's top map: providers, default_provider, tools,
- * builtin_agents. Mistakes are recorded in `conf`. Before the loops run. */
+/* Reads its keys of the configuration's top map (may be NULL): providers, default_provider, tools,
+ * builtin_agents, and adds the built-in agents: all of them, unless that list says which. Mistakes
+ * are recorded in `conf`. Once, before the agents are loaded and the loops run. */
 void sl_runtime_configure(
     struct sl_runtime *runtime, struct sl_conf *conf, const struct sl_conf_node *top);
 /* Loads every *.yaml and *.yml of the folder (or one file). A broken file is left out: `on_problem`
@@ -102,7 +103,10 @@ struct sl_run_spec {
     struct sl_slice input;
     const struct sl_run_message *messages; /* context, before the input */
     size_t n_messages;
-    const char *session_id, *request_id; /* NULL or "": none */
+    const char *session_id; /* NULL or "": none; there are no sessions yet: refused */
+    /* NULL or "": none. At most 128 bytes. A second start with the same one is refused while the
+     * first run is known: until limits.window_keep after its end. */
+    const char *request_id;
     uint64_t deadline_ns; /* of the call, on the loops' clock; SL_NEVER_NS or 0: none */
     bool has_max_iterations, has_run_timeout, has_heartbeat, has_buffer_bytes, has_buffer_events;
     bool has_max_tokens, has_max_tool_calls, has_cancel_on_reset;

@@ -68,6 +68,8 @@ void sl_collect_begin(struct sl_collect *collect)
     collect->pending_bytes = 0;
 }
 
+/* So that what is pending never exceeds the window, but for one large event; and that one is in the
+ * last segment, which the log keeps in any case. */
 void sl_collect_before(struct sl_collect *collect, size_t size_bytes)
 {
     if (collect->pending_bytes > 0 && collect->pending_bytes + size_bytes > collect->window_bytes) {
@@ -77,11 +79,7 @@ void sl_collect_before(struct sl_collect *collect, size_t size_bytes)
 
 void sl_collect_after(struct sl_collect *collect, size_t size_bytes)
 {
-    if (collect->is_off) {
-        return;
-    }
-    collect->pending_bytes += size_bytes;
-    if (collect->pending_bytes > collect->window_bytes) {
-        sl_collect_finish(collect);
+    if (!collect->is_off) {
+        collect->pending_bytes += size_bytes;
     }
 }

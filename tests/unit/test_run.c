@@ -107,7 +107,7 @@ static void long_text_is_split_between_characters(void **state)
     (void)state;
     char text[401];
     sl_exec_rig_init(&rig, AGENT);
-    rig.settings.max_delta_bytes = 64;
+    rig.settings.max_delta_bytes = 65;
     sl_exec_rig_start(&rig, "hello");
     (void)trace();
     for (size_t i = 0; i < 400; i += 2) {
