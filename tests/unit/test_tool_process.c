@@ -283,6 +283,19 @@ static void a_tool_that_ignores_sigterm_is_killed(void **state)
     assert_gone(pid_after("sleeping"));
 }
 
+static bool is_stopped(pid_t pid)
+{
+    char path[64];
+    char block[256] = "";
+    (void)snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    FILE *file = fopen(path, "re");
+    const bool is_read = file != NULL && fgets(block, sizeof block, file) != NULL;
+    if (file != NULL) {
+        (void)fclose(file);
+    }
+    return is_read && strstr(block, ") T ") != NULL;
+}
+
 static void a_stopped_tool_is_ended(void **state)
 {
     (void)state;
@@ -290,6 +303,10 @@ static void a_stopped_tool_is_ended(void **state)
     sl_tool_rig_start(&rig, &try, tool, "");
     (void)sl_tool_unref(tool);
     sl_tool_rig_await(&rig, &try, "stopping");
+    for (int i = 0; i < 500 && !is_stopped(pid_after("stopping")); i++) {
+        sl_loop_uv_step(rig.uv, 10);
+    }
+    assert_true(is_stopped(pid_after("stopping")));
     sl_tool_call_cancel(try.call);
     sl_tool_rig_finish(&rig, &try);
     assert_int_equal(try.code, SL_TOOL_CANCELLED);
