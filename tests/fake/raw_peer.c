@@ -109,7 +109,7 @@ void raw_peer_start(struct raw_peer *peer, const struct raw_script *scripts, siz
     peer->listen_fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (peer->listen_fd < 0 ||
         bind(peer->listen_fd, (struct sockaddr *)&address, sizeof(address)) != 0 ||
-        listen(peer->listen_fd, 8) != 0 ||
+        listen(peer->listen_fd, SOMAXCONN) != 0 ||
         getsockname(peer->listen_fd, (struct sockaddr *)&address, &size) != 0) {
         abort();
     }
