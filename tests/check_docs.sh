@@ -1,0 +1,121 @@
+#!/bin/sh
+# Fails when the documentation and the code disagree. Run: tests/check_docs.sh SOURCE_ROOT
+#
+#   limits        docs/configuration.md has exactly the rows that runtime/base/limits.h makes
+#   names         every flag, command, variable, key and error code of the code stands in README.md or docs/
+#   the other way every `--flag` and `VARIABLE=` that the documentation names is one
+#   links         every relative link leads to a file
+set -eu
+cd "$1"
+pages="README.md $(echo docs/*.md)"
+text=$(cat $pages)
+# What is written as code: fenced blocks, and what stands between backquotes.
+code=$(awk '/^ *```/ { fenced = !fenced; next }
+    fenced { print; next }
+    { n = split($0, part, "`"); for (i = 2; i <= n; i += 2) print part[i] }' $pages)
+bad=0
+complain() { printf '%s\n' "$1"; bad=1; }
+
+# ---- Limits ---------------------------------------------------------------------------------------------------------
+# A row for each X(name, UNIT, default, least, greatest, "text"), as the page spells it.
+rows_of_code() {
+    awk '
+    function digits(n,    s) { # 10000 -> 10,000
+        s = sprintf("%.0f", n)
+        while (match(s, /[0-9][0-9][0-9][0-9](,|$)/)) s = substr(s, 1, RSTART) "," substr(s, RSTART + 1)
+        return s
+    }
+    function bytes(n) {
+        if (n >= 1073741824 && n % 1073741824 == 0) return n / 1073741824 " GiB"
+        if (n >= 1048576 && n % 1048576 == 0) return n / 1048576 " MiB"
+        if (n >= 1024 && n % 1024 == 0) return n / 1024 " KiB"
+        return n " B"
+    }
+    function time(n) {
+        if (n >= 3600000 && n % 3600000 == 0) return n / 3600000 " h"
+        if (n >= 60000 && n % 60000 == 0) return n / 60000 " m"
+        if (n >= 1000 && n % 1000 == 0) return n / 1000 " s"
+        return n " ms"
+    }
+    function spell(unit, n) { return unit == "BYTES" ? bytes(n) : unit == "MS" ? time(n) : digits(n) }
+    /^ *X\([a-z_]+, [A-Z]+, [0-9]+/ {
+        line = $0
+        sub(/^ *X\(/, "", line)
+        split(line, f, ", ")
+        match(line, /".*"/)
+        what = substr(line, RSTART + 1, RLENGTH - 2)
+        printf "| `%s` | %s | %s to %s | %s |\n", f[1], spell(f[2], f[3]), spell(f[2], f[4]), spell(f[2], f[5]), what
+    }' runtime/base/limits.h
+}
+rows_of_page() { sed -n '/^## Limits/,$p' docs/configuration.md | grep '^| `' || true; }
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+rows_of_code >"$work/code"
+rows_of_page >"$work/page"
+[ -s "$work/code" ] || complain "no limit was found in runtime/base/limits.h"
+diff "$work/page" "$work/code" >"$work/diff" || {
+    complain "docs/configuration.md and runtime/base/limits.h disagree (< page, > code):"
+    grep '^[<>]' "$work/diff"
+}
+
+# ---- Names of the code ------------------------------------------------------------------------------------------------
+# need WHAT NAME...: each as a word of its own, written as code. need_words: anywhere.
+need() { need_in "$code" "$@"; }
+need_words() { need_in "$text" "$@"; }
+need_in() {
+    pile=$1
+    shift
+    what=$1
+    shift
+    [ $# -gt 0 ] || complain "no $what was found in the code: this check is blind"
+    for name in "$@"; do
+        printf '%s' "$pile" | grep -qE -e "(^|[^A-Za-z0-9_-])$name([^A-Za-z0-9_-]|\$)" ||
+            complain "$what $name is in no page of docs/, nor in README.md"
+    done
+}
+quoted() { tr -d '"' | sort -u; }
+# Second arguments of the getters: keys of a YAML map.
+keys_of() {
+    tr '\n' ' ' <"$1" | tr -s ' ' | grep -oE '\(( ?[a-z>._-]+,){2} "[a-zA-Z_]+"' | grep -oE '"[a-zA-Z_]+"' | quoted
+}
+flags=$(grep -ohE '"--[a-z-]+"' service/config.c | quoted)
+need "flag of sluiced:" $flags
+need "variable:" $(grep -ohE '"[A-Z]+_[A-Z_]+"' service/config.c service/cli/options.c runtime/model/presets.c | quoted)
+need "key of the configuration:" $(keys_of service/config.c) $(keys_of runtime/runtime.c) \
+    $(sed -n '/runtime_keys\[\]/,/}/p' service/config.c | grep -oE '"[a-z_]+"' | quoted)
+need "key of a provider:" $(keys_of runtime/model/models_conf.c) \
+    $(grep -oE '\{ "[a-z_]+", "[a-z]+_[a-z_]+" \}' runtime/model/models_conf.c | grep -oE '^\{ "[a-z_]+"' | tr -d '{ ' | quoted)
+need "provider:" $(grep -oE '\.name = "[a-z]+"' runtime/model/presets.c | grep -oE '"[a-z]+"' | quoted)
+need "key of an agent:" $(keys_of runtime/exec/agent_load.c) \
+    $(sed -n '/ later\[\]/,/}/p' runtime/exec/agent_load.c | grep -oE '"[a-z_]+"' | quoted)
+need "key of a tool:" $(keys_of runtime/tool/tool_conf.c)
+need "tool:" $(grep -oE '\.name = "[a-z_]+"' runtime/tool/builtin.c | grep -oE '"[a-z_]+"' | quoted) \
+    $(sed -n '/ planned\[\]/,/}/p' runtime/tool/builtin.c | grep -oE '"[a-z_]+"' | quoted)
+need "built-in agent:" $(grep -oE '\.name = "[a-z_]+"' runtime/exec/agent_builtin.c | grep -oE '"[a-z_]+"' | quoted)
+need "knob of the agent load:" $(grep -oE 'sl_slice_equals\(key, "[a-z_]+"' runtime/model/load_order.c | grep -oE '"[a-z_]+"' | quoted)
+need "key of a scenario:" $(keys_of runtime/model/scenario.c) \
+    $(sed -n '/ step_names\[\]/,/}/p' runtime/model/scenario.c | grep -oE '"[a-z_]+"' | quoted)
+need "command:" $(sed -n '/ commands\[\]/,/^}/p' service/cli/main.c | grep -oE '\{ "[a-z-]+"' | tr -d '{ ' | quoted)
+cli_flags=$(grep -ohE '\{ "--[a-z-]+"' service/cli/*.c | tr -d '{ ' | quoted)
+need "option of sluice:" $cli_flags
+need_words "error code:" $(grep -oE '^ *(TOOL_)?ERROR_CODE_[A-Z_]+ = [1-9]' proto/sluice/v1/events.proto |
+    sed -E 's/ *(TOOL_)?ERROR_CODE_([A-Z_]+) = .*/\2/' | sort -u)
+need "event:" $(sed -n '/oneof event/,/}/p' proto/sluice/v1/events.proto | sed -nE 's/^ *[A-Z][A-Za-z]+ ([a-z_]+) = [0-9]+;/\1/p')
+
+# ---- Names of the documentation -----------------------------------------------------------------------------------------
+for flag in $(printf '%s' "$text" | grep -oE '(`|sluiced? [^`]*)--[a-z][a-z-]+' | grep -oE -e '--[a-z][a-z-]+' | sort -u); do
+    printf '%s\n' $flags $cli_flags --help --version --all | grep -qx -e "$flag" ||
+        complain "the documentation names $flag, and neither sluiced nor sluice has it"
+done
+for variable in $(printf '%s' "$text" | grep -oE '\bSLUICE_[A-Z_]+' | sort -u); do
+    grep -qE "\"$variable[\"=]" service/config.c service/cli/*.c runtime/model/presets.c runtime/tool/process_tool.c ||
+        complain "the documentation names $variable, and nothing reads it"
+done
+
+# ---- Links ----------------------------------------------------------------------------------------------------------
+for page in $pages; do
+    for link in $(grep -oE '\]\([^)#]+' "$page" | cut -c3- | grep -vE '^[a-z]+:' || true); do
+        [ -e "$(dirname "$page")/$link" ] || complain "$page: no such file: $link"
+    done
+done
+exit $bad
