@@ -14,6 +14,7 @@ struct execution {
     Sluice__V1__ExecuteResponse *reply; /* unary: NULL when streaming */
     struct sl_buf event;                /* unary: prefix and bytes of the event being read */
     const char *run_id;
+    const struct sl_limits *limits;
 };
 
 /* Ends call and stream. Nothing of `execution` may be touched afterwards. */
@@ -138,7 +139,7 @@ static enum sl_status fill_reply(struct execution *execution)
     struct sl_error err;
     void *message;
     SL_TRY(sl_codec_proto.decode(
-        NULL, &sluice__v1__stream_event__descriptor, bytes, arena, &message, &err));
+        execution->limits, &sluice__v1__stream_event__descriptor, bytes, arena, &message, &err));
     Sluice__V1__StreamEvent *event = message;
     if (event->event_case != SLUICE__V1__STREAM_EVENT__EVENT_DONE) {
         return SL_INTERNAL;
@@ -195,6 +196,8 @@ static void on_started(
         const struct sl_call_status failure = { .code = status,
                                                 .message = "the stream cannot be opened" };
         finish(execution, SL_RUN_CLOSE_LOST, 0, &failure);
+    } else if (status == SL_OK && execution->reply != NULL) {
+        read_unary(execution); /* asks for on_readable */
     }
 }
 
@@ -230,7 +233,14 @@ static void on_ended(struct sl_call *call, const struct sl_call_end *end, void *
         [SL_CALL_DRAIN] = SL_RUN_CLOSE_DRAIN,
     };
     (void)call;
-    const struct sl_call_status status = { .code = SL_CANCELLED };
+    struct sl_metadatum info;
+    struct sl_call_status status = { .code = SL_CANCELLED }; /* nobody reads it, but for a drain */
+    if (end->kind == SL_CALL_DRAIN) {
+        status = (struct sl_call_status){ .code = SL_ABORTED,
+                                          .message = "the server is going down",
+                                          .reason = "DRAINING" };
+        fill_status(&status, &info, true);
+    }
     finish(user_data, how[end->kind], end->code, &status);
 }
 
@@ -277,6 +287,7 @@ enum sl_status sl_execute_start(
     spec.n_connection_streams = sl_call_n_streams(call);
     spec.peer = sl_call_peer(call);
     *execution = (struct execution){ .call = call,
+                                     .limits = limits,
                                      .reply = reply,
                                      .source = { .ready = source_ready,
                                                  .take = source_take,
