@@ -185,8 +185,9 @@ static void start_timer(struct sl_http_request *request)
 /* ---- Callbacks of libcurl ----------------------------------------------------------------------
  */
 
-/* Connected, and nothing sent yet. */
+/* Connected, and nothing sent yet. libcurl's type of it wants mutable texts. */
 static int
+/* NOLINTNEXTLINE(readability-non-const-parameter) */
 on_connected(void *user_data, char *primary_ip, char *local_ip, int primary_port, int local_port)
 {
     struct sl_http_request *request = user_data;
@@ -518,7 +519,7 @@ enum sl_status sl_http_start(
     sl_list_init(&request->node);
     sl_timer_init(&request->timer, http->loop, on_timer, request);
     sl_timer_init(&request->total, http->loop, on_total, request);
-    sl_buf_init(&request->answer, SL_HTTP_HEADER_BYTES * 2);
+    sl_buf_init(&request->answer, (size_t)SL_HTTP_HEADER_BYTES * 2);
     http->n_requests++;
     const enum sl_status status = set_up(request, options, host);
     if (status != SL_OK) {

@@ -61,6 +61,8 @@ static size_t measure_escape(struct sl_slice text, size_t at, bool *ret_is_lone)
     return 6;
 }
 
+static const uint8_t replacement[] = { '\\', 'u', 'f', 'f', 'f', 'd' };
+
 /* Walks over the string that begins behind its quote; gives the place behind the closing one.
  * `room`, if not NULL, is a copy of the text in which lone surrogates are replaced. */
 static size_t walk_string(struct sl_slice text, size_t at, struct look *look, uint8_t *room)
@@ -74,7 +76,7 @@ static size_t walk_string(struct sl_slice text, size_t at, struct look *look, ui
         if (is_lone) {
             look->has_lone_surrogate = true;
             if (room != NULL) {
-                memcpy(room + at, "\\ufffd", 6);
+                memcpy(room + at, replacement, sizeof(replacement));
             }
         }
         at += n;
@@ -185,85 +187,4 @@ enum sl_status sl_json_text(const json_t *value, struct sl_buf *scratch, struct 
     sl_buf_commit(scratch, sl_utf8_repair(text, room));
     *ret_text = sl_buf_slice(scratch);
     return SL_OK;
-}
-
-/* ---- Writing --------------------------------------------------------------------------------- */
-
-/* Bytes up to the first one that must be escaped. */
-static size_t count_plain(struct sl_slice text)
-{
-    const uint64_t ones = UINT64_C(0x0101010101010101);
-    const uint64_t tops = ones << 7;
-    size_t i = 0;
-    while (text.size - i >= 8) {
-        uint64_t word = 0;
-        memcpy(&word, text.data + i, sizeof(word));
-        const uint64_t quote = word ^ (ones * '"');
-        const uint64_t slash = word ^ (ones * '\\');
-        /* Each term has a top bit where a byte is below 0x20, a quote or a backslash; false alarms
-         * only cost the slow way. */
-        const uint64_t found =
-            ((word - ones * 0x20) | (quote - ones) | (slash - ones)) & ~word & tops;
-        if (found != 0) {
-            break;
-        }
-        i += 8;
-    }
-    while (i < text.size && text.data[i] >= 0x20 && text.data[i] != '"' && text.data[i] != '\\') {
-        i++;
-    }
-    return i;
-}
-
-static enum sl_status add_escape(struct sl_buf *buf, uint8_t c)
-{
-    switch (c) {
-    case '"':
-        return sl_buf_add_str(buf, "\\\"");
-    case '\\':
-        return sl_buf_add_str(buf, "\\\\");
-    case '\n':
-        return sl_buf_add_str(buf, "\\n");
-    case '\r':
-        return sl_buf_add_str(buf, "\\r");
-    case '\t':
-        return sl_buf_add_str(buf, "\\t");
-    default:
-        return sl_buf_addf(buf, "\\u%04x", c);
-    }
-}
-
-static enum sl_status add_clean(struct sl_buf *buf, struct sl_slice text)
-{
-    while (text.size > 0) {
-        const size_t n = count_plain(text);
-        SL_TRY(sl_buf_add(buf, sl_slice_of(text.data, n)));
-        text = sl_slice_of(text.data + n, text.size - n);
-        if (text.size > 0) {
-            SL_TRY(add_escape(buf, text.data[0]));
-            text = sl_slice_of(text.data + 1, text.size - 1);
-        }
-    }
-    return SL_OK;
-}
-
-enum sl_status sl_json_add_escaped(struct sl_buf *buf, struct sl_slice text)
-{
-    if (sl_utf8_is_clean(text)) {
-        return add_clean(buf, text);
-    }
-    uint8_t *room = sl_alloc(sl_utf8_repaired_max(text.size));
-    if (room == NULL) {
-        return SL_RESOURCE_EXHAUSTED;
-    }
-    const enum sl_status status = add_clean(buf, sl_slice_of(room, sl_utf8_repair(text, room)));
-    sl_free(room);
-    return status;
-}
-
-enum sl_status sl_json_add_string(struct sl_buf *buf, struct sl_slice text)
-{
-    SL_TRY(sl_buf_add_byte(buf, '"'));
-    SL_TRY(sl_json_add_escaped(buf, text));
-    return sl_buf_add_byte(buf, '"');
 }

@@ -1,5 +1,4 @@
-/* JSON of model providers: jansson, made safe for what strangers send (PM-1.6), and the writer of
- * strings that requests are built with. */
+/* JSON of model providers: jansson, made safe for what strangers send (PM-1.6). */
 #ifndef SL_RUNTIME_MODEL_JSON_H
 #define SL_RUNTIME_MODEL_JSON_H
 
@@ -30,10 +29,5 @@ const char *sl_json_cstr(const json_t *value);
  * SL_RESOURCE_EXHAUSTED. */
 SL_CHECK enum sl_status
 sl_json_text(const json_t *value, struct sl_buf *scratch, struct sl_slice *ret_text);
-
-/* Adds the text in quotes, escaped. It must be UTF-8; bytes that are not become U+FFFD. */
-SL_CHECK enum sl_status sl_json_add_string(struct sl_buf *buf, struct sl_slice text);
-/* The same without the quotes. */
-SL_CHECK enum sl_status sl_json_add_escaped(struct sl_buf *buf, struct sl_slice text);
 
 #endif

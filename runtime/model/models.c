@@ -395,10 +395,32 @@ enum sl_status sl_models_http(
     return SL_OK;
 }
 
+static void tell_closed(struct sl_models_loop *it)
+{
+    if (it->is_http_closed && it->n_jobs == 0) {
+        it->is_http_closed = false; /* once */
+        it->on_closed(it->user_data);
+    }
+}
+
+static void on_http_closed(void *user_data)
+{
+    struct sl_models_loop *it = user_data;
+    it->is_http_closed = true;
+    tell_closed(it);
+}
+
 static void run_closed(struct sl_task *task)
 {
-    const struct sl_models_loop *it = SL_CONTAINER(task, struct sl_models_loop, closed_task);
-    it->on_closed(it->user_data);
+    on_http_closed(SL_CONTAINER(task, struct sl_models_loop, closed_task));
+}
+
+void sl_models_count_job(struct sl_models *models, struct sl_loop *loop, int n)
+{
+    struct sl_models_loop *it = find_loop(models, loop);
+    assert(it != NULL);
+    it->n_jobs = n > 0 ? it->n_jobs + 1 : it->n_jobs - 1;
+    tell_closed(it);
 }
 
 void sl_models_close_loop(
@@ -409,12 +431,12 @@ void sl_models_close_loop(
 {
     struct sl_models_loop *it = find_loop(models, loop);
     assert(it != NULL);
-    if (it->http != NULL) {
-        sl_http_close(SL_TAKE(it->http), on_closed, user_data);
-        return;
-    }
     it->on_closed = on_closed;
     it->user_data = user_data;
+    if (it->http != NULL) {
+        sl_http_close(SL_TAKE(it->http), on_http_closed, it);
+        return;
+    }
     it->closed_task.run = run_closed;
     sl_loop_post(loop, &it->closed_task);
 }

@@ -51,6 +51,8 @@ struct sl_model_scenario {
 struct sl_models_loop {
     struct sl_loop *loop;
     struct sl_http *http; /* made when first used */
+    size_t n_jobs;        /* documents that are parsed on the pool */
+    bool is_http_closed;
     struct sl_task closed_task;
     void (*on_closed)(void *user_data);
     void *user_data;
@@ -69,6 +71,8 @@ struct sl_models {
 };
 
 void sl_models_count_turn(struct sl_models *models, int n);
+/* One more (1) or one less (-1) job on the pool; the loop is not closed before they have ended. */
+void sl_models_count_job(struct sl_models *models, struct sl_loop *loop, int n);
 
 /* A new entry with the defaults. NULL: no memory. `name` is copied. */
 struct sl_model_entry *sl_models_add_entry(

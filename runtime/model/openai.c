@@ -186,8 +186,7 @@ static void give_fragment(struct sl_provider_stream *stream, size_t i, struct sl
                 });
 }
 
-static void
-add_fragment(struct sl_provider_stream *stream, const json_t *call, struct sl_slice arguments)
+static void add_fragment(struct sl_provider_stream *stream, json_t *call, struct sl_slice arguments)
 {
     const json_t *function = json_object_get(call, "function");
     const json_t *index = json_object_get(call, "index");
@@ -211,7 +210,7 @@ add_fragment(struct sl_provider_stream *stream, const json_t *call, struct sl_sl
     give_fragment(stream, slot, arguments);
 }
 
-static void take_call(struct sl_provider_stream *stream, const json_t *call)
+static void take_call(struct sl_provider_stream *stream, json_t *call)
 {
     const json_t *arguments = json_object_get(json_object_get(call, "function"), "arguments");
     struct sl_slice text = { 0 };
@@ -239,7 +238,7 @@ static void take_call(struct sl_provider_stream *stream, const json_t *call)
 static void take_calls(struct sl_provider_stream *stream, const json_t *list)
 {
     size_t i = 0;
-    const json_t *call = NULL;
+    json_t *call = NULL;
     if (json_array_size(list) == 0) {
         return;
     }

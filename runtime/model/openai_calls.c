@@ -30,35 +30,32 @@ static bool is_same(const char *a, const char *b)
     return a != NULL && b != NULL && strcmp(a, b) == 0;
 }
 
+/* True when the fragment goes on where the slot is. Servers that number all calls 0 are told apart
+ * by their ids. */
+static bool goes_on(const struct sl_call_slot *slot, const struct sl_call_fragment *fragment)
+{
+    if (!fragment->has_index) {
+        return is_same(fragment->id, slot->id);
+    }
+    return slot->has_index && slot->index == fragment->index &&
+           (fragment->id == NULL || slot->id == NULL || is_same(fragment->id, slot->id));
+}
+
 /* The number of the slot that the fragment goes on; n_slots: a new one. Fails: SL_INVALID_ARGUMENT
  * there is nothing it could go on. */
 static enum sl_status
 choose(const struct sl_calls *calls, const struct sl_call_fragment *fragment, size_t *ret_slot)
 {
     const size_t n = calls->n_slots;
-    *ret_slot = n;
     for (size_t i = n; i-- > 0;) {
-        const struct sl_call_slot *slot = &calls->slots[i];
-        if (fragment->has_index) {
-            if (slot->has_index && slot->index == fragment->index) {
-                const bool is_other =
-                    fragment->id != NULL && slot->id != NULL && !is_same(fragment->id, slot->id);
-                *ret_slot = is_other ? n : i;
-                /* Servers that number all calls 0 may come back to an earlier one by its id. */
-                if (!is_other) {
-                    return SL_OK;
-                }
-            }
-        } else if (fragment->id != NULL && is_same(fragment->id, slot->id)) {
+        if (goes_on(&calls->slots[i], fragment)) {
             *ret_slot = i;
             return SL_OK;
         }
     }
-    if (fragment->has_index || fragment->id != NULL || fragment->name != NULL) {
-        return SL_OK;
-    }
-    *ret_slot = n - 1;
-    return n == 0 ? SL_INVALID_ARGUMENT : SL_OK;
+    const bool is_new = fragment->has_index || fragment->id != NULL || fragment->name != NULL;
+    *ret_slot = is_new ? n : n - 1;
+    return is_new || n > 0 ? SL_OK : SL_INVALID_ARGUMENT;
 }
 
 static enum sl_status open_slot(struct sl_calls *calls, const struct sl_call_fragment *fragment)
@@ -95,7 +92,7 @@ static enum sl_status set_once(char **text, const char *value)
     return *text == NULL ? SL_RESOURCE_EXHAUSTED : SL_OK;
 }
 
-static enum sl_status keep_opaque(struct sl_call_slot *slot, const json_t *call)
+static enum sl_status keep_opaque(struct sl_call_slot *slot, json_t *call)
 {
     static const char *const known[] = { "index", "id", "type", "function" };
     const char *key = NULL;

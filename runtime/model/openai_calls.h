@@ -31,7 +31,7 @@ struct sl_call_fragment {
     int64_t index;
     const char *id, *name; /* NULL: none */
     struct sl_slice arguments;
-    const json_t *call; /* for members that nobody knows; NULL: none */
+    json_t *call; /* for members that nobody knows; NULL: none */
 };
 
 void sl_calls_init(struct sl_calls *calls, const struct sl_limits *limits);

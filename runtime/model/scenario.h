@@ -117,7 +117,7 @@ SL_CHECK enum sl_status sl_scenario_play(
     const struct sl_scenario_facts *facts,
     struct sl_scenario_player **ret_player,
     struct sl_error *err);
-/* The next piece. Fails: SL_RESOURCE_EXHAUSTED no memory, or a text over its maximum. */
+/* The next piece. Fails: SL_OUT_OF_RANGE a text over its maximum; SL_RESOURCE_EXHAUSTED. */
 SL_CHECK enum sl_status
 sl_scenario_next(struct sl_scenario_player *player, struct sl_scenario_piece *ret_piece);
 struct sl_scenario_player *sl_scenario_player_free(struct sl_scenario_player *player);
@@ -133,7 +133,7 @@ struct sl_scenario_wire {
 
 /* Adds the SSE event(s) of a piece, complete with `data: ` and the empty line: a
  * chat.completion.chunk, the error, the raw line, `[DONE]` for END; nothing for HANG and CUT.
- * Fails: SL_RESOURCE_EXHAUSTED. */
+ * Fails: SL_OUT_OF_RANGE over the buffer's maximum; SL_RESOURCE_EXHAUSTED. */
 SL_CHECK enum sl_status sl_scenario_render(
     const struct sl_scenario_piece *piece, const struct sl_scenario_wire *wire, struct sl_buf *buf);
 /* Adds the JSON body of an HTTP error. */

@@ -2,7 +2,7 @@
 
 #include "runtime/base/mem.h"
 #include "runtime/base/utf8.h"
-#include "runtime/model/json.h"
+#include "runtime/model/json_write.h"
 #include "runtime/model/scenario.h"
 #include "runtime/model/scenario_steps.h"
 
@@ -58,23 +58,21 @@ choose_of(const struct sl_scenario *scenario, const struct sl_scenario_facts *fa
 
 /* ---- Templates ------------------------------------------------------------------------------- */
 
-static enum sl_status add_value(struct sl_buf *buf, struct sl_slice value, bool is_json)
+static void add_value(struct sl_json_out *out, struct sl_slice value, bool is_json)
 {
     uint8_t room[SL_SCENARIO_TEMPLATE_BYTES * 3];
     value.size = sl_utf8_cut(value, SL_SCENARIO_TEMPLATE_BYTES);
     if (is_json) {
-        return sl_json_add_escaped(buf, value);
+        sl_json_put_escaped(out, value);
+    } else {
+        sl_json_put_bytes(out, sl_slice_of(room, sl_utf8_repair(value, room)));
     }
-    return sl_buf_add(buf, sl_slice_of(room, sl_utf8_repair(value, room)));
 }
 
-/* Fills in the template that `rest` begins with, and gives its size; 0: there is none. */
-static enum sl_status add_template(
-    const struct sl_scenario_facts *facts,
-    const char *rest,
-    bool is_json,
-    struct sl_buf *buf,
-    size_t *ret_size)
+/* Fills in the template that `rest` begins with, and gives its size; what is none stays as it is.
+ */
+static size_t add_template(
+    const struct sl_scenario_facts *facts, const char *rest, bool is_json, struct sl_json_out *out)
 {
     char number[16];
     (void)snprintf(number, sizeof(number), "%u", facts->iteration);
@@ -87,37 +85,31 @@ static enum sl_status add_template(
         { "{{iteration}}", sl_slice_str(number) },
         { "{{model}}", sl_slice_str(facts->model) },
     };
-    *ret_size = 0;
     for (size_t i = 0; i < SL_COUNT(known); i++) {
         const size_t n = strlen(known[i].name);
         if (strncmp(rest, known[i].name, n) == 0) {
-            *ret_size = n;
-            return add_value(buf, known[i].value, is_json);
+            add_value(out, known[i].value, is_json);
+            return n;
         }
     }
-    return SL_OK;
+    sl_json_put(out, "{{");
+    return 2;
 }
 
 static enum sl_status
 fill_in(const struct sl_scenario_facts *facts, const char *text, bool is_json, struct sl_buf *buf)
 {
+    struct sl_json_out out = { .buf = buf };
     sl_buf_clear(buf);
-    while (*text != '\0') {
+    for (;;) {
         const char *open = strstr(text, "{{");
         const size_t plain = open == NULL ? strlen(text) : (size_t)(open - text);
-        size_t n = 0;
-        SL_TRY(sl_buf_add(buf, sl_slice_of(text, plain)));
-        text += plain;
-        if (open != NULL) {
-            SL_TRY(add_template(facts, text, is_json, buf, &n));
-            if (n == 0) {
-                SL_TRY(sl_buf_add(buf, sl_slice_of(text, 2)));
-                n = 2;
-            }
-            text += n;
+        sl_json_put_bytes(&out, sl_slice_of(text, plain));
+        if (open == NULL) {
+            return out.status;
         }
+        text = open + add_template(facts, open, is_json, &out);
     }
-    return SL_OK;
 }
 
 /* ---- Pieces ---------------------------------------------------------------------------------- */

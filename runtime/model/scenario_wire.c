@@ -5,6 +5,7 @@
 
 #include "runtime/base/mem.h"
 #include "runtime/model/json.h"
+#include "runtime/model/json_write.h"
 #include "runtime/model/scenario.h"
 
 struct sl_scenario_request {
@@ -13,71 +14,78 @@ struct sl_scenario_request {
     bool wants_usage, streams;
 };
 
-/* ---- Out ------------------------------------------------------------------------------------- */
+/* ---- Out ---------------------------------------------------------------------------------------
+ */
 
-static enum sl_status add_head(const struct sl_scenario_wire *wire, struct sl_buf *buf)
+static void put_head(struct sl_json_out *out, const struct sl_scenario_wire *wire)
 {
-    SL_TRY(sl_buf_add_str(buf, "data: {\"id\":"));
-    SL_TRY(sl_json_add_string(buf, sl_slice_str(wire->id)));
-    SL_TRY(sl_buf_addf(
-        buf,
-        ",\"object\":\"chat.completion.chunk\",\"created\":%" PRIu64 ",\"model\":", wire->created));
-    return sl_json_add_string(buf, sl_slice_str(wire->model));
+    sl_json_put(out, "data: {\"id\":");
+    sl_json_put_cstr(out, wire->id);
+    sl_json_putf(
+        out,
+        ",\"object\":\"chat.completion.chunk\",\"created\":%" PRIu64 ",\"model\":", wire->created);
+    sl_json_put_cstr(out, wire->model);
 }
 
-static enum sl_status add_call(const struct sl_scenario_piece *piece, struct sl_buf *buf)
+static void put_call(struct sl_json_out *out, const struct sl_scenario_piece *piece)
 {
-    SL_TRY(sl_buf_addf(buf, "\"tool_calls\":[{\"index\":%" PRIu32, piece->index));
+    sl_json_putf(out, "\"tool_calls\":[{\"index\":%" PRIu32, piece->index);
     if (piece->is_first) {
-        SL_TRY(sl_buf_add_str(buf, ",\"id\":"));
-        SL_TRY(sl_json_add_string(buf, sl_slice_str(piece->id)));
-        SL_TRY(sl_buf_add_str(buf, ",\"type\":\"function\""));
+        sl_json_put(out, ",\"id\":");
+        sl_json_put_cstr(out, piece->id);
+        sl_json_put(out, ",\"type\":\"function\"");
     }
-    SL_TRY(sl_buf_add_str(buf, ",\"function\":{"));
+    sl_json_put(out, ",\"function\":{");
     if (piece->is_first) {
-        SL_TRY(sl_buf_add_str(buf, "\"name\":"));
-        SL_TRY(sl_json_add_string(buf, sl_slice_str(piece->name)));
-        SL_TRY(sl_buf_add_byte(buf, ','));
+        sl_json_put(out, "\"name\":");
+        sl_json_put_cstr(out, piece->name);
+        sl_json_put(out, ",");
     }
-    SL_TRY(sl_buf_add_str(buf, "\"arguments\":"));
-    SL_TRY(sl_json_add_string(buf, piece->text));
-    return sl_buf_add_str(buf, "}}]");
+    sl_json_put(out, "\"arguments\":");
+    sl_json_put_string(out, piece->text);
+    sl_json_put(out, "}}]");
 }
 
-static enum sl_status add_delta(const struct sl_scenario_piece *piece, struct sl_buf *buf)
+static void put_delta(struct sl_json_out *out, const struct sl_scenario_piece *piece)
 {
     if (piece->kind == SL_SCENARIO_CALL) {
-        return add_call(piece, buf);
+        put_call(out, piece);
+    } else if (piece->kind != SL_SCENARIO_FINISH) {
+        const bool is_text = piece->kind == SL_SCENARIO_TEXT;
+        sl_json_put(out, is_text ? "\"content\":" : "\"reasoning_content\":");
+        sl_json_put_string(out, piece->text);
     }
-    if (piece->kind == SL_SCENARIO_FINISH) {
-        return SL_OK;
-    }
-    SL_TRY(sl_buf_add_str(
-        buf, piece->kind == SL_SCENARIO_TEXT ? "\"content\":" : "\"reasoning_content\":"));
-    return sl_json_add_string(buf, piece->text);
 }
 
-static enum sl_status add_chunk(
-    const struct sl_scenario_piece *piece, const struct sl_scenario_wire *wire, struct sl_buf *buf)
+static void put_chunk(
+    struct sl_json_out *out,
+    const struct sl_scenario_piece *piece,
+    const struct sl_scenario_wire *wire)
 {
     const bool is_finish = piece->kind == SL_SCENARIO_FINISH;
-    SL_TRY(add_head(wire, buf));
-    SL_TRY(sl_buf_add_str(buf, ",\"choices\":[{\"index\":0,\"delta\":{"));
+    put_head(out, wire);
+    sl_json_put(out, ",\"choices\":[{\"index\":0,\"delta\":{");
     if (piece->is_opening) {
-        SL_TRY(sl_buf_addf(buf, "\"role\":\"assistant\"%s", is_finish ? "" : ","));
+        sl_json_putf(out, "\"role\":\"assistant\"%s", is_finish ? "" : ",");
     }
-    SL_TRY(add_delta(piece, buf));
-    SL_TRY(sl_buf_add_str(buf, "},\"finish_reason\":"));
-    SL_TRY(is_finish ? sl_json_add_string(buf, piece->text) : sl_buf_add_str(buf, "null"));
-    return sl_buf_add_str(buf, "}]}\n\n");
+    put_delta(out, piece);
+    sl_json_put(out, "},\"finish_reason\":");
+    if (is_finish) {
+        sl_json_put_string(out, piece->text);
+    } else {
+        sl_json_put(out, "null");
+    }
+    sl_json_put(out, "}]}\n\n");
 }
 
-static enum sl_status add_usage(
-    const struct sl_scenario_piece *piece, const struct sl_scenario_wire *wire, struct sl_buf *buf)
+static void put_usage(
+    struct sl_json_out *out,
+    const struct sl_scenario_piece *piece,
+    const struct sl_scenario_wire *wire)
 {
-    SL_TRY(add_head(wire, buf));
-    return sl_buf_addf(
-        buf,
+    put_head(out, wire);
+    sl_json_putf(
+        out,
         ",\"choices\":[],\"usage\":{\"prompt_tokens\":%" PRIu64 ",\"completion_tokens\":%" PRIu64
         ",\"total_tokens\":%" PRIu64 ",\"prompt_tokens_details\":{\"cached_tokens\":%" PRIu64
         "},\"completion_tokens_details\":{\"reasoning_tokens\":%" PRIu64 "}}}\n\n",
@@ -85,44 +93,59 @@ static enum sl_status add_usage(
         piece->cached_tokens, piece->reasoning_tokens);
 }
 
+static void put_error(struct sl_json_out *out, const struct sl_scenario_piece *piece)
+{
+    sl_json_put(out, "{\"error\":{\"message\":");
+    sl_json_put_cstr(out, piece->message);
+    sl_json_put(out, ",\"type\":");
+    sl_json_put_cstr(out, piece->code == NULL ? "error" : piece->code);
+    sl_json_put(out, ",\"param\":null,\"code\":");
+    if (piece->code == NULL) {
+        sl_json_put(out, "null");
+    } else {
+        sl_json_put_cstr(out, piece->code);
+    }
+    sl_json_put(out, "}}");
+}
+
 enum sl_status sl_scenario_render_error(const struct sl_scenario_piece *piece, struct sl_buf *buf)
 {
-    SL_TRY(sl_buf_add_str(buf, "{\"error\":{\"message\":"));
-    SL_TRY(sl_json_add_string(buf, sl_slice_str(piece->message)));
-    SL_TRY(sl_buf_add_str(buf, ",\"type\":"));
-    SL_TRY(sl_json_add_string(buf, sl_slice_str(piece->code == NULL ? "error" : piece->code)));
-    SL_TRY(sl_buf_add_str(buf, ",\"param\":null,\"code\":"));
-    SL_TRY(
-        piece->code == NULL ? sl_buf_add_str(buf, "null")
-                            : sl_json_add_string(buf, sl_slice_str(piece->code)));
-    return sl_buf_add_str(buf, "}}");
+    struct sl_json_out out = { .buf = buf };
+    put_error(&out, piece);
+    return out.status;
 }
 
 enum sl_status sl_scenario_render(
     const struct sl_scenario_piece *piece, const struct sl_scenario_wire *wire, struct sl_buf *buf)
 {
+    struct sl_json_out out = { .buf = buf };
     switch (piece->kind) {
     case SL_SCENARIO_TEXT:
     case SL_SCENARIO_THINKING:
     case SL_SCENARIO_CALL:
     case SL_SCENARIO_FINISH:
-        return add_chunk(piece, wire, buf);
+        put_chunk(&out, piece, wire);
+        break;
     case SL_SCENARIO_USAGE:
-        return add_usage(piece, wire, buf);
+        put_usage(&out, piece, wire);
+        break;
     case SL_SCENARIO_ERROR:
-        SL_TRY(sl_buf_add_str(buf, "data: "));
-        SL_TRY(sl_scenario_render_error(piece, buf));
-        return sl_buf_add_str(buf, "\n\n");
+        sl_json_put(&out, "data: ");
+        put_error(&out, piece);
+        sl_json_put(&out, "\n\n");
+        break;
     case SL_SCENARIO_RAW:
-        SL_TRY(sl_buf_add(buf, piece->text));
-        return sl_buf_add_str(buf, "\n\n");
+        sl_json_put_bytes(&out, piece->text);
+        sl_json_put(&out, "\n\n");
+        break;
     case SL_SCENARIO_END:
-        return sl_buf_add_str(buf, "data: [DONE]\n\n");
+        sl_json_put(&out, "data: [DONE]\n\n");
+        break;
     case SL_SCENARIO_HANG:
     case SL_SCENARIO_CUT:
         break;
     }
-    return SL_OK;
+    return out.status;
 }
 
 /* ---- In -------------------------------------------------------------------------------------- */

@@ -11,9 +11,6 @@
 
 enum { REQUEST_BYTES = 64 << 20 };
 
-/* A reset overtakes the bytes before it; this long the peer has to read them. */
-enum { RESET_DELAY_MS = 2 };
-
 struct connection {
     uv_tcp_t tcp;
     uv_timer_t timer;
@@ -118,7 +115,7 @@ static void send_more(struct connection *it)
         end(it, false);
         break;
     case SL_FAKE_RESET:
-        must(uv_timer_start(&it->timer, on_reset, RESET_DELAY_MS, 0) == 0);
+        must(uv_timer_start(&it->timer, on_reset, answer->reset_delay_ms, 0) == 0);
         break;
     case SL_FAKE_HANG:
         break;

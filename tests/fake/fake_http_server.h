@@ -21,7 +21,8 @@ struct sl_fake_http_answer {
     size_t size;  /* of them; only so many are sent */
     size_t piece; /* bytes a write; 0: all at once */
     enum sl_fake_http_end end;
-    const char *endless; /* repeated after the bytes, for ever; NULL: not */
+    uint64_t reset_delay_ms; /* a reset overtakes bytes that the peer has not read yet */
+    const char *endless;     /* repeated after the bytes, for ever; NULL: not */
 };
 
 struct sl_fake_http {

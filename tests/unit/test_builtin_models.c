@@ -128,7 +128,7 @@ static void load_gives_the_loop_back_between_its_bursts(void **state)
     struct world *world = *state;
     start(world, "load:load", "events=100000 bytes=1");
     sl_fake_loop_turn(&world->fake);
-    assert_in_range(world->sink.n_texts, 1, 300);
+    assert_in_range(world->sink.n_texts, 1, 2000); /* about 100 microseconds' worth */
 }
 
 static void load_keeps_its_pace_and_never_forgives_lag(void **state)

@@ -209,7 +209,7 @@ static void templates_are_bounded(void **state)
     assert_int_equal(sl_buf_add_str(&yaml, "\"\n"), SL_OK);
     scenario = parse(sl_buf_cstr(&yaml));
     assert_int_equal(sl_scenario_play(scenario, &facts, &player, NULL), SL_OK);
-    assert_int_equal(sl_scenario_next(player, &piece), SL_RESOURCE_EXHAUSTED);
+    assert_int_equal(sl_scenario_next(player, &piece), SL_OUT_OF_RANGE);
     sl_scenario_player_free(player);
     sl_scenario_free(scenario);
     sl_buf_done(&yaml);
