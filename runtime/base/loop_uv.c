@@ -65,6 +65,11 @@ static void arm(struct sl_loop *loop, uint64_t due_ns)
         (void)uv_timer_stop(&self->alarm);
         return;
     }
+    if (due_ns <= loop->loop.now_ns && self->is_running) {
+        /* Due already: the next turn comes at once, not at the next whole millisecond. */
+        (void)uv_idle_start(&self->idle, do_nothing);
+        return;
+    }
     /* libuv counts whole milliseconds of the same clock: rounded up, it is never early. */
     const uint64_t due_ms = due_ns / SL_NS_PER_MS + (due_ns % SL_NS_PER_MS == 0 ? 0 : 1);
     const uint64_t now_ms = uv_now(&self->uv);
