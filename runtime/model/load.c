@@ -9,7 +9,7 @@
 #include "runtime/model/turn.h"
 
 /* What one turn of the loop may give, so that the other runs have their time. */
-enum { LOAD_EVENTS_PER_TURN = 256, LOAD_BYTES_PER_TURN = 262144 };
+enum { LOAD_EVENTS_PER_TURN = 1024, LOAD_BYTES_PER_TURN = 262144 };
 
 struct load_turn {
     struct sl_model_turn base;
