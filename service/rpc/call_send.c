@@ -18,10 +18,28 @@ enum {
 
 /* ---- Borders --------------------------------------------------------------------------------- */
 
+/* Size of the message that begins here, or 0 when its end is not here. */
+static size_t whole_message(const uint8_t *bytes, size_t n)
+{
+    if (n < SL_FRAME_PREFIX_BYTES) {
+        return 0;
+    }
+    const size_t size = SL_FRAME_PREFIX_BYTES + ((size_t)bytes[1] << 24 | (size_t)bytes[2] << 16 |
+                                                 (size_t)bytes[3] << 8 | (size_t)bytes[4]);
+    return size <= n ? size : 0;
+}
+
 size_t sl_border_advance(struct sl_border *border, const uint8_t *bytes, size_t n)
 {
     size_t ended = 0;
     while (n > 0) {
+        const size_t whole = border->n_prefix == 0 ? whole_message(bytes, n) : 0;
+        if (whole > 0) {
+            bytes += whole;
+            n -= whole;
+            ended++;
+            continue;
+        }
         if (border->n_prefix < SL_FRAME_PREFIX_BYTES) {
             border->length = border->n_prefix == 0 ? 0 : border->length << 8U | *bytes;
             border->n_prefix++;
