@@ -89,7 +89,7 @@ static size_t bearer_at(struct sl_slice text, size_t at)
 {
     static const char word[] = "bearer ";
     const size_t word_size = sizeof(word) - 1;
-    if (at < word_size ||
+    if (at < word_size || text.data[at - 1] != ' ' ||
         strncasecmp((const char *)text.data + at - word_size, word, word_size) != 0) {
         return 0;
     }
@@ -105,7 +105,8 @@ static size_t pem_at(struct sl_slice rest)
 {
     static const char begin[] = "-----BEGIN ";
     static const char end[] = "-----END ";
-    if (rest.size < sizeof(begin) - 1 || memcmp(rest.data, begin, sizeof(begin) - 1) != 0) {
+    if (rest.size < sizeof(begin) - 1 || rest.data[0] != '-' ||
+        memcmp(rest.data, begin, sizeof(begin) - 1) != 0) {
         return 0;
     }
     const uint8_t *last = memmem(rest.data, rest.size, end, sizeof(end) - 1);
@@ -153,9 +154,13 @@ size_t sl_log_text_scrub(struct sl_slice text, bool is_cut, char *room)
 static void clean(char *text, size_t size)
 {
     for (size_t i = 0; i < size;) {
+        const uint8_t byte = (uint8_t)text[i];
+        if (byte >= 0x20 && byte < 0x7F) {
+            i++; /* nearly all of it */
+            continue;
+        }
         bool is_good = false;
         const size_t n = sl_utf8_measure(sl_slice_of(text + i, size - i), &is_good);
-        const uint8_t byte = (uint8_t)text[i];
         if (byte < 0x20 || byte == 0x7F) {
             text[i] = ' ';
         } else if (!is_good) {
