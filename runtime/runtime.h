@@ -150,6 +150,9 @@ struct sl_run_callbacks {
     /* A heartbeat is due and nothing is unread: `message` is a StreamEvent without prefix, to be
      * sent now or never. */
     void (*on_heartbeat)(struct sl_run_stream *stream, struct sl_slice message, void *user_data);
+    /* After sl_run_stream_leave(): the run is over and nothing of it is alive, or it never began.
+     */
+    void (*on_gone)(void *user_data);
     void *user_data;
 };
 
@@ -185,6 +188,10 @@ enum sl_run_close {
 /* The reader goes; a run that is cancelled by it ends on its own (AL-7.3). `code`: the
  * RST_STREAM's. After this no callback comes. Accepts NULL. */
 void sl_run_stream_close(struct sl_run_stream *stream, enum sl_run_close how, uint32_t code);
+
+/* The same, for a reader that holds something until everything of the run is dead (NG-2): on_gone
+ * follows, exactly once. */
+void sl_run_stream_leave(struct sl_run_stream *stream, enum sl_run_close how, uint32_t code);
 
 /* ---- The whole ---------------------------------------------------------------------------------
  */

@@ -75,6 +75,7 @@ struct sl_run_stream {
     bool is_refused;
     enum sl_run_close close_how;
     uint32_t close_code;
+    bool wants_gone;
     struct sl_ending ending; /* written before the log ends */
     struct sl_run_ending public_ending;
 

@@ -29,12 +29,33 @@ static void ref(struct sl_run_stream *stream)
     (void)atomic_fetch_add_explicit(&stream->n_refs, 1, memory_order_relaxed);
 }
 
+static void free_stream(struct sl_run_stream *stream)
+{
+    sl_history_done(&stream->start.history);
+    (void)sl_free(stream);
+}
+
+static void run_gone(struct sl_task *task)
+{
+    struct sl_run_stream *stream = SL_CONTAINER(task, struct sl_run_stream, close_task);
+    const struct sl_run_callbacks callbacks = stream->callbacks;
+    free_stream(stream);
+    callbacks.on_gone(callbacks.user_data);
+}
+
+/* The last reference is gone when the run is over, and so is every task: a reader that left early
+ * is told, on its loop. */
 static void unref(struct sl_run_stream *stream)
 {
-    if (atomic_fetch_sub_explicit(&stream->n_refs, 1, memory_order_acq_rel) == 1) {
-        sl_history_done(&stream->start.history);
-        (void)sl_free(stream);
+    if (atomic_fetch_sub_explicit(&stream->n_refs, 1, memory_order_acq_rel) != 1) {
+        return;
     }
+    if (!stream->wants_gone) {
+        free_stream(stream);
+        return;
+    }
+    stream->close_task = (struct sl_task){ .run = run_gone };
+    sl_loop_post(stream->reader_loop, &stream->close_task);
 }
 
 /* ---- The slot ----------------------------------------------------------------------------------
@@ -512,4 +533,10 @@ void sl_run_stream_close(struct sl_run_stream *stream, enum sl_run_close how, ui
         part(stream);
     }
     unref(stream);
+}
+
+void sl_run_stream_leave(struct sl_run_stream *stream, enum sl_run_close how, uint32_t code)
+{
+    stream->wants_gone = true;
+    sl_run_stream_close(stream, how, code);
 }

@@ -15,6 +15,7 @@ struct execution {
     struct sl_buf event;                /* unary: prefix and bytes of the event being read */
     const char *run_id;
     const struct sl_limits *limits;
+    bool is_detached; /* the run may outlive the call */
 };
 
 /* Ends call and stream. Nothing of `execution` may be touched afterwards. */
@@ -224,6 +225,14 @@ static void on_heartbeat(struct sl_run_stream *stream, struct sl_slice message, 
 /* ---- What the call says ------------------------------------------------------------------------
  */
 
+/* The run that the client left is over: the call's slot is free (NG-2). */
+static void on_gone(void *user_data)
+{
+    struct execution *execution = user_data;
+    const struct sl_call_status status = { .code = SL_CANCELLED };
+    finish(execution, SL_RUN_CLOSE_READ, 0, &status);
+}
+
 static void on_ended(struct sl_call *call, const struct sl_call_end *end, void *user_data)
 {
     static const enum sl_run_close how[] = {
@@ -233,15 +242,22 @@ static void on_ended(struct sl_call *call, const struct sl_call_end *end, void *
         [SL_CALL_DRAIN] = SL_RUN_CLOSE_DRAIN,
     };
     (void)call;
-    struct sl_metadatum info;
-    struct sl_call_status status = { .code = SL_CANCELLED }; /* nobody reads it, but for a drain */
+    struct execution *execution = user_data;
     if (end->kind == SL_CALL_DRAIN) {
-        status = (struct sl_call_status){ .code = SL_ABORTED,
-                                          .message = "the server is going down",
-                                          .reason = "DRAINING" };
+        struct sl_metadatum info;
+        struct sl_call_status status = { .code = SL_ABORTED,
+                                         .message = "the server is going down",
+                                         .reason = "DRAINING" };
         fill_status(&status, &info, true);
+        finish(execution, SL_RUN_CLOSE_DRAIN, end->code, &status);
+        return;
     }
-    finish(user_data, how[end->kind], end->code, &status);
+    if (execution->is_detached) {
+        const struct sl_call_status status = { .code = SL_CANCELLED }; /* nobody reads it */
+        finish(execution, how[end->kind], end->code, &status);
+        return;
+    }
+    sl_run_stream_leave(SL_TAKE(execution->stream), how[end->kind], end->code);
 }
 
 static uint64_t deadline_of(const struct sl_call *call)
@@ -288,6 +304,7 @@ enum sl_status sl_execute_start(
     spec.peer = sl_call_peer(call);
     *execution = (struct execution){ .call = call,
                                      .limits = limits,
+                                     .is_detached = spec.on_disconnect > SL_RUN_CANCEL,
                                      .reply = reply,
                                      .source = { .ready = source_ready,
                                                  .take = source_take,
@@ -297,6 +314,7 @@ enum sl_status sl_execute_start(
     const struct sl_run_callbacks callbacks = { .on_started = on_started,
                                                 .on_readable = on_readable,
                                                 .on_heartbeat = on_heartbeat,
+                                                .on_gone = on_gone,
                                                 .user_data = execution };
     if (sl_run_start(runtime, sl_call_loop(call), &spec, &callbacks, &execution->stream) != SL_OK) {
         (void)sl_fail(&err, SL_RESOURCE_EXHAUSTED, "out of memory");

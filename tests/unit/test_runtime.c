@@ -27,6 +27,8 @@ struct reader {
     struct sl_buf bytes;
     bool is_started, is_last;
     bool has_heartbeat;
+    bool is_gone;
+    uint64_t n_running_when_gone;
     size_t n_readable;
     struct sl_run_refusal refusal;
     bool is_refused;
@@ -203,6 +205,16 @@ static void on_readable(struct sl_run_stream *stream, void *user_data)
     read_some(reader);
 }
 
+static void on_gone(void *user_data)
+{
+    struct reader *reader = user_data;
+    struct sl_runtime_stats stats;
+    assert_false(reader->is_gone);
+    sl_runtime_stats(runtime, &stats);
+    reader->n_running_when_gone = stats.runs_running;
+    reader->is_gone = true;
+}
+
 static void on_heartbeat(struct sl_run_stream *stream, struct sl_slice message, void *user_data)
 {
     struct reader *reader = user_data;
@@ -220,6 +232,7 @@ static void start(struct reader *reader, const struct sl_run_spec *spec)
     const struct sl_run_callbacks callbacks = { .on_started = on_started,
                                                 .on_readable = on_readable,
                                                 .on_heartbeat = on_heartbeat,
+                                                .on_gone = on_gone,
                                                 .user_data = reader };
     *reader = (struct reader){ .max_take = reader->max_take };
     sl_buf_init(&reader->bytes, LOG_BYTES);
@@ -605,6 +618,28 @@ static void a_reset_ends_a_run_on_any_loop(void **state)
     close_runtime();
 }
 
+static void a_reader_that_leaves_hears_when_its_run_is_dead(void **state)
+{
+    (void)state;
+    const struct sl_run_spec hang = spec_of("load", "{\"hang\":true}");
+    for (size_t n = 1; n <= MAX_LOOPS; n++) {
+        struct reader readers[4] = { { .max_take = 0 } };
+        open_runtime(n, "");
+        for (size_t i = 0; i < SL_COUNT(readers); i++) {
+            start(&readers[i], &hang);
+            if (i % 2 == 0) { /* the others leave before their run has begun */
+                wait_until(&readers[i].is_started);
+            }
+            sl_run_stream_leave(readers[i].stream, SL_RUN_CLOSE_RESET, 8);
+            assert_false(readers[i].is_gone);
+            wait_until(&readers[i].is_gone);
+            assert_int_equal(readers[i].n_running_when_gone, 0);
+            sl_buf_done(&readers[i].bytes);
+        }
+        close_runtime();
+    }
+}
+
 static void heartbeats_reach_a_reader_on_another_loop(void **state)
 {
     (void)state;
@@ -682,6 +717,7 @@ int main(void)
         cmocka_unit_test(the_wait_for_a_slot_ends),
         cmocka_unit_test(a_stop_ends_everything),
         cmocka_unit_test(a_reset_ends_a_run_on_any_loop),
+        cmocka_unit_test(a_reader_that_leaves_hears_when_its_run_is_dead),
         cmocka_unit_test(heartbeats_reach_a_reader_on_another_loop),
         cmocka_unit_test(a_slow_reader_loses_nothing),
         cmocka_unit_test(builtin_agents_can_be_left_out),
