@@ -61,11 +61,14 @@ static void put_escape(struct sl_json_out *out, uint8_t c)
 {
     static const char named[] = "\"\\\n\r\t";
     static const char names[] = "\"\\nrt";
+    static const char digits[] = "0123456789abcdef";
     const char *at = c == 0 ? NULL : strchr(named, c);
-    if (at == NULL) {
-        sl_json_putf(out, "\\u%04x", c);
+    if (at != NULL) {
+        const char text[] = { '\\', names[at - named] };
+        sl_json_put_bytes(out, sl_slice_of(text, sizeof(text)));
     } else {
-        sl_json_putf(out, "\\%c", names[at - named]);
+        const char text[] = { '\\', 'u', '0', '0', digits[c >> 4], digits[c & 15] };
+        sl_json_put_bytes(out, sl_slice_of(text, sizeof(text)));
     }
 }
 

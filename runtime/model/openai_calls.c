@@ -97,8 +97,7 @@ static enum sl_status keep_opaque(struct sl_call_slot *slot, json_t *call)
     static const char *const known[] = { "index", "id", "type", "function" };
     const char *key = NULL;
     json_t *value = NULL;
-    /* jansson's iteration wants a mutable object, and changes nothing. */
-    json_object_foreach((json_t *)(uintptr_t)call, key, value)
+    json_object_foreach(call, key, value)
     {
         bool is_known = json_is_null(value);
         for (size_t i = 0; i < SL_COUNT(known); i++) {
