@@ -194,6 +194,30 @@ static void the_guard_sees_the_address_and_may_refuse(void **state)
     assert_false(world->result.was_sent);
 }
 
+static void a_guarded_transfer_takes_no_connection_that_is_open(void **state)
+{
+    const struct sl_fake_http_answer answer = {
+        .bytes = OK_ANSWER,
+        .size = sizeof(OK_ANSWER) - 1,
+        .end = SL_FAKE_KEEP,
+    };
+    struct world *world = *state;
+    world->server.answers = &answer;
+    world->server.n_answers = 1;
+    for (int is_guarded = 0; is_guarded < 2; is_guarded++) {
+        struct sl_http_options options = { .allow_address = is_guarded ? allow : NULL };
+        world->is_over = false;
+        world->must_allow = false;
+        assert_int_equal(start(world, &options), SL_OK);
+        for (int i = 0; i < 100 && !world->is_over; i++) {
+            sl_loop_uv_step(world->uv, 20);
+        }
+        assert_true(world->is_over);
+        assert_int_equal(world->result.end, is_guarded ? SL_HTTP_DENIED : SL_HTTP_DONE);
+    }
+    assert_int_equal(world->server.n_requests, 1);
+}
+
 static void what_cannot_be_sent_is_refused_at_once(void **state)
 {
     static const char *const bad_headers[] = { "A: b\r\nC: d", NULL };
@@ -290,6 +314,7 @@ int main(void)
         CASE(headers_of_an_interim_answer_do_not_count),
         CASE(a_redirect_is_not_followed),
         CASE(the_guard_sees_the_address_and_may_refuse),
+        CASE(a_guarded_transfer_takes_no_connection_that_is_open),
         CASE(what_cannot_be_sent_is_refused_at_once),
         CASE(a_body_over_its_limit_ends_the_transfer),
         CASE(the_total_timer_fires),

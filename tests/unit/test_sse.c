@@ -69,15 +69,20 @@ static char *parse(struct sl_slice text, size_t piece, size_t stop_after)
     return log;
 }
 
+static void expect_pieces(struct sl_slice text, const char *log, size_t piece, size_t stop)
+{
+    char *got = parse(text, piece, stop);
+    if (strcmp(got, log) != 0) {
+        fail_msg("pieces of %zu:\n%s", piece, got);
+    }
+    sl_free(got);
+}
+
 static void expect_bytes(struct sl_slice text, const char *log)
 {
     for (size_t piece = 1; piece <= text.size + 1; piece++) {
         for (size_t stop = 0; stop < 3; stop++) {
-            char *got = parse(text, piece, stop);
-            if (strcmp(got, log) != 0) {
-                fail_msg("pieces of %zu:\n%s", piece, got);
-            }
-            sl_free(got);
+            expect_pieces(text, log, piece, stop);
         }
     }
 }
@@ -99,6 +104,7 @@ static void lines_end_at_lf_cr_or_both(void **state)
     (void)state;
     expect("data: a\r\n\r\ndata: b\r\rdata: c\n\r\ndata: d\r\n\n", "<|a>\n<|b>\n<|c>\n<|d>\n");
     expect("data: a\r\n\rdata: b\n\n", "<|a>\n<|b>\n");
+    expect("data: a\r\ndata: b\r\n\r\n", "<|a\nb>\n");
 }
 
 static void a_byte_order_mark_is_skipped_once(void **state)
