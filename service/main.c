@@ -29,7 +29,7 @@ struct daemon {
     struct sl_loop_uv **uv_loops;
     struct sl_loop **loops;
     pthread_t *threads;
-    size_t n_loops, n_threads;
+    size_t n_loops, n_threads, n_agent_problems;
     struct sl_runtime *runtime;
     struct sl_server *server;
     struct sl_api *api;
@@ -42,6 +42,14 @@ static void print_problem(const char *line, void *user_data)
 {
     (void)user_data;
     (void)fprintf(stderr, "sluiced: %s\n", line);
+}
+
+/* A broken agent file does not stop the daemon; `--check` must say so all the same. */
+static void print_agent_problem(const char *line, void *user_data)
+{
+    struct daemon *daemon = user_data;
+    daemon->n_agent_problems++;
+    print_problem(line, NULL);
 }
 
 /* ---- Start -------------------------------------------------------------------------------------
@@ -102,7 +110,7 @@ static enum sl_status make_runtime(struct daemon *daemon, struct sl_error *err)
     sl_runtime_configure(daemon->runtime, config->file, config->top);
     for (size_t i = 0; i < config->n_agent_paths; i++) {
         SL_TRY(sl_runtime_load_agents(
-            daemon->runtime, config->agent_paths[i], print_problem, NULL, err));
+            daemon->runtime, config->agent_paths[i], print_agent_problem, daemon, err));
     }
     return SL_OK;
 }
@@ -370,6 +378,16 @@ static bool can_drain(struct daemon *daemon)
     return daemon->n_threads > 0 || start_threads(daemon, &err) == SL_OK;
 }
 
+static int report_check(const struct daemon *daemon)
+{
+    if (daemon->n_agent_problems > 0) {
+        (void)fprintf(stderr, "sluiced: %zu mistakes in agent files\n", daemon->n_agent_problems);
+        return EXIT_CONFIG;
+    }
+    (void)printf("%zu agents, no mistakes\n", sl_runtime_n_agents(daemon->runtime));
+    return EXIT_SUCCESS;
+}
+
 static int run(struct daemon *daemon, int signal_fd)
 {
     struct sl_error err = { 0 };
@@ -377,7 +395,7 @@ static int run(struct daemon *daemon, int signal_fd)
     if (status != SL_OK) {
         print_problem(err.text, NULL);
     } else if (daemon->config.only_check) {
-        (void)printf("%zu agents, no mistakes\n", sl_runtime_n_agents(daemon->runtime));
+        return report_check(daemon);
     }
     if (status != SL_OK) {
         daemon->config.limits.drain_delay = daemon->config.limits.drain_timeout = 0;

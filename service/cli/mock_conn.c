@@ -365,6 +365,23 @@ static bool is_authorised(const struct mock_conn *mock)
            sl_slice_equals(value, expected);
 }
 
+/* How often this body came before (FNV-1a; the oldest are forgotten). */
+static uint32_t count_attempt(struct sl_mock *server, struct sl_slice body)
+{
+    uint64_t hash = UINT64_C(14695981039346656037);
+    for (size_t i = 0; i < body.size; i++) {
+        hash = (hash ^ body.data[i]) * UINT64_C(1099511628211);
+    }
+    const size_t n = server->n_seen < SL_MOCK_SEEN ? server->n_seen : SL_MOCK_SEEN;
+    for (size_t i = 0; i < n; i++) {
+        if (server->seen[i].hash == hash) {
+            return server->seen[i].n++;
+        }
+    }
+    server->seen[server->n_seen++ % SL_MOCK_SEEN] = (struct sl_mock_seen){ hash, 1 };
+    return 0;
+}
+
 static void start_chat(struct mock_conn *mock)
 {
     struct sl_error err = { 0 };
@@ -378,7 +395,8 @@ static void start_chat(struct mock_conn *mock)
         refuse(mock, "400 Bad Request", "not a chat/completions request");
         return;
     }
-    const struct sl_scenario_facts facts = sl_scenario_request_facts(mock->request);
+    struct sl_scenario_facts facts = sl_scenario_request_facts(mock->request);
+    facts.attempt = count_attempt(server, mock->http1.request.body);
     if (sl_scenario_play(server->scenario, &facts, &mock->player, &err) != SL_OK) {
         mock->request = sl_scenario_request_free(mock->request);
         refuse(mock, "400 Bad Request", "no turn of the scenario fits");

@@ -25,6 +25,14 @@ struct sl_mock_stats {
     uint64_t bytes_accepted; /* of answers, that the sockets took */
 };
 
+/* A request that was seen: the same body again is the next attempt. */
+enum { SL_MOCK_SEEN = 256 };
+
+struct sl_mock_seen {
+    uint64_t hash;
+    uint32_t n;
+};
+
 struct sl_mock {
     struct sl_loop *loop;
     const struct sl_scenario *scenario;
@@ -34,6 +42,8 @@ struct sl_mock {
     uint64_t next_id;
     bool is_quiet;
     struct sl_list conns; /* open connections */
+    struct sl_mock_seen seen[SL_MOCK_SEEN];
+    size_t n_seen;
 };
 
 void sl_mock_init(struct sl_mock *mock);

@@ -52,6 +52,8 @@ class Files(harness.Case):
         self.assertEqual(sluiced("--config", "/no/such/file").returncode, 78)
         self.assertEqual(sluiced("--tls-cert", "/no/such", "--tls-key", "/no/such").returncode, 78)
         self.assertEqual(sluiced("--check").returncode, 0)
+        broken = sluiced("--check", "--agents", write("name: x\n"))
+        self.assertEqual(broken.returncode, 78, broken.stderr)
 
     def test_a_second_daemon_on_the_port_fails_with_one_line(self):
         server = self.daemon()
