@@ -85,7 +85,7 @@ static void on_written(uv_write_t *write, int status)
 static void write_bytes(struct connection *it, const char *bytes, size_t size)
 {
     /* libuv takes a pointer that it does not write to. */
-    uv_buf_t buf = { .base = (char *)(uintptr_t)bytes, .len = size };
+    uv_buf_t buf = { .base = sl_unconst(bytes), .len = size };
     it->is_writing = true;
     it->write_size = size;
     it->write.data = it;
@@ -126,7 +126,9 @@ static void send_more(struct connection *it)
 static size_t measure_request(struct connection *it)
 {
     const char *text = sl_buf_cstr(&it->in);
-    must(text != NULL);
+    if (text == NULL) {
+        abort();
+    }
     const char *head_end = strstr(text, "\r\n\r\n");
     if (head_end == NULL) {
         return 0;

@@ -272,6 +272,8 @@ static void a_preset_is_completed_by_an_entry_of_its_name(void **state)
     expect_name(world, "deepseek:r", NULL, "deepseek r");
 }
 
+#define ENTRY(keys) "providers: [{name: a, kind: openai_chat, base_url: \"http://x\", " keys "}]"
+
 static void every_mistake_is_an_error(void **state)
 {
     static const char *const cases[] = {
@@ -284,18 +286,14 @@ static void every_mistake_is_an_error(void **state)
         "providers: [{name: aws, kind: openai_chat, base_url: \"http://x\"}]",
         "providers: [{name: a, kind: openai_chat, base_url: \"ftp://x\"}]",
         "providers: [{name: a, kind: openai_chat, base_url: \"http://u:p@x\"}]",
-        "providers: [{name: a, kind: openai_chat, base_url: \"http://x\", api_key: sk-1234}]",
-        "providers: [{name: a, kind: openai_chat, base_url: \"http://x\", prices: {}}]",
-        "providers: [{name: a, kind: openai_chat, base_url: \"http://x\", timers: {conect: 1s}}]",
-        "providers: [{name: a, kind: openai_chat, base_url: \"http://x\", headers: {\"a b\": c}}]",
-        "providers: [{name: a, kind: openai_chat, base_url: \"http://x\", headers: {A: "
-        "\"b\\nc\"}}]",
-        "providers: [{name: a, kind: openai_chat, base_url: \"http://x\", headers: {A: Bearer "
-        "abcdefghijklmnopqrstuvwxyz}}]",
-        "providers: [{name: a, kind: openai_chat, base_url: \"http://x\", quirks: {extra_body: "
-        "{model: y}}}]",
-        "providers: [{name: a, kind: openai_chat, base_url: \"http://x\"}, {name: A, kind: "
-        "openai_chat, base_url: \"http://x\"}]",
+        ENTRY("api_key: sk-1234"),
+        ENTRY("prices: {}"),
+        ENTRY("timers: {conect: 1s}"),
+        ENTRY("headers: {\"a b\": c}"),
+        ENTRY("headers: {A: \"b\\nc\"}"),
+        ENTRY("headers: {A: Bearer abcdefghijklmnopqrstuvwxyz}"),
+        ENTRY("quirks: {extra_body: {model: y}}"),
+        "providers: [{name: groq, retry: {max: 1}}, {name: GROQ, retry: {max: 1}}]",
         "providers: [{name: a, kind: scripted}]",
         "providers: [{name: a, kind: scripted, scenario: /nowhere.yaml}]",
         "providers: [5]",

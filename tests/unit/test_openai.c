@@ -122,13 +122,15 @@ static void a_refusal_is_a_filter(void **state)
 static void the_last_usage_counts_wherever_it_is(void **state)
 {
     PLAY(
-        *state, "usage 1 2 0 0\nusage 3 4 0 0\nfinish END_TURN\n",
-        "{\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":2}}", FINISH("stop"),
-        "{\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":4}}", "[DONE]");
+        *state, "usage 1 2 0 0\nusage 3 ?0 0 7\nfinish END_TURN\n",
+        "{\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":2}}",
+        "{\"choices\":[{\"finish_reason\":\"stop\"}]}",
+        "{\"usage\":{\"prompt_tokens\":3,\"completion_tokens_details\":{\"reasoning_tokens\":7}}}",
+        "[DONE]");
     PLAY(
-        *state, "usage 5 6 0 7\nfinish END_TURN\n",
-        "{\"choices\":[{\"finish_reason\":\"stop\",\"usage\":{\"prompt_tokens\":5,"
-        "\"completion_tokens\":6,\"completion_tokens_details\":{\"reasoning_tokens\":7}}}]}");
+        *state, "usage 5 6 0 0\nfinish END_TURN\n",
+        "{\"choices\":[{\"usage\":{\"prompt_tokens\":5,\"completion_tokens\":6}}]}",
+        FINISH("stop"));
     PLAY(
         *state, "usage 8 9 0 0\nfinish END_TURN\n", FINISH("stop"),
         "{\"x_groq\":{\"usage\":{\"prompt_tokens\":8,\"completion_tokens\":9}}}");
