@@ -93,8 +93,8 @@ void sl_runtime_stop(struct sl_runtime *runtime, void (*on_idle)(void *user_data
 static void free_infos(struct sl_runtime *runtime)
 {
     for (size_t i = 0; i < runtime->n_infos; i++) {
-        (void)sl_free((void *)(uintptr_t)runtime->infos[i].tools);    // NOLINT
-        (void)sl_free((void *)(uintptr_t)runtime->infos[i].problems); // NOLINT
+        (void)sl_free(sl_unconst(runtime->infos[i].tools));
+        (void)sl_free(sl_unconst(runtime->infos[i].problems));
     }
     runtime->infos = sl_free(runtime->infos);
     runtime->n_infos = 0;

@@ -64,8 +64,8 @@ static size_t count_cores(void)
 static enum sl_status make_loops(struct daemon *daemon)
 {
     const size_t n = daemon->config.n_loops == 0 ? count_cores() : daemon->config.n_loops;
-    daemon->uv_loops = sl_calloc(n, sizeof(daemon->uv_loops[0]));
-    daemon->loops = sl_calloc(n, sizeof(daemon->loops[0]));
+    daemon->uv_loops = sl_calloc(n, sizeof(struct sl_loop_uv *));
+    daemon->loops = sl_calloc(n, sizeof(struct sl_loop *));
     daemon->threads = sl_calloc(n, sizeof(daemon->threads[0]));
     if (daemon->uv_loops == NULL || daemon->loops == NULL || daemon->threads == NULL) {
         return SL_RESOURCE_EXHAUSTED;

@@ -45,6 +45,7 @@ static inline struct sl_list *sl_list_first(const struct sl_list *head)
 
 /* `node` may be removed inside the loop, others may not. */
 #define SL_LIST_EACH(node, head)                                                                   \
+    /* NOLINTNEXTLINE(bugprone-macro-parentheses): a name that is declared takes none */           \
     for (struct sl_list *node = (head)->next, *sl_next_##node = (node)->next; (node) != (head);    \
          (node) = sl_next_##node, sl_next_##node = (node)->next)
 

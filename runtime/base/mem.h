@@ -4,6 +4,7 @@
 #define SL_RUNTIME_BASE_MEM_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #include "runtime/base/slice.h"
 #include "runtime/base/status.h"
@@ -23,6 +24,12 @@ SL_CHECK char *sl_strndup(const char *text, size_t size);
  * NULL: none. Thread: any. */
 typedef bool(sl_mem_gate_fn)(size_t size);
 void sl_mem_set_gate(sl_mem_gate_fn *may_allocate);
+
+/* For what takes a pointer without const and does not write to it, such as generated structs. */
+static inline void *sl_unconst(const void *ptr)
+{
+    return (void *)(uintptr_t)ptr; // NOLINT(performance-no-int-to-ptr): no other cast is accepted
+}
 
 /* Gives the pointer away and forgets it here. */
 #define SL_TAKE(ptr)                                                                               \

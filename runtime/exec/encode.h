@@ -6,6 +6,7 @@
 
 #include "proto/sluice/v1/events.pb-c.h"
 #include "runtime/base/event_channel.h"
+#include "runtime/base/mem.h"
 
 /* The generated names, shorter. */
 #define SL_CODE(name)          SLUICE__V1__ERROR_CODE__ERROR_CODE_##name
@@ -17,7 +18,7 @@
 /* For strings of generated structs: they are not const, and packing does not write to them. */
 static inline char *sl_pb_text(const char *text)
 {
-    return (char *)(uintptr_t)text; // NOLINT(performance-no-int-to-ptr)
+    return sl_unconst(text);
 }
 
 enum sl_encode_text { SL_ENCODE_TEXT_DELTA, SL_ENCODE_THINKING };

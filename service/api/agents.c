@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "runtime/base/mem.h"
 #include "runtime/base/parse.h"
 
 enum { PAGE_DEFAULT = 100, PAGE_MAX = 1000 };
@@ -11,7 +12,7 @@ enum { PAGE_DEFAULT = 100, PAGE_MAX = 1000 };
  * protobuf-c has no const, and packing changes nothing. */
 static char *borrow(const char *text)
 {
-    return (char *)(uintptr_t)text;
+    return sl_unconst(text);
 }
 
 static enum sl_status

@@ -145,6 +145,41 @@ static enum sl_status convert_buffers(
     return SL_OK;
 }
 
+static enum sl_status
+convert_times(const Sluice__V1__RunOptions *options, struct sl_run_spec *spec, struct sl_error *err)
+{
+    if (options->_run_timeout_ms_case != 0) {
+        SL_TRY(check_range("run_timeout_ms", options->run_timeout_ms, 1, 604800000, err));
+        spec->has_run_timeout = true;
+        spec->run_timeout_ms = options->run_timeout_ms;
+    }
+    if (options->_heartbeat_ms_case != 0) {
+        const uint32_t least = options->heartbeat_ms != 0 ? 1000 : 0; /* 0: none */
+        SL_TRY(check_range("heartbeat_ms", options->heartbeat_ms, least, 60000, err));
+        spec->has_heartbeat = true;
+        spec->heartbeat_ms = options->heartbeat_ms;
+    }
+    return SL_OK;
+}
+
+static enum sl_status convert_disconnect(
+    const Sluice__V1__RunOptions *options, struct sl_run_spec *spec, struct sl_error *err)
+{
+    spec->on_disconnect = (enum sl_run_on_disconnect)options->on_disconnect;
+    if (spec->on_disconnect == SL_RUN_DETACH_FOR) {
+        SL_TRY(check_range("detach_ttl_ms", options->detach_ttl_ms, 1000, 86400000, err));
+    } else if (options->detach_ttl_ms != 0) {
+        return sl_fail(
+            err, SL_INVALID_ARGUMENT, "options.detach_ttl_ms: only with on_disconnect DETACH_FOR");
+    }
+    spec->detach_ttl_ms = options->detach_ttl_ms;
+    if (options->_cancel_on_reset_case != 0) {
+        spec->has_cancel_on_reset = true;
+        spec->cancel_on_reset = options->cancel_on_reset != 0;
+    }
+    return SL_OK;
+}
+
 static enum sl_status convert_options(
     const Sluice__V1__RunOptions *options, struct sl_run_spec *spec, struct sl_error *err)
 {
@@ -158,30 +193,8 @@ static enum sl_status convert_options(
         spec->has_max_iterations = true;
         spec->max_iterations = options->max_iterations;
     }
-    if (options->_run_timeout_ms_case != 0) {
-        SL_TRY(check_range("run_timeout_ms", options->run_timeout_ms, 1, 604800000, err));
-        spec->has_run_timeout = true;
-        spec->run_timeout_ms = options->run_timeout_ms;
-    }
-    if (options->_heartbeat_ms_case != 0) {
-        if (options->heartbeat_ms != 0) {
-            SL_TRY(check_range("heartbeat_ms", options->heartbeat_ms, 1000, 60000, err));
-        }
-        spec->has_heartbeat = true;
-        spec->heartbeat_ms = options->heartbeat_ms;
-    }
-    spec->on_disconnect = (enum sl_run_on_disconnect)options->on_disconnect;
-    if (spec->on_disconnect == SL_RUN_DETACH_FOR) {
-        SL_TRY(check_range("detach_ttl_ms", options->detach_ttl_ms, 1000, 86400000, err));
-    } else if (options->detach_ttl_ms != 0) {
-        return sl_fail(
-            err, SL_INVALID_ARGUMENT, "options.detach_ttl_ms: only with on_disconnect DETACH_FOR");
-    }
-    spec->detach_ttl_ms = options->detach_ttl_ms;
-    if (options->_cancel_on_reset_case != 0) {
-        spec->has_cancel_on_reset = true;
-        spec->cancel_on_reset = options->cancel_on_reset != 0;
-    }
+    SL_TRY(convert_times(options, spec, err));
+    SL_TRY(convert_disconnect(options, spec, err));
     spec->tool_call_deltas = options->tool_call_deltas != 0;
     spec->omit_content = options->omit_content != 0;
     SL_TRY(convert_buffers(options, spec, err));

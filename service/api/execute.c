@@ -72,8 +72,7 @@ static void finish_read(struct execution *execution)
 
 static struct execution *of_source(const struct sl_call_source *source)
 {
-    return (
-        struct execution *)(uintptr_t)((const char *)source - offsetof(struct execution, source));
+    return sl_unconst((const char *)source - offsetof(struct execution, source));
 }
 
 static size_t source_ready(struct sl_call_source *source, size_t max, bool *ret_is_last)

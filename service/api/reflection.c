@@ -69,7 +69,7 @@ stream_new(struct sl_call *call, const struct sl_server *server, struct stream *
 /* protobuf-c has no const, and packing changes nothing. */
 static void *borrow(const void *constant)
 {
-    return (void *)(uintptr_t)constant; // NOLINT(performance-no-int-to-ptr)
+    return sl_unconst(constant);
 }
 
 /* A fault of the question is part of the answer (SV-6). */

@@ -136,8 +136,8 @@ static void start_stream(struct slot *slot)
                                                     .user_data = slot };
     struct sl_sluice__v1__agent_runtime__execute_streaming__reader *reader;
     Sluice__V1__ExecuteRequest request = SLUICE__V1__EXECUTE_REQUEST__INIT;
-    request.agent = (char *)(uintptr_t)bench->agent;
-    request.input = (char *)(uintptr_t)bench->input;
+    request.agent = sl_unconst(bench->agent);
+    request.input = sl_unconst(bench->input);
     slot->started_ns = now_ns();
     slot->has_event = false;
     bench->n_started++;

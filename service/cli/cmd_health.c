@@ -45,7 +45,7 @@ static enum sl_status ask(struct check *check, const char *service)
     };
     struct sl_grpc__health__v1__health__check__reader *reader;
     Grpc__Health__V1__HealthCheckRequest request = GRPC__HEALTH__V1__HEALTH_CHECK_REQUEST__INIT;
-    request.service = (char *)(uintptr_t)service;
+    request.service = sl_unconst(service);
     SL_TRY(
         sl_grpc__health__v1__health__check__open(check->cli.channel, &options, &request, &reader));
     check->call = sl_grpc__health__v1__health__check__client_call(reader);

@@ -111,11 +111,11 @@ static enum sl_status open_call(struct run_command *command, const char *agent)
         run.max_iterations = (uint32_t)max_iterations;
     }
     run.tool_call_deltas = command->has_tool_deltas;
-    request.agent = (char *)(uintptr_t)agent;
-    request.input = (char *)(uintptr_t)sl_buf_cstr(&command->input);
+    request.agent = sl_unconst(agent);
+    request.input = sl_unconst(sl_buf_cstr(&command->input));
     request.options = &run;
     if (command->request_id != NULL) {
-        request.request_id = (char *)(uintptr_t)command->request_id;
+        request.request_id = sl_unconst(command->request_id);
     }
     if (request.input == NULL) {
         return SL_RESOURCE_EXHAUSTED;

@@ -192,7 +192,7 @@ json_t *sl_event_to_json(const Sluice__V1__StreamEvent *event)
  */
 
 static enum sl_status message_from_json(
-    const json_t *json,
+    json_t *json,
     const ProtobufCMessageDescriptor *descriptor,
     bool is_event,
     struct sl_arena *arena,
@@ -251,7 +251,7 @@ static enum sl_status integer_from_json(
 }
 
 static enum sl_status value_from_json(
-    const json_t *json,
+    json_t *json,
     const ProtobufCFieldDescriptor *field,
     struct sl_arena *arena,
     void *at,
@@ -324,8 +324,32 @@ static bool is_envelope(const char *name)
            strcmp(name, "timestamp_ms") == 0;
 }
 
+static enum sl_status member_from_json(
+    const char *name,
+    json_t *value,
+    struct sl_arena *arena,
+    ProtobufCMessage *message,
+    struct sl_error *err)
+{
+    const ProtobufCMessageDescriptor *descriptor = message->descriptor;
+    const ProtobufCFieldDescriptor *field =
+        protobuf_c_message_descriptor_get_field_by_name(descriptor, name);
+    if (field == NULL) {
+        return sl_fail(
+            err, SL_INVALID_ARGUMENT, "%s: no member '%s'", descriptor->short_name, name);
+    }
+    if (field->label == PROTOBUF_C_LABEL_REPEATED) {
+        return list_from_json(value, field, arena, message, err);
+    }
+    SL_TRY(value_from_json(value, field, arena, room_at(message, field->offset), err));
+    if ((field->flags & PROTOBUF_C_FIELD_FLAG_ONEOF) != 0) {
+        *(uint32_t *)room_at(message, field->quantifier_offset) = field->id;
+    }
+    return SL_OK;
+}
+
 static enum sl_status message_from_json(
-    const json_t *json,
+    json_t *json,
     const ProtobufCMessageDescriptor *descriptor,
     bool is_event,
     struct sl_arena *arena,
@@ -340,37 +364,19 @@ static enum sl_status message_from_json(
         return SL_RESOURCE_EXHAUSTED;
     }
     descriptor->message_init(message);
-    const char *name;
-    json_t *value;
-    json_object_foreach((json_t *)(uintptr_t)json, name, value)
-    {
+    for (void *at = json_object_iter(json); at != NULL; at = json_object_iter_next(json, at)) {
+        const char *name = json_object_iter_key(at);
         if (is_event && is_envelope(name)) {
             continue;
         }
-        const ProtobufCFieldDescriptor *field =
-            protobuf_c_message_descriptor_get_field_by_name(descriptor, name);
-        if (field == NULL) {
-            return sl_fail(
-                err, SL_INVALID_ARGUMENT, "%s: no member '%s'", descriptor->short_name, name);
-        }
-        if (field->label == PROTOBUF_C_LABEL_REPEATED) {
-            SL_TRY(list_from_json(value, field, arena, message, err));
-            continue;
-        }
-        SL_TRY(value_from_json(value, field, arena, room_at(message, field->offset), err));
-        if ((field->flags & PROTOBUF_C_FIELD_FLAG_ONEOF) != 0) {
-            *(uint32_t *)room_at(message, field->quantifier_offset) = field->id;
-        }
+        SL_TRY(member_from_json(name, json_object_iter_value(at), arena, message, err));
     }
     *ret_message = message;
     return SL_OK;
 }
 
 enum sl_status sl_event_from_json(
-    const json_t *json,
-    struct sl_arena *arena,
-    Sluice__V1__StreamEvent **ret_event,
-    struct sl_error *err)
+    json_t *json, struct sl_arena *arena, Sluice__V1__StreamEvent **ret_event, struct sl_error *err)
 {
     const char *type = json_string_value(json_object_get(json, "type"));
     const json_t *sequence = json_object_get(json, "sequence");
@@ -394,7 +400,7 @@ enum sl_status sl_event_from_json(
         return sl_fail(err, SL_INVALID_ARGUMENT, "type '%s' is no event", type);
     }
     event->event_case = (Sluice__V1__StreamEvent__EventCase)field->id;
-    ProtobufCMessage *member;
+    ProtobufCMessage *member = NULL;
     SL_TRY(message_from_json(json, field->descriptor, true, arena, &member, err));
     *(ProtobufCMessage **)room_at(&event->base, field->offset) = member;
     return SL_OK;

@@ -21,7 +21,7 @@ SL_CHECK json_t *sl_event_to_json(const Sluice__V1__StreamEvent *event);
 /* The other way, in `arena`. An unknown member is an error, and so is a value of the wrong type.
  * Fails: SL_INVALID_ARGUMENT naming the member; SL_RESOURCE_EXHAUSTED. */
 SL_CHECK enum sl_status sl_event_from_json(
-    const json_t *json,
+    json_t *json,
     struct sl_arena *arena,
     Sluice__V1__StreamEvent **ret_event,
     struct sl_error *err);
