@@ -18,7 +18,8 @@ static char *borrow(const char *text)
 static enum sl_status
 fill_labels(const struct sl_agent_info *info, struct sl_arena *arena, Sluice__V1__Agent *agent)
 {
-    agent->labels = sl_arena_calloc(arena, info->n_labels, sizeof(agent->labels[0]));
+    agent->labels =
+        sl_arena_calloc(arena, info->n_labels, sizeof(Sluice__V1__Agent__LabelsEntry *));
     Sluice__V1__Agent__LabelsEntry *entries =
         sl_arena_calloc(arena, info->n_labels, sizeof(*entries));
     if (info->n_labels > 0 && (agent->labels == NULL || entries == NULL)) {
@@ -37,7 +38,7 @@ fill_labels(const struct sl_agent_info *info, struct sl_arena *arena, Sluice__V1
 static enum sl_status
 fill_tools(const struct sl_agent_info *info, struct sl_arena *arena, Sluice__V1__Agent *agent)
 {
-    agent->tools = sl_arena_calloc(arena, info->n_tools, sizeof(agent->tools[0]));
+    agent->tools = sl_arena_calloc(arena, info->n_tools, sizeof(Sluice__V1__ToolDefinition *));
     Sluice__V1__ToolDefinition *tools = sl_arena_calloc(arena, info->n_tools, sizeof(*tools));
     if (info->n_tools > 0 && (agent->tools == NULL || tools == NULL)) {
         return SL_RESOURCE_EXHAUSTED;
@@ -106,7 +107,7 @@ enum sl_status sl_agents_list(
     uint64_t size = request->page_size == 0 ? PAGE_DEFAULT : request->page_size;
     size = size > PAGE_MAX ? PAGE_MAX : size;
     size = size > n_agents - first ? n_agents - first : size;
-    reply->agents = sl_arena_calloc(arena, size, sizeof(reply->agents[0]));
+    reply->agents = sl_arena_calloc(arena, size, sizeof(Sluice__V1__Agent *));
     if (reply->agents == NULL && size > 0) {
         return SL_RESOURCE_EXHAUSTED;
     }

@@ -275,7 +275,7 @@ static enum sl_status open_channels(struct bench *bench)
                                                 .loop = bench->cli.loop,
                                                 .tls = bench->cli.tls,
                                                 .authority = options->server_name };
-    bench->channels = sl_calloc(bench->n_connections, sizeof(bench->channels[0]));
+    bench->channels = sl_calloc(bench->n_connections, sizeof(struct sl_channel *));
     bench->slots = sl_calloc(bench->n_streams, sizeof(bench->slots[0]));
     if (bench->channels == NULL || bench->slots == NULL) {
         sl_cli_complain("out of memory");
@@ -287,10 +287,12 @@ static enum sl_status open_channels(struct bench *bench)
             return SL_UNAVAILABLE;
         }
     }
+    uint64_t at = 0;
     for (uint64_t i = 0; i < bench->n_streams; i++) {
         bench->slots[i] = (struct slot){ .bench = bench,
-                                         .channel = bench->channels[i % bench->n_connections],
+                                         .channel = bench->channels[at],
                                          .restart = { .run = run_restart } };
+        at = at + 1 < bench->n_connections ? at + 1 : 0;
     }
     return SL_OK;
 }

@@ -63,13 +63,15 @@ take_words(const struct sl_cli_flag *flags, size_t n_flags, int *argc, char **ar
     int n_words = 0;
     bool is_flag_time = true;
     for (int i = 0; i < *argc; i++) {
-        if (is_flag_time && strcmp(argv[i], "--") == 0) {
-            is_flag_time = false;
-        } else if (is_flag_time && argv[i][0] == '-' && argv[i][1] != '\0') {
-            SL_TRY(take_flag(flags, n_flags, *argc, argv, &i));
-        } else {
+        if (!is_flag_time || argv[i][0] != '-' || argv[i][1] == '\0') {
             argv[n_words++] = argv[i];
+            continue;
         }
+        if (strcmp(argv[i], "--") == 0) {
+            is_flag_time = false;
+            continue;
+        }
+        SL_TRY(take_flag(flags, n_flags, *argc, argv, &i));
     }
     *argc = n_words;
     return SL_OK;

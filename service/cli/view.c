@@ -39,7 +39,10 @@ static void print_short(const struct sl_view *view, const char *text, size_t max
     char line[256];
     size_t n = 0;
     for (; text[n] != '\0' && n < max && n < sizeof(line) - 4; n++) {
-        line[n] = text[n] == '\n' || text[n] == '\t' ? ' ' : text[n];
+        line[n] = text[n];
+        if (text[n] == '\n' || text[n] == '\t') {
+            line[n] = ' ';
+        }
     }
     while (text[n] != '\0' && n > 0 && ((unsigned char)text[n] & 0xC0) == 0x80) {
         n--; /* not inside a character */
@@ -271,6 +274,7 @@ void sl_view_event(struct sl_view *view, const Sluice__V1__StreamEvent *event)
     case SLUICE__V1__STREAM_EVENT__EVENT_APPROVAL_DECIDED:
     case SLUICE__V1__STREAM_EVENT__EVENT_HEARTBEAT:
     case SLUICE__V1__STREAM_EVENT__EVENT__NOT_SET:
+    case _SLUICE__V1__STREAM_EVENT__EVENT__CASE_IS_INT_SIZE:
     default: /* newer than this program */
         break;
     }

@@ -305,30 +305,36 @@ feed_body(struct sl_http1 *http1, struct sl_slice bytes, size_t *ret_taken, stru
     return SL_OK;
 }
 
+/* Takes from `bytes`, which are not empty; at least one before the end of the request. */
+static enum sl_status
+feed_some(struct sl_http1 *http1, struct sl_slice bytes, size_t *ret_taken, struct sl_error *err)
+{
+    *ret_taken = 1;
+    switch (http1->state) {
+    case SL_HTTP1_HEAD:
+        return feed_head(http1, bytes.data[0], err);
+    case SL_HTTP1_CHUNK_SIZE:
+    case SL_HTTP1_CHUNK_END:
+    case SL_HTTP1_TRAILERS:
+        return feed_line(http1, bytes.data[0], err);
+    case SL_HTTP1_BODY:
+    case SL_HTTP1_CHUNK:
+        return feed_body(http1, bytes, ret_taken, err);
+    case SL_HTTP1_DONE:
+        break;
+    }
+    *ret_taken = 0;
+    return SL_OK;
+}
+
 enum sl_status sl_http1_feed(
     struct sl_http1 *http1, struct sl_slice bytes, size_t *ret_taken, struct sl_error *err)
 {
     size_t taken = 0;
     while (http1->state != SL_HTTP1_DONE && taken < bytes.size) {
-        size_t n = 1;
-        switch (http1->state) {
-        case SL_HTTP1_HEAD:
-            SL_TRY(feed_head(http1, bytes.data[taken], err));
-            break;
-        case SL_HTTP1_CHUNK_SIZE:
-        case SL_HTTP1_CHUNK_END:
-        case SL_HTTP1_TRAILERS:
-            SL_TRY(feed_line(http1, bytes.data[taken], err));
-            break;
-        case SL_HTTP1_BODY:
-        case SL_HTTP1_CHUNK: {
-            const struct sl_slice rest = sl_slice_of(bytes.data + taken, bytes.size - taken);
-            SL_TRY(feed_body(http1, rest, &n, err));
-            break;
-        }
-        case SL_HTTP1_DONE:
-            break;
-        }
+        size_t n = 0;
+        const struct sl_slice rest = sl_slice_of(bytes.data + taken, bytes.size - taken);
+        SL_TRY(feed_some(http1, rest, &n, err));
         taken += n;
     }
     *ret_taken = taken;
