@@ -11,7 +11,7 @@ for word in "$@"; do
     if [ "$word" = --all ]; then wants_all=true; else suites+=("$word"); fi
 done
 [ ${#suites[@]} -gt 0 ] || suites=(python node buf aimock)
-! $wants_all || suites+=(local-model)
+if $wants_all && [[ " ${suites[*]} " != *" local-model "* ]]; then suites+=(local-model); fi
 
 work=$(mktemp -d)
 trap 'end_pids; rm -rf "$work"' EXIT
