@@ -81,7 +81,8 @@ static void open_page(struct listing *listing)
                                                     .on_readable = on_readable,
                                                     .user_data = listing };
     struct sl_sluice__v1__agent_runtime__list_agents__reader *reader;
-    Sluice__V1__ListAgentsRequest request = SLUICE__V1__LIST_AGENTS_REQUEST__INIT;
+    Sluice__V1__ListAgentsRequest request;
+    sluice__v1__list_agents_request__init(&request);
     request.page_token = listing->page_token;
     if (sl_sluice__v1__agent_runtime__list_agents__open(
             listing->cli.channel, &options, &request, &reader) != SL_OK) {

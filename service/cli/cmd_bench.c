@@ -135,7 +135,8 @@ static void start_stream(struct slot *slot)
                                                     .on_readable = on_readable,
                                                     .user_data = slot };
     struct sl_sluice__v1__agent_runtime__execute_streaming__reader *reader;
-    Sluice__V1__ExecuteRequest request = SLUICE__V1__EXECUTE_REQUEST__INIT;
+    Sluice__V1__ExecuteRequest request;
+    sluice__v1__execute_request__init(&request);
     request.agent = sl_unconst(bench->agent);
     request.input = sl_unconst(bench->input);
     slot->started_ns = now_ns();

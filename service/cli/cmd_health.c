@@ -44,7 +44,8 @@ static enum sl_status ask(struct check *check, const char *service)
         .user_data = check
     };
     struct sl_grpc__health__v1__health__check__reader *reader;
-    Grpc__Health__V1__HealthCheckRequest request = GRPC__HEALTH__V1__HEALTH_CHECK_REQUEST__INIT;
+    Grpc__Health__V1__HealthCheckRequest request;
+    grpc__health__v1__health_check_request__init(&request);
     request.service = sl_unconst(service);
     SL_TRY(
         sl_grpc__health__v1__health__check__open(check->cli.channel, &options, &request, &reader));

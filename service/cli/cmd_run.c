@@ -98,8 +98,10 @@ static enum sl_status open_call(struct run_command *command, const char *agent)
                                                     .on_readable = on_readable,
                                                     .user_data = command };
     struct sl_sluice__v1__agent_runtime__execute_streaming__reader *reader;
-    Sluice__V1__RunOptions run = SLUICE__V1__RUN_OPTIONS__INIT;
-    Sluice__V1__ExecuteRequest request = SLUICE__V1__EXECUTE_REQUEST__INIT;
+    Sluice__V1__RunOptions run;
+    sluice__v1__run_options__init(&run);
+    Sluice__V1__ExecuteRequest request;
+    sluice__v1__execute_request__init(&request);
     uint64_t max_iterations;
     if (command->max_iterations != NULL) {
         if (sl_parse_u64(sl_slice_str(command->max_iterations), 1, 1000, &max_iterations) !=

@@ -175,11 +175,8 @@ static enum sl_status add_escaped(struct sl_buf *buf, struct sl_slice text)
 {
     for (size_t i = 0; i < text.size; i++) {
         const uint8_t c = text.data[i];
-        if (c < 0x20 || c == '"' || c == '\\') {
-            SL_TRY(sl_buf_addf(buf, "\\u%04x", c));
-        } else {
-            SL_TRY(sl_buf_add_byte(buf, c));
-        }
+        const bool is_special = c < 0x20 || c == '"' || c == '\\';
+        SL_TRY(is_special ? sl_buf_addf(buf, "\\u%04x", c) : sl_buf_add_byte(buf, c));
     }
     return SL_OK;
 }

@@ -72,7 +72,8 @@ static void stop(void)
 /* A unary call with a deadline far away; gives its call. */
 static struct sl_client_call *call_once(enum sl_status expected)
 {
-    Sluice__Test__Types request = SLUICE__TEST__TYPES__INIT;
+    Sluice__Test__Types request;
+    sluice__test__types__init(&request);
     request.number = 7;
     const struct sl_client_call_options options = { .struct_size = sizeof(options),
                                                     .timeout_ms = 20000 };
@@ -230,7 +231,8 @@ static enum sl_status call_with_little_memory(size_t n_allocations)
     const struct sl_client_call_options options = { .struct_size = sizeof(options),
                                                     .timeout_ms = 1000,
                                                     .encoding = "gzip" };
-    Sluice__Test__Types request = SLUICE__TEST__TYPES__INIT;
+    Sluice__Test__Types request;
+    sluice__test__types__init(&request);
     request.number = 7;
     struct sl_client_call *call = NULL;
     void *reply;
@@ -275,7 +277,8 @@ static void the_deadline_holds_without_the_server_dl_3(void **state)
     start(&script, 1, 0);
     const struct sl_client_call_options options = { .struct_size = sizeof(options),
                                                     .timeout_ms = 50 };
-    Sluice__Test__Types request = SLUICE__TEST__TYPES__INIT;
+    Sluice__Test__Types request;
+    sluice__test__types__init(&request);
     struct sl_client_call *call;
     void *reply;
     assert_int_equal(

@@ -234,7 +234,8 @@ static int teardown(void **state)
 
 static void unary_call(const struct sl_client_call_options *options, char *text)
 {
-    Sluice__Test__Types request = SLUICE__TEST__TYPES__INIT;
+    Sluice__Test__Types request;
+    sluice__test__types__init(&request);
     request.text = text;
     struct sl_client_call *call;
     void *reply;
@@ -250,7 +251,8 @@ static void unary_calls_come_back_with_metadata(void **state)
     const struct sl_client_call_options options = {
         .struct_size = sizeof(options), .timeout_ms = 20000, .metadata = &metadata, .n_metadata = 1
     };
-    Sluice__Test__Types request = SLUICE__TEST__TYPES__INIT;
+    Sluice__Test__Types request;
+    sluice__test__types__init(&request);
     request.number = 42;
     struct sl_client_call *call;
     void *reply;
@@ -353,7 +355,8 @@ static void two_streams_are_read_in_turns(void **state)
 static void a_status_comes_with_its_details_rs_5(void **state)
 {
     (void)state;
-    Sluice__Test__Types request = SLUICE__TEST__TYPES__INIT;
+    Sluice__Test__Types request;
+    sluice__test__types__init(&request);
     struct sl_client_call *call;
     void *reply;
     assert_int_equal(
@@ -374,7 +377,8 @@ static void an_unknown_method_is_unimplemented(void **state)
 {
     (void)state;
     static const struct sl_method_desc nothing = METHOD("/test.Service/Nothing", SL_UNARY);
-    Sluice__Test__Types request = SLUICE__TEST__TYPES__INIT;
+    Sluice__Test__Types request;
+    sluice__test__types__init(&request);
     struct sl_client_call *call;
     void *reply;
     assert_int_equal(
@@ -387,7 +391,8 @@ static void a_deadline_ends_both_ends(void **state)
     (void)state;
     const struct sl_client_call_options options = { .struct_size = sizeof(options),
                                                     .timeout_ms = 30 };
-    Sluice__Test__Types request = SLUICE__TEST__TYPES__INIT;
+    Sluice__Test__Types request;
+    sluice__test__types__init(&request);
     struct sl_client_call *call;
     void *reply;
     assert_int_equal(

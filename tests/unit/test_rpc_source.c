@@ -149,7 +149,8 @@ static void sum_readable(struct sl_call *call, void *user_data)
     while ((status = sl_call_recv(call, &raw)) == SL_OK) {
         const Sluice__Test__Types *message = raw;
         *sum += message->number;
-        Sluice__Test__Types reply = SLUICE__TEST__TYPES__INIT;
+        Sluice__Test__Types reply;
+        sluice__test__types__init(&reply);
         reply.number = *sum;
         assert_int_equal(sl_call_send(call, &reply), SL_OK);
     }
@@ -408,7 +409,8 @@ static void nothing_is_compressed_unless_the_client_allows_it(void **state) /* F
 
 static size_t pack(uint8_t *room, int32_t number, const char *text)
 {
-    Sluice__Test__Types message = SLUICE__TEST__TYPES__INIT;
+    Sluice__Test__Types message;
+    sluice__test__types__init(&message);
     char copy[64];
     (void)snprintf(copy, sizeof(copy), "%s", text);
     message.number = number;
