@@ -1,0 +1,195 @@
+"""The measurements behind ./run bench."""
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+from servers import MockModel, Server, pinned, size_kib
+
+MESSAGE_BYTES = 100
+CALLGRIND_STREAMS = 100
+
+
+def bench(server, agent, text, streams, runs, extra=()):
+    """One `sluice bench`; its report with the server's CPU seconds and memory beside it."""
+    command = [server.tool("sluice"), "bench", "--addr", server.address, "--agent", agent, "--input", text,
+               "--streams", str(streams), "--runs", str(runs), "--json", *extra]
+    before = server.cpu_seconds()
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, preexec_fn=pinned(1))
+    cpu = server.cpu_seconds() - before
+    if done.returncode != 0:
+        sys.exit(f"bench failed ({done.returncode}): {done.stdout}{done.stderr}")
+    report = json.loads(done.stdout)
+    if list(report["status"]) != ["OK"]:
+        sys.exit(f"not every run ended well: {report['status']}")
+    report.update(cpu_s=cpu, cpu_us_per_message=cpu * 1e6 / report["messages"],
+                  cpu_us_per_run=cpu * 1e6 / report["runs"], busy=cpu / report["seconds"],
+                  rss_peak_kib=server.status("VmHWM"))
+    return report
+
+
+def saturated(bin_dir, streams, total):
+    with Server(bin_dir) as server:
+        text = f"events={total // streams} bytes={MESSAGE_BYTES} rate=0"
+        return bench(server, "load", text, streams, streams)
+
+
+def paced(bin_dir, streams, rate, seconds):
+    with Server(bin_dir) as server:
+        text = f"events={int(rate * seconds)} bytes={MESSAGE_BYTES} rate={rate}"
+        return bench(server, "load", text, streams, streams)
+
+
+def short_runs(bin_dir, streams, runs):
+    with Server(bin_dir) as server:
+        return bench(server, "load", f"events=1 bytes={MESSAGE_BYTES} rate=0", streams, runs)
+
+
+def whole_path(bin_dir, streams, runs):
+    """A provider's bytes on a socket, parsed, packed and sent: mock-model, sluiced, bench."""
+    with MockModel(bin_dir) as model, Server(bin_dir, model.config()) as server:
+        return bench(server, "relay", "go", streams, runs)
+
+
+def idle(bin_dir, streams):
+    """Memory of streams whose run waits for its model."""
+    with Server(bin_dir) as server:
+        empty = server.status("RssAnon")
+        command = [server.tool("sluice"), "bench", "--addr", server.address, "--agent", "load",
+                   "--input", "hang=true", "--streams", str(streams), "--runs", str(streams), "--json"]
+        client = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                                  preexec_fn=pinned(1))
+        full = settle(server, empty)
+        client.send_signal(signal.SIGINT)
+        report = json.loads(client.communicate(timeout=60)[0])
+        if report["messages"] < streams * 3:
+            sys.exit(f"only {report['messages']} messages on {streams} idle streams")
+        return {"streams": streams, "rss_anon_empty_kib": empty, "rss_anon_full_kib": full,
+                "bytes_per_stream": (full - empty) * 1024 / streams}
+
+
+def settle(server, empty):
+    """The server's memory once it has neither grown nor used the CPU for a second."""
+    last, since = -1, time.monotonic()
+    for _ in range(300):
+        now = (server.status("RssAnon"), round(server.cpu_seconds(), 2))
+        if now != last:
+            last, since = now, time.monotonic()
+        elif now[0] > empty and time.monotonic() - since > 1:
+            return now[0]
+        time.sleep(0.1)
+    sys.exit("the server does not settle")
+
+
+def start_up(bin_dir):
+    """Milliseconds from exec to the answer of the first call, the client's own start included."""
+    begin = time.monotonic()
+    with Server(bin_dir) as server:
+        listening = time.monotonic()
+        subprocess.run([server.tool("sluice"), "health", "--addr", server.address], check=True,
+                       stdout=subprocess.DEVNULL, timeout=30)
+        return {"listening_ms": (listening - begin) * 1e3, "served_ms": (time.monotonic() - begin) * 1e3,
+                "rss_kib": server.status("VmRSS"), "rss_anon_kib": server.status("RssAnon")}
+
+
+def instructions(bin_dir, events):
+    """Instructions of a whole server run that sends `events` events on each stream."""
+    with tempfile.TemporaryDirectory() as work:
+        out = os.path.join(work, "callgrind.out")
+        tool = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}"]
+        with Server(bin_dir, wrapper=tool, profile=True) as server:
+            text = f"events={events} bytes={MESSAGE_BYTES} rate=0"
+            bench(server, "load", text, CALLGRIND_STREAMS, CALLGRIND_STREAMS)
+            server.stop()
+        with open(out, encoding="utf-8") as lines:
+            return next(int(line.split()[1]) for line in lines if line.startswith(("summary:", "totals:")))
+
+
+def callgrind(bin_dir):
+    """Start-up and the runs' begin and end cancel out between a short and a long run."""
+    if shutil.which("valgrind") is None:
+        sys.exit("valgrind is not installed")
+    few, many = 500, 2500
+    difference = instructions(bin_dir, many) - instructions(bin_dir, few)
+    return {"instructions_per_event": difference / (CALLGRIND_STREAMS * (many - few))}
+
+
+def cases(bin_dir, is_short):
+    total = 400_000 if is_short else 4_000_000
+    seconds = 2 if is_short else 5
+    runs = 2_000 if is_short else 20_000
+    return {
+        "saturated, 1 stream": lambda: saturated(bin_dir, 1, total),
+        "saturated, 100 streams": lambda: saturated(bin_dir, 100, total),
+        "saturated, 1,000 streams": lambda: saturated(bin_dir, 1000, total),
+        "paced, 1,000 x 50/s": lambda: paced(bin_dir, 1000, 50, seconds),
+        "runs of one delta, 100": lambda: short_runs(bin_dir, 100, runs),
+        "mock model, 1 stream": lambda: whole_path(bin_dir, 1, 20 if is_short else 100),
+        "mock model, 50 streams": lambda: whole_path(bin_dir, 50, 50 if is_short else 200),
+    }
+
+
+def median(rounds, *keys):
+    values = []
+    for value in rounds:
+        for key in keys:
+            value = value[key]
+        values.append(value)
+    return statistics.median(values)
+
+
+def print_table(results):
+    print(f"{'case':<26}{'messages':>10}{'per CPU s':>12}{'CPU us each':>12}{'busy':>6}{'first p50':>11}"
+          f"{'p99 ms':>9}{'gap p50':>10}{'p99 ms':>9}{'peak MB':>9}")
+    for name, rounds in results.items():
+        cost = median(rounds, "cpu_us_per_message")
+        print(f"{name:<26}{median(rounds, 'messages'):>10.0f}{1e6 / cost:>12,.0f}{cost:>12.3f}"
+              f"{median(rounds, 'busy'):>6.0%}{median(rounds, 'first_us', 'p50') / 1e3:>11.2f}"
+              f"{median(rounds, 'first_us', 'p99') / 1e3:>9.2f}{median(rounds, 'gap_us', 'p50') / 1e3:>10.3f}"
+              f"{median(rounds, 'gap_us', 'p99') / 1e3:>9.2f}{median(rounds, 'rss_peak_kib') / 1024:>9.1f}")
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="./run bench", description="Measures the release build.")
+    parser.add_argument("--short", action="store_true", help="a tenth of the messages, one round")
+    parser.add_argument("--rounds", type=int, help="rounds of all cases; the medians are printed (3)")
+    parser.add_argument("--callgrind", action="store_true", help="only instructions per event, by valgrind")
+    parser.add_argument("--json", metavar="FILE", help="every figure of every round")
+    parser.add_argument("--bin", default="build/release/bin", help="the binaries (build/release/bin)")
+    options = parser.parse_args()
+    figures = {"cores": os.cpu_count(), "kernel": os.uname().release}
+    if options.callgrind:
+        figures["callgrind"] = callgrind(options.bin)
+        print(f"{figures['callgrind']['instructions_per_event']:.0f} instructions per event of the server "
+              f"({CALLGRIND_STREAMS} streams, {MESSAGE_BYTES} bytes)")
+    else:
+        n_rounds = options.rounds or (1 if options.short else 3)
+        results = {name: [] for name in cases(options.bin, options.short)}
+        for _ in range(n_rounds):
+            for name, case in cases(options.bin, options.short).items():
+                results[name].append(case())
+        print_table(results)
+        start = [start_up(options.bin) for _ in range(5)]
+        resting = idle(options.bin, 1_000 if options.short else 10_000)
+        sizes = {name: size_kib(options.bin, name) for name in ("sluiced", "sluice", "sluice-exec")}
+        print(f"\nruns of one delta: {median(results['runs of one delta, 100'], 'cpu_us_per_run'):.1f} CPU us a run")
+        print(f"idle: {resting['bytes_per_stream']:.0f} bytes per stream with its run ({resting['streams']} streams)")
+        print(f"start: listening after {median(start, 'listening_ms'):.0f} ms, first call answered after "
+              f"{median(start, 'served_ms'):.0f} ms")
+        print(f"at rest: {median(start, 'rss_kib') / 1024:.1f} MB, {median(start, 'rss_anon_kib') / 1024:.1f} MB "
+              "of them anonymous")
+        print("stripped: " + ", ".join(f"{name} {size} KiB" for name, size in sizes.items()))
+        figures.update(cases=results, start=start, idle=resting, stripped_kib=sizes)
+    if options.json:
+        with open(options.json, "w", encoding="utf-8") as file:
+            json.dump(figures, file, indent=1)
+
+
+main()
