@@ -47,6 +47,7 @@ function(sluice_generate)
   endforeach()
 
   add_library(${arg_TARGET} STATIC ${sources})
+  set_property(GLOBAL APPEND PROPERTY SLUICE_GENERATED ${arg_TARGET})
   # As system headers: protobuf-c's __INIT macros cast const away wherever they are used.
   target_include_directories(${arg_TARGET} SYSTEM PUBLIC ${arg_OUTPUT_DIR} ${CMAKE_BINARY_DIR})
   target_link_libraries(${arg_TARGET} PUBLIC PkgConfig::PROTOBUF_C ${arg_LINK})
