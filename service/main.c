@@ -287,6 +287,9 @@ static void drain(struct daemon *daemon, int signal_fd)
     sl_server_stop(daemon->server, timeout_ms + FORCED_MS, on_drained, daemon);
     (void)wait_until(daemon, signal_fd, &daemon->is_drained, timeout_ms);
     sl_runtime_stop(daemon->runtime, on_idle, daemon);
+    if (!atomic_load(&daemon->is_drained)) { /* what is no run, and still open, ends soon, too */
+        sl_server_stop(daemon->server, FORCED_MS, on_drained, daemon);
+    }
     while (!atomic_load(&daemon->is_idle) || !atomic_load(&daemon->is_drained)) {
         (void)wait_signal(daemon, signal_fd, 1000);
     }
