@@ -6,9 +6,10 @@ target_link_libraries(sl_tool_fake_http PUBLIC sl_core)
 add_executable(tool_victim fake/tool_victim.c)
 target_link_libraries(tool_victim PRIVATE sl_options)
 
+string(MD5 build_hash ${CMAKE_BINARY_DIR})
 sl_add_test(tool_process sl_tool_rig)
 target_compile_definitions(test_tool_process PRIVATE SL_LAUNCHER="$<TARGET_FILE:sluice-exec>"
-  SL_VICTIM="$<TARGET_FILE:tool_victim>")
+  SL_VICTIM_BUILT="$<TARGET_FILE:tool_victim>" SL_VICTIM="/tmp/sluice-victim-${build_hash}")
 add_dependencies(test_tool_process sluice-exec tool_victim)
 set_tests_properties(unit.tool_process PROPERTIES TIMEOUT 120)
 

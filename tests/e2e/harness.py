@@ -98,6 +98,8 @@ class Process:
 class Daemon(Process):
     """sluiced on a free port; agents: {file name: text}."""
 
+    kept = 4  # descriptors that a model client keeps open for the next run
+
     def __init__(self, agents=None, config="", flags=(), env=None, drain_delay="0"):
         self.files = tempfile.mkdtemp(prefix="sluice-files-")
         os.mkdir(self.files + "/agents")
@@ -114,10 +116,10 @@ class Daemon(Process):
         self.baseline = state_of(self.pid)
 
     def check_baseline(self):
-        """Nothing of a run or call is left, but what a model client keeps open for the next run."""
+        """Nothing of a run or call is left, but what is kept for the next one."""
         wait_for(
             "descriptors, threads, children %s; now %s" % (self.baseline, state_of(self.pid)),
-            lambda: state_of(self.pid) <= (self.baseline[0] + 4, self.baseline[1], [])
+            lambda: state_of(self.pid) <= (self.baseline[0] + self.kept, self.baseline[1], [])
             and state_of(self.pid)[2] == self.baseline[2],
         )
 
@@ -161,7 +163,10 @@ def sluice(daemon, *words, **options):
 
 def start_sluice(daemon, *words):
     env = dict(os.environ, SLUICE_ADDR=daemon.address)
-    return subprocess.Popen([BIN + "/sluice", *words], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    # Unbuffered: what readline() did not take must be there for communicate().
+    return subprocess.Popen(
+        [BIN + "/sluice", *words], env=env, bufsize=0, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
 
 
 def check_order(lines, *flags):
