@@ -29,6 +29,7 @@ struct mock_conn {
     char finish[32];
     uint64_t input_tokens, output_tokens;
     bool has_piece, has_head, streams, wants_usage, hangs, closes;
+    bool is_counted; /* its bytes are those of answers, and not of the statistics */
     char id[32];
     uint64_t n_pulled; /* bytes of answers given to the socket */
 };
@@ -401,6 +402,7 @@ static void start_chat(struct mock_conn *mock)
     }
     server->stats.requests++;
     server->stats.active++;
+    mock->is_counted = true;
     (void)snprintf(mock->finish, sizeof(mock->finish), "stop");
     mock->streams = sl_scenario_request_streams(mock->request);
     mock->wants_usage = sl_scenario_request_wants_usage(mock->request);
@@ -513,7 +515,7 @@ static size_t on_pull(struct sl_net_conn *conn, uint8_t *room, size_t room_bytes
     memcpy(room, mock->out.data, n);
     sl_buf_consume(&mock->out, n);
     mock->n_pulled += n;
-    mock->mock->stats.bytes_accepted += n;
+    mock->mock->stats.bytes_accepted += mock->is_counted ? n : 0;
     if (mock->player != NULL && !sl_timer_is_running(&mock->timer)) {
         play(mock); /* there is room again */
     }
@@ -527,7 +529,7 @@ on_end(struct sl_net_conn *conn, enum sl_net_end how, const struct sl_error *err
     (void)how;
     (void)err;
     sl_timer_stop(&mock->timer);
-    mock->mock->stats.bytes_accepted -= sl_net_conn_n_unsent(conn);
+    mock->mock->stats.bytes_accepted -= mock->is_counted ? sl_net_conn_n_unsent(conn) : 0;
     if (mock->player != NULL) {
         mock->mock->stats.aborted += mock->piece.kind != SL_SCENARIO_CUT;
         if (!mock->mock->is_quiet) {
