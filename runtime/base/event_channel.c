@@ -69,6 +69,10 @@ static enum sl_status open_segment(struct sl_event_channel *channel, size_t size
         block = size_bytes + head;
     }
     struct sl_segment *segment = sl_segment_new((uint32_t)(block - head));
+    if (segment == NULL) { /* memory is short: just this event, then */
+        block = size_bytes + head;
+        segment = sl_segment_new((uint32_t)size_bytes);
+    }
     if (segment == NULL) {
         return SL_RESOURCE_EXHAUSTED;
     }

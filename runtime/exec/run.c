@@ -7,7 +7,7 @@
 #include "runtime/base/mem.h"
 #include "runtime/exec/run_private.h"
 
-enum { OOM_RESERVE_BYTES = 4096, MAX_HELD_SLACK_BYTES = 8, MAX_OPEN_IDS = 64 };
+enum { OOM_RESERVE_BYTES = 1024, MAX_HELD_SLACK_BYTES = 8, MAX_OPEN_IDS = 64 };
 
 void sl_run_set_state(struct sl_run *run, enum sl_run_state state)
 {
