@@ -1,1 +1,6 @@
 # Tests of cli.
+sl_add_test(histogram sl_cli_parts)
+sl_add_test(message_json sl_cli_parts)
+sl_add_test(options sl_cli_parts)
+sl_add_test(view sl_cli_parts sl_fake)
+sl_add_fuzzer(event_json sl_cli_parts)

@@ -20,6 +20,9 @@ static uint64_t top_of(uint32_t bucket)
     if (bucket < STEPS) {
         return bucket;
     }
+    if (bucket == SL_HISTOGRAM_BUCKETS - 1) {
+        return UINT64_MAX; /* everything beyond has its place here, too */
+    }
     const uint32_t power = bucket / STEPS - 1;
     return ((uint64_t)(bucket % STEPS + STEPS + 1) << power) - 1;
 }

@@ -1,5 +1,6 @@
 #include "service/cli/message_json.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -48,6 +49,12 @@ static json_t *bytes_to_json(const ProtobufCBinaryData *bytes)
     return json;
 }
 
+/* JSON has no NaN and no infinity. */
+static json_t *real_to_json(double value)
+{
+    return isfinite(value) ? json_real(value) : json_null();
+}
+
 /* One value of any type, at `at`. */
 static json_t *value_to_json(const ProtobufCFieldDescriptor *field, const void *at)
 {
@@ -66,9 +73,9 @@ static json_t *value_to_json(const ProtobufCFieldDescriptor *field, const void *
     case PROTOBUF_C_TYPE_FIXED64:
         return json_integer(*(const int64_t *)at); /* beyond 2^63: no field of ours gets there */
     case PROTOBUF_C_TYPE_FLOAT:
-        return json_real((double)*(const float *)at);
+        return real_to_json((double)*(const float *)at);
     case PROTOBUF_C_TYPE_DOUBLE:
-        return json_real(*(const double *)at);
+        return real_to_json(*(const double *)at);
     case PROTOBUF_C_TYPE_BOOL:
         return json_boolean(*(const protobuf_c_boolean *)at != 0);
     case PROTOBUF_C_TYPE_ENUM:
@@ -199,14 +206,25 @@ static enum sl_status message_from_json(
     ProtobufCMessage **ret_message,
     struct sl_error *err);
 
+static enum sl_status wrong_type(const ProtobufCFieldDescriptor *field, struct sl_error *err)
+{
+    return sl_fail(err, SL_INVALID_ARGUMENT, "%s: a value of the wrong type", field->name);
+}
+
+static enum sl_status out_of_memory(struct sl_error *err)
+{
+    return sl_fail(err, SL_RESOURCE_EXHAUSTED, "out of memory");
+}
+
 static enum sl_status enum_from_json(
     const json_t *json, const ProtobufCFieldDescriptor *field, int *ret_value, struct sl_error *err)
 {
     const ProtobufCEnumDescriptor *descriptor = field->descriptor;
     const size_t prefix = enum_prefix(descriptor);
     if (json_is_integer(json)) {
-        *ret_value = (int)json_integer_value(json);
-        return SL_OK;
+        const json_int_t value = json_integer_value(json);
+        *ret_value = (int)value;
+        return value >= INT32_MIN && value <= INT32_MAX ? SL_OK : wrong_type(field, err);
     }
     const char *name = json_string_value(json);
     for (unsigned i = 0; name != NULL && i < descriptor->n_values; i++) {
@@ -218,30 +236,85 @@ static enum sl_status enum_from_json(
     return sl_fail(err, SL_INVALID_ARGUMENT, "%s: no value of %s", field->name, descriptor->name);
 }
 
-static enum sl_status
-bytes_from_json(const char *text, struct sl_arena *arena, ProtobufCBinaryData *ret_bytes)
+static enum sl_status bytes_from_json(
+    const json_t *json,
+    const ProtobufCFieldDescriptor *field,
+    struct sl_arena *arena,
+    ProtobufCBinaryData *ret_bytes,
+    struct sl_error *err)
 {
-    const struct sl_slice slice = sl_slice_str(text);
+    if (!json_is_string(json)) {
+        return wrong_type(field, err);
+    }
+    const struct sl_slice slice = sl_slice_str(json_string_value(json));
     uint8_t *room = sl_arena_alloc(arena, slice.size * 3 / 4 + 1);
     if (room == NULL) {
-        return SL_RESOURCE_EXHAUSTED;
+        return out_of_memory(err);
     }
     ret_bytes->data = room;
-    return sl_base64_decode(slice, room, &ret_bytes->len);
+    return sl_base64_decode(slice, room, &ret_bytes->len) == SL_OK ? SL_OK : wrong_type(field, err);
 }
 
-static enum sl_status wrong_type(const ProtobufCFieldDescriptor *field, struct sl_error *err)
+static enum sl_status string_from_json(
+    const json_t *json,
+    const ProtobufCFieldDescriptor *field,
+    struct sl_arena *arena,
+    char **ret_text,
+    struct sl_error *err)
 {
-    return sl_fail(err, SL_INVALID_ARGUMENT, "%s: a value of the wrong type", field->name);
+    if (!json_is_string(json)) {
+        return wrong_type(field, err);
+    }
+    *ret_text = sl_arena_dup(arena, sl_slice_str(json_string_value(json)));
+    return *ret_text == NULL ? out_of_memory(err) : SL_OK;
+}
+
+static enum sl_status real_from_json(
+    const json_t *json,
+    const ProtobufCFieldDescriptor *field,
+    double *ret_value,
+    struct sl_error *err)
+{
+    *ret_value = json_is_null(json) ? (double)NAN : json_number_value(json);
+    return json_is_number(json) || json_is_null(json) ? SL_OK : wrong_type(field, err);
+}
+
+/* What a field of this type can hold. */
+static bool is_in_range(const ProtobufCFieldDescriptor *field, json_int_t value)
+{
+    switch (field->type) {
+    case PROTOBUF_C_TYPE_INT32:
+    case PROTOBUF_C_TYPE_SINT32:
+    case PROTOBUF_C_TYPE_SFIXED32:
+        return value >= INT32_MIN && value <= INT32_MAX;
+    case PROTOBUF_C_TYPE_UINT32:
+    case PROTOBUF_C_TYPE_FIXED32:
+        return value >= 0 && value <= UINT32_MAX;
+    case PROTOBUF_C_TYPE_UINT64:
+    case PROTOBUF_C_TYPE_FIXED64:
+        return value >= 0;
+    case PROTOBUF_C_TYPE_INT64:
+    case PROTOBUF_C_TYPE_SINT64:
+    case PROTOBUF_C_TYPE_SFIXED64:
+    case PROTOBUF_C_TYPE_FLOAT:
+    case PROTOBUF_C_TYPE_DOUBLE:
+    case PROTOBUF_C_TYPE_BOOL:
+    case PROTOBUF_C_TYPE_ENUM:
+    case PROTOBUF_C_TYPE_STRING:
+    case PROTOBUF_C_TYPE_BYTES:
+    case PROTOBUF_C_TYPE_MESSAGE:
+        break;
+    }
+    return true;
 }
 
 static enum sl_status integer_from_json(
     const json_t *json, const ProtobufCFieldDescriptor *field, void *at, struct sl_error *err)
 {
-    if (!json_is_integer(json)) {
+    const json_int_t value = json_integer_value(json);
+    if (!json_is_integer(json) || !is_in_range(field, value)) {
         return wrong_type(field, err);
     }
-    const json_int_t value = json_integer_value(json);
     if (element_size(field) == 8) {
         *(int64_t *)at = value;
     } else {
@@ -257,6 +330,7 @@ static enum sl_status value_from_json(
     void *at,
     struct sl_error *err)
 {
+    double real;
     switch (field->type) {
     case PROTOBUF_C_TYPE_INT32:
     case PROTOBUF_C_TYPE_SINT32:
@@ -270,24 +344,20 @@ static enum sl_status value_from_json(
     case PROTOBUF_C_TYPE_FIXED64:
         return integer_from_json(json, field, at, err);
     case PROTOBUF_C_TYPE_FLOAT:
-        *(float *)at = (float)json_number_value(json);
-        return json_is_number(json) ? SL_OK : wrong_type(field, err);
+        SL_TRY(real_from_json(json, field, &real, err));
+        *(float *)at = (float)real;
+        return SL_OK;
     case PROTOBUF_C_TYPE_DOUBLE:
-        *(double *)at = json_number_value(json);
-        return json_is_number(json) ? SL_OK : wrong_type(field, err);
+        return real_from_json(json, field, at, err);
     case PROTOBUF_C_TYPE_BOOL:
         *(protobuf_c_boolean *)at = json_is_true(json);
         return json_is_boolean(json) ? SL_OK : wrong_type(field, err);
     case PROTOBUF_C_TYPE_ENUM:
         return enum_from_json(json, field, at, err);
     case PROTOBUF_C_TYPE_STRING:
-        *(char **)at = !json_is_string(json)
-                           ? NULL
-                           : sl_arena_dup(arena, sl_slice_str(json_string_value(json)));
-        return *(char **)at != NULL ? SL_OK : wrong_type(field, err);
+        return string_from_json(json, field, arena, at, err);
     case PROTOBUF_C_TYPE_BYTES:
-        return json_is_string(json) ? bytes_from_json(json_string_value(json), arena, at)
-                                    : wrong_type(field, err);
+        return bytes_from_json(json, field, arena, at, err);
     case PROTOBUF_C_TYPE_MESSAGE:
         return message_from_json(json, field->descriptor, false, arena, at, err);
     }
@@ -307,7 +377,7 @@ static enum sl_status list_from_json(
         return wrong_type(field, err);
     }
     if (items == NULL) {
-        return SL_RESOURCE_EXHAUSTED;
+        return out_of_memory(err);
     }
     for (size_t i = 0; i < n; i++) {
         SL_TRY(value_from_json(
@@ -361,7 +431,7 @@ static enum sl_status message_from_json(
         return sl_fail(err, SL_INVALID_ARGUMENT, "%s: not an object", descriptor->short_name);
     }
     if (message == NULL) {
-        return SL_RESOURCE_EXHAUSTED;
+        return out_of_memory(err);
     }
     descriptor->message_init(message);
     for (void *at = json_object_iter(json); at != NULL; at = json_object_iter_next(json, at)) {
@@ -375,33 +445,44 @@ static enum sl_status message_from_json(
     return SL_OK;
 }
 
+/* A number of the envelope. */
+static bool envelope_number(json_t *json, const char *name, uint64_t *ret_value)
+{
+    const json_t *number = json_object_get(json, name);
+    if (!json_is_integer(number) || json_integer_value(number) < 0) {
+        return false;
+    }
+    *ret_value = (uint64_t)json_integer_value(number);
+    return true;
+}
+
 enum sl_status sl_event_from_json(
     json_t *json, struct sl_arena *arena, Sluice__V1__StreamEvent **ret_event, struct sl_error *err)
 {
-    const char *type = json_string_value(json_object_get(json, "type"));
-    const json_t *sequence = json_object_get(json, "sequence");
-    if (type == NULL || !json_is_integer(sequence)) {
-        return sl_fail(err, SL_INVALID_ARGUMENT, "an event has \"type\" and \"sequence\"");
-    }
     Sluice__V1__StreamEvent *event = sl_arena_alloc(arena, sizeof(*event));
     if (event == NULL) {
-        return SL_RESOURCE_EXHAUSTED;
+        return out_of_memory(err);
     }
     sluice__v1__stream_event__init(event);
-    event->sequence = (uint64_t)json_integer_value(sequence);
-    event->timestamp_ms = (uint64_t)json_integer_value(json_object_get(json, "timestamp_ms"));
-    const ProtobufCFieldDescriptor *field = protobuf_c_message_descriptor_get_field_by_name(
-        &sluice__v1__stream_event__descriptor, type);
-    *ret_event = event;
+    const char *type = json_string_value(json_object_get(json, "type"));
+    if (type == NULL || !envelope_number(json, "sequence", &event->sequence) ||
+        !envelope_number(json, "timestamp_ms", &event->timestamp_ms)) {
+        return sl_fail(
+            err, SL_INVALID_ARGUMENT, "an event has \"type\", \"sequence\" and \"timestamp_ms\"");
+    }
     if (strcmp(type, "unknown") == 0) {
+        *ret_event = event;
         return SL_OK;
     }
+    const ProtobufCFieldDescriptor *field = protobuf_c_message_descriptor_get_field_by_name(
+        &sluice__v1__stream_event__descriptor, type);
     if (field == NULL || field->type != PROTOBUF_C_TYPE_MESSAGE) {
         return sl_fail(err, SL_INVALID_ARGUMENT, "type '%s' is no event", type);
     }
-    event->event_case = (Sluice__V1__StreamEvent__EventCase)field->id;
     ProtobufCMessage *member = NULL;
     SL_TRY(message_from_json(json, field->descriptor, true, arena, &member, err));
+    event->event_case = (Sluice__V1__StreamEvent__EventCase)field->id;
     *(ProtobufCMessage **)room_at(&event->base, field->offset) = member;
+    *ret_event = event;
     return SL_OK;
 }

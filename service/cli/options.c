@@ -116,7 +116,7 @@ enum sl_status sl_cli_parse(
         return SL_INVALID_ARGUMENT;
     }
     options->is_tls = options->is_tls || options->ca_file != NULL || options->cert_file != NULL ||
-                      options->skip_verify;
+                      options->key_file != NULL || options->skip_verify;
     return SL_OK;
 }
 

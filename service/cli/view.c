@@ -83,9 +83,9 @@ static void draw_spinner(void *user_data)
     clear_spinner(view);
     (void)fprintf(view->out, DIM "%s ", turns[view->spinner_turn++ % SL_COUNT(turns)]);
     for (size_t i = 0; i < view->n_tools; i++) {
-        (void)fprintf(
-            view->out, "%s%s %.1f s", i == 0 ? "" : ", ", view->tools[i].name,
-            (double)(now_ns - view->tools[i].since_ns) / 1e9);
+        (void)fputs(i == 0 ? "" : ", ", view->out);
+        print_short(view, view->tools[i].name, sizeof(view->tools[i].name));
+        (void)fprintf(view->out, " %.1f s", (double)(now_ns - view->tools[i].since_ns) / 1e9);
     }
     if (view->n_tools == 0) {
         (void)fprintf(view->out, "waiting %.1f s", (double)(now_ns - view->waiting_since_ns) / 1e9);
@@ -132,7 +132,8 @@ static void show_tool_start(struct sl_view *view, const Sluice__V1__ToolCallStar
 static void forget_tool(struct sl_view *view, const char *id)
 {
     for (size_t i = 0; i < view->n_tools; i++) {
-        if (strcmp(view->tools[i].id, id) == 0) {
+        /* a longer id was cut when it was kept */
+        if (strncmp(view->tools[i].id, id, sizeof(view->tools[i].id) - 1) == 0) {
             view->tools[i] = view->tools[--view->n_tools];
             return;
         }
