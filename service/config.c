@@ -50,6 +50,7 @@ struct loader {
     enum source source, listen_source, agents_source; /* now; and who gave the lists so far */
     const char *tls_cert, *tls_key, *tls_client_ca;   /* for listeners that are not the file's */
     const char *file;
+    const char *variable; /* of the environment, that is being read; NULL: none */
 };
 
 SL_PRINTF(2, 3) static void problem(struct loader *loader, const char *fmt, ...)
@@ -60,6 +61,12 @@ SL_PRINTF(2, 3) static void problem(struct loader *loader, const char *fmt, ...)
     (void)vsnprintf(line, sizeof(line), fmt, ap);
     va_end(ap);
     loader->is_wrong = true;
+    if (loader->variable != NULL) {
+        char place[600];
+        (void)snprintf(place, sizeof(place), "%s: %s", loader->variable, line);
+        loader->on_problem(place, loader->user_data);
+        return;
+    }
     loader->on_problem(line, loader->user_data);
 }
 
@@ -81,8 +88,9 @@ bool sl_config_is_local(const char *address)
     if (sl_parse_address(sl_slice_str(address), host, sizeof(host), &port, &is_unix) != SL_OK) {
         return false;
     }
-    return is_unix || strncmp(host, "127.", 4) == 0 || strcmp(host, "::1") == 0 ||
-           strcmp(host, "localhost") == 0;
+    const bool is_loopback4 =
+        strncmp(host, "127.", 4) == 0 && host[strspn(host, "0123456789.")] == '\0'; /* no name */
+    return is_unix || is_loopback4 || strcmp(host, "::1") == 0 || strcmp(host, "localhost") == 0;
 }
 
 /* ---- Single values -----------------------------------------------------------------------------
@@ -275,26 +283,41 @@ static void load_environment(struct loader *loader)
     for (size_t i = 0; i < SL_COUNT(table); i++) {
         const char *value = sl_config_env(table[i].variable);
         if (value != NULL && value[0] != '\0') {
+            loader->variable = table[i].variable;
             (void)take_option(loader, table[i].flag, value);
         }
     }
+    loader->variable = NULL;
     const char *insecure = sl_config_env("SLUICE_INSECURE");
-    if (insecure != NULL) {
-        loader->config->is_insecure = strcmp(insecure, "true") == 0;
+    if (insecure == NULL || insecure[0] == '\0') {
+        return;
     }
+    loader->config->is_insecure = strcmp(insecure, "true") == 0;
+    if (!loader->config->is_insecure && strcmp(insecure, "false") != 0) {
+        problem(loader, "SLUICE_INSECURE: '%s' is not true or false", insecure);
+    }
+}
+
+/* The last value of a flag that has its say before the others are read; NULL: not given. */
+static const char *find_flag(const char *flag, int argc, char **argv)
+{
+    const size_t n = strlen(flag);
+    const char *value = NULL;
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], flag) == 0 && i + 1 < argc) {
+            value = argv[++i];
+        } else if (strncmp(argv[i], flag, n) == 0 && argv[i][n] == '=') {
+            value = argv[i] + n + 1;
+        }
+    }
+    return value;
 }
 
 /* The file is read before everything that wins over it, so its name is looked up first. */
 static const char *find_file(int argc, char **argv)
 {
-    const char *file = sl_config_env("SLUICE_CONFIG");
-    for (int i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "--config") == 0 && i + 1 < argc) {
-            file = argv[i + 1];
-        } else if (strncmp(argv[i], "--config=", 9) == 0) {
-            file = argv[i] + 9;
-        }
-    }
+    const char *file = find_flag("--config", argc, argv);
+    file = file != NULL ? file : sl_config_env("SLUICE_CONFIG");
     return file != NULL && file[0] != '\0' ? file : NULL;
 }
 
@@ -442,9 +465,10 @@ static void load_file(struct loader *loader)
 /* ---- The whole ---------------------------------------------------------------------------------
  */
 
-static void apply_profile(struct sl_config *config)
+/* Over the file's limits, under those of --limit. */
+static void apply_profile(struct sl_config *config, const char *profile)
 {
-    if (!config->is_load_profile) {
+    if (profile == NULL || strcmp(profile, "load") != 0) {
         return;
     }
     config->limits.connections = 1000000;
@@ -452,6 +476,34 @@ static void apply_profile(struct sl_config *config)
     config->limits.streams_per_connection = 1000000;
     config->limits.runs_per_connection = 1000000;
     config->limits.runs = 10000000;
+}
+
+static void check_listener(struct loader *loader, const struct sl_config_listen *listen)
+{
+    char host[256];
+    uint16_t port;
+    bool is_unix;
+    if (sl_parse_address(sl_slice_str(listen->address), host, sizeof(host), &port, &is_unix) !=
+        SL_OK) {
+        problem(loader, "listen %s: not HOST:PORT, [IPv6]:PORT or unix:PATH", listen->address);
+        return;
+    }
+    if ((listen->tls_cert == NULL) != (listen->tls_key == NULL)) {
+        problem(loader, "listen %s: a certificate and its key belong together", listen->address);
+    } else if (listen->tls_client_ca != NULL && listen->tls_cert == NULL) {
+        problem(
+            loader, "listen %s: client certificates need a certificate of the server, and its key",
+            listen->address);
+    }
+    const bool is_local = sl_config_is_local(listen->address);
+    if (listen->tls_cert == NULL && !is_local && !loader->config->is_insecure) {
+        problem(
+            loader, "listen %s: plaintext on an address that is not loopback needs --insecure",
+            listen->address);
+    }
+    if (loader->config->is_load_profile && !is_local) {
+        problem(loader, "listen %s: --profile load is for loopback only", listen->address);
+    }
 }
 
 static void check_listeners(struct loader *loader)
@@ -470,19 +522,7 @@ static void check_listeners(struct loader *loader)
             listen->tls_client_ca = loader->tls_client_ca;
             listen->is_client_cert_required = true;
         }
-        if ((listen->tls_cert == NULL) != (listen->tls_key == NULL)) {
-            problem(
-                loader, "listen %s: a certificate and its key belong together", listen->address);
-        }
-        const bool is_local = sl_config_is_local(listen->address);
-        if (listen->tls_cert == NULL && !is_local && !config->is_insecure) {
-            problem(
-                loader, "listen %s: plaintext on an address that is not loopback needs --insecure",
-                listen->address);
-        }
-        if (config->is_load_profile && !is_local) {
-            problem(loader, "listen %s: --profile load is for loopback only", listen->address);
-        }
+        check_listener(loader, listen);
     }
 }
 
@@ -501,6 +541,7 @@ enum sl_status sl_config_load(
     loader.source = FROM_ENVIRONMENT;
     load_environment(&loader);
     loader.source = FROM_FLAGS;
+    apply_profile(config, find_flag("--profile", argc, argv));
     load_flags(&loader, argc, argv);
     if (loader.is_usage_wrong) {
         return SL_INVALID_ARGUMENT;
@@ -508,7 +549,6 @@ enum sl_status sl_config_load(
     if (config->only_help || config->only_version) {
         return SL_OK;
     }
-    apply_profile(config);
     check_listeners(&loader);
     return loader.is_wrong ? SL_FAILED_PRECONDITION : SL_OK;
 }

@@ -255,10 +255,11 @@ static void an_arena_that_is_full_is_told_from_bad_input(void **state)
 {
     (void)state;
     enum { ROOM_BYTES = 8 * 1024 };
-    static char text[ROOM_BYTES * 2 + 100];
-    strcpy(text, HEAD("text_delta") ",\"delta\":\"");
-    memset(text + strlen(text), 'x', ROOM_BYTES * 2);
-    strcat(text, "\"}");
+    static const char start[] = HEAD("text_delta") ",\"delta\":\"";
+    static char text[ROOM_BYTES * 2 + 3];
+    memset(text, 'x', ROOM_BYTES * 2);
+    memcpy(text, start, strlen(start));
+    memcpy(text + ROOM_BYTES * 2, "\"}", 3);
     sl_arena_done(&arena);
     sl_arena_init(&arena, ROOM_BYTES);
     Sluice__V1__StreamEvent *event = NULL;
