@@ -7,10 +7,13 @@ enum {
     DATA_BYTES = 16384, /* a larger frame earns as the frames that it stands for */
     SETTINGS_PER_S = 10,
     MAX_PING_STRIKES = 2,
+    FRAME_DATA = 0,
     FRAME_HEADERS = 1,
     FRAME_PUSH_PROMISE = 5,
     FRAME_CONTINUATION = 9,
-    FLAG_END_HEADERS = 4
+    FLAG_END_STREAM = 1,
+    FLAG_END_HEADERS = 4,
+    FLAG_PADDED = 8
 };
 
 static const uint64_t ns_per_s = 1000000000;
@@ -111,17 +114,6 @@ const char *sl_h2_police_ping(struct sl_h2_police *police, uint64_t now_ns, bool
     return police->ping.n_strikes > MAX_PING_STRIKES ? sl_h2_fault_pings : NULL;
 }
 
-const char *sl_h2_police_data(struct sl_h2_police *police, bool may_be_empty)
-{
-    police->n_empty_in_row = may_be_empty ? police->n_empty_in_row + 1 : 0;
-    return police->n_empty_in_row > police->limits->empty_frames ? "empty_frames" : NULL;
-}
-
-void sl_h2_police_payload(struct sl_h2_police *police)
-{
-    police->n_empty_in_row = 0;
-}
-
 const char *sl_h2_police_priority(struct sl_h2_police *police)
 {
     police->n_priority++;
@@ -138,6 +130,27 @@ const char *sl_h2_police_window_update(struct sl_h2_police *police)
     return NULL;
 }
 
+/* AT-9. A request may end in an empty frame, so each HEADERS frame earns one. */
+static void count_data(struct sl_h2_tracker *tracker, uint32_t n_payload)
+{
+    if (n_payload > 0) {
+        tracker->n_empty_in_row = 0;
+    } else if ((tracker->head[4] & FLAG_END_STREAM) != 0) {
+        tracker->n_empty_ends++;
+    } else {
+        tracker->n_empty_in_row++;
+    }
+    tracker->is_over_budget = tracker->n_empty_in_row > tracker->max_empty ||
+                              tracker->n_empty_ends > tracker->n_headers + tracker->max_empty;
+}
+
+static void read_pad(struct sl_h2_tracker *tracker, uint8_t n_pad)
+{
+    const uint32_t n_left = tracker->skip - 1;
+    tracker->wants_pad = false;
+    count_data(tracker, n_left > n_pad ? n_left - n_pad : 0);
+}
+
 static void begin_frame(struct sl_h2_tracker *tracker)
 {
     const uint8_t *head = tracker->head;
@@ -148,13 +161,21 @@ static void begin_frame(struct sl_h2_tracker *tracker)
     tracker->has_end_headers = (head[4] & FLAG_END_HEADERS) != 0;
     tracker->n_head = 0;
     tracker->n_frames++;
+    tracker->n_headers += type == FRAME_HEADERS;
+    tracker->wants_pad = type == FRAME_DATA && (head[4] & FLAG_PADDED) != 0 && tracker->skip > 0;
+    if (type == FRAME_DATA && !tracker->wants_pad) {
+        count_data(tracker, tracker->skip);
+    }
 }
 
-void sl_h2_tracker_feed(struct sl_h2_tracker *tracker, struct sl_slice bytes)
+size_t sl_h2_tracker_feed(struct sl_h2_tracker *tracker, struct sl_slice bytes)
 {
     size_t at = 0;
-    while (at < bytes.size) {
+    while (at < bytes.size && !tracker->is_over_budget) {
         if (tracker->skip > 0) {
+            if (tracker->wants_pad) {
+                read_pad(tracker, bytes.data[at]);
+            }
             const size_t left = bytes.size - at;
             const size_t n = left < tracker->skip ? left : tracker->skip;
             tracker->skip -= (uint32_t)n;
@@ -166,6 +187,7 @@ void sl_h2_tracker_feed(struct sl_h2_tracker *tracker, struct sl_slice bytes)
             }
         }
     }
+    return at;
 }
 
 bool sl_h2_tracker_in_headers(const struct sl_h2_tracker *tracker)

@@ -30,7 +30,6 @@ struct sl_h2_police {
         bool has_last;
         uint32_t n_strikes;
     } ping;
-    uint64_t n_empty_in_row;
     uint64_t n_streams;
     uint64_t n_priority;
     uint64_t window_updates_left;
@@ -52,14 +51,11 @@ const char *sl_h2_police_own_reset(struct sl_h2_police *police, uint64_t now_ns)
 const char *sl_h2_police_settings(struct sl_h2_police *police, uint64_t now_ns);
 /* CM-2, AT-7. */
 const char *sl_h2_police_ping(struct sl_h2_police *police, uint64_t now_ns, bool has_calls);
-/* A DATA frame begins; `may_be_empty`: it has no payload, or perhaps only padding (AT-9). */
-const char *sl_h2_police_data(struct sl_h2_police *police, bool may_be_empty);
-/* DATA had payload. */
-void sl_h2_police_payload(struct sl_h2_police *police);
 const char *sl_h2_police_priority(struct sl_h2_police *police);
 const char *sl_h2_police_window_update(struct sl_h2_police *police);
 
-/* Follows the borders of frames. All zero but `skip` (24 for a server: the client's preface) is the
+/* Follows the borders of frames, and counts those that nghttp2 drops without a word because their
+ * stream is closed. All zero but `skip` (24 for a server: the client's preface) is the
  * start. */
 struct sl_h2_tracker {
     uint32_t skip;  /* bytes of preface or payload still to come */
@@ -67,10 +63,17 @@ struct sl_h2_tracker {
     uint8_t head[9];
     bool is_headers; /* the frame that began last belongs to a header block */
     bool has_end_headers;
+    bool wants_pad; /* the next byte is the Pad Length of a DATA frame */
     uint64_t n_frames;
+    uint64_t n_headers;      /* HEADERS frames */
+    uint64_t n_empty_ends;   /* DATA with END_STREAM and no payload */
+    uint64_t n_empty_in_row; /* DATA without either; padding is no payload */
+    uint64_t max_empty;
+    bool is_over_budget; /* too much DATA that carries nothing, of open or of closed streams */
 };
 
-void sl_h2_tracker_feed(struct sl_h2_tracker *tracker, struct sl_slice bytes);
+/* Gives how many bytes it took: all, or those up to where the budget was used up. */
+size_t sl_h2_tracker_feed(struct sl_h2_tracker *tracker, struct sl_slice bytes);
 /* True while a header block is unfinished. */
 bool sl_h2_tracker_in_headers(const struct sl_h2_tracker *tracker);
 

@@ -1,7 +1,7 @@
 /* Frames that come: nghttp2's callbacks inside sl_h2_session_feed(). */
 #include "service/h2/session_impl.h"
 
-enum { FIELDS_FIRST = 16, FIELDS_KEPT = 64, PING_BYTES = 8, MAX_PADDING_ONLY = 256 };
+enum { FIELDS_FIRST = 16, FIELDS_KEPT = 64, PING_BYTES = 8 };
 
 /* ---- Header blocks --------------------------------------------------------------------------- */
 
@@ -197,12 +197,6 @@ static int on_begin_frame(nghttp2_session *ng, const nghttp2_frame_hd *head, voi
     if (head->type == NGHTTP2_WINDOW_UPDATE) {
         return break_over_budget(session, sl_h2_police_window_update(police));
     }
-    if (head->type == NGHTTP2_DATA && (head->flags & NGHTTP2_FLAG_END_STREAM) == 0) {
-        const bool is_padded = (head->flags & NGHTTP2_FLAG_PADDED) != 0;
-        const bool may_be_empty =
-            head->length == 0 || (is_padded && head->length <= MAX_PADDING_ONLY);
-        return break_over_budget(session, sl_h2_police_data(police, may_be_empty));
-    }
     return 0;
 }
 
@@ -217,7 +211,6 @@ static int on_data_chunk(
     (void)flags;
     struct sl_h2_session *session = user_data;
     struct sl_h2_stream *stream = nghttp2_session_get_stream_user_data(ng, stream_id);
-    sl_h2_police_payload(&session->police);
     if (stream == NULL || stream->is_reset) {
         return nghttp2_session_consume(ng, stream_id, size) == 0
                    ? 0

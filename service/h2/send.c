@@ -288,6 +288,11 @@ static void sent_goaway(struct sl_h2_session *session, uint32_t code)
 {
     if (session->n_goaways > 0) {
         session->n_goaways--;
+        if (session->n_goaways == 0 && session->has_held_ping) {
+            session->has_held_ping = false;
+            /* Without memory it is lost, as on the wire: whoever waits for its ACK has a timer. */
+            (void)sl_h2_session_submit_ping(session, session->held_ping);
+        }
         return;
     }
     session->is_terminated = true;

@@ -127,6 +127,7 @@ enum sl_status sl_h2_session_new(
     session->user = session_user;
     session->limits = options->limits;
     session->is_client = options->is_client;
+    session->tracker.max_empty = options->limits->empty_frames;
     session->tracker.skip = options->is_client ? 0 : MAGIC_BYTES;
     sl_h2_police_init(&session->police, options->limits, options->allow_pings_without_calls);
     sl_list_init(&session->streams);
@@ -270,9 +271,12 @@ enum sl_status sl_h2_session_feed(
     session->now_ns = now_ns;
     if (!session->is_over && bytes.size > 0) {
         session->stats.bytes_in += bytes.size;
-        sl_h2_tracker_feed(&session->tracker, bytes);
+        const size_t size = sl_h2_tracker_feed(&session->tracker, bytes);
         session->depth++;
-        const ssize_t rv = nghttp2_session_mem_recv(session->ng, bytes.data, bytes.size);
+        const ssize_t rv = nghttp2_session_mem_recv(session->ng, bytes.data, size);
+        if (session->tracker.is_over_budget) {
+            (void)sl_h2_session_break(session, "empty_frames", SL_H2_ENHANCE_YOUR_CALM);
+        }
         if (rv < 0) {
             end_by_error(session, (int)rv);
         } else if (session->fault != NULL && !session->is_terminated) {
@@ -448,15 +452,25 @@ void sl_h2_session_consume(struct sl_h2_session *session, size_t n)
     sl_h2_session_tell(session);
 }
 
+int sl_h2_session_submit_ping(struct sl_h2_session *session, uint64_t payload)
+{
+    uint8_t bytes[PING_BYTES];
+    put_u32(bytes, (uint32_t)(payload >> 32));
+    put_u32(bytes + 4, (uint32_t)payload);
+    return nghttp2_submit_ping(session->ng, NGHTTP2_FLAG_NONE, bytes);
+}
+
 enum sl_status sl_h2_session_ping(struct sl_h2_session *session, uint64_t payload)
 {
     if (session->is_over) {
         return SL_UNAVAILABLE;
     }
-    uint8_t bytes[PING_BYTES];
-    put_u32(bytes, (uint32_t)(payload >> 32));
-    put_u32(bytes + 4, (uint32_t)payload);
-    if (nghttp2_submit_ping(session->ng, NGHTTP2_FLAG_NONE, bytes) != 0) {
+    if (session->n_goaways > 0 && !session->has_held_ping) {
+        session->held_ping = payload;
+        session->has_held_ping = true;
+        return SL_OK;
+    }
+    if (sl_h2_session_submit_ping(session, payload) != 0) {
         return SL_RESOURCE_EXHAUSTED;
     }
     sl_h2_session_tell(session);

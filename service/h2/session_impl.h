@@ -57,6 +57,8 @@ struct sl_h2_session {
     const char *fault;
     uint32_t fault_code;
     uint32_t n_goaways; /* ours that are queued */
+    uint64_t held_ping; /* goes behind them: nghttp2 would send it first */
+    bool has_held_ping;
     uint32_t depth;     /* > 0: inside feed or pull */
     bool is_over;       /* nghttp2 is not called any more */
     bool is_terminated; /* nghttp2 ended the session itself and has said so */
@@ -93,6 +95,8 @@ struct sl_h2_stream {
 int sl_h2_session_break(struct sl_h2_session *session, const char *fault, uint32_t code);
 /* on_output, unless feed or pull runs or the owner knows already. */
 void sl_h2_session_tell(struct sl_h2_session *session);
+/* nghttp2's result. */
+int sl_h2_session_submit_ping(struct sl_h2_session *session, uint64_t payload);
 /* NULL: no memory. */
 struct sl_h2_stream *sl_h2_stream_new(struct sl_h2_session *session, int32_t id);
 void sl_h2_stream_close(struct sl_h2_stream *stream, enum sl_h2_close how, uint32_t code);

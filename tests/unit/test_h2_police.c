@@ -135,22 +135,62 @@ static void window_updates_are_earned_by_data(void **state)
     assert_non_null(sl_h2_police_window_update(&police));
 }
 
+enum { END_STREAM = 1, PADDED = 8 };
+
+/* `n` DATA frames, byte by byte. */
+static void feed_data(
+    struct sl_h2_tracker *tracker, const char *payload, size_t size, uint8_t flags, uint64_t n)
+{
+    uint8_t frame[16] = { 0, 0, (uint8_t)size, 0, flags, 0, 0, 0, 1 };
+    memcpy(frame + 9, payload, size);
+    for (uint64_t i = 0; i < n; i++) {
+        for (size_t k = 0; k < 9 + size; k++) {
+            (void)sl_h2_tracker_feed(tracker, sl_slice_of(frame + k, 1));
+        }
+    }
+}
+
 static void empty_frames_count_only_in_a_row(void **state)
 {
     (void)state;
-    struct sl_h2_police police = fresh(true);
-    for (int i = 0; i < 10000; i++) {
-        assert_null(sl_h2_police_data(&police, true));
-        sl_h2_police_payload(&police);
+    const uint64_t max = 100;
+    struct sl_h2_tracker tracker = { .max_empty = max };
+    for (uint64_t i = 0; i < 100; i++) {
+        feed_data(&tracker, "", 0, 0, max);
+        feed_data(&tracker, "x", 1, 0, 1);
     }
-    for (uint64_t i = 0; i < limits.empty_frames; i++) {
-        assert_null(sl_h2_police_data(&police, true));
+    assert_false(tracker.is_over_budget);
+    feed_data(&tracker, "", 0, 0, max + 1);
+    assert_true(tracker.is_over_budget);
+}
+
+static void padding_is_not_payload(void **state)
+{
+    (void)state;
+    const uint64_t max = 100;
+    struct sl_h2_tracker tracker = { .max_empty = max };
+    feed_data(&tracker, "\0x", 2, PADDED, 10 * max);
+    feed_data(&tracker, "\2x\0\0", 4, PADDED, 10 * max);
+    assert_false(tracker.is_over_budget);
+    feed_data(&tracker, "\2\0\0", 3, PADDED, max);
+    assert_false(tracker.is_over_budget);
+    feed_data(&tracker, "\0", 1, PADDED, 1);
+    assert_true(tracker.is_over_budget);
+}
+
+static void each_request_may_end_in_one_empty_frame(void **state)
+{
+    (void)state;
+    const uint64_t max = 100;
+    const uint8_t head[] = { 0, 0, 0, 1, 4, 0, 0, 0, 1 };
+    struct sl_h2_tracker tracker = { .max_empty = max };
+    for (uint64_t i = 0; i < 1000; i++) {
+        sl_h2_tracker_feed(&tracker, sl_slice_of(head, sizeof(head)));
     }
-    assert_null(sl_h2_police_data(&police, false));
-    for (uint64_t i = 0; i < limits.empty_frames; i++) {
-        assert_null(sl_h2_police_data(&police, true));
-    }
-    assert_string_equal(sl_h2_police_data(&police, true), "empty_frames");
+    feed_data(&tracker, "", 0, END_STREAM, 1000 + max);
+    assert_false(tracker.is_over_budget);
+    feed_data(&tracker, "", 0, END_STREAM, 1);
+    assert_true(tracker.is_over_budget);
 }
 
 static void priority_frames_are_counted_by_streams(void **state)
@@ -210,6 +250,8 @@ int main(void)
         cmocka_unit_test(data_makes_the_next_ping_valid),
         cmocka_unit_test(window_updates_are_earned_by_data),
         cmocka_unit_test(empty_frames_count_only_in_a_row),
+        cmocka_unit_test(padding_is_not_payload),
+        cmocka_unit_test(each_request_may_end_in_one_empty_frame),
         cmocka_unit_test(priority_frames_are_counted_by_streams),
         cmocka_unit_test(settings_have_a_burst_and_a_rate),
         cmocka_unit_test(the_tracker_sees_an_unfinished_header_block),
