@@ -61,15 +61,9 @@ static void run_stop(struct sl_task *task)
     sl_runtime_loop_check(at);
 }
 
+/* Whoever waits for a slot gets none any more, and is told. */
 void sl_runtime_refuse_new(struct sl_runtime *runtime)
 {
-    sl_directory_drain(runtime->directory);
-}
-
-void sl_runtime_stop(struct sl_runtime *runtime, void (*on_idle)(void *user_data), void *user_data)
-{
-    runtime->on_idle = on_idle;
-    runtime->user_data = user_data;
     sl_directory_drain(runtime->directory);
     struct sl_ticket *ticket = sl_directory_take_waiting(runtime->directory);
     while (ticket != NULL) {
@@ -77,6 +71,13 @@ void sl_runtime_stop(struct sl_runtime *runtime, void (*on_idle)(void *user_data
         sl_loop_post(stream->reader_loop, &stream->admit_task);
         ticket = sl_directory_take_waiting(runtime->directory);
     }
+}
+
+void sl_runtime_stop(struct sl_runtime *runtime, void (*on_idle)(void *user_data), void *user_data)
+{
+    runtime->on_idle = on_idle;
+    runtime->user_data = user_data;
+    sl_runtime_refuse_new(runtime);
     /* Each loop has a hold until it has closed, so the runtime outlives this loop. */
     const size_t n_loops = runtime->n_loops;
     struct sl_runtime_loop *loops = runtime->loops;

@@ -85,6 +85,21 @@ class Drain(harness.Case):
         child.communicate(timeout=30)
         self.assertEqual(server.process.wait(30), 0, server.log())
 
+    def test_whoever_waits_for_a_slot_is_refused_when_the_drain_begins(self):
+        server = harness.Daemon(flags=("--limit", "runs=1", "--limit", "drain_timeout=60s"))
+        running = harness.start_sluice(server, "run", "load", "hang=true", "--json")
+        running.stdout.readline()
+        waiting = harness.start_sluice(server, "run", "load", "hang=true", "--json")
+        with self.assertRaises(subprocess.TimeoutExpired):
+            waiting.communicate(timeout=0.5)
+        server.process.send_signal(signal.SIGTERM)
+        out, err = waiting.communicate(timeout=5)
+        self.assertEqual(out, b"")
+        self.assertIn(b"UNAVAILABLE", err)
+        server.process.send_signal(signal.SIGTERM)
+        running.communicate(timeout=20)
+        self.assertEqual(server.process.wait(20), 0, server.log())
+
     def test_a_second_sigterm_does_not_wait(self):
         server = harness.Daemon(drain_delay="60s")
         server.process.send_signal(signal.SIGTERM)
