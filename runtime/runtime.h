@@ -185,6 +185,10 @@ enum sl_run_close {
     SL_RUN_CLOSE_DRAIN     /* the server goes down */
 };
 
+/* Will the run go on if its reader goes like that? As the request and the agent say. Thread: the
+ * reader's loop. */
+bool sl_run_stream_outlives(const struct sl_run_stream *stream, enum sl_run_close how);
+
 /* The reader goes; a run that is cancelled by it ends on its own (AL-7.3). `code`: the
  * RST_STREAM's. After this no callback comes. Accepts NULL. */
 void sl_run_stream_close(struct sl_run_stream *stream, enum sl_run_close how, uint32_t code);
@@ -204,7 +208,7 @@ struct sl_runtime_stats {
 /* A sum over the loops. Thread: any. */
 void sl_runtime_stats(const struct sl_runtime *runtime, struct sl_runtime_stats *ret_stats);
 
-/* New runs are refused with DRAINING from now on. Thread: any. */
+/* New runs, and those that wait for a slot, are refused with DRAINING from now on. Thread: any. */
 void sl_runtime_refuse_new(struct sl_runtime *runtime);
 /* Ends all runs with DRAINING; on_idle (on loops[0]) when none is left and all loops are clean of
  * the runtime's handles. Once. Thread: any. */

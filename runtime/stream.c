@@ -511,6 +511,25 @@ const struct sl_run_ending *sl_run_stream_ending(const struct sl_run_stream *str
     return &stream->public_ending;
 }
 
+bool sl_run_stream_outlives(const struct sl_run_stream *stream, enum sl_run_close how)
+{
+    const struct sl_run_settings *settings = &stream->start.settings;
+    const bool is_detached = settings->on_disconnect == SL_DISCONNECT(DETACH) ||
+                             settings->on_disconnect == SL_DISCONNECT(DETACH_FOR);
+    switch (how) {
+    case SL_RUN_CLOSE_READ:
+        return true;
+    case SL_RUN_CLOSE_RESET:
+        return is_detached && !settings->cancel_on_reset;
+    case SL_RUN_CLOSE_LOST:
+    case SL_RUN_CLOSE_DEADLINE:
+        return is_detached;
+    case SL_RUN_CLOSE_DRAIN:
+        return false;
+    }
+    return false;
+}
+
 void sl_run_stream_close(struct sl_run_stream *stream, enum sl_run_close how, uint32_t code)
 {
     if (stream == NULL) {

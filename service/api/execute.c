@@ -15,7 +15,6 @@ struct execution {
     struct sl_buf event;                /* unary: prefix and bytes of the event being read */
     const char *run_id;
     const struct sl_limits *limits;
-    bool is_detached; /* the run may outlive the call */
 };
 
 /* Ends call and stream. Nothing of `execution` may be touched afterwards. */
@@ -251,7 +250,7 @@ static void on_ended(struct sl_call *call, const struct sl_call_end *end, void *
         finish(execution, SL_RUN_CLOSE_DRAIN, end->code, &status);
         return;
     }
-    if (execution->is_detached) {
+    if (sl_run_stream_outlives(execution->stream, how[end->kind])) {
         const struct sl_call_status status = { .code = SL_CANCELLED }; /* nobody reads it */
         finish(execution, how[end->kind], end->code, &status);
         return;
@@ -303,7 +302,6 @@ enum sl_status sl_execute_start(
     spec.peer = sl_call_peer(call);
     *execution = (struct execution){ .call = call,
                                      .limits = limits,
-                                     .is_detached = spec.on_disconnect > SL_RUN_CANCEL,
                                      .reply = reply,
                                      .source = { .ready = source_ready,
                                                  .take = source_take,
