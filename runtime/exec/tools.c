@@ -12,7 +12,7 @@
 #include "runtime/base/utf8.h"
 #include "runtime/exec/run_private.h"
 
-enum { PROGRESS_GAP_MS = 100, MAX_RESULT_BYTES = 64 * 1024 * 1024 };
+enum { PROGRESS_GAP_MS = 100, MAX_RESULT_BYTES = 64 * 1024 * 1024, SHOWN_NAME_BYTES = 64 };
 
 /* ---- A call is asked for -----------------------------------------------------------------------
  */
@@ -235,11 +235,10 @@ static void answer_failed(struct sl_tool_slot *slot, enum sl_tool_code code, con
     char text[256];
     va_list args;
     va_start(args, fmt);
-    (void)vsnprintf(text, sizeof(text), fmt, args);
+    const int size = vsnprintf(text, sizeof(text), fmt, args);
     va_end(args);
-    text[sl_utf8_cut(sl_slice_str(text), sizeof(text) - 1)] = '\0';
-    if (!sl_utf8_is_clean(sl_slice_str(text))) {
-        text[0] = '\0'; /* a name that was cut inside a character */
+    if (size >= (int)sizeof(text)) { /* perhaps inside a character */
+        text[sl_utf8_cut(sl_slice_str(text), sizeof(text) - 2)] = '\0';
     }
     const struct sl_tool_result result = { .code = code, .error = text };
     answer(slot, &result);
@@ -378,7 +377,8 @@ static void start_slot(struct sl_tool_slot *slot)
 {
     struct sl_tool *tool = find_tool(slot->run, slot->name);
     if (tool == NULL) {
-        answer_failed(slot, SL_TOOL_UNKNOWN_TOOL, "there is no tool '%.64s'", slot->name);
+        const size_t size = sl_utf8_cut(sl_slice_str(slot->name), SHOWN_NAME_BYTES);
+        answer_failed(slot, SL_TOOL_UNKNOWN_TOOL, "there is no tool '%.*s'", (int)size, slot->name);
         return;
     }
     switch (sl_tool_info(tool)->policy) {

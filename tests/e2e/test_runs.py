@@ -61,6 +61,7 @@ TURNS = {
     "fragments": [[call(arguments={"timezone": "UTC"}, fragments=5)], [text("over")]],
     "runs-long": [[text("a"), {"hang": True}]],
     "sleeps": [[call("sleep", {"seconds": "30"})], [RESULT]],
+    "long-nap": [[call("nap", {"seconds": "1.5"})], [RESULT]],
     "slow-and-fast": [[call("nap", {"seconds": "0.6"}), call("nap", {"seconds": "0.1"})], [RESULT]],
     "says-much": [[call("flood", {"bytes": "200000"})], [RESULT]],
     "says-too-much": [[call("flood", {"bytes": "90000000"})], [RESULT]],
@@ -69,6 +70,7 @@ TURNS = {
     "no-program": [[call("missing")], [RESULT]],
     "wrong-arguments": [[call("nap", {"seconds": 7, "other": 1})], [RESULT]],
     "no-json": [[broken("nap", "{seconds")], [RESULT]],
+    "strange-name": [[call("\N{PARTY POPPER}a" * 100)], [RESULT]],
     "denied-tool": [[call("forbidden")], [RESULT]],
     "asked-tool": [[call("asked")], [RESULT]],
     "fetches": [[call("http_request", {"url": "https://example.com/"})], [RESULT]],
@@ -116,7 +118,7 @@ AGENTS = {
     "poor": {"tools": TOOLS, "budget": {"max_tokens": 30}},
     "few": {"tools": TOOLS, "budget": {"max_tool_calls": 2}},
     "short": {"run_timeout_secs": 1},
-    "beats": {"heartbeat_ms": 1000},
+    "beats": {"heartbeat_ms": 1000, "tools": [NAP]},
     "mute": {"reasoning": {"show": False}},
     "one-by-one": {"tools": [NAP], "parallel_tools": 1},
 }
@@ -273,7 +275,11 @@ class Runs(harness.Case):
         for beat in beats:
             self.assertEqual((beat["sequence"], beat["phase"]), (0, "MODEL_STREAM"))
             self.assertEqual(beat["last_sequence"], kinds(events, "text_delta")[0]["sequence"])
-        self.assertEqual(kinds(self.run_case("quiet-model"), "heartbeat"), [], "the default is 15 s")
+        events = self.run_case("long-nap", "beats")
+        self.assertEqual(
+            [(beat["phase"], beat["open_tool_ids"]) for beat in kinds(events, "heartbeat")],
+            [("TOOLS", [kinds(events, "tool_call_start")[0]["tool_id"]])],
+        )
 
     def test_reasoning_can_be_hidden(self):
         self.assertEqual(kinds(self.run_case("thinks"), "thinking")[0]["content"], "secret thought")
@@ -333,67 +339,12 @@ class Runs(harness.Case):
         complete, _ = self.tool("wrong-arguments", "INVALID_ARGS")
         self.assertEqual(complete.get("attempts", 0), 0, "it was not started")
         self.tool("no-json", "INVALID_ARGS")
+        complete, _ = self.tool("strange-name", "UNKNOWN_TOOL")
+        self.assertIn("\N{PARTY POPPER}", complete["error"])
 
     def test_policy_and_hosts_deny(self):
         for case in ("denied-tool", "asked-tool", "fetches"):
             self.tool(case, "DENIED")
-
-
-class Names(harness.Case):
-    def agents(self, files, config=""):
-        """{name: (provider, model)} of what loads, and the log."""
-        env = {"OPENAI_API_KEY": "k" * 20, "GROQ_API_KEY": "k" * 20}
-        server = self.daemon(agents={name + ".yaml": text for name, text in files.items()}, config=config, env=env)
-        done = harness.sluice(server, "agents", "--json")
-        rows = [json.loads(line) for line in done.stdout.splitlines()]
-        return {row["name"]: (row["provider"], row["model"]) for row in rows}, server.log(), rows
-
-    def test_provider_and_model_split_as_the_table_says(self):
-        table = {
-            "a": ("llama3:8b", "ollama", ("ollama", "llama3:8b")),
-            "b": ("ollama:llama3:8b", None, ("ollama", "llama3:8b")),
-            "c": ("llama3:8b", None, ("lab", "llama3:8b")),
-            "d": ("anthropic.claude-x-v2:0", None, ("lab", "anthropic.claude-x-v2:0")),
-            "e": ("openai:gpt-4o", "openai", ("openai", "gpt-4o")),
-            "f": ("GPT:gpt-4o", None, ("openai", "gpt-4o")),
-            "g": ("lab:x:y", None, ("lab", "x:y")),
-            "h": (":x", None, None),
-            "i": ("openai:", None, None),
-            "j": (":x", "openai", None),
-            "k": ("openai:", "openai", None),
-            "l": ("bedrock:x", None, None),
-            "m": ("x", "nobody", None),
-        }
-        files = {}
-        for name, (model, provider, _) in table.items():
-            files[name] = "name: %s\nmodel: %s\n" % (name, json.dumps(model))
-            files[name] += "provider: %s\n" % provider if provider else ""
-        lab = {"name": "lab", "kind": "openai_chat", "base_url": "http://127.0.0.1:1/v1"}
-        config = json.dumps({"default_provider": "lab", "providers": [lab]})
-        found, log, _ = self.agents(files, config)
-        self.assertEqual({name: found.get(name) for name in table}, {name: row[2] for name, row in table.items()})
-        self.assertRegex(log, r"l\.yaml:2:8: .*not supported")
-
-    def test_without_a_default_provider_a_bare_model_is_an_error_at_its_place(self):
-        found, log, _ = self.agents({"c": "name: c\nmodel: llama3:8b\n"})
-        self.assertNotIn("c", found)
-        self.assertRegex(log, r"c\.yaml:2:8: model: ")
-
-    def test_both_shapes_of_a_file_load(self):
-        long = "apiVersion: %s\nkind: Agent\nmetadata: {name: %s, labels: {team: ops}}\n"
-        long += "spec: {model: 'openai:x', system_prompt: Hi}\n"
-        found, log, rows = self.agents(
-            {
-                "a": "name: flat\nmodel: openai:x\n---\n" + long % ("sluice.dev/v1", "second"),
-                "b": long % ("aof.dev/v1", "third"),
-                "c": long % ("other/v1", "fourth"),
-                "d": "name: both\nmodel: openai:x\ninstructions: a\nsystem_prompt: b\n",
-            }
-        )
-        self.assertTrue({"flat", "second", "third"} <= set(found))
-        self.assertFalse({"fourth", "both"} & set(found))
-        self.assertEqual([row["labels"] for row in rows if row["name"] == "third"], [[{"key": "team", "value": "ops"}]])
-        self.assertIn("c.yaml:1:13", log)
 
 
 if __name__ == "__main__":
