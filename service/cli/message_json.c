@@ -118,6 +118,38 @@ static size_t element_size(const ProtobufCFieldDescriptor *field)
     return 0;
 }
 
+/* A map of proto3: its entries are messages that protoc has named. */
+static bool is_map(const ProtobufCFieldDescriptor *field)
+{
+    if (field->type != PROTOBUF_C_TYPE_MESSAGE || field->label != PROTOBUF_C_LABEL_REPEATED) {
+        return false;
+    }
+    const ProtobufCMessageDescriptor *entry = field->descriptor;
+    const size_t size = strlen(entry->short_name);
+    return size > 5 && strcmp(entry->short_name + size - 5, "Entry") == 0 && entry->n_fields == 2 &&
+           strcmp(entry->fields[0].name, "key") == 0 &&
+           entry->fields[0].type == PROTOBUF_C_TYPE_STRING &&
+           strcmp(entry->fields[1].name, "value") == 0;
+}
+
+static json_t *map_to_json(const ProtobufCMessage *message, const ProtobufCFieldDescriptor *field)
+{
+    const ProtobufCMessageDescriptor *entry = field->descriptor;
+    const size_t n = *(const size_t *)field_at(message, field->quantifier_offset);
+    const ProtobufCMessage *const *items = *(void *const *)field_at(message, field->offset);
+    json_t *object = json_object();
+    for (size_t i = 0; i < n && object != NULL; i++) {
+        const char *key = *(const char *const *)field_at(items[i], entry->fields[0].offset);
+        json_t *value =
+            value_to_json(&entry->fields[1], field_at(items[i], entry->fields[1].offset));
+        if (json_object_set_new(object, key == NULL ? "" : key, value) != 0) {
+            json_decref(object);
+            object = NULL;
+        }
+    }
+    return object;
+}
+
 static json_t *list_to_json(const ProtobufCMessage *message, const ProtobufCFieldDescriptor *field)
 {
     const size_t n = *(const size_t *)field_at(message, field->quantifier_offset);
@@ -151,9 +183,14 @@ static bool add_fields(json_t *object, const ProtobufCMessage *message)
         if (!is_present(message, field)) {
             continue;
         }
-        json_t *value = field->label == PROTOBUF_C_LABEL_REPEATED
-                            ? list_to_json(message, field)
-                            : value_to_json(field, field_at(message, field->offset));
+        json_t *value = NULL;
+        if (is_map(field)) {
+            value = map_to_json(message, field);
+        } else if (field->label == PROTOBUF_C_LABEL_REPEATED) {
+            value = list_to_json(message, field);
+        } else {
+            value = value_to_json(field, field_at(message, field->offset));
+        }
         if (json_object_set_new(object, field->name, value) != 0) {
             return false;
         }

@@ -59,7 +59,7 @@ class Names(harness.Case):
         )
         self.assertTrue({"flat", "second", "third"} <= set(found))
         self.assertFalse({"fourth", "both"} & set(found))
-        self.assertEqual([row["labels"] for row in rows if row["name"] == "third"], [[{"key": "team", "value": "ops"}]])
+        self.assertEqual([row["labels"] for row in rows if row["name"] == "third"], [{"team": "ops"}])
         self.assertIn("c.yaml:1:13", log)
 
 
