@@ -24,7 +24,7 @@
     X(PROVIDER_TIMEOUT, ABORTED, true, "The model provider did not answer in time")                \
     X(PROVIDER_TRUNCATED, ABORTED, true, "The model's answer ended without a finish marker")       \
     X(PROVIDER_PROTOCOL, INTERNAL, false, "The model's answer is malformed")                       \
-    X(PROVIDER_LIMIT, RESOURCE_EXHAUSTED, false, "The model's answer is over a limit")             \
+    X(PROVIDER_LIMIT, RESOURCE_EXHAUSTED, false, "The model's request or answer is over a limit")  \
     X(CANCELLED, CANCELLED, false, "Execution cancelled")                                          \
     X(DEADLINE_EXCEEDED, DEADLINE_EXCEEDED, false, "The run's time is over")                       \
     X(DRAINING, ABORTED, true, "The server is going down")                                         \
