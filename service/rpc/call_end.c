@@ -20,7 +20,7 @@ enum {
 };
 
 /* How much of a status is sent (RS-9). */
-enum detail { ALL, NO_DETAILS, SHORT_MESSAGE };
+enum detail { ALL, NO_DETAILS, SHORT_MESSAGE, NO_MESSAGE };
 
 /* ---- A status as header fields --------------------------------------------------------------- */
 
@@ -50,9 +50,9 @@ static enum sl_status add_status(
         return SL_OK;
     }
     struct sl_slice wire = { 0 };
-    const size_t most = detail == SHORT_MESSAGE ? SHORT_BYTES : MESSAGE_BYTES;
+    const size_t most = detail >= SHORT_MESSAGE ? SHORT_BYTES : MESSAGE_BYTES;
     SL_TRY(sl_rpc_message_encode(sl_slice_str(status->message), most, arena, &wire));
-    if (wire.size > 0) {
+    if (wire.size > 0 && detail != NO_MESSAGE) {
         SL_TRY(sl_header_list_add(list, arena, "grpc-message", wire));
     }
     if (status->retry_delay_ms != 0) {
@@ -77,7 +77,7 @@ static enum sl_status make_trailers(
     size_t most_bytes)
 {
     const size_t n_before = list->n_items;
-    for (enum detail detail = ALL; detail <= SHORT_MESSAGE; detail++) {
+    for (enum detail detail = ALL; detail <= NO_MESSAGE; detail++) {
         list->n_items = n_before;
         SL_TRY(add_status(list, arena, status, detail));
         SL_TRY(sl_header_list_add_metadata(list, arena, trailers->items, trailers->n_items));
