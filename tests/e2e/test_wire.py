@@ -4,6 +4,7 @@ import base64
 import gzip
 import os
 import signal
+import socket
 import struct
 import threading
 import time
@@ -793,6 +794,190 @@ class RapidReset(WireCase):
         self.server.check_baseline()
 
 
+class Patience(WireCase):
+    """Everything that waits has an end (CM-13, AT-14)."""
+
+    FLAGS = [
+        word
+        for limit in (
+            "preface=600ms",
+            "header_block=600ms",
+            "message_gap=600ms",
+            "stall=800ms",
+            "keepalive_time=1s",
+            "keepalive_timeout=600ms",
+        )
+        for word in ("--limit", limit)
+    ]
+
+    def wait_ended(self, wire, least, most=8):
+        begin = time.monotonic()
+        wire.wait_closed(most)
+        self.assertGreater(time.monotonic() - begin, least)
+
+    def test_at14_a_client_without_a_preface_is_closed(self):
+        for start in (b"", b"PRI * HTTP/2.0\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"):
+            wire = self.wire(is_opened=False)
+            wire.send(start)
+            self.wait_ended(wire, 0.3)
+
+    def test_at14_an_unfinished_header_block_ends_the_connection(self):
+        wire = self.wire()
+        wire.send(frame(HEADERS, 0, 1, wire.encoder.encode(wire.request(HEALTH))))
+        self.wait_ended(wire, 0.3)
+        wire = self.wire()
+        wire.send(wire.block(1, wire.request(HEALTH), True)[:-1])
+        self.wait_ended(wire, 0.3)
+
+    def test_at14_silence_inside_a_message_ends_the_call(self):
+        wire = self.wire()
+        for part in (b"\0", struct.pack(">BI", 0, 9) + b"x"):
+            stream = wire.start(HEALTH)
+            wire.data(stream, part)
+            reply = wire.wait_over(stream)
+            self.assertTrue(reply.reset is not None or reply.status() not in (OK, None), reply)
+            self.assert_usable(wire)
+
+    def test_fc9_a_stalled_stream_ends_at_a_message_border_with_trailers(self):
+        wire = self.wire(settings=[(INITIAL_WINDOW, 0)])
+        stream = wire.call(STREAMING, run_request("load", "events=4000 bytes=1000"))
+        reply = wire.wait_over(stream)
+        self.assertEqual((reply.status(), reply.data), (EXHAUSTED, b""), reply)
+        value = reply.get("grpc-status-details-bin")
+        self.assertIn(b"last_sequence", base64.b64decode(value + "=" * (-len(value) % 4)))
+        health = wire.call(HEALTH)
+        wire.open_window(health, 100)
+        self.assertEqual(wire.wait_over(health).messages(), [SERVING])
+
+    def test_fc9_a_stream_that_stalls_inside_a_message_is_reset(self):
+        wire = self.wire(settings=[(INITIAL_WINDOW, 10)])
+        reply = wire.wait_over(wire.call(STREAMING, run_request("load", "events=4000 bytes=1000")))
+        self.assertEqual((reply.reset, reply.status(), len(reply.data)), (CALM, None, 10), reply)
+
+    def test_dl3_a_deadline_passes_a_closed_window(self):
+        wire = self.wire(settings=[(INITIAL_WINDOW, 0)])
+        body = run_request("load", "events=4000 bytes=1000")
+        reply = wire.wait_over(wire.call(STREAMING, body, ("grpc-timeout", "200m")))
+        self.assertEqual((reply.status(), reply.data), (DEADLINE, b""), reply)
+
+    def test_cm1_a_client_that_does_not_answer_pings_is_dropped(self):
+        wire = self.wire()
+        wire.acks_pings = False
+        stream = wire.call(STREAMING, run_request("load", "hang=true"))
+        wire.wait("PING", lambda: any(f[0] == PING for f in wire.frames))
+        wire.wait_closed()
+        self.assertFalse(wire.reply(stream).is_ended)
+        self.server.check_baseline()
+
+    def test_cm1_a_client_that_answers_pings_stays(self):
+        wire = self.wire()
+        wire.call(STREAMING, run_request("load", "hang=true"))
+        wire.wait("three PINGs", lambda: sum(f[0] == PING for f in wire.frames) == 3)
+        self.assert_usable(wire)
+
+    def test_at13_a_socket_that_is_never_read_costs_little(self):
+        before = resident(self.server.pid)
+        wire = self.wire(settings=[(INITIAL_WINDOW, 1 << 30)])
+        wire.open_window(0, 1 << 30)
+        for _ in range(30):
+            wire.call(STREAMING, run_request("load", "events=20000 bytes=1000"))
+        other = self.wire()
+        end = time.monotonic() + 2
+        while time.monotonic() < end:
+            self.assertLess(resident(self.server.pid) - before, 100 * KIB * KIB)
+            self.assert_usable(other)
+        wire.close()
+        other.close()
+        self.server.check_baseline()
+
+    def test_cn2_a_client_that_goes_leaves_nothing(self):
+        for how in ("close", "half", "tear"):
+            wire = self.wire()
+            streams = [wire.call(STREAMING, run_request("load", "hang=true")) for _ in range(20)]
+            wire.wait("first events", lambda wire=wire, streams=streams: all(wire.reply(s).data for s in streams))
+            if how == "half":
+                wire.socket.shutdown(socket.SHUT_WR)
+                wire.wait_closed()
+            elif how == "tear":
+                wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            wire.close()
+            self.server.check_baseline()
+
+
+class Odd(WireCase):
+    """What honest but unusual clients do."""
+
+    def test_rs7_trailers_that_come_too_late_are_ignored(self):
+        wire = self.wire()
+        stream = wire.start("/a.B/C")
+        wire.wait_over(stream)
+        wire.data(stream, b"x")
+        wire.send(wire.block(stream, [("x-new-in-the-table", "1")], end=True))
+        reply = wire.ask(HEALTH, b"", ("x-new-in-the-table", "1"))
+        self.assertEqual(reply.status(), OK)
+
+    def test_rs9_a_small_header_limit_of_the_client_is_kept(self):
+        for limit, is_told in ((600, True), (300, True), (150, True), (20, False)):
+            wire = self.wire(settings=[(MAX_HEADER_LIST, limit)])
+            reply = wire.wait_over(wire.call(STREAMING, run_request("a" * 300)))
+            size = sum(len(n) + len(v) + 32 for fields, _ in reply.blocks for n, v in fields)
+            self.assertLessEqual(size, limit)
+            if is_told:
+                self.assertEqual(reply.status(), 5, reply)
+            else:
+                self.assertEqual((reply.reset, reply.blocks), (INTERNAL, []), reply)
+
+    def test_a_client_may_forbid_the_header_table(self):
+        wire = self.wire(settings=[(1, 0)])
+        for _ in range(3):
+            self.assert_usable(wire)
+
+    def test_headers_may_have_padding_and_priority(self):
+        wire = self.wire()
+        stream = wire.new_id()
+        block = b"\x05\0\0\0\0\x10" + wire.encoder.encode(wire.request(HEALTH)) + bytes(5)
+        wire.send(frame(HEADERS, PADDED | 0x20 | END_HEADERS, stream, block))
+        wire.data(stream, message(b""), end=True)
+        self.assertEqual(wire.wait_over(stream).messages(), [SERVING])
+
+    def test_header_blocks_may_be_cut_anywhere(self):
+        wire = self.wire()
+        stream = wire.new_id()
+        block = wire.encoder.encode(wire.request(HEALTH))
+        wire.send(frame(HEADERS, 0, stream, block[:1]))
+        for i in range(1, 7):
+            wire.send(frame(CONT, 0, stream, block[i : i + 1]))
+        wire.send(frame(CONT, END_HEADERS, stream, block[7:]))
+        wire.data(stream, message(b""), end=True)
+        self.assertEqual(wire.wait_over(stream).messages(), [SERVING])
+
+    def test_adm9_control_calls_have_a_quota_of_their_own(self):
+        wire = self.wire()
+        watches = [wire.call(WATCH) for _ in range(64)]
+        wire.wait("first states", lambda: all(wire.reply(s).messages() for s in watches))
+        reply = wire.wait_over(wire.call(HEALTH))
+        self.assertEqual((reply.frames, reply.reset), ([RST], REFUSED))
+        self.assertEqual(wire.ask(STREAMING, run_request("echo", "x")).status(), OK)
+        wire.reset(watches[0])
+        self.assert_usable(wire)
+
+    def test_cn3_a_half_closed_stream_goes_on(self):
+        wire = self.wire()
+        stream = wire.call(STREAMING, run_request("load", "events=5 rate=20"))
+        self.assertEqual(wire.wait_over(stream).status(), OK)
+
+    def test_fr10_a_compressed_answer_says_so_only_to_who_can_read_it(self):
+        for accepted in (None, "identity", "snappy", "gzip", "deflate , gzip"):
+            more = [("grpc-accept-encoding", accepted)] if accepted else []
+            reply = self.wire().ask(STREAMING, run_request("load", "events=3 bytes=3000"), *more)
+            encoding = reply.get("grpc-encoding")
+            self.assertEqual(reply.status(), OK)
+            if encoding not in (None, "identity"):
+                self.assertIn(encoding, accepted or "")
+            else:
+                self.assertEqual(reply.data[0], 0)
+
+
 class Goodbye(harness.Case):
     def test_cm5_sigterm_says_goaway_in_two_steps(self):
         server = harness.Daemon()
@@ -819,6 +1004,35 @@ class Goodbye(harness.Case):
         wire.wait_closed()
         self.assertEqual(server.process.wait(20), 0, server.log())
         self.assertEqual(len(wire.goaways), 2)
+
+    def test_cm4_an_old_connection_is_left_to_end_its_calls(self):
+        server = self.daemon(flags=["--limit", "connection_age=1s"])
+        wire = Wire(server.address)
+        self.addCleanup(wire.close)
+        stream = wire.call(STREAMING, run_request("load", "events=30 rate=10"))
+        wire.wait("both GOAWAYs", lambda: len(wire.goaways) == 2)
+        self.assertEqual(wire.goaways, [(0x7FFFFFFF, NO_ERROR, ""), (stream, NO_ERROR, "max_age")])
+        self.assertEqual(wire.wait_over(stream).status(), OK)
+        wire.wait_closed()
+
+    def test_cm12_connections_over_the_limit_are_refused_and_others_served(self):
+        server = self.daemon(flags=["--limit", "connections_per_address=5"])
+        wires = [Wire(server.address) for _ in range(5)]
+        for wire in wires:
+            self.addCleanup(wire.close)
+        late = Wire(server.address, is_opened=False)
+        self.addCleanup(late.close)
+        late.wait_closed()
+        for wire in wires:
+            self.assertEqual(wire.ask(HEALTH).status(), OK)
+        wires[0].close()
+
+        def is_served():
+            again = Wire(server.address, is_opened=False)
+            self.addCleanup(again.close)
+            return again.try_open() and again.ask(HEALTH).status() == OK
+
+        harness.wait_for("room for another", is_served)
 
 
 if __name__ == "__main__":

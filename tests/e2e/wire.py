@@ -104,12 +104,24 @@ class Wire:
         self.is_closed = False
         self.acks_pings = True
         self.next_id = 1
+        self.is_opened = False
         if is_opened:
-            self.send(
-                b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-                + frame(SETTINGS, 0, 0, b"".join(struct.pack(">HI", *pair) for pair in settings))
-            )
-            self.wait("SETTINGS and their ACK", lambda: any(f[:2] == (SETTINGS, ACK) for f in self.frames))
+            self.open(settings)
+
+    def open(self, settings=()):
+        self.is_opened = True
+        self.send(
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+            + frame(SETTINGS, 0, 0, b"".join(struct.pack(">HI", *pair) for pair in settings))
+        )
+        self.wait("SETTINGS and their ACK", lambda: any(f[:2] == (SETTINGS, ACK) for f in self.frames))
+
+    def try_open(self):
+        try:
+            self.open()
+        except (AssertionError, OSError):
+            return False
+        return True
 
     def close(self):
         self.socket.close()
@@ -199,7 +211,8 @@ class Wire:
             self.goaways.append((last, code, payload[8:].decode()))
         elif kind == SETTINGS and not flags & ACK:
             self.settings = dict(struct.iter_unpack(">HI", payload))
-            self.try_send(frame(SETTINGS, ACK, 0))
+            if self.is_opened:
+                self.try_send(frame(SETTINGS, ACK, 0))
         elif kind == PING and not flags & ACK and self.acks_pings:
             self.try_send(frame(PING, ACK, 0, payload))
 
