@@ -174,12 +174,13 @@ static enum sl_status play_streamed(struct mock_conn *mock)
 /* What stands between JSON quotes; it is clean UTF-8 already. */
 static enum sl_status add_escaped(struct sl_buf *buf, struct sl_slice text)
 {
-    for (size_t i = 0; i < text.size; i++) {
+    enum sl_status status = SL_OK;
+    for (size_t i = 0; i < text.size && status == SL_OK; i++) {
         const uint8_t c = text.data[i];
-        const bool is_special = c < 0x20 || c == '"' || c == '\\';
-        SL_TRY(is_special ? sl_buf_addf(buf, "\\u%04x", c) : sl_buf_add_byte(buf, c));
+        const bool is_plain = c >= 0x20 && c != '"' && c != '\\';
+        status = is_plain ? sl_buf_add_byte(buf, c) : sl_buf_addf(buf, "\\u%04x", c);
     }
-    return SL_OK;
+    return status;
 }
 
 static enum sl_status add_quoted(struct sl_buf *buf, struct sl_slice text)
