@@ -25,10 +25,13 @@ struct sl_usage sl_usage_of(const struct sl_usage_facts *facts)
         .reasoning_tokens = reported->reasoning_tokens,
         .model_calls = facts->n_requests,
     };
-    if (facts->is_unused || (reported->has_input && reported->has_output)) {
+    if (facts->is_unused) {
         return usage;
     }
-    usage.is_estimated = true;
+    usage.is_estimated = !reported->has_input || !reported->has_output || facts->lost_bytes > 0;
+    if (reported->has_input) {
+        usage.input_tokens = saturated_sum(usage.input_tokens, estimate(facts->lost_bytes));
+    }
     if (!reported->has_input) {
         usage.input_tokens = estimate(facts->request_bytes);
     }

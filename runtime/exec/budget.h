@@ -18,6 +18,7 @@ struct sl_usage {
 struct sl_usage_facts {
     struct sl_model_usage reported;
     uint64_t request_bytes, received_bytes;
+    uint64_t lost_bytes; /* of request_bytes: attempts before the one that was reported */
     uint32_t n_requests; /* that reached the provider */
     bool is_unused;      /* provably nothing was used: never sent, or answered with an HTTP error */
 };

@@ -31,6 +31,7 @@ static void keep_facts(struct sl_run *run, const struct sl_model_chunk *chunk)
     struct sl_usage_facts *facts = &run->turn.facts;
     facts->request_bytes = chunk->request_bytes;
     facts->received_bytes = chunk->received_bytes;
+    facts->lost_bytes = chunk->lost_bytes;
     facts->n_requests = chunk->n_requests;
 }
 

@@ -67,6 +67,9 @@ static void give_end(struct sl_http_turn *self, struct sl_model_chunk *chunk)
 {
     chunk->n_requests = self->n_requests;
     chunk->request_bytes = self->request_bytes;
+    if (chunk->kind == SL_CHUNK_FINISH && self->request_bytes > self->request.body.size) {
+        chunk->lost_bytes = self->request_bytes - self->request.body.size;
+    }
     end_turn(self, chunk->kind == SL_CHUNK_FINISH);
     (void)sl_turn_emit(&self->base, chunk);
 }

@@ -134,6 +134,9 @@ struct sl_model_chunk {
      * bodies of the requests that reached the provider and were not answered with an HTTP error; 0:
      * nothing was used. `received_bytes`: text, reasoning and arguments. */
     uint64_t request_bytes, received_bytes;
+    /* FINISH: the part of `request_bytes` that belongs to earlier attempts, of which no usage was
+     * reported. */
+    uint64_t lost_bytes;
     uint32_t n_requests; /* FINISH and FAIL: requests that reached the provider */
 };
 

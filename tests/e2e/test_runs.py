@@ -54,6 +54,8 @@ TURNS = {
     "sums-usage": [[text("first "), call(), usage(100, 10)], [text("second"), usage(200, 20)]],
     "hides-usage": [[text("x" * 400), {"usage": "none"}]],
     "hides-once": [[text("x" * 400), call(), {"usage": "none"}], [text("y"), usage(5, 6)]],
+    "fails-once": [[{"error": {"in_band": True, "attempts": 1, "code": "server_error"}}, text("y"), usage(5, 6)]],
+    "refuses-once": [[{"error": {"status": 500, "attempts": 1, "retry_after": 0}}, text("y"), usage(5, 6)]],
     "quiet-model": [[text("a"), {"delay_ms": 2600}, text("b")]],
     "long-text": [[text(MIXED)]],
     "thinks": [[{"thinking": "secret thought"}, text("said")]],
@@ -256,6 +258,14 @@ class Runs(harness.Case):
         events = self.run_case("hides-once")
         self.assertEqual([e["usage"]["estimated"] for e in kinds(events, "iteration_complete")], [True, False])
         self.assertTrue(events[-1]["usage"]["estimated"], "one estimate makes the sum one")
+
+    def test_a_lost_attempt_is_estimated_and_a_refused_one_used_nothing(self):
+        done = self.run_case("fails-once")[-1]
+        self.assertEqual((done["usage"]["model_calls"], done["usage"]["estimated"]), (2, True))
+        self.assertGreater(done["input_tokens"], 100)
+        self.assertEqual(done["output_tokens"], 6)
+        done = self.run_case("refuses-once")[-1]
+        self.assertEqual((done["usage"]["estimated"], done["input_tokens"]), (False, 5))
 
     def test_long_text_is_split_between_characters(self):
         events = self.run_case("long-text")

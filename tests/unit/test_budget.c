@@ -42,6 +42,12 @@ static void what_is_missing_is_estimated_and_never_zero(void **state)
     assert_int_equal(usage.input_tokens, 7);
     assert_int_equal(usage.output_tokens, 1);
     assert_true(usage.is_estimated);
+    facts.reported.has_output = true;
+    facts.lost_bytes = 200; /* an attempt that nobody reported on */
+    usage = sl_usage_of(&facts);
+    assert_int_equal(usage.input_tokens, 57);
+    assert_int_equal(usage.output_tokens, 0);
+    assert_true(usage.is_estimated);
     facts = (struct sl_usage_facts){ .request_bytes = 400, .is_unused = true };
     usage = sl_usage_of(&facts);
     assert_int_equal(usage.input_tokens, 0);
