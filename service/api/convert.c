@@ -4,6 +4,8 @@
 
 #include "runtime/base/mem.h"
 
+enum { REQUEST_ID_BYTES = 128 }; /* as struct sl_run_spec says */
+
 /* Texts of fields that come later: a request that uses one is refused. */
 struct refusal {
     bool is_used;
@@ -44,8 +46,9 @@ static enum sl_status check_request(
             err, SL_INVALID_ARGUMENT, "input: %zu bytes, at most %" PRIu64, input_bytes,
             limits->input);
     }
-    if (strlen(request->request_id) > 256) {
-        return sl_fail(err, SL_INVALID_ARGUMENT, "request_id: at most 256 bytes");
+    if (strlen(request->request_id) > REQUEST_ID_BYTES) {
+        return sl_fail(
+            err, SL_INVALID_ARGUMENT, "request_id: at most %d bytes", (int)REQUEST_ID_BYTES);
     }
     return SL_OK;
 }

@@ -1,10 +1,13 @@
 #include "service/api/execute.h"
 
+#include <inttypes.h>
+#include <stdio.h>
+
 #include "runtime/base/buf.h"
 #include "runtime/base/mem.h"
 #include "service/api/convert.h"
 
-enum { PREFIX_BYTES = 5, TAKE_BYTES = 4096 };
+enum { PREFIX_BYTES = 5, TAKE_BYTES = 4096, PLACE_INFOS = 2 };
 
 /* One call and its run. Lies in the call's arena: it lives until the call is finished. */
 struct execution {
@@ -15,6 +18,8 @@ struct execution {
     struct sl_buf event;                /* unary: prefix and bytes of the event being read */
     const char *run_id;
     const struct sl_limits *limits;
+    struct sl_metadatum place[PLACE_INFOS]; /* see fill_place() */
+    char sequence[24];
 };
 
 /* Ends call and stream. Nothing of `execution` may be touched afterwards. */
@@ -38,6 +43,18 @@ static void fill_status(struct sl_call_status *status, struct sl_metadatum *info
     info->value = sl_slice_str(run_started ? "true" : "false");
     status->info = info;
     status->n_info = 1;
+}
+
+/* How far the client has come, for a stream that ends before its run (FC-9). */
+static void fill_place(struct execution *execution)
+{
+    const bool is_started = execution->run_id != NULL;
+    const uint64_t sequence = sl_run_stream_sequence(execution->stream);
+    (void)snprintf(execution->sequence, sizeof(execution->sequence), "%" PRIu64, sequence);
+    execution->place[0] = (struct sl_metadatum){ sl_slice_str("run_started"),
+                                                 sl_slice_str(is_started ? "true" : "false") };
+    execution->place[1] =
+        (struct sl_metadatum){ sl_slice_str("last_sequence"), sl_slice_str(execution->sequence) };
 }
 
 static void refuse(struct execution *execution, const struct sl_run_refusal *refusal)
@@ -92,6 +109,15 @@ static bool source_at_border(const struct sl_call_source *source)
 static void source_finished(struct sl_call_source *source)
 {
     finish_read(of_source(source));
+}
+
+static size_t
+source_stall_info(const struct sl_call_source *source, const struct sl_metadatum **ret_info)
+{
+    struct execution *execution = of_source(source);
+    fill_place(execution);
+    *ret_info = execution->place;
+    return PLACE_INFOS;
 }
 
 /* ---- Unary: the last event is the reply --------------------------------------------------------
@@ -193,7 +219,11 @@ static void on_started(
     }
     if (status != SL_OK && !sl_call_is_ended(execution->call)) {
         const struct sl_call_status failure = { .code = status,
-                                                .message = "the stream cannot be opened" };
+                                                .message = "the stream cannot be opened",
+                                                .reason = "OUT_OF_MEMORY",
+                                                .info = execution->place,
+                                                .n_info = PLACE_INFOS };
+        fill_place(execution);
         finish(execution, SL_RUN_CLOSE_LOST, 0, &failure);
     } else if (status == SL_OK && execution->reply != NULL) {
         read_unary(execution); /* asks for on_readable */
@@ -242,11 +272,12 @@ static void on_ended(struct sl_call *call, const struct sl_call_end *end, void *
     (void)call;
     struct execution *execution = user_data;
     if (end->kind == SL_CALL_DRAIN) {
-        struct sl_metadatum info;
-        struct sl_call_status status = { .code = SL_ABORTED,
-                                         .message = "the server is going down",
-                                         .reason = "DRAINING" };
-        fill_status(&status, &info, true);
+        const struct sl_call_status status = { .code = SL_ABORTED,
+                                               .message = "the server is going down",
+                                               .reason = "DRAINING",
+                                               .info = execution->place,
+                                               .n_info = PLACE_INFOS };
+        fill_place(execution);
         finish(execution, SL_RUN_CLOSE_DRAIN, end->code, &status);
         return;
     }
@@ -306,6 +337,7 @@ enum sl_status sl_execute_start(
                                      .source = { .ready = source_ready,
                                                  .take = source_take,
                                                  .at_border = source_at_border,
+                                                 .stall_info = source_stall_info,
                                                  .on_finished = source_finished } };
     sl_buf_init(&execution->event, limits->event + PREFIX_BYTES);
     const struct sl_run_callbacks callbacks = { .on_started = on_started,
