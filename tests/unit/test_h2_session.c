@@ -414,6 +414,22 @@ static void a_lost_connection_ends_all_streams_in_order(void **state)
 
 /* ---- Connection ------------------------------------------------------------------------------ */
 
+/* CM-5: the ACK of a PING that came first would prove nothing. */
+static void a_ping_follows_the_goaway_before_it(void **state)
+{
+    struct pair *pair = *state;
+    start(pair);
+    struct sl_h2_session *session = pair->server->session;
+    sl_h2_session_goaway(session, true, SL_H2_NO_ERROR, NULL);
+    assert_int_equal(sl_h2_session_ping(session, 1), SL_OK);
+    assert_int_equal(h2_side_pull(pair->server), 17 + 17);
+    assert_int_equal(pair->server->room[3], 7);
+    assert_int_equal(pair->server->room[17 + 3], 6);
+    assert_int_equal(sl_h2_session_ping(session, 2), SL_OK);
+    assert_int_equal(h2_side_pull(pair->server), 17);
+    assert_int_equal(pair->server->room[3], 6);
+}
+
 static void a_drain_has_two_steps(void **state)
 {
     struct pair *pair = *state;
@@ -647,6 +663,7 @@ int main(void)
         CASE(a_request_that_was_not_sent_yet_can_be_reset),
         CASE(a_refusal_means_unprocessed),
         CASE(a_lost_connection_ends_all_streams_in_order),
+        CASE(a_ping_follows_the_goaway_before_it),
         CASE(a_drain_has_two_steps),
         CASE(the_limit_of_streams_is_told_to_the_client),
         CASE(a_list_over_the_peers_limit_is_refused),
