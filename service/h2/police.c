@@ -194,3 +194,8 @@ bool sl_h2_tracker_in_headers(const struct sl_h2_tracker *tracker)
 {
     return tracker->is_headers && (!tracker->has_end_headers || tracker->skip > 0);
 }
+
+size_t sl_h2_tracker_open_head(const struct sl_h2_tracker *tracker)
+{
+    return tracker->is_headers && !tracker->has_end_headers ? tracker->n_head : 0;
+}

@@ -76,5 +76,8 @@ struct sl_h2_tracker {
 size_t sl_h2_tracker_feed(struct sl_h2_tracker *tracker, struct sl_slice bytes);
 /* True while a header block is unfinished. */
 bool sl_h2_tracker_in_headers(const struct sl_h2_tracker *tracker);
+/* How much has come of the frame header that follows in an unfinished header block; it is in
+ * `head`. */
+size_t sl_h2_tracker_open_head(const struct sl_h2_tracker *tracker);
 
 #endif

@@ -265,15 +265,37 @@ static void end_by_error(struct sl_h2_session *session, int error)
 
 /* ---- Bytes in -------------------------------------------------------------------------------- */
 
+/* nghttp2 counts calls, not frames, while it reads the header of a CONTINUATION, so it gets that
+ * header whole: what has come of one stays with the tracker (AT-4). */
+static ssize_t receive(struct sl_h2_session *session, struct sl_slice bytes)
+{
+    uint8_t head[SL_H2_FRAME_HEAD];
+    const size_t n_kept = sl_h2_tracker_open_head(&session->tracker);
+    const size_t n_missing = n_kept > 0 ? sizeof(head) - n_kept : 0;
+    memcpy(head, session->tracker.head, n_kept);
+    const size_t n_taken = sl_h2_tracker_feed(&session->tracker, bytes);
+    if (n_taken < n_missing) {
+        return 0;
+    }
+    if (n_kept > 0) {
+        memcpy(head + n_kept, bytes.data, n_missing);
+        const ssize_t rv = nghttp2_session_mem_recv(session->ng, head, sizeof(head));
+        if (rv < 0) {
+            return rv;
+        }
+    }
+    const size_t n = n_taken - n_missing - sl_h2_tracker_open_head(&session->tracker);
+    return n == 0 ? 0 : nghttp2_session_mem_recv(session->ng, bytes.data + n_missing, n);
+}
+
 enum sl_status sl_h2_session_feed(
     struct sl_h2_session *session, struct sl_slice bytes, uint64_t now_ns, struct sl_error *err)
 {
     session->now_ns = now_ns;
     if (!session->is_over && bytes.size > 0) {
         session->stats.bytes_in += bytes.size;
-        const size_t size = sl_h2_tracker_feed(&session->tracker, bytes);
         session->depth++;
-        const ssize_t rv = nghttp2_session_mem_recv(session->ng, bytes.data, size);
+        const ssize_t rv = receive(session, bytes);
         if (session->tracker.is_over_budget) {
             (void)sl_h2_session_break(session, "empty_frames", SL_H2_ENHANCE_YOUR_CALM);
         }

@@ -184,6 +184,23 @@ static void at_3_streams_above_the_limit_are_refused(void **state)
 /* ---- AT-4, AT-5, AT-6, AT-10 ------------------------------------------------------------------
  */
 
+static void at_4_continuations_that_come_byte_by_byte_count_as_frames(void **state)
+{
+    struct h2_side *server = *state;
+    h2_wire_frame(&wire, HEADERS, 0, 1, NULL, 0);
+    for (int i = 0; i < 9; i++) {
+        h2_wire_frame(&wire, CONTINUATION, 0, 1, NULL, 0);
+    }
+    const size_t last = wire.size - 1;
+    for (size_t i = 0; i < last; i++) {
+        assert_int_equal(h2_side_feed(server, wire.bytes + i, 1), SL_OK);
+    }
+    assert_true(sl_h2_session_in_headers(server->session));
+    assert_int_equal(h2_side_feed(server, wire.bytes + last, 1), SL_UNAVAILABLE);
+    h2_wire_clear(&wire);
+    assert_over(server, "continuation_flood", SL_H2_ENHANCE_YOUR_CALM, "continuation_flood");
+}
+
 static void at_4_the_ninth_continuation_ends_the_connection(void **state)
 {
     struct h2_side *server = *state;
@@ -482,6 +499,7 @@ int main(void)
         CASE(at_2_resets_that_the_client_provokes_are_counted),
         CASE(at_3_streams_above_the_limit_are_refused),
         CASE(at_4_the_ninth_continuation_ends_the_connection),
+        CASE(at_4_continuations_that_come_byte_by_byte_count_as_frames),
         CASE(at_5_a_list_over_the_soft_limit_is_told_and_not_kept),
         CASE(at_5_too_many_tiny_fields_reset_the_stream),
         CASE(at_5_a_list_over_the_hard_limit_resets_the_stream),
