@@ -41,6 +41,7 @@ static size_t choose_block_size(const struct sl_arena *arena, size_t size)
 static struct sl_arena_block *add_block(struct sl_arena *arena, size_t size)
 {
     const size_t block_bytes = choose_block_size(arena, size);
+    arena->is_full |= block_bytes == 0;
     struct sl_arena_block *block = block_bytes == 0 ? NULL : sl_alloc(block_bytes);
     if (block == NULL) {
         return NULL;

@@ -14,6 +14,7 @@ struct sl_arena {
     size_t max_bytes;  /* never holds more than this; 0: no bound but memory */
     size_t used_bytes; /* held now */
     bool is_refused;   /* some request was refused because of max_bytes or memory */
+    bool is_full;      /* some request was refused because of max_bytes */
 };
 
 void sl_arena_init(struct sl_arena *arena, size_t max_bytes);

@@ -154,6 +154,17 @@ void sl_run_fail(struct sl_run *run, Sluice__V1__ErrorCode code)
     }
 }
 
+void sl_run_fail_full(struct sl_run *run)
+{
+    if (!run->history.arena.is_full) {
+        sl_run_fail(run, SL_CODE(OUT_OF_MEMORY));
+        return;
+    }
+    struct sl_ending ending = sl_ending_error(SL_CODE(PROVIDER_LIMIT));
+    sl_ending_say(&ending, "The conversation is larger than a request may be");
+    sl_run_finish(run, &ending);
+}
+
 void sl_run_finish_go_on(struct sl_run *run)
 {
     if (run->tools.n_running == 0) {

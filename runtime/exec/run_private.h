@@ -142,6 +142,8 @@ void sl_run_tools_clear(struct sl_run *run);
 /* The only way to end a run: the first cause wins, later ones are dropped (AL-4.11). */
 void sl_run_finish(struct sl_run *run, const struct sl_ending *ending);
 void sl_run_fail(struct sl_run *run, Sluice__V1__ErrorCode code);
+/* Something does not go into the history: it has reached its bound, or there is no memory. */
+void sl_run_fail_full(struct sl_run *run);
 /* A tool call is over while the run is ending. */
 void sl_run_finish_go_on(struct sl_run *run);
 

@@ -93,7 +93,7 @@ static bool record_answer(struct sl_run *run)
                                       : sl_history_add(&run->history, &message);
     (void)sl_free(calls);
     if (status != SL_OK) {
-        sl_run_fail(run, SL_CODE(OUT_OF_MEMORY));
+        sl_run_fail_full(run);
     }
     return status == SL_OK;
 }

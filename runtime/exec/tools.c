@@ -123,7 +123,7 @@ void sl_run_tool_asked(struct sl_run *run, const struct sl_model_chunk *chunk)
     struct sl_tool_slot *slot = sl_calloc(1, sizeof(*slot));
     if (slot == NULL || !grow(run) || !fill_slot(run, slot, chunk)) {
         (void)sl_free(slot);
-        sl_run_fail(run, SL_CODE(OUT_OF_MEMORY));
+        sl_run_fail_full(run);
         return;
     }
     sl_buf_init(&slot->progress.held, SL_PROGRESS_BYTES + 8);
@@ -408,7 +408,7 @@ static void go_on(struct sl_run *run)
             .is_error = slot->is_error,
         };
         if (sl_history_add(&run->history, &message) != SL_OK) {
-            sl_run_fail(run, SL_CODE(OUT_OF_MEMORY));
+            sl_run_fail_full(run);
             return;
         }
     }

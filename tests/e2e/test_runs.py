@@ -66,6 +66,7 @@ TURNS = {
     "long-nap": [[call("nap", {"seconds": "1.5"})], [RESULT]],
     "slow-and-fast": [[call("nap", {"seconds": "0.6"}), call("nap", {"seconds": "0.1"})], [RESULT]],
     "says-much": [[call("flood", {"bytes": "200000"})], [RESULT]],
+    "says-more": [[call("flood", {"bytes": "60000"}), call("flood", {"bytes": "50000"})], [RESULT]],
     "says-too-much": [[call("flood", {"bytes": "90000000"})], [RESULT]],
     "who-is-it": [[call("whoami")], [RESULT]],
     "exits": [[call("exits")], [RESULT]],
@@ -228,6 +229,15 @@ class Runs(harness.Case):
         events = self.fails("three-calls", "BUDGET_EXCEEDED", "RESOURCE_EXHAUSTED", "few")
         self.assertEqual({e["error_code"] for e in kinds(events, "tool_call_complete")}, {"NOT_RUN"})
         self.assertEqual(self.run_case("three-calls")[-1]["stop_reason"], "END_TURN")
+
+    def test_a_conversation_that_outgrows_a_request_ends_the_run(self):
+        files = {"helper.yaml": agent("helper", **AGENTS["helper"])}
+        flags = ("--limit", "model_request=64KiB")
+        self.server = self.daemon(agents=files, env=self.model.env(), flags=flags)
+        self.fails("says-much", "PROVIDER_LIMIT", "RESOURCE_EXHAUSTED")
+        events = self.fails("says-more", "PROVIDER_LIMIT", "RESOURCE_EXHAUSTED")
+        self.assertEqual(events[-1]["message"], "The conversation is larger than a request may be")
+        self.assertFalse(events[-1]["retryable"])
 
     def test_a_budget_of_tokens_ends_the_run_before_the_next_request(self):
         events = self.fails("spends-tokens", "BUDGET_EXCEEDED", "RESOURCE_EXHAUSTED", "poor")
