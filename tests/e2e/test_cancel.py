@@ -123,6 +123,22 @@ class Cancel(harness.Case):
         self.nothing_is_left()
         self.assertEqual(self.model.stats()["aborted"], 1)
 
+    def test_in_the_line_before_a_busy_provider(self):
+        self.start(turns([{"text": "a"}, {"hang": True}]), flags=("--limit", "model_concurrent=1"))
+        first, first_id = self.begin()
+        while b"text_delta" not in first.stdout.readline():
+            pass
+        second, second_id = self.begin()
+        second.stdout.readline()  # iteration_start
+        self.ends(second, second_id, QUICK)
+        self.assertEqual(self.model.stats()["requests"], 1)
+        third, third_id = self.begin()
+        self.ends(first, first_id, QUICK)
+        while b"text_delta" not in third.stdout.readline():
+            pass
+        self.ends(third, third_id, QUICK)
+        self.nothing_is_left()
+
     def test_in_the_pause_before_a_retry(self):
         self.start(turns([{"error": {"status": 429, "retry_after": 30}}]))
         child, run_id = self.begin()
