@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -256,10 +257,10 @@ static void an_arena_that_is_full_is_told_from_bad_input(void **state)
     (void)state;
     enum { ROOM_BYTES = 8 * 1024 };
     static const char start[] = HEAD("text_delta") ",\"delta\":\"";
-    static char text[ROOM_BYTES * 2 + 3];
-    memset(text, 'x', ROOM_BYTES * 2);
-    memcpy(text, start, strlen(start));
-    memcpy(text + ROOM_BYTES * 2, "\"}", 3);
+    static char fill[ROOM_BYTES * 2], text[sizeof(start) + sizeof(fill) + 2];
+    memset(fill, 'x', sizeof(fill) - 1);
+    assert_in_range(
+        snprintf(text, sizeof(text), "%s%s\"}", start, fill), sizeof(fill), sizeof(text) - 1);
     sl_arena_done(&arena);
     sl_arena_init(&arena, ROOM_BYTES);
     Sluice__V1__StreamEvent *event = NULL;
