@@ -124,8 +124,13 @@ class Daemon(Process):
         )
 
     def stop(self, expected=0):
-        if self.process.poll() is None:
-            self.check_baseline()
+        try:
+            if self.process.poll() is None:
+                self.check_baseline()
+        except AssertionError:
+            self.process.kill()
+            self.process.wait()
+            raise
         super().stop(expected)
 
 
