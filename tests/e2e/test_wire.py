@@ -959,6 +959,8 @@ class Odd(WireCase):
         self.assertEqual((reply.frames, reply.reset), ([RST], REFUSED))
         self.assertEqual(wire.ask(STREAMING, run_request("echo", "x")).status(), OK)
         wire.reset(watches[0])
+        # NG-2: the place is free when the task has returned, which may be after the next HEADERS.
+        harness.wait_for("a place", lambda: wire.ask(HEALTH).reset != REFUSED)
         self.assert_usable(wire)
 
     def test_cn3_a_half_closed_stream_goes_on(self):
