@@ -178,15 +178,15 @@ static void a_full_reader_holds_the_provider_back(void **state)
         CHUNK("\"content\":\"0123456789\"", "null"),
     };
     struct world *world = *state;
-    world->limits.model_idle = 100;
-    world->limits.model_no_progress = 100;
+    world->limits.model_idle = 1000;
+    world->limits.model_no_progress = 1000;
     set_limits(world);
     world->server.answers = &answer;
     world->server.n_answers = 1;
     world->server.send_buffer = 16384;
     world->sink.full_after = 100;
     start(world);
-    wait_ms(world, 300); /* longer than the timers: they stand still */
+    wait_ms(world, 1500); /* longer than the timers: they stand still */
     assert_false(world->sink.is_over);
     const size_t n_texts = world->sink.n_texts;
     assert_in_range(n_texts, 100, 400);
