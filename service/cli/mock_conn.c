@@ -28,7 +28,7 @@ struct mock_conn {
         calls; /* of an answer that is not streamed: content, and the list of its calls */
     char finish[32];
     uint64_t input_tokens, output_tokens;
-    bool has_piece, has_head, streams, wants_usage, hangs, closes;
+    bool has_piece, has_head, streams, wants_usage, hangs, closes, is_reading;
     bool is_counted; /* its bytes are those of answers, and not of the statistics */
     char id[32];
     uint64_t n_pulled; /* bytes of answers given to the socket */
@@ -42,6 +42,7 @@ static void read_requests(struct mock_conn *mock, struct sl_slice bytes);
 
 static void fail_conn(struct mock_conn *mock)
 {
+    mock->closes = true;
     sl_net_conn_close(mock->conn, true);
 }
 
@@ -113,6 +114,9 @@ static void next_request(struct mock_conn *mock)
         close_later(mock);
         return;
     }
+    if (mock->is_reading) {
+        return; /* who reads goes on */
+    }
     struct sl_buf waiting = mock->waiting;
     sl_buf_init(&mock->waiting, BODY_MAX_BYTES);
     read_requests(mock, sl_buf_slice(&waiting));
@@ -149,15 +153,19 @@ static const char stream_head[] = "HTTP/1.1 200 OK\r\n"
                                   "cache-control: no-cache\r\n"
                                   "transfer-encoding: chunked\r\n\r\n";
 
+/* The model that the answer names. */
+static const char *model_name(const struct mock_conn *mock)
+{
+    const char *model = sl_scenario_model(mock->mock->scenario);
+    return model != NULL ? model : sl_scenario_request_facts(mock->request).model;
+}
+
 static enum sl_status play_streamed(struct mock_conn *mock)
 {
     struct sl_buf block;
-    const char *model = sl_scenario_model(mock->mock->scenario);
-    const struct sl_scenario_wire wire = {
-        .id = mock->id,
-        .model = model != NULL ? model : sl_scenario_request_facts(mock->request).model,
-        .created = 1
-    };
+    const struct sl_scenario_wire wire = { .id = mock->id,
+                                           .model = model_name(mock),
+                                           .created = 1 };
     if (!mock->has_head) {
         SL_TRY(sl_buf_add_str(&mock->out, stream_head));
         mock->has_head = true;
@@ -320,10 +328,9 @@ static void refuse(struct mock_conn *mock, const char *status, const char *messa
 
 static enum sl_status build_whole(struct mock_conn *mock, struct sl_buf *body)
 {
-    const struct sl_scenario_facts facts = sl_scenario_request_facts(mock->request);
     SL_TRY(sl_buf_addf(
         body, "{\"id\":\"%s\",\"object\":\"chat.completion\",\"created\":1,\"model\":", mock->id));
-    SL_TRY(add_quoted(body, sl_slice_str(facts.model)));
+    SL_TRY(add_quoted(body, sl_slice_str(model_name(mock))));
     SL_TRY(sl_buf_add_str(body, ",\"choices\":[{\"index\":0,\"finish_reason\":"));
     SL_TRY(add_quoted(body, sl_slice_str(mock->finish)));
     SL_TRY(sl_buf_add_str(body, ",\"message\":{\"role\":\"assistant\",\"content\":"));
@@ -457,40 +464,41 @@ static void route(struct mock_conn *mock)
 /* ---- What the connection says ------------------------------------------------------------------
  */
 
-static void read_requests(struct mock_conn *mock, struct sl_slice bytes)
+/* Takes from the front of `bytes`, and routes the request when it is whole. */
+static void read_request(struct mock_conn *mock, struct sl_slice *bytes)
 {
     struct sl_error err = { 0 };
     size_t taken = 0;
-    if (bytes.size == 0) {
-        return;
-    }
-    if (mock->http1.state == SL_HTTP1_DONE) { /* still answering: pipelined bytes wait */
-        if (sl_buf_add(&mock->waiting, bytes) != SL_OK) {
-            fail_conn(mock);
-        }
-        return;
-    }
     const bool was_head = mock->http1.state == SL_HTTP1_HEAD;
-    const enum sl_status status = sl_http1_feed(&mock->http1, bytes, &taken, &err);
-    if (status == SL_AGAIN) {
-        if (was_head && mock->http1.state != SL_HTTP1_HEAD &&
-            mock->http1.request.expects_continue) {
-            put(mock, "HTTP/1.1 100 Continue\r\n\r\n");
-            sl_net_conn_want_write(mock->conn);
-        }
+    const enum sl_status status = sl_http1_feed(&mock->http1, *bytes, &taken, &err);
+    if (status == SL_OK) {
+        *bytes = sl_slice_of(bytes->data + taken, bytes->size - taken);
+        route(mock);
         return;
     }
-    if (status != SL_OK) {
+    bytes->size = 0;
+    if (status != SL_AGAIN) {
         mock->http1.request.keeps_alive = false;
         refuse(mock, "400 Bad Request", err.text);
-        return;
+    } else if (
+        was_head && mock->http1.state != SL_HTTP1_HEAD && mock->http1.request.expects_continue) {
+        put(mock, "HTTP/1.1 100 Continue\r\n\r\n");
+        sl_net_conn_want_write(mock->conn);
     }
-    if (taken < bytes.size &&
-        sl_buf_add(&mock->waiting, sl_slice_of(bytes.data + taken, bytes.size - taken)) != SL_OK) {
+}
+
+/* One request after another; what comes behind one that is still answered waits. A loop: a request
+ * that is answered at once comes back here. */
+static void read_requests(struct mock_conn *mock, struct sl_slice bytes)
+{
+    mock->is_reading = true;
+    while (bytes.size > 0 && !mock->closes && mock->http1.state != SL_HTTP1_DONE) {
+        read_request(mock, &bytes);
+    }
+    mock->is_reading = false;
+    if (bytes.size > 0 && !mock->closes && sl_buf_add(&mock->waiting, bytes) != SL_OK) {
         fail_conn(mock);
-        return;
     }
-    route(mock);
 }
 
 static void on_open(struct sl_net_conn *conn, void *user_data)
