@@ -83,7 +83,7 @@ static void only_the_agent_must_be_given(void **state)
 static void input_and_request_id_have_limits(void **state)
 {
     (void)state;
-    char id[130];
+    static char id[130];
     limits.input = 5;
     request.input = sl_unconst("12345");
     memset(id, 'i', 129);
@@ -337,7 +337,7 @@ static void an_arena_that_is_full_is_no_fault_of_the_request(void **state)
     context.n_messages = SL_COUNT(many);
     context.messages = many;
     sl_arena_done(&arena);
-    sl_arena_init(&arena, 64 * 1024);
+    sl_arena_init(&arena, 65536);
     assert_int_equal(convert(), SL_RESOURCE_EXHAUSTED);
 }
 

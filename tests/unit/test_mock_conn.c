@@ -308,8 +308,8 @@ static void many_pipelined_requests_are_answered_in_order(void **state)
     const size_t get_bytes = strlen(get);
     char *requests = malloc(MANY * get_bytes);
     assert_non_null(requests);
-    for (size_t i = 0; i < MANY; i++) {
-        memcpy(requests + i * get_bytes, get, get_bytes);
+    for (size_t i = 0; i < MANY * get_bytes; i++) {
+        requests[i] = get[i % get_bytes];
     }
     chat(STREAMED, "");
     post(requests, MANY * get_bytes);
