@@ -17,7 +17,7 @@
 #include "runtime/base/mem.h"
 #include "service/cli/mock_conn.h"
 
-enum { MAX_STEPS = 1000, SEEN_BYTES = 8 * 1024 * 1024, MANY = 20000 };
+enum { MAX_STEPS = 5000, SEEN_BYTES = 8 * 1024 * 1024, MANY = 4000 };
 
 static struct sl_limits limits;
 static struct sl_loop_uv *uv_loop;
@@ -31,7 +31,7 @@ static int client = -1;
 
 static void step(void)
 {
-    sl_loop_uv_step(uv_loop, 5);
+    sl_loop_uv_step(uv_loop, 1);
 }
 
 static void open_client(void)
@@ -315,7 +315,7 @@ static void many_pipelined_requests_are_answered_in_order(void **state)
     post(requests, MANY * get_bytes);
     free(requests);
     for (int n = 0; count("\"object\":\"list\"") < MANY; n++) {
-        for (int i = 0; i < 50; i++) {
+        for (int i = 0; i < 20; i++) {
             (void)receive();
         }
         assert_true(n < MAX_STEPS);
