@@ -74,8 +74,7 @@ int sl_cli_run(struct sl_cli *cli);
 void sl_cli_stop(struct sl_cli *cli, int exit_code);
 void sl_cli_close(struct sl_cli *cli);
 
-/* "error: STATUS: message" on stderr, with the reason of ErrorInfo where there is one; gives the
- * exit code. */
+/* "STATUS: message" on stderr; gives the exit code. */
 int sl_cli_report(const struct sl_client_call *call);
 
 SL_PRINTF(1, 2) void sl_cli_complain(const char *fmt, ...);
