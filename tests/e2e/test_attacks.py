@@ -1,0 +1,445 @@
+"""The daemon as a hostile or dying HTTP/2 client meets it: every frame here is made by hand."""
+
+import base64
+import signal
+import socket
+import struct
+import threading
+import time
+
+import harness
+from wire import (
+    CALM,
+    CONT,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    FLOW,
+    GOAWAY,
+    HEADERS,
+    HEALTH,
+    INITIAL_WINDOW,
+    NO_ERROR,
+    PADDED,
+    PING,
+    PRIORITY,
+    PROTOCOL,
+    REFLECT,
+    REFUSED,
+    RST,
+    SETTINGS,
+    STREAMING,
+    WATCH,
+    WINDOW,
+    Wire,
+    frame,
+    message,
+    run_request,
+)
+from wire_case import DEADLINE, EXHAUSTED, KIB, OK, SERVING, WireCase, resident
+
+
+class Floods(WireCase):
+    """Section 3: the connection ends, the process does not."""
+
+    def flood(self, wire, piece, n, read=True):
+        """Sends n times; reads meanwhile, as a client would."""
+        batch = 200
+        for _ in range(0, n, batch):
+            if not wire.try_send(piece * batch):
+                break
+            if read:
+                wire.receive(0.0001)
+            if wire.is_closed:
+                break
+
+    def test_at2_window_overflows_end_the_connection(self):
+        wire = self.wire()
+        for _ in range(10):
+            streams = [wire.new_id() for _ in range(100)]
+            out = b""
+            for stream in streams:
+                out += wire.block(stream, wire.request(REFLECT)) + frame(WINDOW, 0, stream, b"\x7f\xff\xff\xff")
+            if not wire.try_send(out):
+                break
+            wire.drain_input(0.05)
+        resets = {reply.reset for reply in wire.replies.values()}
+        self.assertLessEqual(resets, {FLOW, None})
+        self.assert_over(wire, text="own_resets")
+
+    def test_at2_wrong_content_lengths_end_the_connection(self):
+        wire = self.wire()
+        for _ in range(10):
+            out = b""
+            for _ in range(100):
+                stream = wire.new_id()
+                out += wire.block(stream, wire.request(HEALTH, ("content-length", "3")))
+                out += frame(DATA, END_STREAM, stream, b"12345")
+            if not wire.try_send(out):
+                break
+            wire.drain_input(0.05)
+        self.assert_over(wire, text="own_resets")
+
+    def test_at3_calls_over_the_quota_are_refused_and_control_calls_still_work(self):
+        wire = self.wire()
+        self.assertEqual(wire.settings[3], 1064)
+        streams = [wire.start(STREAMING) for _ in range(1000)]
+        reply = wire.wait_over(wire.call(STREAMING, run_request("echo", "x")))
+        self.assertEqual((reply.frames, reply.reset), ([RST], REFUSED))
+        self.assert_usable(wire)
+        self.assertEqual([s for s in streams if wire.reply(s).is_over()], [])
+
+    def test_at3_streams_over_the_advertised_limit_do_no_harm(self):
+        wire = self.wire()
+        for _ in range(1100):
+            stream = wire.new_id()
+            if not wire.try_send(wire.block(stream, wire.request(WATCH))):
+                break
+        wire.drain_input()
+        refused = [s for s, reply in wire.replies.items() if reply.reset == REFUSED]
+        self.assertTrue(refused or wire.is_closed)
+
+    def test_at4_a_continuation_flood_ends_the_connection(self):
+        wire = self.wire()
+        wire.try_send(frame(HEADERS, 0, 1, wire.encoder.encode(wire.request(HEALTH))) + frame(CONT, 0, 1) * 9)
+        self.assert_over(wire)
+
+    def test_at7_a_ping_flood_ends_the_connection(self):
+        for read in (True, False):
+            wire = self.wire()
+            self.flood(wire, frame(PING, 0, 0, bytes(8)), 10000, read)
+            self.assert_over(wire, text="too_many_pings")
+
+    def test_at7_a_ping_after_each_data_is_fine(self):
+        wire = self.wire()
+        stream = wire.call(STREAMING, run_request("load", "events=200 bytes=100 rate=400"))
+        reply = wire.reply(stream)
+        while not reply.is_over():
+            size = len(reply.data)
+            wire.wait("an event", lambda size=size: len(reply.data) > size or reply.is_over())
+            wire.send(frame(PING, 0, 0, bytes(8)))
+        self.assertEqual(reply.status(), OK)
+        self.assertEqual(wire.goaways, [])
+
+    def test_at8_a_settings_flood_ends_the_connection(self):
+        wire = self.wire()
+        self.flood(wire, frame(SETTINGS, 0, 0) + frame(SETTINGS, 0, 0, struct.pack(">HI", INITIAL_WINDOW, 9)), 10000)
+        self.assert_over(wire, text="settings_flood")
+
+    def test_at9_empty_data_ends_the_connection(self):
+        for payload, flags in ((b"", 0), (b"\xc8" + bytes(200), PADDED), (b"\0", PADDED)):
+            wire = self.wire()
+            stream = wire.start(REFLECT)
+            self.flood(wire, frame(DATA, flags, stream, payload), 10000)
+            self.assert_over(wire, text="empty_frames")
+
+    def test_at9_empty_data_of_a_closed_stream_ends_the_connection(self):
+        for flags in (0, END_STREAM, PADDED):
+            wire = self.wire()
+            stream = wire.start("/a.B/C")
+            wire.wait_over(stream)
+            self.flood(wire, frame(DATA, flags, stream, b"\0" if flags & PADDED else b""), 10000)
+            self.assert_over(wire, text="empty_frames")
+
+    def test_at9_many_requests_that_end_in_an_empty_frame_are_fine(self):
+        wire = self.wire()
+        for _ in range(5):
+            streams = [wire.start(HEALTH) for _ in range(60)]
+            for stream in streams:
+                wire.data(stream, message(b""))
+            for stream in streams:
+                wire.data(stream, b"", end=True)
+            for stream in streams:
+                self.assertEqual(wire.wait_over(stream).messages(), [SERVING])
+        self.assertEqual(wire.goaways, [])
+
+    def test_at11_one_byte_window_updates_end_the_connection(self):
+        wire = self.wire(settings=[(INITIAL_WINDOW, 0)])
+        stream = wire.call(STREAMING, run_request("load", "events=4000 bytes=1000"))
+        wire.wait("headers", lambda: wire.reply(stream).blocks)
+        for _ in range(5000):
+            if not wire.try_send(frame(WINDOW, 0, stream, b"\0\0\0\1")):
+                break
+            wire.receive(0.0001)
+            if wire.is_closed:
+                break
+        self.assert_over(wire, text="window_update_flood")
+        self.assertLess(len(wire.reply(stream).data), 500)
+
+    def test_at11_window_updates_as_a_client_sends_them_are_fine(self):
+        wire = self.wire()
+        stream = wire.call(STREAMING, run_request("load", "events=2000 bytes=1000"))
+        reply, seen = wire.reply(stream), 0
+        while not reply.is_over():
+            wire.wait("data", lambda: len(reply.data) > seen or reply.is_over())
+            if len(reply.data) > seen:
+                for number in (0, stream):
+                    wire.open_window(number, len(reply.data) - seen)
+                seen = len(reply.data)
+        self.assertEqual((reply.status(), wire.goaways), (OK, []))
+
+    def test_at12_a_priority_flood_ends_the_connection(self):
+        wire = self.wire()
+        for i in range(0, 100000, 500):
+            out = b"".join(frame(PRIORITY, 0, 2 * k + 1, b"\0\0\0\0\x10") for k in range(i, i + 500))
+            if not wire.try_send(out):
+                break
+        self.assert_over(wire, text="priority_flood")
+
+    def test_at19_http1_gets_a_short_400(self):
+        wire = self.wire(is_opened=False)
+        wire.send(b"POST / HTTP/1.1\r\nhost: a\r\n\r\n")
+        data = b""
+        while True:
+            piece = wire.socket.recv(4096)
+            data += piece
+            if not piece:
+                break
+        self.assertTrue(data.startswith(b"HTTP/1.1 400 "), data)
+
+    def test_frames_of_no_known_type_are_ignored(self):
+        wire = self.wire()
+        wire.send(frame(0x77, 0xFF, 0, b"abc") + frame(0x21, 0, 1, b""))
+        self.assert_usable(wire)
+
+    def test_protocol_faults_end_the_connection_with_their_code(self):
+        for data, code in (
+            (frame(DATA, 0, 0, b"x"), PROTOCOL),
+            (frame(DATA, 0, 1, b"x"), PROTOCOL),
+            (frame(RST, 0, 1, b"\0\0\0\0"), PROTOCOL),
+            (frame(WINDOW, 0, 0, b"\0\0\0\0"), PROTOCOL),
+            (frame(WINDOW, 0, 0, b"\x7f\xff\xff\xff"), FLOW),
+            (frame(SETTINGS, 0, 0, b"\0"), 6),
+            (frame(PING, 0, 0, b"\0"), 6),
+            (frame(HEADERS, END_HEADERS, 2, b"\x82"), PROTOCOL),
+            (frame(HEADERS, END_HEADERS, 1, b"\xff\xff\xff\xff\xff\xff"), 9),
+            (frame(CONT, END_HEADERS, 1, b"\x82"), PROTOCOL),
+            (struct.pack(">I", 16385)[1:] + b"\0\0\0\0\0\1" + bytes(16385), 6),
+        ):
+            wire = self.wire()
+            wire.try_send(data)
+            self.assert_over(wire, code=code)
+
+
+class RapidReset(WireCase):
+    def n_runs(self):
+        return self.server.log().count('msg="started"')
+
+    def test_at1_rapid_reset_starts_few_runs_and_ends_the_connection(self):
+        before = self.n_runs()
+        slow, stop = [0.0], threading.Event()
+
+        def watch():
+            other = Wire(self.server.address)
+            while not stop.is_set():
+                begin = time.monotonic()
+                assert other.ask(HEALTH).status() == OK
+                slow[0] = max(slow[0], time.monotonic() - begin)
+            other.close()
+
+        thread = threading.Thread(target=watch)
+        thread.start()
+        try:
+            wire = self.wire()
+            body = frame(DATA, END_STREAM, 0, message(run_request("load", "hang=true")))
+            for _ in range(30):
+                out = b""
+                for _ in range(100):
+                    stream = wire.new_id()
+                    out += wire.block(stream, wire.request(STREAMING))
+                    out += body[:5] + struct.pack(">I", stream) + body[9:] + frame(RST, 0, stream, b"\0\0\0\x08")
+                if not wire.try_send(out):
+                    break
+                wire.receive(0.0001)
+            self.assert_over(wire, text="rapid_reset")
+        finally:
+            stop.set()
+            thread.join(30)
+        self.assertGreater(slow[0], 0, "the other connection was served")
+        self.assertLess(slow[0], 5)
+        self.assertLessEqual(self.n_runs() - before, 1000)
+        self.server.check_baseline()
+
+    def test_at1_500_runs_cancelled_after_their_first_event_are_honest(self):
+        wire = self.wire(settings=[(INITIAL_WINDOW, 1 << 20)])
+        wire.open_window(0, 1 << 30)
+        for _ in range(10):
+            streams = [wire.call(STREAMING, run_request("load", "hang=true")) for _ in range(50)]
+            for stream in streams:
+                wire.wait("the first event", lambda stream=stream: wire.reply(stream).messages())
+                wire.reset(stream)
+        self.assertEqual(wire.goaways, [])
+        self.assert_usable(wire)
+        self.server.check_baseline()
+
+
+class Patience(WireCase):
+    """Everything that waits has an end (CM-13, AT-14)."""
+
+    FLAGS = [
+        word
+        for limit in (
+            "preface=600ms",
+            "header_block=600ms",
+            "message_gap=600ms",
+            "stall=800ms",
+            "keepalive_time=1s",
+            "keepalive_timeout=600ms",
+        )
+        for word in ("--limit", limit)
+    ]
+
+    def wait_ended(self, wire, least, most=8):
+        begin = time.monotonic()
+        wire.wait_closed(most)
+        self.assertGreater(time.monotonic() - begin, least)
+
+    def test_at14_a_client_without_a_preface_is_closed(self):
+        for start in (b"", b"PRI * HTTP/2.0\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"):
+            wire = self.wire(is_opened=False)
+            wire.send(start)
+            self.wait_ended(wire, 0.3)
+
+    def test_at14_an_unfinished_header_block_ends_the_connection(self):
+        wire = self.wire()
+        wire.send(frame(HEADERS, 0, 1, wire.encoder.encode(wire.request(HEALTH))))
+        self.wait_ended(wire, 0.3)
+        wire = self.wire()
+        wire.send(wire.block(1, wire.request(HEALTH), True)[:-1])
+        self.wait_ended(wire, 0.3)
+
+    def test_at14_silence_inside_a_message_ends_the_call(self):
+        wire = self.wire()
+        for part in (b"\0", struct.pack(">BI", 0, 9) + b"x"):
+            stream = wire.start(HEALTH)
+            wire.data(stream, part)
+            reply = wire.wait_over(stream)
+            self.assertTrue(reply.reset is not None or reply.status() not in (OK, None), reply)
+            self.assert_usable(wire)
+
+    def test_fc9_a_stalled_stream_ends_at_a_message_border_with_trailers(self):
+        wire = self.wire(settings=[(INITIAL_WINDOW, 0)])
+        stream = wire.call(STREAMING, run_request("load", "events=4000 bytes=1000"))
+        reply = wire.wait_over(stream)
+        self.assertEqual((reply.status(), reply.data), (EXHAUSTED, b""), reply)
+        value = reply.get("grpc-status-details-bin")
+        self.assertIn(b"last_sequence", base64.b64decode(value + "=" * (-len(value) % 4)))
+        health = wire.call(HEALTH)
+        wire.open_window(health, 100)
+        self.assertEqual(wire.wait_over(health).messages(), [SERVING])
+
+    def test_fc9_a_stream_that_stalls_inside_a_message_is_reset(self):
+        wire = self.wire(settings=[(INITIAL_WINDOW, 10)])
+        reply = wire.wait_over(wire.call(STREAMING, run_request("load", "events=4000 bytes=1000")))
+        self.assertEqual((reply.reset, reply.status(), len(reply.data)), (CALM, None, 10), reply)
+
+    def test_dl3_a_deadline_passes_a_closed_window(self):
+        wire = self.wire(settings=[(INITIAL_WINDOW, 0)])
+        body = run_request("load", "events=4000 bytes=1000")
+        reply = wire.wait_over(wire.call(STREAMING, body, ("grpc-timeout", "200m")))
+        self.assertEqual((reply.status(), reply.data), (DEADLINE, b""), reply)
+
+    def test_cm1_a_client_that_does_not_answer_pings_is_dropped(self):
+        wire = self.wire()
+        wire.acks_pings = False
+        stream = wire.call(STREAMING, run_request("load", "hang=true"))
+        wire.wait("PING", lambda: any(f[0] == PING for f in wire.frames))
+        wire.wait_closed()
+        self.assertFalse(wire.reply(stream).is_ended)
+        self.server.check_baseline()
+
+    def test_cm1_a_client_that_answers_pings_stays(self):
+        wire = self.wire()
+        wire.call(STREAMING, run_request("load", "hang=true"))
+        wire.wait("three PINGs", lambda: sum(f[0] == PING for f in wire.frames) == 3)
+        self.assert_usable(wire)
+
+    def test_at13_a_socket_that_is_never_read_costs_little(self):
+        before = resident(self.server.pid)
+        wire = self.wire(settings=[(INITIAL_WINDOW, 1 << 30)])
+        wire.open_window(0, 1 << 30)
+        for _ in range(30):
+            wire.call(STREAMING, run_request("load", "events=20000 bytes=1000"))
+        other = self.wire()
+        other.open_window(0, 1 << 30)  # for as many answers as come in the time
+        end = time.monotonic() + 2
+        while time.monotonic() < end:
+            self.assertLess(resident(self.server.pid) - before, 100 * KIB * KIB)
+            self.assert_usable(other)
+        wire.close()
+        other.close()
+        self.server.check_baseline()
+
+    def test_cn2_a_client_that_goes_leaves_nothing(self):
+        for how in ("close", "half", "tear"):
+            wire = self.wire()
+            streams = [wire.call(STREAMING, run_request("load", "hang=true")) for _ in range(20)]
+            wire.wait("first events", lambda wire=wire, streams=streams: all(wire.reply(s).data for s in streams))
+            if how == "half":
+                wire.socket.shutdown(socket.SHUT_WR)
+                wire.wait_closed()
+            elif how == "tear":
+                wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            wire.close()
+            self.server.check_baseline()
+
+
+class Goodbye(harness.Case):
+    def test_cm5_sigterm_says_goaway_in_two_steps(self):
+        server = harness.Daemon()
+        self.addCleanup(server.process.kill)
+        wire = Wire(server.address)
+        self.addCleanup(wire.close)
+        wire.acks_pings = False
+        stream = wire.call(STREAMING, run_request("load", "hang=true"))
+        wire.wait("the run", lambda: wire.reply(stream).messages())
+        server.process.send_signal(signal.SIGTERM)
+        wire.wait("GOAWAY", lambda: wire.goaways)
+        self.assertEqual(wire.goaways[0][:2], (0x7FFFFFFF, NO_ERROR))
+        wire.wait("PING", lambda: any(f[0] == PING for f in wire.frames))
+        kinds = [f[0] for f in wire.frames if f[0] in (GOAWAY, PING)]
+        self.assertEqual(kinds, [GOAWAY, PING])
+        late = wire.call(STREAMING, run_request("echo", "x"))
+        self.assertEqual(wire.wait_over(late).status(), 14, "answered, not lost")
+        ping = next(f for f in wire.frames if f[0] == PING)
+        wire.send(frame(PING, 1, 0, ping[3]))
+        wire.wait("the second GOAWAY", lambda: len(wire.goaways) == 2)
+        self.assertEqual(wire.goaways[1], (late, NO_ERROR, "drain"))
+        reply = wire.wait_over(stream)
+        self.assertEqual((reply.status(), reply.frames[-1]), (10, HEADERS), reply)
+        wire.wait_closed()
+        self.assertEqual(server.process.wait(20), 0, server.log())
+        self.assertEqual(len(wire.goaways), 2)
+
+    def test_cm4_an_old_connection_is_left_to_end_its_calls(self):
+        server = self.daemon(flags=["--limit", "connection_age=1s"])
+        wire = Wire(server.address)
+        self.addCleanup(wire.close)
+        stream = wire.call(STREAMING, run_request("load", "events=30 rate=10"))
+        wire.wait("both GOAWAYs", lambda: len(wire.goaways) == 2)
+        self.assertEqual(wire.goaways, [(0x7FFFFFFF, NO_ERROR, ""), (stream, NO_ERROR, "max_age")])
+        self.assertEqual(wire.wait_over(stream).status(), OK)
+        wire.wait_closed()
+
+    def test_cm12_connections_over_the_limit_are_refused_and_others_served(self):
+        server = self.daemon(flags=["--limit", "connections_per_address=5"])
+        wires = [Wire(server.address) for _ in range(5)]
+        for wire in wires:
+            self.addCleanup(wire.close)
+        late = Wire(server.address, is_opened=False)
+        self.addCleanup(late.close)
+        late.wait_closed()
+        for wire in wires:
+            self.assertEqual(wire.ask(HEALTH).status(), OK)
+        wires[0].close()
+
+        def is_served():
+            again = Wire(server.address, is_opened=False)
+            self.addCleanup(again.close)
+            return again.try_open() and again.ask(HEALTH).status() == OK
+
+        harness.wait_for("room for another", is_served)
+
+
+if __name__ == "__main__":
+    harness.main()
