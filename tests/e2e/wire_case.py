@@ -3,7 +3,7 @@
 import os
 
 import harness
-from wire import HEADERS, HEALTH, RST, Wire
+from wire import CALM, HEADERS, HEALTH, RST, Wire
 
 OK, INVALID_ARGUMENT, DEADLINE, EXHAUSTED, UNIMPLEMENTED, INTERNAL_STATUS = 0, 3, 4, 8, 12, 13
 SERVING = b"\x08\x01"
