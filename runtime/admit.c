@@ -332,12 +332,16 @@ static bool check_agent(struct sl_run_stream *stream, const struct sl_run_spec *
         sl_run_refuse(stream, SL_FAILED_PRECONDITION, "AGENT_DISABLED", "%s", err.text);
         return false;
     }
-    if (sl_models_check_input(stream->runtime->models, agent->provider, spec->input, &err) !=
-        SL_OK) {
-        REFUSE_INVALID(stream, "%s", err.text);
-        return false;
+    const char *reason = NULL;
+    const enum sl_status status =
+        sl_models_check_input(stream->runtime->models, agent->provider, spec->input, &reason, &err);
+    if (status != SL_OK) {
+        sl_run_refuse(stream, status, reason, "%s", err.text);
+        if (status == SL_RESOURCE_EXHAUSTED) {
+            stream->refusal.retry_after_ms = (int64_t)stream->runtime->limits.run_wait;
+        }
     }
-    return true;
+    return status == SL_OK;
 }
 
 static bool check_ids(struct sl_run_stream *stream, const struct sl_run_spec *spec)

@@ -54,7 +54,8 @@ static const char load_yaml[] = "name: load\n"
                                 "memory: None\n"
                                 "durability: NONE\n"
                                 "heartbeat_ms: 0\n"
-                                "max_iterations: 1\n";
+                                "tools: [current_time]\n"
+                                "max_iterations: 2\n";
 
 const struct sl_agent_builtin sl_agent_builtins[] = {
     { .name = "demo", .yaml = demo_yaml, .scenario_name = "demo", .scenario = demo_scenario },

@@ -213,14 +213,17 @@ void sl_models_close_loop(
 struct sl_models *sl_models_free(struct sl_models *models);
 
 /* Whether the provider takes this input at all; only "load" refuses some. For the admission of a
- * run. Fails: SL_INVALID_ARGUMENT, named in `err`. Thread: any. */
+ * run. Fails: the status of the refusal, with its reason (AL-5.3) in `*ret_reason`, which is
+ * static, and a text in `err`; mostly SL_INVALID_ARGUMENT. Thread: any. */
 SL_CHECK enum sl_status sl_models_check_input(
     const struct sl_models *models,
     const char *provider,
     struct sl_slice input,
+    const char **ret_reason,
     struct sl_error *err);
 /* The same for "load": JSON or key=value words, see load.h. */
-SL_CHECK enum sl_status sl_model_load_check(struct sl_slice input, struct sl_error *err);
+SL_CHECK enum sl_status
+sl_model_load_check(struct sl_slice input, const char **ret_reason, struct sl_error *err);
 
 /* "PROVIDER_TIMEOUT" */
 const char *sl_model_fault_name(enum sl_model_fault fault);

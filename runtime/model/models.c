@@ -325,11 +325,13 @@ enum sl_status sl_models_check_input(
     const struct sl_models *models,
     const char *provider,
     struct sl_slice input,
+    const char **ret_reason,
     struct sl_error *err)
 {
     const struct sl_model_entry *entry = sl_models_entry(models, provider);
+    *ret_reason = "";
     if (entry != NULL && entry->kind == SL_MODEL_KIND_LOAD) {
-        return sl_model_load_check(input, err);
+        return sl_model_load_check(input, ret_reason, err);
     }
     return SL_OK;
 }

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import tempfile
+import time
 import unittest
 
 import harness
@@ -108,6 +109,20 @@ class Load(harness.Case):
         done = harness.sluice(server, "run", "load", "evnts=5")
         self.assertEqual(done.returncode, 1)
         self.assertIn(b"INVALID_ARGUMENT", done.stderr)
+
+    def test_load_thinks_calls_tools_and_is_refused_as_asked(self):
+        server = self.daemon()
+        events = harness.run_agent(server, "load", "events=5 bytes=64 thinking=3 tools=2 seed=1 stamp=true")
+        self.assertEqual(len(events), 5 + 4 + 3 + 2 * 2 + 2)
+        self.assertTrue(all(e["success"] for e in events if e["type"] == "tool_call_complete"))
+        stamps = [e["delta"].split(" ")[:2] for e in events if e["type"] == "text_delta"]
+        self.assertEqual([int(index) for index, _ in stamps], [0, 1, 2, 3, 4])
+        self.assertTrue(all(0 < int(ns) <= time.monotonic_ns() for _, ns in stamps))
+        again = harness.run_agent(server, "load", "seed=5 events=9 thinking=1")
+        self.assertEqual(harness.text_of(again), harness.text_of(harness.run_agent(server, "load", "seed=5 events=9")))
+        done = harness.sluice(server, "run", "load", "refuse=SERVER_FULL", "--json")
+        self.assertEqual((done.returncode, done.stdout), (1, b""))
+        self.assertIn(b"RESOURCE_EXHAUSTED", done.stderr)
 
 
 class Tls(harness.Case):

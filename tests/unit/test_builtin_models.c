@@ -191,25 +191,240 @@ static void load_stamps_and_seeds(void **state)
     assert_memory_not_equal(world->sink.text.data + 40, world->sink.text.data + 104, 24);
 }
 
+/* The same for the same seed; another index or another size is another text. */
+static void load_has_the_same_text_for_the_same_seed(void **state)
+{
+    struct world *world = *state;
+    static const char *const inputs[] = { "events=3 bytes=40 seed=7 thinking=2",
+                                          "{\"seed\":7,\"events\":3,\"bytes\":40,\"thinking\":2}",
+                                          "events=3 bytes=40 seed=8 thinking=2" };
+    char logs[SL_COUNT(inputs)][1024];
+    for (size_t i = 0; i < SL_COUNT(inputs); i++) {
+        start(world, "load:load", inputs[i]);
+        assert_true(sl_fake_loop_run(&world->fake));
+        (void)snprintf(logs[i], sizeof(logs[i]), "%s", test_sink_log(&world->sink));
+        assert_memory_not_equal(world->sink.text.data, world->sink.text.data + 40, 40);
+        world->turn = sl_model_turn_free(world->turn);
+        test_sink_done(&world->sink);
+        test_sink_init(&world->sink);
+    }
+    assert_string_equal(logs[0], logs[1]);
+    assert_string_not_equal(logs[0], logs[2]);
+}
+
+static void load_gives_bursts_at_the_mean_rate(void **state)
+{
+    struct world *world = *state;
+    start(world, "load:load", "events=100 bytes=1 rate=50 burst=10");
+    assert_true(sl_fake_loop_run(&world->fake));
+    assert_int_equal(world->sink.n_texts, 10);
+    sl_fake_loop_advance_ms(&world->fake, 199);
+    assert_int_equal(world->sink.n_texts, 10);
+    sl_fake_loop_advance_ms(&world->fake, 1);
+    assert_int_equal(world->sink.n_texts, 20);
+    sl_fake_loop_advance_ms(&world->fake, 1600);
+    assert_int_equal(world->sink.n_texts, 100);
+    assert_true(world->sink.is_over);
+}
+
+/* When each delta came, with millisecond steps. */
+static void take_times(struct world *world, const char *input, uint64_t times[], size_t n_times)
+{
+    test_sink_done(&world->sink);
+    test_sink_init(&world->sink);
+    start(world, "load:load", input);
+    assert_true(sl_fake_loop_run(&world->fake));
+    size_t n_seen = 0;
+    for (uint64_t ms = 0; n_seen < n_times; ms++) {
+        assert_true(ms < 100000);
+        for (; n_seen < world->sink.n_texts; n_seen++) {
+            times[n_seen] = ms;
+        }
+        sl_fake_loop_advance_ms(&world->fake, 1);
+    }
+    assert_int_equal(n_seen, n_times);
+    world->turn = sl_model_turn_free(world->turn);
+}
+
+static void load_jitters_within_its_bound_and_in_order(void **state)
+{
+    enum { N = 50 };
+    struct world *world = *state;
+    uint64_t times[N];
+    uint64_t again[N];
+    take_times(world, "events=50 bytes=1 rate=20 jitter_ms=30 seed=3", times, N);
+    size_t n_late = 0;
+    for (size_t k = 0; k < N; k++) {
+        assert_in_range(times[k], k * 50, k * 50 + 31);
+        n_late += times[k] > k * 50 + 10;
+    }
+    assert_in_range(n_late, 10, 45); /* about two thirds */
+    take_times(world, "events=50 bytes=1 rate=20 jitter_ms=30 seed=3", again, N);
+    assert_memory_equal(times, again, sizeof(times));
+    take_times(world, "events=50 bytes=1 rate=20 jitter_ms=30 seed=4", again, N);
+    assert_memory_not_equal(times, again, sizeof(times));
+    /* Larger than the distance: nothing overtakes, and the last ones still come in time. */
+    take_times(world, "events=50 bytes=1 rate=1000 jitter_ms=200", times, N);
+    assert_in_range(times[N - 1], 49, 250);
+    /* A group stays together. */
+    take_times(world, "events=50 bytes=1 rate=100 jitter_ms=20 burst=5", times, N);
+    for (size_t k = 0; k < N; k++) {
+        assert_int_equal(times[k], times[k - k % 5]);
+    }
+}
+
+static void load_thinks_before_it_speaks(void **state)
+{
+    struct world *world = *state;
+    world->sink.joins = false;
+    start(world, "load:load", "events=1 bytes=3 thinking=2 rate=1 first_ms=5");
+    sl_fake_loop_advance_ms(&world->fake, 4);
+    assert_int_equal(world->sink.n_chunks, 0);
+    sl_fake_loop_advance_ms(&world->fake, 1);
+    assert_string_equal(
+        test_sink_log(&world->sink),
+        "reasoning the\nreasoning the\ntext the\nusage 0 3 0 2\nfinish END_TURN\n");
+}
+
+static void load_thinks_no_faster_than_it_is_read(void **state)
+{
+    struct world *world = *state;
+    start(world, "load:load", "events=1 bytes=1 thinking=100000");
+    sl_fake_loop_turn(&world->fake);
+    assert_in_range(world->sink.n_chunks, 1, 2000);
+    assert_true(sl_fake_loop_run(&world->fake));
+    assert_int_equal(world->sink.n_chunks, 100001 + 2);
+}
+
+static void load_asks_for_tools_in_an_answer_before_the_text(void **state)
+{
+    struct world *world = *state;
+    start(world, "load:load", "events=2 bytes=1 tools=3 thinking=1 first_ms=10 hang=true");
+    assert_true(sl_fake_loop_run(&world->fake)); /* not held up by first_ms */
+    assert_string_equal(
+        test_sink_log(&world->sink), "call load_0 current_time {\"format\":\"iso8601\"}\n"
+                                     "call load_1 current_time {\"format\":\"unix\"}\n"
+                                     "call load_2 current_time {\"format\":\"iso8601\"}\n"
+                                     "usage 0 3 0 0\nfinish TOOL_USE\n");
+    world->turn = sl_model_turn_free(world->turn);
+    test_sink_done(&world->sink);
+    test_sink_init(&world->sink);
+    start_iteration(world, "load:load", "events=2 bytes=1 tools=3 thinking=1 first_ms=10", 2);
+    sl_fake_loop_advance_ms(&world->fake, 9);
+    assert_int_equal(world->sink.n_chunks, 0);
+    sl_fake_loop_advance_ms(&world->fake, 1);
+    assert_string_equal(
+        test_sink_log(&world->sink), "reasoning t\ntext tt\nusage 0 3 0 1\nfinish END_TURN\n");
+}
+
+static void load_waits_for_ever_for_what_is_never_due(void **state)
+{
+    struct world *world = *state;
+    start(world, "load:load", "events=2 bytes=1 rate=1e-300");
+    sl_fake_loop_advance_ms(&world->fake, 100000000);
+    assert_int_equal(world->sink.n_texts, 1);
+}
+
+static enum sl_status check_load(struct world *world, const char *input, const char **ret_reason)
+{
+    struct sl_error error = { .text = "" };
+    const enum sl_status status =
+        sl_models_check_input(world->models, "load", sl_slice_str(input), ret_reason, &error);
+    assert_true(status == SL_OK || strncmp(error.text, "load: ", 6) == 0);
+    return status;
+}
+
 static void load_refuses_what_it_does_not_know(void **state)
 {
     static const char *const bad[] = {
-        "{\"event\": 1}",  "bytes=0",      "bytes=65537",         "events=-1",
-        "rate=nan",        "hello",        "{\"events\":\"5\"}",  "{",
-        "{\"bytes\":[1]}", "code=NOTHING", "stamp=true bytes=47", "refuse=1",
+        "{\"event\": 1}",
+        "events=-1",
+        "events=1000000000001",
+        "{\"events\":\"5\"}",
+        "bytes=0",
+        "bytes=65537",
+        "{\"bytes\":[1]}",
+        "rate=nan",
+        "rate=-1",
+        "rate=1000000001",
+        "first_ms=86400001",
+        "jitter_ms=5",
+        "rate=0 jitter_ms=5",
+        "rate=1 jitter_ms=86400001",
+        "burst=2",
+        "rate=1 burst=0",
+        "rate=1 burst=1000001",
+        "thinking=1000001",
+        "thinking=true",
+        "tools=65",
+        "tools=x",
+        "hang=1",
+        "hang=true fail_after=1",
+        "fail_after=-1",
+        "code=PROVIDER_TIMEOUT",
+        "fail_after=1 code=NOTHING",
+        "seed=18446744073709551616",
+        "stamp=yes",
+        "stamp=true bytes=47",
+        "refuse=1",
+        "refuse",
+        "refuse=server_full",
+        "{\"refuse\": 8}",
+        "{\"refuse\": true}",
+        "events=1 events=2",
+        "hello",
+        "{",
+    };
+    static const char *const good[] = {
+        "",
+        "{\"rate\": 2.5}",
+        "hang",
+        "rate=1000000000 burst=1000000 jitter_ms=86400000",
+        "thinking=1000000 tools=64 first_ms=86400000",
+        "seed=18446744073709551615,stamp,bytes=48",
+        "fail_after=0 code=PROVIDER_TIMEOUT",
     };
     struct world *world = *state;
     struct sl_error error;
+    const char *reason = NULL;
     for (size_t i = 0; i < SL_COUNT(bad); i++) {
-        if (sl_models_check_input(world->models, "load", sl_slice_str(bad[i]), &error) !=
-            SL_INVALID_ARGUMENT) {
+        if (check_load(world, bad[i], &reason) != SL_INVALID_ARGUMENT) {
             fail_msg("taken: %s", bad[i]);
+        }
+        assert_string_equal(reason, "INVALID_REQUEST");
+    }
+    for (size_t i = 0; i < SL_COUNT(good); i++) {
+        if (check_load(world, good[i], &reason) != SL_OK) {
+            fail_msg("refused: %s", good[i]);
         }
     }
     assert_int_equal(
-        sl_models_check_input(world->models, "echo", sl_slice_str("{"), &error), SL_OK);
-    assert_int_equal(sl_model_load_check(sl_slice_str(""), &error), SL_OK);
-    assert_int_equal(sl_model_load_check(sl_slice_str("{\"rate\": 2.5}"), &error), SL_OK);
+        sl_models_check_input(world->models, "echo", sl_slice_str("{"), &reason, &error), SL_OK);
+}
+
+/* AL-5.3 */
+static void load_refuses_a_start_as_ordered(void **state)
+{
+    static const struct {
+        const char *reason;
+        enum sl_status status;
+    } rows[] = {
+        { "UNAUTHENTICATED", SL_UNAUTHENTICATED },    { "FORBIDDEN", SL_PERMISSION_DENIED },
+        { "AGENT_NOT_FOUND", SL_NOT_FOUND },          { "INVALID_REQUEST", SL_INVALID_ARGUMENT },
+        { "REQUEST_ID_REUSED", SL_ALREADY_EXISTS },   { "SESSION_BUSY", SL_ABORTED },
+        { "AGENT_DISABLED", SL_FAILED_PRECONDITION }, { "TENANT_LIMIT", SL_RESOURCE_EXHAUSTED },
+        { "SERVER_FULL", SL_RESOURCE_EXHAUSTED },     { "DRAINING", SL_UNAVAILABLE },
+    };
+    struct world *world = *state;
+    for (size_t i = 0; i < SL_COUNT(rows); i++) {
+        char input[64];
+        const char *reason = NULL;
+        (void)snprintf(input, sizeof(input), "refuse=%s", rows[i].reason);
+        assert_int_equal(check_load(world, input, &reason), rows[i].status);
+        assert_string_equal(reason, rows[i].reason);
+        (void)snprintf(input, sizeof(input), "{\"refuse\": \"%s\"}", rows[i].reason);
+        assert_int_equal(check_load(world, input, &reason), rows[i].status);
+    }
 }
 
 static void load_may_be_freed_inside_a_chunk(void **state)
@@ -401,7 +616,15 @@ int main(void)
         CASE(load_hangs_after_one_delta),
         CASE(load_fails_as_ordered),
         CASE(load_stamps_and_seeds),
+        CASE(load_has_the_same_text_for_the_same_seed),
+        CASE(load_gives_bursts_at_the_mean_rate),
+        CASE(load_jitters_within_its_bound_and_in_order),
+        CASE(load_thinks_before_it_speaks),
+        CASE(load_thinks_no_faster_than_it_is_read),
+        CASE(load_asks_for_tools_in_an_answer_before_the_text),
+        CASE(load_waits_for_ever_for_what_is_never_due),
         CASE(load_refuses_what_it_does_not_know),
+        CASE(load_refuses_a_start_as_ordered),
         CASE(load_may_be_freed_inside_a_chunk),
         CASE(echo_gives_the_input_back_by_words),
         CASE(echo_of_nothing_is_nothing),

@@ -343,6 +343,35 @@ static void load_gives_exactly_what_was_ordered(void **state)
     }
 }
 
+/* AL-2.2: the number of events is a formula, with every knob that adds some. */
+static void load_has_as_many_events_as_its_knobs_say(void **state)
+{
+    static const struct {
+        const char *input;
+        size_t n_events;
+    } rows[] = {
+        { "events=0", 4 },
+        { "events=0 thinking=2", 4 + 2 },
+        { "events=3 thinking=5", 3 + 4 + 5 },
+        { "events=3 tools=1", 3 + 4 + 2 * 1 + 2 },
+        { "events=3 tools=64 thinking=1 seed=9 stamp", 3 + 4 + 1 + 2 * 64 + 2 },
+        { "events=5 fail_after=2 tools=2", 2 + 4 + 2 * 2 + 2 },
+    };
+    (void)state;
+    for (size_t n = 1; n <= MAX_LOOPS; n++) {
+        open_runtime(n, "");
+        for (size_t i = 0; i < SL_COUNT(rows); i++) {
+            struct reader reader = { .max_take = 0 };
+            const struct sl_run_spec spec = spec_of("load", rows[i].input);
+            start(&reader, &spec);
+            wait_until(&reader.is_last);
+            assert_int_equal(each_event(&reader, NULL, NULL), rows[i].n_events);
+            finish(&reader);
+        }
+        close_runtime();
+    }
+}
+
 struct demo {
     size_t n_iterations, n_starts, n_completes, n_thinking, n_text, n_open, n_most_open;
 };
@@ -434,17 +463,21 @@ static void a_bad_request_is_refused_with_its_reason(void **state)
 {
     (void)state;
     sl_limits_init(&limits);
-    limits.input = 10;
+    limits.input = 30;
     limits.context = 10;
     open_runtime(1, "");
     struct sl_run_spec spec = spec_of("nobody", "x");
     check_refusal(&spec, SL_NOT_FOUND, "AGENT_NOT_FOUND", "nobody");
     spec = spec_of("", "x");
     check_refusal(&spec, SL_INVALID_ARGUMENT, "INVALID_REQUEST", "agent");
-    spec = spec_of("echo", "12345678901");
-    check_refusal(&spec, SL_INVALID_ARGUMENT, "INVALID_REQUEST", "input is larger than 10");
+    spec = spec_of("echo", "1234567890123456789012345678901");
+    check_refusal(&spec, SL_INVALID_ARGUMENT, "INVALID_REQUEST", "input is larger than 30");
     spec = spec_of("load", "colour=red");
     check_refusal(&spec, SL_INVALID_ARGUMENT, "INVALID_REQUEST", "colour");
+    spec = spec_of("load", "refuse=AGENT_DISABLED");
+    check_refusal(&spec, SL_FAILED_PRECONDITION, "AGENT_DISABLED", "as ordered");
+    spec = spec_of("load", "refuse=DRAINING");
+    check_refusal(&spec, SL_UNAVAILABLE, "DRAINING", "as ordered");
     CHECK_INVALID("session", .session_id = "s");
     CHECK_INVALID("max_iterations", .has_max_iterations = true, .max_iterations = 0);
     CHECK_INVALID("max_iterations", .has_max_iterations = true, .max_iterations = 1001);
@@ -710,6 +743,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(echo_says_its_input),
         cmocka_unit_test(load_gives_exactly_what_was_ordered),
+        cmocka_unit_test(load_has_as_many_events_as_its_knobs_say),
         cmocka_unit_test(demo_shows_what_a_run_looks_like),
         cmocka_unit_test(a_bad_request_is_refused_with_its_reason),
         cmocka_unit_test(a_request_id_starts_one_run),
