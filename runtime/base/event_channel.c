@@ -282,6 +282,26 @@ uint64_t sl_event_channel_floor(const struct sl_event_channel *channel)
     return channel->first == NULL ? channel->last_sequence + 1 : channel->first->first_sequence;
 }
 
+void sl_event_channel_note_lag(struct sl_event_channel *channel)
+{
+    const struct sl_event_cursor *cursor = channel->foreground;
+    if (cursor == NULL) {
+        return;
+    }
+    const uint64_t bytes = channel->end - cursor->position;
+    const uint64_t events = channel->last_sequence - cursor->sequence;
+    struct sl_event_lag *most = &channel->most;
+    most->bytes = bytes > most->bytes ? bytes : most->bytes;
+    most->events = events > most->events ? events : most->events;
+}
+
+struct sl_event_lag sl_event_channel_most_lag(struct sl_event_channel *channel)
+{
+    SL_ON_LOOP(channel->loop);
+    sl_event_channel_note_lag(channel);
+    return channel->most;
+}
+
 size_t sl_event_channel_bytes(const struct sl_event_channel *channel)
 {
     return channel->held_bytes;
@@ -390,6 +410,7 @@ void sl_event_channel_remove_cursor(
         cursor->next->previous = cursor->previous;
     }
     if (channel->foreground == cursor) {
+        sl_event_channel_note_lag(channel);
         channel->foreground = NULL;
         release_later(channel);
     }

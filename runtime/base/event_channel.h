@@ -96,6 +96,11 @@ bool sl_event_channel_is_full(const struct sl_event_channel *channel);
 uint64_t sl_event_channel_last_sequence(const struct sl_event_channel *channel);
 /* Sequence of the oldest event that a new cursor can still get; 1 when nothing was dropped. */
 uint64_t sl_event_channel_floor(const struct sl_event_channel *channel);
+/* What the foreground cursor had not read yet, at most so far. */
+struct sl_event_lag {
+    uint64_t bytes, events;
+};
+struct sl_event_lag sl_event_channel_most_lag(struct sl_event_channel *channel);
 /* Bytes of all segments held, for the account of the run. */
 size_t sl_event_channel_bytes(const struct sl_event_channel *channel);
 void sl_event_channel_set_mark(

@@ -156,6 +156,9 @@ static void consume(struct sl_event_cursor *cursor, uint8_t *dst, size_t n)
 {
     struct sl_event_channel *channel = cursor->channel;
     SL_ON_LOOP(channel->loop);
+    if (cursor->kind == SL_CURSOR_FOREGROUND) {
+        sl_event_channel_note_lag(channel);
+    }
     const struct sl_segment *before = cursor->segment;
     while (n > 0 && find_segment(cursor)) {
         const struct sl_segment *segment = cursor->segment;

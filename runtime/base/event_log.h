@@ -14,6 +14,7 @@ struct sl_event_channel {
     size_t held_bytes;
     uint64_t end; /* log offset behind the last byte */
     uint64_t last_sequence;
+    struct sl_event_lag most; /* the foreground cursor was behind, when it was last looked at */
     struct sl_event_cursor *cursors;
     struct sl_event_cursor *foreground;
     struct sl_event_cursor *next_to_wake; /* inside the wake task */
@@ -34,6 +35,8 @@ static inline size_t sl_event_size(const uint8_t *event)
 
 void sl_event_channel_trim(struct sl_event_channel *channel);
 uint64_t sl_event_channel_floor_offset(const struct sl_event_channel *channel);
+/* The foreground cursor takes something, or goes: it is as far behind as it will be. */
+void sl_event_channel_note_lag(struct sl_event_channel *channel);
 /* A cursor has taken something. May call on_writable. */
 void sl_event_channel_moved(struct sl_event_channel *channel, bool is_foreground);
 void sl_event_channel_add_cursor(struct sl_event_channel *channel, struct sl_event_cursor *cursor);

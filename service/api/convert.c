@@ -141,8 +141,10 @@ static enum sl_status convert_buffers(
         spec->has_buffer_events = true;
         spec->buffer_events = options->buffer_events;
     }
-    SL_TRY(check_range("min_flush_ms", options->min_flush_ms, 0, 60000, err));
-    SL_TRY(check_range("max_delta_bytes", options->max_delta_bytes, 0, 65536, err));
+    SL_TRY(check_range("min_flush_ms", options->min_flush_ms, 0, 10000, err));
+    if (options->max_delta_bytes != 0) {
+        SL_TRY(check_range("max_delta_bytes", options->max_delta_bytes, 64, 65536, err));
+    }
     spec->min_flush_ms = options->min_flush_ms;
     spec->max_delta_bytes = options->max_delta_bytes;
     return SL_OK;
@@ -169,11 +171,15 @@ static enum sl_status convert_disconnect(
     const Sluice__V1__RunOptions *options, struct sl_run_spec *spec, struct sl_error *err)
 {
     spec->on_disconnect = (enum sl_run_on_disconnect)options->on_disconnect;
-    if (spec->on_disconnect == SL_RUN_DETACH_FOR) {
+    /* Without one the agent's stands, and without a policy the agent's decides whether it may have
+     * one: the runtime checks that. */
+    if (options->detach_ttl_ms != 0) {
+        if (spec->on_disconnect == SL_RUN_CANCEL || spec->on_disconnect == SL_RUN_DETACH) {
+            return sl_fail(
+                err, SL_INVALID_ARGUMENT,
+                "options.detach_ttl_ms: only with on_disconnect DETACH_FOR");
+        }
         SL_TRY(check_range("detach_ttl_ms", options->detach_ttl_ms, 1000, 86400000, err));
-    } else if (options->detach_ttl_ms != 0) {
-        return sl_fail(
-            err, SL_INVALID_ARGUMENT, "options.detach_ttl_ms: only with on_disconnect DETACH_FOR");
     }
     spec->detach_ttl_ms = options->detach_ttl_ms;
     if (options->_cancel_on_reset_case != 0) {

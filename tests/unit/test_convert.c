@@ -169,7 +169,7 @@ static void numbers_are_taken_within_their_range(void **state)
     options.buffer_bytes = 4096;
     options._buffer_events_case = SLUICE__V1__RUN_OPTIONS___BUFFER_EVENTS_BUFFER_EVENTS;
     options.buffer_events = 10000;
-    options.min_flush_ms = 60000;
+    options.min_flush_ms = 10000;
     options.max_delta_bytes = 65536;
     options.tool_call_deltas = 1;
     options.omit_content = 1;
@@ -178,7 +178,7 @@ static void numbers_are_taken_within_their_range(void **state)
     assert_true(spec.has_run_timeout && spec.run_timeout_ms == 604800000);
     assert_true(spec.has_buffer_bytes && spec.buffer_bytes == 4096);
     assert_true(spec.has_buffer_events && spec.buffer_events == 10000);
-    assert_int_equal(spec.min_flush_ms, 60000);
+    assert_int_equal(spec.min_flush_ms, 10000);
     assert_int_equal(spec.max_delta_bytes, 65536);
     assert_true(spec.tool_call_deltas && spec.omit_content);
     options.max_iterations = 0;
@@ -195,11 +195,15 @@ static void numbers_are_taken_within_their_range(void **state)
     options.buffer_events = 0;
     assert_refused("options.buffer_events");
     options.buffer_events = 1;
-    options.min_flush_ms = 60001;
+    options.min_flush_ms = 10001;
     assert_refused("options.min_flush_ms");
     options.min_flush_ms = 0;
     options.max_delta_bytes = 65537;
     assert_refused("options.max_delta_bytes");
+    options.max_delta_bytes = 63;
+    assert_refused("options.max_delta_bytes: 63");
+    options.max_delta_bytes = 64;
+    assert_taken();
 }
 
 static void a_heartbeat_is_none_or_a_second_at_least(void **state)
@@ -223,6 +227,10 @@ static void a_detach_time_belongs_to_detach_for(void **state)
     (void)state;
     request.options = &options;
     options.detach_ttl_ms = 5000;
+    assert_taken(); /* the agent's policy decides */
+    options.on_disconnect = SLUICE__V1__ON_DISCONNECT__ON_DISCONNECT_CANCEL;
+    assert_refused("options.detach_ttl_ms: only with");
+    options.on_disconnect = SLUICE__V1__ON_DISCONNECT__ON_DISCONNECT_DETACH;
     assert_refused("options.detach_ttl_ms: only with");
     options.on_disconnect = SLUICE__V1__ON_DISCONNECT__ON_DISCONNECT_DETACH_FOR;
     options._cancel_on_reset_case = SLUICE__V1__RUN_OPTIONS___CANCEL_ON_RESET_CANCEL_ON_RESET;
@@ -233,8 +241,10 @@ static void a_detach_time_belongs_to_detach_for(void **state)
     assert_false(spec.cancel_on_reset);
     options.detach_ttl_ms = 999;
     assert_refused("options.detach_ttl_ms: 999");
+    options.detach_ttl_ms = 86400001;
+    assert_refused("options.detach_ttl_ms: 86400001");
     options.detach_ttl_ms = 0;
-    assert_refused("options.detach_ttl_ms: 0");
+    assert_taken(); /* the agent's time, if it has one */
 }
 
 static void a_budget_of_no_tool_calls_is_one(void **state)

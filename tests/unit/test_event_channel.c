@@ -184,6 +184,41 @@ static void a_full_foreground_stops_the_producer_and_half_frees_it(void **state)
     stop(&fixture);
 }
 
+/* AL-8: the high-water marks of a run. */
+static void the_most_that_was_unread_is_known(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    struct sl_event_cursor cursor;
+    struct sl_event_cursor observer;
+    uint8_t room[4096];
+    start(&fixture, 1000, 1000, 1 << 20);
+    assert_int_equal(
+        sl_event_cursor_open(&cursor, fixture.channel, SL_CURSOR_FOREGROUND, 0, on_readable),
+        SL_OK);
+    assert_int_equal(
+        sl_event_cursor_open(&observer, fixture.channel, SL_CURSOR_OBSERVER, 0, on_readable),
+        SL_OK);
+    for (int i = 0; i < 12; i++) {
+        (void)!emit(fixture.channel, 100);
+    }
+    sl_event_cursor_take(&cursor, room, 1150);
+    (void)!emit(fixture.channel, 100);
+    (void)!emit(fixture.channel, 1000);
+    sl_event_cursor_take(&cursor, room, 1150);
+    sl_event_cursor_take(&observer, room, 100);
+    for (int i = 0; i < 13; i++) {
+        (void)!emit(fixture.channel, 10);
+    }
+    sl_event_cursor_close(&cursor); /* seen by nobody until here */
+    (void)!emit(fixture.channel, 100);
+    const struct sl_event_lag most = sl_event_channel_most_lag(fixture.channel);
+    assert_int_equal(most.bytes, 1200);
+    assert_int_equal(most.events, 13);
+    sl_event_cursor_close(&observer);
+    stop(&fixture);
+}
+
 static void the_mark_counts_events_too(void **state)
 {
     (void)state;
@@ -674,6 +709,7 @@ int main(void)
         cmocka_unit_test(what_is_committed_is_read_in_order),
         cmocka_unit_test(reserve_fails_after_the_log_ended),
         cmocka_unit_test(a_full_foreground_stops_the_producer_and_half_frees_it),
+        cmocka_unit_test(the_most_that_was_unread_is_known),
         cmocka_unit_test(the_mark_counts_events_too),
         cmocka_unit_test(one_event_always_fits),
         cmocka_unit_test(a_changed_mark_frees_the_producer_at_the_end_of_the_turn),
