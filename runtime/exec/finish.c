@@ -111,7 +111,9 @@ static void stop_model(struct sl_run *run)
 {
     if (run->turn.handle != NULL) {
         run->turn.handle = sl_model_turn_free(run->turn.handle);
-        run->turn.facts.n_requests = 1;
+        /* In a pause the next request is not out yet. */
+        run->turn.facts.n_requests =
+            run->turn.n_retries + (run->turn.phase == SL_MODEL_RETRY_WAIT ? 0 : 1);
     }
     if (run->turn.is_open) {
         (void)sl_run_emit_iteration_complete(run, SL_STOP_REASON(INTERRUPTED));

@@ -70,8 +70,8 @@ struct sl_run {
     struct { /* the model's response */
         struct sl_model_turn *handle;
         bool is_open;    /* IterationStart is out, IterationComplete is not */
-        bool has_answer; /* something came, so the request reached the provider */
         enum sl_model_phase phase;
+        uint32_t n_retries; /* begun, the pause before included */
         struct sl_usage_facts facts;
         char raw[SL_MODEL_NAME_BYTES];
         char answered_model[SL_MODEL_NAME_BYTES];

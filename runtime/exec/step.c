@@ -257,7 +257,6 @@ static void on_chunk(void *user_data, const struct sl_model_chunk *chunk)
     if (run->is_claimed) {
         return;
     }
-    run->turn.has_answer = true;
     switch (chunk->kind) {
     case SL_CHUNK_TEXT:
         on_text(run, chunk);
@@ -293,9 +292,7 @@ static void on_phase(void *user_data, enum sl_model_phase phase)
 {
     struct sl_run *run = user_data;
     run->turn.phase = phase;
-    if (phase == SL_MODEL_STREAM) {
-        run->turn.has_answer = true;
-    }
+    run->turn.n_retries += phase == SL_MODEL_RETRY_WAIT ? 1 : 0;
 }
 
 /* ---- The request -------------------------------------------------------------------------------
@@ -413,8 +410,8 @@ void sl_run_next_iteration(struct sl_run *run)
     }
     sl_run_tools_clear(run);
     run->iteration++;
-    run->turn.has_answer = false;
     run->turn.phase = SL_MODEL_WAIT;
+    run->turn.n_retries = 0;
     run->turn.facts = (struct sl_usage_facts){ .n_requests = 0 };
     run->turn.raw[0] = '\0';
     copy_clean(run->turn.answered_model, sizeof(run->turn.answered_model), run->agent->model);

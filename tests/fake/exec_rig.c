@@ -165,6 +165,9 @@ static void on_heartbeat(void *user_data, struct sl_slice message)
     assert_int_equal(event->sequence, 0);
     rig->n_heartbeats++;
     rig->phase = event->heartbeat->phase;
+    rig->last_sequence = event->heartbeat->last_sequence;
+    rig->elapsed_ms = event->heartbeat->elapsed_ms;
+    rig->n_open_tools = event->heartbeat->n_open_tool_ids;
     sluice__v1__stream_event__free_unpacked(event, NULL);
 }
 

@@ -33,7 +33,9 @@ struct sl_exec_rig {
     size_t n_events;
     Sluice__V1__StreamEvent *last; /* event that was read last */
     size_t n_heartbeats;
-    Sluice__V1__RunPhase phase; /* of the last heartbeat */
+    Sluice__V1__RunPhase phase; /* of the last heartbeat, as the next three */
+    uint64_t last_sequence, elapsed_ms;
+    size_t n_open_tools;
     bool has_ended;
     struct sl_ending ending;
 };

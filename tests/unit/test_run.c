@@ -291,6 +291,43 @@ static void heartbeats_come_only_in_silence(void **state)
     sl_exec_rig_done(&rig);
 }
 
+static void beat(Sluice__V1__RunPhase phase, uint64_t last_sequence, size_t n_open_tools)
+{
+    const size_t n_before = rig.n_heartbeats;
+    sl_exec_rig_advance_ms(&rig, 2000);
+    assert_true(rig.n_heartbeats > n_before);
+    assert_int_equal(rig.phase, phase);
+    assert_int_equal(rig.last_sequence, last_sequence);
+    assert_int_equal(rig.n_open_tools, n_open_tools);
+}
+
+static void a_heartbeat_says_what_the_run_is_at(void **state)
+{
+    (void)state;
+    sl_exec_rig_init(&rig, AGENT "tools: [add]\n");
+    rig.settings.heartbeat_ms = 1000;
+    rig.settings.mark_events = 2;
+    sl_exec_rig_start(&rig, "hello");
+    beat(SLUICE__V1__RUN_PHASE__RUN_PHASE_MODEL_WAIT, 2, 0);
+    rig.is_reading = false;
+    sl_fake_model_text(&rig.models, "a");
+    sl_fake_model_text(&rig.models, "b");
+    beat(SLUICE__V1__RUN_PHASE__RUN_PHASE_PAUSED, 4, 0);
+    rig.is_reading = true;
+    sl_exec_rig_turn(&rig);
+    sl_fake_model_call(&rig.models, NULL, "add", "{\"a\":1}");
+    sl_fake_model_call(&rig.models, NULL, "add", "{\"a\":2}");
+    sl_fake_model_finish(&rig.models, SL_FINISH_TOOL_USE, NULL);
+    sl_exec_rig_turn(&rig);
+    beat(SLUICE__V1__RUN_PHASE__RUN_PHASE_TOOLS, 7, 2);
+    sl_fake_tool_done(&rig.tools, 0, SL_TOOL_OK, "1");
+    sl_exec_rig_turn(&rig);
+    beat(SLUICE__V1__RUN_PHASE__RUN_PHASE_TOOLS, 8, 1);
+    assert_in_range(rig.elapsed_ms, 7000, 8000);
+    sl_exec_rig_part(&rig, SL_RUN_GONE_RESET);
+    sl_exec_rig_done(&rig);
+}
+
 static void the_context_goes_before_the_input(void **state)
 {
     (void)state;
@@ -337,6 +374,7 @@ int main(void)
         cmocka_unit_test(a_slow_reader_holds_the_model_back),
         cmocka_unit_test(an_ending_passes_a_full_log),
         cmocka_unit_test(heartbeats_come_only_in_silence),
+        cmocka_unit_test(a_heartbeat_says_what_the_run_is_at),
         cmocka_unit_test(the_context_goes_before_the_input),
         cmocka_unit_test(reasoning_can_be_hidden),
     };

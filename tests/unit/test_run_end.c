@@ -176,6 +176,31 @@ static void a_cancel_works_in_every_state(void **state)
     }
 }
 
+/* AL-2.3: also of an answer that is cut off. */
+static void a_cancel_counts_every_request_that_was_made(void **state)
+{
+    (void)state;
+    for (uint32_t n_requests = 1; n_requests <= 3; n_requests++) {
+        for (int in_pause = 0; in_pause < 2; in_pause++) {
+            sl_exec_rig_init(&rig, AGENT);
+            sl_exec_rig_start(&rig, "hello");
+            for (uint32_t i = 1; i < n_requests; i++) {
+                sl_fake_model_phase(&rig.models, SL_MODEL_RETRY_WAIT);
+                sl_fake_model_phase(&rig.models, SL_MODEL_WAIT);
+            }
+            if (in_pause == 1) {
+                sl_fake_model_phase(&rig.models, SL_MODEL_RETRY_WAIT);
+            }
+            const struct sl_ending ending = sl_ending_cancelled(SL_CANCEL_REASON(CANCEL_RPC));
+            sl_run_cancel(rig.run, &ending);
+            sl_exec_rig_turn(&rig);
+            assert_int_equal(rig.last->error->usage->model_calls, n_requests);
+            assert_true(rig.last->error->usage->estimated);
+            sl_exec_rig_done(&rig);
+        }
+    }
+}
+
 static void a_deadline_works_in_every_state(void **state)
 {
     (void)state;
@@ -429,6 +454,7 @@ int main(void)
         cmocka_unit_test(an_http_error_used_nothing_and_may_say_when_to_retry),
         cmocka_unit_test(a_model_that_does_not_start_ends_the_run),
         cmocka_unit_test(a_cancel_works_in_every_state),
+        cmocka_unit_test(a_cancel_counts_every_request_that_was_made),
         cmocka_unit_test(a_deadline_works_in_every_state),
         cmocka_unit_test(the_calls_deadline_binds_only_with_cancel),
         cmocka_unit_test(a_run_that_is_late_already_ends_at_once),
