@@ -3,10 +3,24 @@
 
 #include "runtime/base/log.h"
 #include "runtime/base/mem.h"
+#include "runtime/base/utf8.h"
 #include "runtime/exec/run_private.h"
 
 /* ---- The terminal event ------------------------------------------------------------------------
  */
+
+/* The text of the last iteration, cut to what RunDone may have. NULL: no memory. */
+static const char *final_text(struct sl_run *run)
+{
+    struct sl_collect *collect = &run->collect;
+    sl_collect_finish(collect);
+    if (collect->text.size > run->env->limits->final_text) {
+        const size_t max = (size_t)run->env->limits->final_text;
+        collect->text.size = sl_utf8_cut(sl_buf_slice(&collect->text), max);
+        collect->is_truncated = true;
+    }
+    return collect->text.size == 0 ? "" : sl_buf_cstr(&collect->text);
+}
 
 static bool emit_done(struct sl_run *run)
 {
@@ -14,8 +28,7 @@ static bool emit_done(struct sl_run *run)
     Sluice__V1__RunDone done;
     sluice__v1__run_done__init(&done);
     if (!run->settings.omit_content && !run->collect.is_off) {
-        sl_collect_finish(&run->collect);
-        const char *content = run->collect.text.size == 0 ? "" : sl_buf_cstr(&run->collect.text);
+        const char *content = final_text(run);
         done.content = sl_pb_text(content == NULL ? "" : content);
         done.content_truncated =
             run->collect.is_truncated || run->collect.is_out_of_memory || content == NULL;
@@ -159,7 +172,7 @@ void sl_run_fail(struct sl_run *run, Sluice__V1__ErrorCode code)
 
 void sl_run_fail_full(struct sl_run *run)
 {
-    if (!run->history.arena.is_full) {
+    if (!run->history.arena.is_full && !run->collect.is_truncated) {
         sl_run_fail(run, SL_CODE(OUT_OF_MEMORY));
         return;
     }

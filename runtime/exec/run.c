@@ -181,6 +181,15 @@ static uint64_t find_deadline(const struct sl_run *run)
                                                                : own_ns;
 }
 
+/* What is kept of an answer. Before tools it goes into the next request, whole; else only RunDone
+ * has it. */
+static uint64_t most_text(const struct sl_run *run)
+{
+    const struct sl_limits *limits = run->env->limits;
+    const bool goes_on = run->agent->n_tools > 0 && limits->model_request > limits->final_text;
+    return goes_on ? limits->model_request : limits->final_text;
+}
+
 static void init_rest(struct sl_run *run)
 {
     const struct sl_limits *limits = run->env->limits;
@@ -190,7 +199,7 @@ static void init_rest(struct sl_run *run)
         run->max_delta_bytes = run->settings.max_delta_bytes;
     }
     sl_buf_init(&run->hold, run->max_delta_bytes + MAX_HELD_SLACK_BYTES);
-    sl_collect_init(&run->collect, run->channel, run->env->window_bytes, limits->final_text);
+    sl_collect_init(&run->collect, run->channel, run->env->window_bytes, most_text(run));
     run->collect.is_off = run->agent->omits_content;
     run->budget = (struct sl_budget){
         .max_tokens = run->settings.max_tokens,

@@ -69,7 +69,7 @@ struct sl_run {
 
     struct { /* the model's response */
         struct sl_model_turn *handle;
-        bool is_open;    /* IterationStart is out, IterationComplete is not */
+        bool is_open; /* IterationStart is out, IterationComplete is not */
         enum sl_model_phase phase;
         uint32_t n_retries; /* begun, the pause before included */
         struct sl_usage_facts facts;

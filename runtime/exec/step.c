@@ -88,9 +88,10 @@ static bool record_answer(struct sl_run *run)
         .n_calls = n_calls,
         .reasoning = sl_buf_slice(&run->collect.reasoning),
     };
-    const enum sl_status status = run->collect.is_out_of_memory
-                                      ? SL_RESOURCE_EXHAUSTED
-                                      : sl_history_add(&run->history, &message);
+    /* A part of it would be another conversation. */
+    const bool is_whole = !run->collect.is_out_of_memory && !run->collect.is_truncated;
+    const enum sl_status status =
+        !is_whole ? SL_RESOURCE_EXHAUSTED : sl_history_add(&run->history, &message);
     (void)sl_free(calls);
     if (status != SL_OK) {
         sl_run_fail_full(run);

@@ -226,6 +226,48 @@ static void too_many_calls_at_once_are_a_fault_of_the_provider(void **state)
     sl_exec_rig_done(&rig);
 }
 
+/* AL-10: what the model has said goes back whole, however little RunDone may have. */
+static void the_final_texts_limit_does_not_cut_the_conversation(void **state)
+{
+    (void)state;
+    char text[301];
+    memset(text, 'x', sizeof(text) - 1);
+    text[sizeof(text) - 1] = '\0';
+    sl_exec_rig_init(&rig, AGENT);
+    rig.limits.final_text = 100;
+    sl_exec_rig_start(&rig, "hello");
+    sl_fake_model_text(&rig.models, text);
+    sl_fake_model_call(&rig.models, NULL, "add", "{}");
+    sl_fake_model_finish(&rig.models, SL_FINISH_TOOL_USE, NULL);
+    sl_exec_rig_turn(&rig);
+    sl_fake_tool_done(&rig.tools, 0, SL_TOOL_OK, "1");
+    sl_exec_rig_turn(&rig);
+    assert_non_null(strstr(rig.models.request, text));
+    sl_fake_model_text(&rig.models, text);
+    sl_fake_model_finish(&rig.models, SL_FINISH_END_TURN, NULL);
+    sl_exec_rig_turn(&rig);
+    assert_int_equal(strlen(rig.last->done->content), 100);
+    assert_true(rig.last->done->content_truncated);
+    sl_exec_rig_done(&rig);
+}
+
+/* Of an agent without tools nothing more is kept; that it asks for one all the same is its end. */
+static void a_conversation_that_would_be_cut_ends_the_run(void **state)
+{
+    (void)state;
+    sl_exec_rig_init(&rig, "name: a\nmodel: m\nheartbeat_ms: 0\n");
+    rig.limits.final_text = 1024;
+    sl_exec_rig_start(&rig, "hello");
+    for (int i = 0; i < 200; i++) {
+        sl_fake_model_text(&rig.models, "0123456789");
+    }
+    sl_fake_model_call(&rig.models, NULL, "add", "{}");
+    sl_fake_model_finish(&rig.models, SL_FINISH_TOOL_USE, NULL);
+    sl_exec_rig_turn(&rig);
+    assert_int_equal(rig.ending.code, SL_CODE(PROVIDER_LIMIT));
+    sl_exec_rig_done(&rig);
+}
+
 /* AL-4.2: the arguments are compared in canonical form. */
 static void the_same_call_five_times_is_a_loop(void **state)
 {
@@ -362,6 +404,8 @@ int main(void)
         cmocka_unit_test(ids_that_repeat_are_replaced_for_the_model),
         cmocka_unit_test(too_many_calls_end_the_run),
         cmocka_unit_test(too_many_calls_at_once_are_a_fault_of_the_provider),
+        cmocka_unit_test(the_final_texts_limit_does_not_cut_the_conversation),
+        cmocka_unit_test(a_conversation_that_would_be_cut_ends_the_run),
         cmocka_unit_test(the_same_call_five_times_is_a_loop),
         cmocka_unit_test(the_token_budget_is_looked_at_before_each_iteration),
         cmocka_unit_test(the_last_iteration_may_not_ask_for_another),
