@@ -92,7 +92,7 @@ need "key of a tool:" $(keys_of runtime/tool/tool_conf.c)
 need "tool:" $(grep -oE '\.name = "[a-z_]+"' runtime/tool/builtin.c | grep -oE '"[a-z_]+"' | quoted) \
     $(sed -n '/ planned\[\]/,/}/p' runtime/tool/builtin.c | grep -oE '"[a-z_]+"' | quoted)
 need "built-in agent:" $(grep -oE '\.name = "[a-z_]+"' runtime/exec/agent_builtin.c | grep -oE '"[a-z_]+"' | quoted)
-need "knob of the agent load:" $(grep -oE 'sl_slice_equals\(key, "[a-z_]+"' runtime/model/load_order.c | grep -oE '"[a-z_]+"' | quoted)
+need "knob of the agent load:" $(grep -oE '\{ "[a-z_]+", KIND_' runtime/model/load_order.c | grep -oE '"[a-z_]+"' | quoted)
 need "key of a scenario:" $(keys_of runtime/model/scenario.c) \
     $(sed -n '/ step_names\[\]/,/}/p' runtime/model/scenario.c | grep -oE '"[a-z_]+"' | quoted)
 need "command:" $(sed -n '/ commands\[\]/,/^}/p' service/cli/main.c | grep -oE '\{ "[a-z-]+"' | tr -d '{ ' | quoted)

@@ -6,16 +6,21 @@
 #include "runtime/base/utf8.h"
 #include "runtime/exec/run_private.h"
 
+/* Room for the other fields of RunDone, so that it is not over the limit of an event. */
+enum { DONE_OVERHEAD_BYTES = 1024 };
+
 /* ---- The terminal event ------------------------------------------------------------------------
  */
 
 /* The text of the last iteration, cut to what RunDone may have. NULL: no memory. */
 static const char *final_text(struct sl_run *run)
 {
+    const struct sl_limits *limits = run->env->limits;
     struct sl_collect *collect = &run->collect;
+    const uint64_t room = limits->event - DONE_OVERHEAD_BYTES;
+    const size_t max = (size_t)(limits->final_text < room ? limits->final_text : room);
     sl_collect_finish(collect);
-    if (collect->text.size > run->env->limits->final_text) {
-        const size_t max = (size_t)run->env->limits->final_text;
+    if (collect->text.size > max) {
         collect->text.size = sl_utf8_cut(sl_buf_slice(&collect->text), max);
         collect->is_truncated = true;
     }

@@ -9,7 +9,7 @@ import unittest
 
 import harness
 from wire import STREAMING, Wire, field, run_request
-from wire_case import DEADLINE, KIB, OK, resident
+from wire_case import DEADLINE, INVALID_ARGUMENT, KIB, OK, UNIMPLEMENTED, resident
 
 INITIAL_WINDOW = 4
 N = 6  # streams; with that many on one connection the second loop has some of their runs
@@ -275,6 +275,31 @@ class Policies(Case):
     def test_a_reset_may_be_a_cancel_or_a_loss(self):
         self.assert_all(self.end("reset", "hang=true", options(DETACH, cancel_on_reset=True)), *RESET)
         self.assert_all(self.end("reset", "hang=true", options(CANCEL, cancel_on_reset=False)), *LOST)
+
+
+class NotYet(Case):
+    """AL-5.3: what comes later is refused plainly."""
+
+    def test_methods_and_options_that_are_not_built(self):
+        self.start()
+        wire = self.wire()
+        for method in "Converse StartRun Attach CancelRun DecideApproval GetRun ListRuns".split():
+            reply = wire.ask("/sluice.v1.AgentRuntime/" + method)
+            self.assertEqual((reply.status(), reply.data), (UNIMPLEMENTED, b""), method)
+        for name, more in {
+            "session_id": field(4, "s"),
+            "context.state_json": field(3, field(2, field(1, "k") + field(2, "1"))),
+            "options.durability": field(6, field(6, 3)),
+            "options.slow_consumer": field(6, field(7, 2)),
+            "options.session_policy": field(6, field(15, 1)),
+            "options.context_mode": field(6, field(16, 2)),
+            "options.client_tools": field(6, field(18, field(1, "t"))),
+            "options.budget.max_cost_micros": field(6, field(17, field(3, 1))),
+        }.items():
+            reply = wire.ask(STREAMING, run_request("echo", "x") + more)
+            self.assertEqual((reply.status(), reply.data), (INVALID_ARGUMENT, b""), name)
+            self.assertIn(name, reply.text())
+        self.assertNotIn('msg="started"', self.server.log())
 
 
 class Flow(Case):

@@ -28,6 +28,7 @@ static void reported_usage_is_exact(void **state)
     assert_false(usage.is_estimated);
 }
 
+/* AL-2.3 */
 static void what_is_missing_is_estimated_and_never_zero(void **state)
 {
     (void)state;
@@ -54,6 +55,7 @@ static void what_is_missing_is_estimated_and_never_zero(void **state)
     assert_false(usage.is_estimated);
 }
 
+/* AL-2.3 */
 static void counters_saturate(void **state)
 {
     (void)state;
@@ -85,6 +87,7 @@ static void calls_are_counted(void **state)
     assert_int_equal(ask(&budget, "n", "{}"), SL_BUDGET_CALLS);
 }
 
+/* AL-4.2 */
 static void only_the_same_call_in_a_row_is_a_loop(void **state)
 {
     (void)state;

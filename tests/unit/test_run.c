@@ -74,6 +74,7 @@ static void the_stop_reason_decides_the_end(void **state)
     }
 }
 
+/* AL-4.1 */
 static void a_pause_goes_on_with_what_was_said(void **state)
 {
     (void)state;
@@ -102,6 +103,7 @@ static void usage_that_is_not_reported_is_estimated(void **state)
     sl_exec_rig_done(&rig);
 }
 
+/* AL-2.2 */
 static void long_text_is_split_between_characters(void **state)
 {
     (void)state;
@@ -125,6 +127,7 @@ static void long_text_is_split_between_characters(void **state)
     sl_exec_rig_done(&rig);
 }
 
+/* AL-8 */
 static void neighbouring_deltas_are_merged_on_request(void **state)
 {
     (void)state;
@@ -149,6 +152,7 @@ static void neighbouring_deltas_are_merged_on_request(void **state)
     sl_exec_rig_done(&rig);
 }
 
+/* AL-8 */
 static void a_cancel_sends_held_text_first(void **state)
 {
     (void)state;
@@ -162,6 +166,7 @@ static void a_cancel_sends_held_text_first(void **state)
     sl_exec_rig_done(&rig);
 }
 
+/* AL-2.2 */
 static void the_final_text_outlives_the_window(void **state)
 {
     (void)state;
@@ -187,6 +192,7 @@ static void the_final_text_outlives_the_window(void **state)
     }
 }
 
+/* AL-2.2 */
 static void the_final_text_is_cut_at_its_limit(void **state)
 {
     (void)state;
@@ -203,6 +209,28 @@ static void the_final_text_is_cut_at_its_limit(void **state)
     sl_exec_rig_done(&rig);
 }
 
+/* The limit of an event is the final text's, too: Execute could not read it otherwise. */
+static void the_final_text_fits_into_an_event(void **state)
+{
+    (void)state;
+    char text[1001];
+    memset(text, 'x', sizeof(text) - 1);
+    text[1000] = '\0';
+    sl_exec_rig_init(&rig, AGENT);
+    rig.limits.event = 65536;
+    sl_exec_rig_start(&rig, "hello");
+    for (int n = 0; n < 100; n++) {
+        sl_fake_model_text(&rig.models, text);
+    }
+    sl_fake_model_finish(&rig.models, SL_FINISH_END_TURN, NULL);
+    sl_exec_rig_turn(&rig);
+    assert_in_range(strlen(rig.last->done->content), 60000, 65536);
+    assert_true(sluice__v1__stream_event__get_packed_size(rig.last) <= 65536);
+    assert_true(rig.last->done->content_truncated);
+    sl_exec_rig_done(&rig);
+}
+
+/* AL-2.2 */
 static void content_is_left_out_on_request(void **state)
 {
     (void)state;
@@ -247,6 +275,7 @@ static void a_slow_reader_holds_the_model_back(void **state)
     sl_exec_rig_done(&rig);
 }
 
+/* AL-8 */
 static void an_ending_passes_a_full_log(void **state)
 {
     (void)state;
@@ -301,6 +330,7 @@ static void beat(Sluice__V1__RunPhase phase, uint64_t last_sequence, size_t n_op
     assert_int_equal(rig.n_open_tools, n_open_tools);
 }
 
+/* AL-2.2 */
 static void a_heartbeat_says_what_the_run_is_at(void **state)
 {
     (void)state;
@@ -328,6 +358,7 @@ static void a_heartbeat_says_what_the_run_is_at(void **state)
     sl_exec_rig_done(&rig);
 }
 
+/* AL-4, step 3 */
 static void the_context_goes_before_the_input(void **state)
 {
     (void)state;
@@ -370,6 +401,7 @@ int main(void)
         cmocka_unit_test(a_cancel_sends_held_text_first),
         cmocka_unit_test(the_final_text_outlives_the_window),
         cmocka_unit_test(the_final_text_is_cut_at_its_limit),
+        cmocka_unit_test(the_final_text_fits_into_an_event),
         cmocka_unit_test(content_is_left_out_on_request),
         cmocka_unit_test(a_slow_reader_holds_the_model_back),
         cmocka_unit_test(an_ending_passes_a_full_log),

@@ -24,6 +24,7 @@ static const char *trace(void)
 /* ---- The model's failures ---------------------------------------------------------------------
  */
 
+/* AL-5.6, AL-5.7, AL-5.9 to AL-5.19 */
 static void every_fault_of_the_model_has_its_row(void **state)
 {
     (void)state;
@@ -69,6 +70,7 @@ static void every_fault_of_the_model_has_its_row(void **state)
     }
 }
 
+/* AL-2.3 */
 static void an_http_error_used_nothing_and_may_say_when_to_retry(void **state)
 {
     (void)state;
@@ -157,6 +159,7 @@ static const char *const expected_end[] = {
     [IN_LAST_TOOL] = "tool tool_1 CANCELLED|error CANCELLED",
 };
 
+/* AL-7.4 */
 static void a_cancel_works_in_every_state(void **state)
 {
     (void)state;
@@ -201,6 +204,7 @@ static void a_cancel_counts_every_request_that_was_made(void **state)
     }
 }
 
+/* AL-5.25 */
 static void a_deadline_works_in_every_state(void **state)
 {
     (void)state;
@@ -218,6 +222,7 @@ static void a_deadline_works_in_every_state(void **state)
     }
 }
 
+/* AL-4.2 */
 static void the_calls_deadline_binds_only_with_cancel(void **state)
 {
     (void)state;
@@ -247,6 +252,7 @@ static void a_run_that_is_late_already_ends_at_once(void **state)
     sl_exec_rig_done(&rig);
 }
 
+/* AL-3.3.5 */
 static void the_end_waits_for_a_tool_that_does_not_die(void **state)
 {
     (void)state;
@@ -266,6 +272,7 @@ static void the_end_waits_for_a_tool_that_does_not_die(void **state)
     sl_exec_rig_done(&rig);
 }
 
+/* AL-4, step 11 */
 static void the_first_cause_wins(void **state)
 {
     (void)state;
@@ -286,6 +293,7 @@ static void the_first_cause_wins(void **state)
 /* ---- The reader goes (AL-7.1) -----------------------------------------------------------------
  */
 
+/* AL-5.20, AL-5.22, AL-5.25, AL-5.26 */
 static void the_policy_decides_when_the_reader_goes(void **state)
 {
     (void)state;
@@ -333,6 +341,7 @@ static void the_policy_decides_when_the_reader_goes(void **state)
     }
 }
 
+/* AL-8 */
 static void a_detached_run_is_not_held_back(void **state)
 {
     (void)state;
@@ -353,6 +362,7 @@ static void a_detached_run_is_not_held_back(void **state)
     sl_exec_rig_done(&rig);
 }
 
+/* AL-5.23 */
 static void the_time_of_a_detached_run_runs_out(void **state)
 {
     (void)state;

@@ -188,6 +188,7 @@ static void ids_that_repeat_are_replaced_for_the_model(void **state)
     end();
 }
 
+/* AL-5.4 */
 static void too_many_calls_end_the_run(void **state)
 {
     (void)state;
@@ -211,6 +212,7 @@ static void too_many_calls_end_the_run(void **state)
     sl_exec_rig_done(&rig);
 }
 
+/* AL-5.19 */
 static void too_many_calls_at_once_are_a_fault_of_the_provider(void **state)
 {
     (void)state;
@@ -290,6 +292,7 @@ static void the_same_call_five_times_is_a_loop(void **state)
     sl_exec_rig_done(&rig);
 }
 
+/* AL-5.4 */
 static void the_token_budget_is_looked_at_before_each_iteration(void **state)
 {
     (void)state;
@@ -308,6 +311,7 @@ static void the_token_budget_is_looked_at_before_each_iteration(void **state)
     sl_exec_rig_done(&rig);
 }
 
+/* AL-5.3 */
 static void the_last_iteration_may_not_ask_for_another(void **state)
 {
     (void)state;
@@ -322,6 +326,7 @@ static void the_last_iteration_may_not_ask_for_another(void **state)
     sl_exec_rig_done(&rig);
 }
 
+/* AL-2.2 */
 static void fragments_are_shown_on_request(void **state)
 {
     (void)state;
@@ -370,6 +375,7 @@ static void live_output_is_merged_and_bounded(void **state)
     end();
 }
 
+/* AL-2.2 */
 static void a_large_result_is_cut_in_the_event_only(void **state)
 {
     (void)state;

@@ -516,6 +516,7 @@ static void a_bad_request_is_refused_with_its_reason(void **state)
     close_runtime();
 }
 
+/* AL-5.3 */
 static void a_request_id_starts_one_run(void **state)
 {
     (void)state;
@@ -532,6 +533,7 @@ static void a_request_id_starts_one_run(void **state)
     close_runtime();
 }
 
+/* AL-4, step 1 */
 static void runs_over_the_limit_wait_their_turn(void **state)
 {
     (void)state;
@@ -566,6 +568,7 @@ static void runs_over_the_limit_wait_their_turn(void **state)
     close_runtime();
 }
 
+/* AL-4, step 1 */
 static void the_wait_for_a_slot_ends(void **state)
 {
     (void)state;
@@ -599,6 +602,7 @@ static void check_stopped(struct reader *readers, size_t n_readers)
     }
 }
 
+/* AL-5.26 */
 static void a_stop_ends_everything(void **state)
 {
     (void)state;
@@ -622,6 +626,7 @@ static void a_stop_ends_everything(void **state)
     }
 }
 
+/* AL-7.1 */
 static void a_reset_ends_a_run_on_any_loop(void **state)
 {
     (void)state;
@@ -673,6 +678,7 @@ static void a_reader_that_leaves_hears_when_its_run_is_dead(void **state)
     }
 }
 
+/* AL-2.2 */
 static void heartbeats_reach_a_reader_on_another_loop(void **state)
 {
     (void)state;
@@ -692,6 +698,7 @@ static void heartbeats_reach_a_reader_on_another_loop(void **state)
     close_runtime();
 }
 
+/* AL-8 */
 static void a_slow_reader_loses_nothing(void **state)
 {
     (void)state;
