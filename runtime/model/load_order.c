@@ -305,7 +305,7 @@ sl_load_parse(struct sl_slice input, struct sl_load_order *ret_order, struct sl_
 enum sl_status
 sl_model_load_check(struct sl_slice input, const char **ret_reason, struct sl_error *err)
 {
-    struct sl_load_order order;
+    struct sl_load_order order = { .refuse = NULL };
     *ret_reason = "INVALID_REQUEST";
     const enum sl_status status = sl_load_parse(input, &order, err);
     if (status == SL_RESOURCE_EXHAUSTED) {
