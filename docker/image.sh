@@ -80,6 +80,7 @@ make_base() {
 
 build() {
     local arguments=(-f docker/Dockerfile -t "$tag")
+    [ "$tool" = docker ] || arguments+=(--format docker) # OCI images have no health check
     [ -z "$base" ] || arguments+=(--build-arg "BASE=$base")
     say "Building the image $tag with $tool"
     # shellcheck disable=SC2046
@@ -96,7 +97,7 @@ in_image='
     exit $status'
 
 run_demo() {
-    say "Running the demo inside the image, as $("$tool" inspect --type image "$tag" | sed -n 's/.*"[Uu]ser": "\([a-z]*\)".*/\1/p' | head -n 1)"
+    say "Running the demo inside the image, as user $("$tool" inspect --type image "$tag" | sed -n 's/.*"[Uu]ser": "\([0-9a-z:]*\)".*/\1/p' | head -n 1)"
     if [ "$tool" = buildah ]; then
         local container status=0
         container=$(buildah from --pull-never "$tag")
