@@ -124,7 +124,18 @@ class Tls(harness.Case):
         server = self.daemon(flags=("--tls-cert", files + "/cert", "--tls-key", files + "/key"))
         good = harness.sluice(server, "run", "echo", "x", "--ca", files + "/cert")
         self.assertEqual(good.returncode, 0, good.stderr)
-        self.assertEqual(harness.sluice(server, "health", "--tls").returncode, 3, "an unknown CA")
+        # Each refusal says what is wrong, in one line.
+        for words, fault in (
+            (("--tls",), b"certificate"),
+            (("--ca", files + "/cert", "--server-name", "example.org"), b"hostname mismatch"),
+        ):
+            refused = harness.sluice(server, "health", *words)
+            self.assertEqual((refused.returncode, refused.stdout), (3, b""), words)
+            self.assertIn(b"the TLS handshake failed: ", refused.stderr)
+            self.assertIn(fault, refused.stderr)
+            self.assertEqual(refused.stderr.count(b"\n"), 1)
+        named = harness.sluice(server, "health", "--ca", files + "/cert", "--server-name", "localhost")
+        self.assertEqual((named.returncode, named.stdout), (0, b"SERVING\n"), named.stderr)
         self.assertEqual(harness.sluice(server, "health").returncode, 3, "plaintext to a TLS port")
 
 
