@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "runtime/base/arena.h"
 #include "runtime/base/buf.h"
@@ -141,10 +142,9 @@ int sl_cmd_check_events(int argc, char **argv)
     struct sl_cli_options options;
     bool may_be_cut = false;
     const struct sl_cli_flag flags[] = { { "--may-be-cut", NULL, &may_be_cut } };
-    if (sl_cli_parse(&options, false, flags, SL_COUNT(flags), &argc, argv) != SL_OK || argc > 1) {
-        sl_cli_complain(
-            "usage: sluice check-events [FILE] [--may-be-cut]\n"
-            "  --may-be-cut   the stream may lack its terminal event (ended by its deadline)");
+    if (sl_cli_parse(&options, false, flags, SL_COUNT(flags), &argc, argv) != SL_OK ||
+        !sl_cli_takes(argc, argv, NULL, 1)) {
+        sl_cli_complain("usage: sluice check-events [FILE] [--may-be-cut]");
         return SL_EXIT_USAGE;
     }
     struct check check = { .in = stdin, .name = "stdin" };
@@ -153,7 +153,7 @@ int sl_cmd_check_events(int argc, char **argv)
         check.in = fopen(argv[0], "rbe");
     }
     if (check.in == NULL) {
-        sl_cli_complain("%s: cannot be read (errno %d)", check.name, errno);
+        sl_cli_complain("%s: cannot be read: %s", check.name, strerrordesc_np(errno));
         return SL_EXIT_USAGE;
     }
     const int exit_code = check_file(&check, may_be_cut);

@@ -102,7 +102,8 @@ int sl_cmd_mock_model(int argc, char **argv)
         { "--api-key", &command.api_key, NULL },
         { "--quiet", NULL, &command.is_quiet },
     };
-    if (sl_cli_parse(&options, false, flags, SL_COUNT(flags), &argc, argv) != SL_OK || argc > 1) {
+    if (sl_cli_parse(&options, false, flags, SL_COUNT(flags), &argc, argv) != SL_OK ||
+        !sl_cli_takes(argc, argv, NULL, 1)) {
         sl_cli_complain(
             "usage: sluice mock-model [SCENARIO] [--listen ADDR:PORT] [--port-file FILE] "
             "[--api-key KEY] [--quiet]");

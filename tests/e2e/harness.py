@@ -4,13 +4,17 @@ Every daemon is checked at its end: exit status 0, no sanitizer report, and desc
 what they were after its start."""
 
 import contextlib
+import fcntl
 import json
 import os
+import pty
 import re
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 import unittest
 import urllib.request
@@ -166,12 +170,70 @@ def sluice(daemon, *words, **options):
     )
 
 
-def start_sluice(daemon, *words):
+def write(text, suffix=".yaml"):
+    path = tempfile.mkstemp(suffix=suffix)[1]
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+    return path
+
+
+def start_sluice(daemon, *words, stdout=subprocess.PIPE):
     env = dict(os.environ, SLUICE_ADDR=daemon.address)
     # Unbuffered: what readline() did not take must be there for communicate().
     return subprocess.Popen(
-        [BIN + "/sluice", *words], env=env, bufsize=0, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [BIN + "/sluice", *words], env=env, bufsize=0, stdout=stdout, stderr=subprocess.PIPE
     )
+
+
+class Terminal:
+    """The CLI on a terminal of its own."""
+
+    def __init__(self, daemon, *words, columns=80, env=None):
+        ours, theirs = pty.openpty()
+        self.fd = ours
+        self.resize(columns)
+        self.before = termios.tcgetattr(ours)
+        self.seen = b""
+        self.process = subprocess.Popen(
+            [BIN + "/sluice", *words],
+            env=dict({k: v for k, v in os.environ.items() if k != "NO_COLOR"}, TERM="xterm", SLUICE_ADDR=daemon.address)
+            | (env or {}),
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        )
+        os.close(theirs)
+
+    def resize(self, columns):
+        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+
+    def type(self, text):
+        os.write(self.fd, text)
+
+    def read(self):
+        """More of what is shown; b"" at the end."""
+        try:
+            block = os.read(self.fd, 65536)
+        except OSError:  # nobody has the other end
+            return b""
+        self.seen += block
+        return block
+
+    def read_until(self, what):
+        while what not in self.seen:
+            if not self.read():
+                raise AssertionError("%r never came: %r" % (what, self.seen[-2000:]))
+
+    def end(self):
+        """Exit status, everything that was shown, and whether the terminal is as it was."""
+        while self.read():
+            pass
+        status = self.process.wait(30)
+        is_same = termios.tcgetattr(self.fd) == self.before
+        os.close(self.fd)
+        return status, self.seen.decode(), is_same
 
 
 def check_order(lines, *flags):

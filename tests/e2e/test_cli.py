@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import tempfile
 import unittest
@@ -31,6 +32,69 @@ class Cli(harness.Case):
         done = harness.sluice(self.server, "run", "echo", "-", "--json", input=b"from stdin")
         events = [json.loads(line) for line in done.stdout.splitlines()]
         self.assertEqual(harness.text_of(events), "from stdin")
+        harness.check_order(done.stdout)
+
+    def test_input_that_is_no_text_is_refused_before_anything_is_sent(self):
+        for data in (b"a\0b", b"a\xff", b"\xed\xa0\x80"):
+            done = harness.sluice(self.server, "run", "echo", "-", "--json", input=data)
+            self.assertEqual((done.returncode, done.stdout), (2, b""))
+            self.assertRegex(done.stderr, rb"^sluice: INPUT: [^\n]*UTF-8[^\n]*\n$")
+
+    def test_wrong_words_are_named(self):
+        for words, fault in (
+            (("run",), "AGENT is missing"),
+            (("run", "a", "b", "c"), "'c' is one word too many"),
+            (("agents", "x"), "'x' is one word too many"),
+            (("health", "a", "b"), "'b' is one word too many"),
+            (("check-events", "a", "b"), "'b' is one word too many"),
+            (("mock-model", "a", "b"), "'b' is one word too many"),
+            (("run", "echo", "--bogus"), "--bogus: no such option"),
+            (("run", "echo", "--timeout"), "--timeout: its value is missing"),
+            (("run", "echo", "--timeout", "x"), "--timeout: 'x'"),
+            (("run", "echo", "--json=1"), "--json: takes no value"),
+            (("run", "echo", "--max-iterations", "0"), "--max-iterations: '0'"),
+            (("health", "--addr", "nonsense"), "--addr: 'nonsense'"),
+            (("health", "--cert", "c"), "--cert and --key"),
+            (("health", "--ca", "/no/such.pem"), "/no/such.pem: no such file"),
+            (("check-events", "/no/such"), "/no/such: cannot be read: No such file"),
+            (("mock-model", "/no/such"), "/no/such"),
+            (("no-such-command",), "no command 'no-such-command'"),
+        ):
+            done = harness.sluice(self.server, *words)
+            self.assertEqual((done.returncode, done.stdout), (2, b""), words)
+            self.assertTrue(done.stderr.decode().splitlines()[0].startswith("sluice: "), words)
+            self.assertIn(fault, done.stderr.decode().splitlines()[0])
+
+    def test_every_command_explains_itself(self):
+        """--help of a command names each option that its file takes."""
+        usage = harness.sluice(self.server, "--help")
+        self.assertEqual((usage.returncode, usage.stderr), (0, b""))
+        self.assertEqual(harness.sluice(self.server, "help").stdout, usage.stdout)
+        with open(harness.ROOT + "/service/cli/options.c", encoding="utf-8") as file:
+            common = re.findall(r'\{ "(--[a-z-]+)"', file.read())
+        self.assertIn("--tls", common)
+        for command in ("run", "agents", "health", "check-events", "mock-model", "bench"):
+            done = harness.sluice(self.server, command, "--help")
+            self.assertEqual((done.returncode, done.stderr), (0, b""), command)
+            with open("%s/service/cli/cmd_%s.c" % (harness.ROOT, command.replace("-", "_")), encoding="utf-8") as file:
+                own = re.findall(r'\{ "(--[a-z-]+)"', file.read())
+            is_remote = command not in ("check-events", "mock-model")
+            for flag in own + (common if is_remote else []):
+                self.assertRegex(done.stdout.decode(), r"(?m)^  %s " % flag)
+            self.assertIn(command, usage.stdout.decode())
+
+    def test_addresses_of_every_kind_are_reached(self):
+        path = tempfile.mkdtemp() + "/socket"
+        server = self.daemon(flags=("--listen", "unix:" + path, "--listen", "[::1]:0"))
+        v6 = re.search(r"address=(\[::1\]:\d+)", server.wait_log("[::1]")).group(1)
+        for address in ("unix:" + path, v6, server.address.replace("127.0.0.1", "localhost")):
+            done = harness.sluice(self.server, "health", "--addr", address)
+            self.assertEqual(done.stdout, b"SERVING\n", done.stderr)
+        for address in ("unix:" + path + "x", "[::1]:1", "127.0.0.1:1", "no-such-host.invalid:1"):
+            done = harness.sluice(self.server, "health", "--addr", address)
+            self.assertEqual(done.returncode, 3)
+            self.assertRegex(done.stderr.decode(), r"^sluice: UNAVAILABLE: [^\n]+\n$")
+            self.assertIn(address.removesuffix(":1"), done.stderr.decode())
 
     def test_exit_status_says_what_happened(self):
         self.assertEqual(harness.sluice(self.server, "run", "nobody").returncode, 1)
