@@ -177,6 +177,15 @@ def write(text, suffix=".yaml"):
     return path
 
 
+def make_certificate(path):
+    """A certificate of its own for localhost: PATH.cert and PATH.key."""
+    words = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost"
+    words += " -addext subjectAltName=DNS:localhost,IP:127.0.0.1"
+    subprocess.run(
+        ["openssl", *words.split(), "-keyout", path + ".key", "-out", path + ".cert"], check=True, capture_output=True
+    )
+
+
 def start_sluice(daemon, *words, stdout=subprocess.PIPE):
     env = dict(os.environ, SLUICE_ADDR=daemon.address)
     # Unbuffered: what readline() did not take must be there for communicate().

@@ -1,7 +1,6 @@
 """The command line against a real daemon: what it prints and how it exits."""
 
 import json
-import os
 import re
 import signal
 import tempfile
@@ -177,28 +176,21 @@ class Load(harness.Case):
 class Tls(harness.Case):
     def test_the_client_checks_the_certificate(self):
         files = tempfile.mkdtemp()
-        self.assertEqual(
-            os.system(  # nosec: fixed words
-                "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost "
-                "-addext subjectAltName=DNS:localhost,IP:127.0.0.1 -keyout %s/key -out %s/cert 2>/dev/null"
-                % (files, files)
-            ),
-            0,
-        )
-        server = self.daemon(flags=("--tls-cert", files + "/cert", "--tls-key", files + "/key"))
-        good = harness.sluice(server, "run", "echo", "x", "--ca", files + "/cert")
+        harness.make_certificate(files + "/own")
+        server = self.daemon(flags=("--tls-cert", files + "/own.cert", "--tls-key", files + "/own.key"))
+        good = harness.sluice(server, "run", "echo", "x", "--ca", files + "/own.cert")
         self.assertEqual(good.returncode, 0, good.stderr)
         # Each refusal says what is wrong, in one line.
         for words, fault in (
             (("--tls",), b"certificate"),
-            (("--ca", files + "/cert", "--server-name", "example.org"), b"hostname mismatch"),
+            (("--ca", files + "/own.cert", "--server-name", "example.org"), b"hostname mismatch"),
         ):
             refused = harness.sluice(server, "health", *words)
             self.assertEqual((refused.returncode, refused.stdout), (3, b""), words)
             self.assertIn(b"the TLS handshake failed: ", refused.stderr)
             self.assertIn(fault, refused.stderr)
             self.assertEqual(refused.stderr.count(b"\n"), 1)
-        named = harness.sluice(server, "health", "--ca", files + "/cert", "--server-name", "localhost")
+        named = harness.sluice(server, "health", "--ca", files + "/own.cert", "--server-name", "localhost")
         self.assertEqual((named.returncode, named.stdout), (0, b"SERVING\n"), named.stderr)
         self.assertEqual(harness.sluice(server, "health").returncode, 3, "plaintext to a TLS port")
 
