@@ -20,7 +20,7 @@ struct check {
     const char *name;
     struct sl_event_order order;
     struct sl_buf record;
-    uint64_t n_records, n_events;
+    uint64_t n_records, n_events, n_lines; /* lines with the empty ones */
     bool is_json;
 };
 
@@ -63,18 +63,21 @@ static enum sl_status check_framed(struct check *check, struct sl_error *err)
     return status;
 }
 
-/* SL_END at the end of the file; an empty line is skipped. */
+/* SL_END at the end of the file. */
 static enum sl_status read_line(struct check *check, struct sl_error *err)
 {
     sl_buf_clear(&check->record);
     int c = fgetc(check->in);
-    while (c != EOF && (c != '\n' || check->record.size == 0)) {
-        if (c != '\n' && sl_buf_add_byte(&check->record, (uint8_t)c) != SL_OK) {
+    if (c == EOF) {
+        return SL_END;
+    }
+    check->n_lines++;
+    for (; c != EOF && c != '\n'; c = fgetc(check->in)) {
+        if (sl_buf_add_byte(&check->record, (uint8_t)c) != SL_OK) {
             return sl_fail(err, SL_RESOURCE_EXHAUSTED, "a line over %d bytes", RECORD_MAX_BYTES);
         }
-        c = fgetc(check->in);
     }
-    return c == EOF && check->record.size == 0 ? SL_END : SL_OK;
+    return SL_OK;
 }
 
 static enum sl_status read_frame(struct check *check, struct sl_error *err)
@@ -112,9 +115,15 @@ static enum sl_status check_all(struct check *check, bool may_be_cut, struct sl_
         if (status == SL_END) {
             break;
         }
-        SL_TRY(status);
+        if (check->is_json && status == SL_OK && check->record.size == 0) {
+            continue; /* an empty line */
+        }
         check->n_records++;
+        SL_TRY(status);
         SL_TRY(check->is_json ? check_json(check, err) : check_framed(check, err));
+    }
+    if (ferror(check->in) != 0) {
+        return sl_fail(err, SL_UNAVAILABLE, "cannot be read on");
     }
     if (may_be_cut && check->n_records > 0) {
         return SL_OK;
@@ -130,7 +139,9 @@ static int check_file(struct check *check, bool may_be_cut)
     if (status == SL_OK) {
         (void)printf("%" PRIu64 " events, in order\n", check->n_events);
     } else {
-        sl_cli_complain("%s: event %" PRIu64 ": %s", check->name, check->n_records, err.text);
+        sl_cli_complain(
+            "%s: %s %" PRIu64 ": %s", check->name, check->is_json ? "line" : "message",
+            check->is_json ? check->n_lines : check->n_records, err.text);
     }
     sl_event_order_done(&check->order);
     sl_buf_done(&check->record);

@@ -93,7 +93,7 @@ class Files(harness.Case):
 
 class Drain(harness.Case):
     def test_sigterm_lets_runs_end_and_then_cuts_the_rest(self):
-        server = harness.Daemon()
+        server = self.daemon()
         child = harness.start_sluice(server, "run", "load", "hang=true", "--json")
         child.stdout.readline()
         server.process.send_signal(signal.SIGTERM)
@@ -104,7 +104,7 @@ class Drain(harness.Case):
         self.assertIn(b"ABORTED", err)
 
     def test_health_fails_and_new_runs_are_refused_while_draining(self):
-        server = harness.Daemon(drain_delay="1500ms")
+        server = self.daemon(drain_delay="1500ms")
         child = harness.start_sluice(server, "run", "load", "hang=true", "--json")
         child.stdout.readline()
         server.process.send_signal(signal.SIGTERM)
@@ -115,7 +115,7 @@ class Drain(harness.Case):
         self.assertEqual(server.process.wait(30), 0, server.log())
 
     def test_whoever_waits_for_a_slot_is_refused_when_the_drain_begins(self):
-        server = harness.Daemon(flags=("--limit", "runs=1", "--limit", "drain_timeout=60s"))
+        server = self.daemon(flags=("--limit", "runs=1", "--limit", "drain_timeout=60s"))
         running = harness.start_sluice(server, "run", "load", "hang=true", "--json")
         running.stdout.readline()
         waiting = harness.start_sluice(server, "run", "load", "hang=true", "--json")
@@ -130,7 +130,7 @@ class Drain(harness.Case):
         self.assertEqual(server.process.wait(20), 0, server.log())
 
     def test_a_second_sigterm_does_not_wait(self):
-        server = harness.Daemon(drain_delay="60s")
+        server = self.daemon(drain_delay="60s")
         server.process.send_signal(signal.SIGTERM)
         server.wait_log("draining")
         server.process.send_signal(signal.SIGTERM)

@@ -137,6 +137,26 @@ class Docs(harness.Case):
         else:
             self.assertNotEqual(execute(words).returncode, 2)
 
+    def test_the_run_script_has_what_the_pages_name_and_lists_it(self):
+        with open("run", encoding="utf-8") as file:
+            functions = set(re.findall(r"^cmd_([a-z]+)\(\)", file.read(), re.M))
+        listed = subprocess.run(["./run"], capture_output=True, timeout=20, check=True).stdout.decode()
+        self.assertEqual(set(re.findall(r"^  ([a-z]+) +\S", listed, re.M)), functions, "each has its sentence")
+        named = set()
+        for page in pages():
+            with open(page, encoding="utf-8") as file:
+                named |= set(re.findall(r"\./run ([a-z]+)", file.read()))
+        self.assertTrue({"demo", "test", "serve", "interop"} <= named)
+        self.assertEqual(named - functions, set())
+        wrong = subprocess.run(["./run", "no-such"], capture_output=True, timeout=20, check=False)
+        self.assertEqual((wrong.returncode, wrong.stdout), (1, b""))
+        self.assertIn(b"run: no command 'no-such'", wrong.stderr)
+
+    def test_a_false_command_would_be_noticed(self):
+        for words in (["sluice", "run", "x", "--no-such"], ["sluiced", "--no-such"], ["sluice", "no-such"]):
+            with self.assertRaises(AssertionError):
+                self.understand(words)
+
     def test_the_yaml_of_the_pages_is_understood(self):
         n = 0
         for page in ("README.md", "docs/agents.md", "docs/scenarios.md"):
