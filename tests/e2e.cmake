@@ -1,6 +1,6 @@
 # Tests of the real binaries, from outside. tests/e2e/harness.py checks what every one of them leaves behind.
 find_program(PYTHON3 NAMES python3 PATHS /usr/bin NO_DEFAULT_PATH REQUIRED)
-foreach(name cli terminal models daemon docs runs cancel agents wire attacks)
+foreach(name cli terminal script models daemon docs runs cancel agents wire attacks)
   add_test(NAME e2e.${name} COMMAND ${PYTHON3} -B ${CMAKE_CURRENT_SOURCE_DIR}/e2e/test_${name}.py)
   set_tests_properties(e2e.${name} PROPERTIES LABELS e2e TIMEOUT 600
     ENVIRONMENT "SLUICE_BIN=${CMAKE_BINARY_DIR}/bin;SLUICE_ROOT=${CMAKE_SOURCE_DIR}")

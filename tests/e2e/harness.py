@@ -229,17 +229,18 @@ def start_sluice(daemon, *words, stdout=subprocess.PIPE):
 
 
 class Terminal:
-    """The CLI on a terminal of its own."""
+    """The CLI, or another program, on a terminal of its own."""
 
-    def __init__(self, daemon, *words, columns=80, env=None):
+    def __init__(self, daemon, *words, columns=80, env=None, program=BIN + "/sluice"):
         ours, theirs = pty.openpty()
         self.fd = ours
         self.resize(columns)
         self.before = termios.tcgetattr(ours)
         self.seen = b""
         self.process = subprocess.Popen(
-            [BIN + "/sluice", *words],
-            env=dict({k: v for k, v in os.environ.items() if k != "NO_COLOR"}, TERM="xterm", SLUICE_ADDR=daemon.address)
+            [program, *words],
+            env={k: v for k, v in os.environ.items() if k != "NO_COLOR"}
+            | {"TERM": "xterm", "SLUICE_ADDR": daemon.address if daemon else "127.0.0.1:1"}
             | (env or {}),
             stdin=theirs,
             stdout=theirs,
