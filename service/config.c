@@ -114,8 +114,7 @@ choice(struct loader *loader, const char *what, const char *const *names, const 
     if (index < 0) {
         char list[128] = "";
         for (size_t i = 0, n = 0; names[i] != NULL && n < sizeof(list); i++) {
-            n += (size_t)snprintf(
-                list + n, sizeof(list) - n, "%s%s", i == 0 ? "" : ", ", names[i]);
+            n += (size_t)snprintf(list + n, sizeof(list) - n, "%s%s", i == 0 ? "" : ", ", names[i]);
         }
         problem(loader, "%s: '%s' is not one of %s", what, value, list);
         return 0;
@@ -204,11 +203,11 @@ static void set_limit(struct loader *loader, const char *text)
 /* Is it a flag with a value? */
 static bool is_option(const char *flag)
 {
-    static const char *const names[] = {
-        "--config", "--listen",    "--agents",     "--tls-cert",  "--tls-key", "--tls-client-ca",
-        "--loops",  "--log-level", "--log-format", "--port-file", "--limit",   "--profile",
-        NULL
-    };
+    static const char *const names[] = { "--config",    "--listen",    "--agents",
+                                         "--tls-cert",  "--tls-key",   "--tls-client-ca",
+                                         "--loops",     "--log-level", "--log-format",
+                                         "--port-file", "--limit",     "--profile",
+                                         NULL };
     return name_index(names, flag) >= 0;
 }
 
@@ -519,8 +518,7 @@ static void check_listener(struct loader *loader, size_t index)
         return;
     }
     if ((listen->tls_cert == NULL) != (listen->tls_key == NULL)) {
-        listen_problem(
-            loader, index, "%s: a certificate and its key belong together", address);
+        listen_problem(loader, index, "%s: a certificate and its key belong together", address);
     } else if (listen->tls_client_ca != NULL && listen->tls_cert == NULL) {
         listen_problem(
             loader, index, "%s: client certificates need a certificate of the server, and its key",

@@ -64,7 +64,8 @@ struct sl_cli {
     pthread_t signal_thread;
     bool has_signal_thread;
     int n_signals;
-    _Atomic(const char *) restore; /* written to stdout when a second signal ends the program; NULL: nothing */
+    _Atomic(const char *)
+        restore; /* written to stdout when a second signal ends the program; NULL: nothing */
     void (*on_signal)(struct sl_cli *cli, void *user_data); /* on the loop */
     void *user_data;
     int exit_code;

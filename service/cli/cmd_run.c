@@ -221,7 +221,8 @@ int sl_cmd_run(int argc, char **argv)
         return SL_EXIT_USAGE;
     }
     int exit_code = SL_EXIT_USAGE;
-    if (check_command(&command, argc, argv) == SL_OK && sl_cli_open(&command.cli, &options) == SL_OK) {
+    if (check_command(&command, argc, argv) == SL_OK &&
+        sl_cli_open(&command.cli, &options) == SL_OK) {
         exit_code = run_agent(&command, argv[0]);
     }
     command.call = sl_client_call_free(command.call);

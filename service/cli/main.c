@@ -100,8 +100,8 @@ static int run_command(size_t index, int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-    if (argc >= 2 && ((strcmp(argv[1], "--help") == 0 ||
-                      strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0))) {
+    if (argc >= 2 && ((strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
+                       strcmp(argv[1], "help") == 0))) {
         print_usage(stdout);
         return SL_EXIT_DONE;
     }

@@ -108,8 +108,8 @@ static enum sl_status check_address(const struct sl_cli_options *options)
     char host[256];
     uint16_t port;
     bool is_unix;
-    if (sl_parse_address(
-            sl_slice_str(options->address), host, sizeof(host), &port, &is_unix) == SL_OK) {
+    if (sl_parse_address(sl_slice_str(options->address), host, sizeof(host), &port, &is_unix) ==
+        SL_OK) {
         return SL_OK;
     }
     const bool is_given = strcmp(options->address, from_environment("SLUICE_ADDR", "")) != 0;

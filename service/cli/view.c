@@ -218,7 +218,9 @@ static void show_progress(struct sl_view *view, const Sluice__V1__ToolProgress *
 {
     end_line(view);
     (void)fprintf(view->out, "%s  ", style(view, DIM));
-    sl_text_put_line(view->out, progress->output_chunk[0] != '\0' ? progress->output_chunk : progress->message, 200);
+    sl_text_put_line(
+        view->out, progress->output_chunk[0] != '\0' ? progress->output_chunk : progress->message,
+        200);
     (void)fprintf(view->out, "%s\n", style(view, NORMAL));
 }
 
@@ -271,10 +273,9 @@ void sl_view_event(struct sl_view *view, const Sluice__V1__StreamEvent *event)
 void sl_view_init(
     struct sl_view *view, FILE *out, const struct sl_view_style *style, struct sl_loop *loop)
 {
-    *view = (struct sl_view){ .out = out,
-                              .style = *style,
-                              .loop = loop,
-                              .waiting_since_ns = sl_loop_now_ns(loop) };
+    *view = (struct sl_view){
+        .out = out, .style = *style, .loop = loop, .waiting_since_ns = sl_loop_now_ns(loop)
+    };
     sl_timer_init(&view->spinner, loop, draw_spinner, view);
     if (style->is_terminal) {
         sl_timer_start_ms(&view->spinner, SPINNER_MS);

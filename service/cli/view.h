@@ -14,9 +14,9 @@ enum { SL_VIEW_TOOLS = 64 };
 
 /* What the output can do. All false: a file. */
 struct sl_view_style {
-    bool is_terminal;         /* a line can be wiped: there is a spinner */
-    bool has_colours;         /* no colours where NO_COLOR is set */
-    size_t (*columns)(void);  /* of the terminal, now; NULL or 0: unknown */
+    bool is_terminal;        /* a line can be wiped: there is a spinner */
+    bool has_colours;        /* no colours where NO_COLOR is set */
+    size_t (*columns)(void); /* of the terminal, now; NULL or 0: unknown */
 };
 
 struct sl_view {

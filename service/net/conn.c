@@ -71,7 +71,7 @@ static void run_end(struct sl_task *task)
 {
     struct sl_net_conn *conn = SL_CONTAINER(task, struct sl_net_conn, end);
     struct sl_error err = { .status = SL_OK };
-    const char *fault = conn->sys_errno != 0           ? uv_strerror(-conn->sys_errno)
+    const char *fault = conn->sys_errno != 0          ? uv_strerror(-conn->sys_errno)
                         : conn->how == SL_NET_END_TLS ? sl_net_tls_fault(conn)
                                                       : NULL;
     (void)sl_fail(

@@ -152,7 +152,8 @@ enum sl_net_tls_result sl_net_tls_handshake(struct sl_net_conn *conn)
 const char *sl_net_tls_fault(const struct sl_net_conn *conn)
 {
     const long verified = conn->ssl == NULL ? X509_V_OK : SSL_get_verify_result(conn->ssl);
-    if (verified != X509_V_OK && ERR_GET_REASON(conn->tls_error) == SSL_R_CERTIFICATE_VERIFY_FAILED) {
+    if (verified != X509_V_OK &&
+        ERR_GET_REASON(conn->tls_error) == SSL_R_CERTIFICATE_VERIFY_FAILED) {
         return X509_verify_cert_error_string(verified);
     }
     if (conn->tls_error == 0 && conn->ssl != NULL && SSL_is_init_finished(conn->ssl)) {

@@ -138,8 +138,8 @@ static void a_doubtful_wish_for_tls_is_refused(void **state)
 static void an_address_is_looked_at_first(void **state)
 {
     (void)state;
-    static const char *const wrong[] = { "nonsense", "http://127.0.0.1:80", "::1:80", "a:", "unix:",
-                                         "127.0.0.1:99999", "" };
+    static const char *const wrong[] = { "nonsense", "http://127.0.0.1:80", "::1:80", "a:",
+                                         "unix:",    "127.0.0.1:99999",     "" };
     static const char *const right[] = { "[::1]:80", "unix:/run/s", "name:1" };
     for (size_t i = 0; i < SL_COUNT(wrong); i++) {
         assert_int_equal(PARSE("--addr", wrong[i]), SL_INVALID_ARGUMENT);
@@ -217,8 +217,7 @@ static void a_local_command_knows_no_server(void **state)
     (void)state;
     set_env("SLUICE_TLS", "perhaps"); /* is not asked for */
     assert_int_equal(parse_as(false, (const char *const[]){ "--loud", NULL }), SL_OK);
-    assert_int_equal(
-        parse_as(false, (const char *const[]){ "--json", NULL }), SL_INVALID_ARGUMENT);
+    assert_int_equal(parse_as(false, (const char *const[]){ "--json", NULL }), SL_INVALID_ARGUMENT);
     assert_int_equal(
         parse_as(false, (const char *const[]){ "--addr", "x:1", NULL }), SL_INVALID_ARGUMENT);
 }
