@@ -91,6 +91,25 @@ class Files(harness.Case):
         self.assertNotIn(b"draining", done.stderr)
 
 
+class Logs(harness.Case):
+    def test_every_line_of_a_json_log_is_one_object(self):
+        server = self.daemon(flags=("--log-format", "json", "--log-level", "debug"))
+        self.assertEqual(harness.sluice(server, "run", "load", "events=3 fail_after=1").returncode, 1)
+        harness.sluice(server, "run", "load", "no=\x1b[2J\n\"")
+        server.wait_log('"ended"')
+        lines = [json.loads(line) for line in server.log().splitlines()]
+        self.assertTrue(all({"ts", "level", "subject"} <= set(line) for line in lines), lines)
+        ended = [line for line in lines if line.get("msg") == "ended"]
+        self.assertEqual([line["code"] for line in ended], ["PROVIDER_OVERLOADED"])
+
+    def test_every_line_of_a_logfmt_log_is_pairs(self):
+        server = self.daemon()
+        self.assertEqual(harness.sluice(server, "run", "echo", "x").returncode, 0)
+        server.wait_log('msg="ended"')
+        for line in server.log().splitlines():
+            self.assertRegex(line, r'^ts=\S+ level=[a-z]+ subject=[a-z0-9]+( [a-z0-9_]+=("[^"]*"|[^" ]*))*$')
+
+
 class Drain(harness.Case):
     def test_sigterm_lets_runs_end_and_then_cuts_the_rest(self):
         server = self.daemon()
