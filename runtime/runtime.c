@@ -111,6 +111,9 @@ static enum sl_status fill_info(struct sl_agent_info *info, const struct sl_agen
         .n_labels = agent->n_labels,
         .label_keys = agent->label_keys,
         .label_values = agent->label_values,
+        .n_annotations = agent->n_annotations,
+        .annotation_keys = agent->annotation_keys,
+        .annotation_values = agent->annotation_values,
     };
     struct sl_agent_tool *tools = sl_calloc(agent->n_tools + 1, sizeof(*tools));
     const char **problems = sl_calloc(1, sizeof(*problems));

@@ -58,8 +58,9 @@ struct sl_agent_tool {
 
 struct sl_agent_info {
     const char *name, *version, *model, *provider;
-    size_t n_labels;
+    size_t n_labels, n_annotations;
     const char *const *label_keys, *const *label_values;
+    const char *const *annotation_keys, *const *annotation_values;
     size_t n_tools;
     const struct sl_agent_tool *tools;
     size_t n_problems;

@@ -49,6 +49,7 @@ struct loader {
     bool is_usage_wrong, is_wrong;
     enum source source, listen_source, agents_source; /* now; and who gave the lists so far */
     const char *tls_cert, *tls_key, *tls_client_ca;   /* for listeners that are not the file's */
+    const struct sl_conf_node *listen_nodes[SL_CONFIG_LISTENERS]; /* of the file's listeners */
     const char *file;
     const char *variable; /* of the environment, that is being read; NULL: none */
 };
@@ -111,7 +112,11 @@ choice(struct loader *loader, const char *what, const char *const *names, const 
 {
     const int index = name_index(names, value);
     if (index < 0) {
-        problem(loader, "%s: '%s' is not one of %s, %s, …", what, value, names[0], names[1]);
+        char list[128] = "";
+        for (size_t i = 0, n = 0; names[i] != NULL && n < sizeof(list); i++) {
+            n += (size_t)snprintf(list + n, sizeof(list) - n, "%s%s", i == 0 ? "" : ", ", names[i]);
+        }
+        problem(loader, "%s: '%s' is not one of %s", what, value, list);
         return 0;
     }
     return index;
@@ -195,13 +200,21 @@ static void set_limit(struct loader *loader, const char *text)
 /* ---- Flags and environment ---------------------------------------------------------------------
  */
 
+/* Is it a flag with a value? */
+static bool is_option(const char *flag)
+{
+    static const char *const names[] = { "--config",    "--listen",    "--agents",
+                                         "--tls-cert",  "--tls-key",   "--tls-client-ca",
+                                         "--loops",     "--log-level", "--log-format",
+                                         "--port-file", "--limit",     "--profile",
+                                         NULL };
+    return name_index(names, flag) >= 0;
+}
+
 /* A flag with a value. */
-static bool take_option(struct loader *loader, const char *flag, const char *value)
+static void take_option(struct loader *loader, const char *flag, const char *value)
 {
     struct sl_config *config = loader->config;
-    if (strcmp(flag, "--config") == 0) {
-        return true; /* was read first */
-    }
     if (strcmp(flag, "--listen") == 0) {
         add_listen(loader, value);
     } else if (strcmp(flag, "--agents") == 0) {
@@ -224,10 +237,7 @@ static bool take_option(struct loader *loader, const char *flag, const char *val
         config->port_file = value;
     } else if (strcmp(flag, "--limit") == 0) {
         set_limit(loader, value);
-    } else {
-        return false;
-    }
-    return true;
+    } /* --config was read first */
 }
 
 static bool take_switch(struct sl_config *config, const char *flag)
@@ -257,13 +267,14 @@ static void load_flags(struct loader *loader, int argc, char **argv)
         const size_t flag_bytes = equals == NULL ? strlen(argv[i]) : (size_t)(equals - argv[i]);
         (void)snprintf(flag, sizeof(flag), "%.*s", (int)flag_bytes, argv[i]);
         const char *value = equals != NULL ? equals + 1 : (i + 1 < argc ? argv[i + 1] : NULL);
-        if (flag_bytes >= sizeof(flag) || value == NULL || !take_option(loader, flag, value)) {
+        const bool is_known = flag_bytes < sizeof(flag) && is_option(flag);
+        if (!is_known || value == NULL) {
             problem(
-                loader, "%s: %s", argv[i],
-                value == NULL ? "no such option, or its value is missing" : "no such option");
+                loader, "%s: %s", argv[i], is_known ? "its value is missing" : "no such option");
             loader->is_usage_wrong = true;
             return;
         }
+        take_option(loader, flag, value);
         i += equals == NULL;
     }
 }
@@ -284,7 +295,7 @@ static void load_environment(struct loader *loader)
         const char *value = sl_config_env(table[i].variable);
         if (value != NULL && value[0] != '\0') {
             loader->variable = table[i].variable;
-            (void)take_option(loader, table[i].flag, value);
+            take_option(loader, table[i].flag, value);
         }
     }
     loader->variable = NULL;
@@ -354,6 +365,7 @@ static void load_listener(struct loader *loader, const struct sl_conf_node *node
         sl_conf_error(file, node, "at most %d listeners", SL_CONFIG_LISTENERS);
         return;
     }
+    loader->listen_nodes[config->n_listen] = node;
     config->listen[config->n_listen++] = listen;
 }
 
@@ -448,7 +460,7 @@ static void load_file(struct loader *loader)
         return;
     }
     if (sl_conf_read(loader->file, &config->file, &err) != SL_OK) {
-        problem(loader, "%s: %s", loader->file, err.text);
+        problem(loader, "%s", err.text);
         return;
     }
     const size_t n = sl_conf_n_documents(config->file);
@@ -478,31 +490,66 @@ static void apply_profile(struct sl_config *config, const char *profile)
     config->limits.runs = 10000000;
 }
 
-static void check_listener(struct loader *loader, const struct sl_config_listen *listen)
+/* A mistake of a listener: at its place in the file, when it stands there. */
+SL_PRINTF(3, 4)
+static void listen_problem(struct loader *loader, size_t index, const char *fmt, ...)
 {
+    char line[400];
+    va_list ap;
+    va_start(ap, fmt);
+    (void)vsnprintf(line, sizeof(line), fmt, ap);
+    va_end(ap);
+    if (loader->listen_source == FROM_FILE) {
+        sl_conf_error(loader->config->file, loader->listen_nodes[index], "%s", line);
+    } else {
+        problem(loader, "listen: %s", line);
+    }
+}
+
+static void check_listener(struct loader *loader, size_t index)
+{
+    const struct sl_config_listen *listen = &loader->config->listen[index];
+    const char *address = listen->address;
     char host[256];
     uint16_t port;
     bool is_unix;
-    if (sl_parse_address(sl_slice_str(listen->address), host, sizeof(host), &port, &is_unix) !=
-        SL_OK) {
-        problem(loader, "listen %s: not HOST:PORT, [IPv6]:PORT or unix:PATH", listen->address);
+    if (sl_parse_address(sl_slice_str(address), host, sizeof(host), &port, &is_unix) != SL_OK) {
+        listen_problem(loader, index, "'%s' is not HOST:PORT, [IPv6]:PORT or unix:PATH", address);
         return;
     }
     if ((listen->tls_cert == NULL) != (listen->tls_key == NULL)) {
-        problem(loader, "listen %s: a certificate and its key belong together", listen->address);
+        listen_problem(loader, index, "%s: a certificate and its key belong together", address);
     } else if (listen->tls_client_ca != NULL && listen->tls_cert == NULL) {
-        problem(
-            loader, "listen %s: client certificates need a certificate of the server, and its key",
-            listen->address);
+        listen_problem(
+            loader, index, "%s: client certificates need a certificate of the server, and its key",
+            address);
     }
-    const bool is_local = sl_config_is_local(listen->address);
+    const bool is_local = sl_config_is_local(address);
     if (listen->tls_cert == NULL && !is_local && !loader->config->is_insecure) {
-        problem(
-            loader, "listen %s: plaintext on an address that is not loopback needs --insecure",
-            listen->address);
+        listen_problem(
+            loader, index, "plaintext on %s, which is not loopback, needs --insecure", address);
     }
     if (loader->config->is_load_profile && !is_local) {
-        problem(loader, "listen %s: --profile load is for loopback only", listen->address);
+        listen_problem(loader, index, "%s: --profile load is for loopback only", address);
+    }
+}
+
+/* Certificates of flags and environment never reach the file's listeners. */
+static void check_certificates(struct loader *loader)
+{
+    const struct {
+        const char *flag, *value;
+    } given[] = { { "--tls-cert", loader->tls_cert },
+                  { "--tls-key", loader->tls_key },
+                  { "--tls-client-ca", loader->tls_client_ca } };
+    for (size_t i = 0; i < SL_COUNT(given); i++) {
+        if (given[i].value != NULL) {
+            problem(
+                loader,
+                "%s: is for listeners that a flag or SLUICE_LISTEN gives; those of %s have `tls`",
+                given[i].flag, loader->file);
+            return;
+        }
     }
 }
 
@@ -514,6 +561,9 @@ static void check_listeners(struct loader *loader)
             (struct sl_config_listen){ .address = "127.0.0.1:50051" };
         loader->listen_source = FROM_ENVIRONMENT;
     }
+    if (loader->listen_source == FROM_FILE) {
+        check_certificates(loader);
+    }
     for (size_t i = 0; i < config->n_listen; i++) {
         struct sl_config_listen *listen = &config->listen[i];
         if (loader->listen_source != FROM_FILE) {
@@ -522,7 +572,7 @@ static void check_listeners(struct loader *loader)
             listen->tls_client_ca = loader->tls_client_ca;
             listen->is_client_cert_required = true;
         }
-        check_listener(loader, listen);
+        check_listener(loader, i);
     }
 }
 

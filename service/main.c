@@ -196,7 +196,9 @@ static enum sl_status write_port_file(const struct sl_config *config, struct sl_
     FILE *file = fopen(path, "we");
     if (file == NULL || fprintf(file, "%s\n", config->listen[0].address) < 0 || fclose(file) != 0 ||
         rename(path, config->port_file) != 0) {
-        return sl_fail(err, SL_FAILED_PRECONDITION, "cannot write %s", config->port_file);
+        return sl_fail(
+            err, SL_FAILED_PRECONDITION, "cannot write %s: %s", config->port_file,
+            strerrordesc_np(errno));
     }
     return SL_OK;
 }
@@ -400,7 +402,8 @@ static int run(struct daemon *daemon, int signal_fd)
     } else if (daemon->config.only_check) {
         return report_check(daemon);
     }
-    if (status != SL_OK) {
+    if (status != SL_OK) { /* the one line was it: that the rest ends is no news */
+        sl_log_setup(-1, daemon->config.log_level, daemon->config.log_format);
         daemon->config.limits.drain_delay = daemon->config.limits.drain_timeout = 0;
     }
     if (can_drain(daemon)) {

@@ -1,6 +1,19 @@
 # Tests of the real binaries, from outside. tests/e2e/harness.py checks what every one of them leaves behind.
 find_program(PYTHON3 NAMES python3 PATHS /usr/bin NO_DEFAULT_PATH REQUIRED)
-foreach(name cli models daemon docs runs cancel causes agents wire attacks)
+# One a line: additions then merge.
+foreach(name
+    agents
+    attacks
+    cancel
+    causes
+    cli
+    daemon
+    docs
+    models
+    runs
+    script
+    terminal
+    wire)
   add_test(NAME e2e.${name} COMMAND ${PYTHON3} -B ${CMAKE_CURRENT_SOURCE_DIR}/e2e/test_${name}.py)
   set_tests_properties(e2e.${name} PROPERTIES LABELS e2e TIMEOUT 600
     ENVIRONMENT "SLUICE_BIN=${CMAKE_BINARY_DIR}/bin;SLUICE_ROOT=${CMAKE_SOURCE_DIR}")

@@ -36,6 +36,26 @@ fill_labels(const struct sl_agent_info *info, struct sl_arena *arena, Sluice__V1
 }
 
 static enum sl_status
+fill_annotations(const struct sl_agent_info *info, struct sl_arena *arena, Sluice__V1__Agent *agent)
+{
+    agent->annotations =
+        sl_arena_calloc(arena, info->n_annotations, sizeof(Sluice__V1__Agent__AnnotationsEntry *));
+    Sluice__V1__Agent__AnnotationsEntry *entries =
+        sl_arena_calloc(arena, info->n_annotations, sizeof(*entries));
+    if (info->n_annotations > 0 && (agent->annotations == NULL || entries == NULL)) {
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    for (size_t i = 0; i < info->n_annotations; i++) {
+        sluice__v1__agent__annotations_entry__init(&entries[i]);
+        entries[i].key = borrow(info->annotation_keys[i]);
+        entries[i].value = borrow(info->annotation_values[i]);
+        agent->annotations[i] = &entries[i];
+    }
+    agent->n_annotations = info->n_annotations;
+    return SL_OK;
+}
+
+static enum sl_status
 fill_tools(const struct sl_agent_info *info, struct sl_arena *arena, Sluice__V1__Agent *agent)
 {
     agent->tools = sl_arena_calloc(arena, info->n_tools, sizeof(Sluice__V1__ToolDefinition *));
@@ -75,6 +95,7 @@ fill_agent(const struct sl_agent_info *info, struct sl_arena *arena, Sluice__V1_
     }
     agent->n_problems = info->n_problems;
     SL_TRY(fill_labels(info, arena, agent));
+    SL_TRY(fill_annotations(info, arena, agent));
     SL_TRY(fill_tools(info, arena, agent));
     *ret_agent = agent;
     return SL_OK;

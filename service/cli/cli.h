@@ -22,7 +22,7 @@ enum {
 /* Options of every command that talks to a server: flags over environment over defaults. */
 struct sl_cli_options {
     const char *address; /* --addr, SLUICE_ADDR; 127.0.0.1:50051 */
-    bool is_tls;         /* --tls, SLUICE_TLS=true; given by any of the next */
+    bool is_tls;         /* --tls, SLUICE_TLS=true; also given by any of the next five */
     const char *ca_file, *cert_file,
         *key_file;           /* --ca, --cert, --key; SLUICE_CA, SLUICE_CERT, SLUICE_KEY */
     const char *server_name; /* --server-name */
@@ -39,7 +39,7 @@ struct sl_cli_flag {
 };
 
 /* Fills options from the environment, then from `argv`; what is no flag is moved to the front of
- * argv and counted. `flags` (n_flags) are the command's own. With `is_remote` false only --json is
+ * argv and counted. `flags` (n_flags) are the command's own. With `is_remote` false none is
  * common. Fails: SL_INVALID_ARGUMENT, after a line on stderr. */
 SL_CHECK enum sl_status sl_cli_parse(
     struct sl_cli_options *options,
@@ -48,6 +48,10 @@ SL_CHECK enum sl_status sl_cli_parse(
     size_t n_flags,
     int *argc,
     char **argv);
+
+/* The words of a command that are no flags: the `required` ones (names, ended by NULL; NULL: none)
+ * and at most `max` in all. False after a line on stderr that names what is missing or too much. */
+bool sl_cli_takes(int argc, char **argv, const char *const *required, int max);
 
 /* The loop, its signals, and a channel. */
 struct sl_cli {
@@ -60,12 +64,15 @@ struct sl_cli {
     pthread_t signal_thread;
     bool has_signal_thread;
     int n_signals;
+    _Atomic(const char *)
+        restore; /* written to stdout when a second signal ends the program; NULL: nothing */
     void (*on_signal)(struct sl_cli *cli, void *user_data); /* on the loop */
     void *user_data;
     int exit_code;
 };
 
-/* Makes loop and channel; nothing is connected yet. A line on stderr when it fails. */
+/* Makes loop and channel; nothing is connected yet. A line on stderr when it fails, most often for
+ * the fault of an option: SL_EXIT_USAGE. */
 SL_CHECK enum sl_status sl_cli_open(struct sl_cli *cli, const struct sl_cli_options *options);
 /* The loop alone, for commands that serve. */
 SL_CHECK enum sl_status sl_cli_open_loop(struct sl_cli *cli, const struct sl_cli_options *options);
@@ -74,9 +81,14 @@ int sl_cli_run(struct sl_cli *cli);
 void sl_cli_stop(struct sl_cli *cli, int exit_code);
 void sl_cli_close(struct sl_cli *cli);
 
+/* Whether stdout is a terminal whose cursor can be moved (not TERM=dumb), and wants colours (not
+ * NO_COLOR). */
+void sl_cli_terminal(bool *ret_is_terminal, bool *ret_has_colours);
+
 /* "STATUS: message" on stderr; gives the exit code. */
 int sl_cli_report(const struct sl_client_call *call);
 
+/* "sluice: ..." on stderr, as one line: what a server says cannot move the cursor. */
 SL_PRINTF(1, 2) void sl_cli_complain(const char *fmt, ...);
 
 /* The commands. `argv` without the program's name. */

@@ -1,9 +1,13 @@
 /* sluice agents: the server's agents, as a table or as JSON. */
 #include <stdio.h>
+#include <string.h>
 
 #include "proto/sluice/v1/runtime.sl.h"
 #include "service/cli/cli.h"
 #include "service/cli/message_json.h"
+#include "service/cli/text.h"
+
+enum { CELL_MAX_BYTES = 200, PROBLEM_MAX_BYTES = 1000 };
 
 struct listing {
     struct sl_cli cli;
@@ -15,22 +19,49 @@ struct listing {
 static void print_json(const Sluice__V1__Agent *agent)
 {
     json_t *json = sl_message_to_json(&agent->base);
-    if (json != NULL) {
-        (void)json_dumpf(json, stdout, JSON_COMPACT | JSON_PRESERVE_ORDER);
-        (void)putchar('\n');
-        json_decref(json);
+    sl_text_put_json(stdout, json);
+    json_decref(json);
+}
+
+/* Padded to its column by bytes: names are ASCII, and what is not may stand out. */
+static void print_cell(const char *text, size_t width)
+{
+    sl_text_put_line(stdout, text, CELL_MAX_BYTES);
+    for (size_t n = strlen(text); n < width; n++) {
+        (void)putchar(' ');
     }
+    (void)putchar(' ');
+}
+
+static void print_pair(const char *what, const char *key, const char *value)
+{
+    (void)printf("    %s: ", what);
+    sl_text_put_line(stdout, key, CELL_MAX_BYTES);
+    (void)fputs(" = ", stdout);
+    sl_text_put_line(stdout, value, CELL_MAX_BYTES);
+    (void)putchar('\n');
 }
 
 static void print_row(const Sluice__V1__Agent *agent)
 {
-    (void)printf("%-24s %-28s %-12s", agent->name, agent->model, agent->provider);
+    print_cell(agent->name, 24);
+    print_cell(agent->model, 28);
+    print_cell(agent->provider, 12);
     for (size_t i = 0; i < agent->n_tools; i++) {
-        (void)printf("%s%s", i == 0 ? " " : ", ", agent->tools[i]->name);
+        (void)fputs(i == 0 ? "" : ", ", stdout);
+        sl_text_put_line(stdout, agent->tools[i]->name, CELL_MAX_BYTES);
     }
     (void)putchar('\n');
+    for (size_t i = 0; i < agent->n_labels; i++) {
+        print_pair("label", agent->labels[i]->key, agent->labels[i]->value);
+    }
+    for (size_t i = 0; i < agent->n_annotations; i++) {
+        print_pair("annotation", agent->annotations[i]->key, agent->annotations[i]->value);
+    }
     for (size_t i = 0; i < agent->n_problems; i++) {
-        (void)printf("    problem: %s\n", agent->problems[i]);
+        (void)fputs("    problem: ", stdout);
+        sl_text_put_line(stdout, agent->problems[i], PROBLEM_MAX_BYTES);
+        (void)putchar('\n');
     }
 }
 
@@ -97,11 +128,12 @@ int sl_cmd_agents(int argc, char **argv)
 {
     struct listing listing = { 0 };
     struct sl_cli_options options;
-    if (sl_cli_parse(&options, true, NULL, 0, &argc, argv) != SL_OK || argc != 0) {
+    if (sl_cli_parse(&options, true, NULL, 0, &argc, argv) != SL_OK ||
+        !sl_cli_takes(argc, argv, NULL, 0)) {
         sl_cli_complain("usage: sluice agents [OPTIONS]");
         return SL_EXIT_USAGE;
     }
-    int exit_code = SL_EXIT_ERROR;
+    int exit_code = SL_EXIT_USAGE;
     if (sl_cli_open(&listing.cli, &options) == SL_OK) {
         open_page(&listing);
         exit_code = sl_cli_run(&listing.cli);

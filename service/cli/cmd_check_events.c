@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "runtime/base/arena.h"
 #include "runtime/base/buf.h"
@@ -19,7 +20,7 @@ struct check {
     const char *name;
     struct sl_event_order order;
     struct sl_buf record;
-    uint64_t n_records, n_events;
+    uint64_t n_records, n_events, n_lines; /* lines with the empty ones */
     bool is_json;
 };
 
@@ -62,18 +63,21 @@ static enum sl_status check_framed(struct check *check, struct sl_error *err)
     return status;
 }
 
-/* SL_END at the end of the file; an empty line is skipped. */
+/* SL_END at the end of the file. */
 static enum sl_status read_line(struct check *check, struct sl_error *err)
 {
     sl_buf_clear(&check->record);
     int c = fgetc(check->in);
-    while (c != EOF && (c != '\n' || check->record.size == 0)) {
-        if (c != '\n' && sl_buf_add_byte(&check->record, (uint8_t)c) != SL_OK) {
+    if (c == EOF) {
+        return SL_END;
+    }
+    check->n_lines++;
+    for (; c != EOF && c != '\n'; c = fgetc(check->in)) {
+        if (sl_buf_add_byte(&check->record, (uint8_t)c) != SL_OK) {
             return sl_fail(err, SL_RESOURCE_EXHAUSTED, "a line over %d bytes", RECORD_MAX_BYTES);
         }
-        c = fgetc(check->in);
     }
-    return c == EOF && check->record.size == 0 ? SL_END : SL_OK;
+    return SL_OK;
 }
 
 static enum sl_status read_frame(struct check *check, struct sl_error *err)
@@ -111,9 +115,15 @@ static enum sl_status check_all(struct check *check, bool may_be_cut, struct sl_
         if (status == SL_END) {
             break;
         }
-        SL_TRY(status);
+        if (check->is_json && status == SL_OK && check->record.size == 0) {
+            continue; /* an empty line */
+        }
         check->n_records++;
+        SL_TRY(status);
         SL_TRY(check->is_json ? check_json(check, err) : check_framed(check, err));
+    }
+    if (ferror(check->in) != 0) {
+        return sl_fail(err, SL_UNAVAILABLE, "cannot be read on");
     }
     if (may_be_cut && check->n_records > 0) {
         return SL_OK;
@@ -129,7 +139,9 @@ static int check_file(struct check *check, bool may_be_cut)
     if (status == SL_OK) {
         (void)printf("%" PRIu64 " events, in order\n", check->n_events);
     } else {
-        sl_cli_complain("%s: event %" PRIu64 ": %s", check->name, check->n_records, err.text);
+        sl_cli_complain(
+            "%s: %s %" PRIu64 ": %s", check->name, check->is_json ? "line" : "message",
+            check->is_json ? check->n_lines : check->n_records, err.text);
     }
     sl_event_order_done(&check->order);
     sl_buf_done(&check->record);
@@ -141,10 +153,9 @@ int sl_cmd_check_events(int argc, char **argv)
     struct sl_cli_options options;
     bool may_be_cut = false;
     const struct sl_cli_flag flags[] = { { "--may-be-cut", NULL, &may_be_cut } };
-    if (sl_cli_parse(&options, false, flags, SL_COUNT(flags), &argc, argv) != SL_OK || argc > 1) {
-        sl_cli_complain(
-            "usage: sluice check-events [FILE] [--may-be-cut]\n"
-            "  --may-be-cut   the stream may lack its terminal event (ended by its deadline)");
+    if (sl_cli_parse(&options, false, flags, SL_COUNT(flags), &argc, argv) != SL_OK ||
+        !sl_cli_takes(argc, argv, NULL, 1)) {
+        sl_cli_complain("usage: sluice check-events [FILE] [--may-be-cut]");
         return SL_EXIT_USAGE;
     }
     struct check check = { .in = stdin, .name = "stdin" };
@@ -153,7 +164,7 @@ int sl_cmd_check_events(int argc, char **argv)
         check.in = fopen(argv[0], "rbe");
     }
     if (check.in == NULL) {
-        sl_cli_complain("%s: cannot be read (errno %d)", check.name, errno);
+        sl_cli_complain("%s: cannot be read: %s", check.name, strerrordesc_np(errno));
         return SL_EXIT_USAGE;
     }
     const int exit_code = check_file(&check, may_be_cut);

@@ -57,11 +57,12 @@ int sl_cmd_health(int argc, char **argv)
 {
     struct check check = { 0 };
     struct sl_cli_options options;
-    if (sl_cli_parse(&options, true, NULL, 0, &argc, argv) != SL_OK || argc > 1) {
+    if (sl_cli_parse(&options, true, NULL, 0, &argc, argv) != SL_OK ||
+        !sl_cli_takes(argc, argv, NULL, 1)) {
         sl_cli_complain("usage: sluice health [SERVICE] [OPTIONS]");
         return SL_EXIT_USAGE;
     }
-    int exit_code = SL_EXIT_ERROR;
+    int exit_code = SL_EXIT_USAGE;
     if (sl_cli_open(&check.cli, &options) == SL_OK) {
         exit_code =
             ask(&check, argc == 1 ? argv[0] : "") == SL_OK ? sl_cli_run(&check.cli) : SL_EXIT_ERROR;

@@ -1,7 +1,9 @@
 /* sluice mock-model [SCENARIO]: serves a scenario over HTTP as an OpenAI-compatible server, so that
  * the whole path from a provider's socket on can be driven without a key. */
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "runtime/base/conf.h"
 #include "runtime/base/mem.h"
@@ -34,7 +36,7 @@ static enum sl_status load_scenario(struct mock_command *command, const char *pa
             sl_slice_str(builtin_scenario), "builtin", &command->scenario, &err);
     }
     if (sl_conf_read(path, &conf, &err) != SL_OK) {
-        sl_cli_complain("%s: %s", path, err.text);
+        sl_cli_complain("%s", err.text);
         return SL_NOT_FOUND;
     }
     const enum sl_status status = sl_scenario_from_conf(conf, &command->scenario);
@@ -60,7 +62,7 @@ static enum sl_status write_address(const char *path, const char *address)
     FILE *file = fopen(beside, "we");
     if (file == NULL || fprintf(file, "%s\n", address) < 0 || fclose(file) != 0 ||
         rename(beside, path) != 0) {
-        sl_cli_complain("cannot write %s", path);
+        sl_cli_complain("cannot write %s: %s", path, strerrordesc_np(errno));
         return SL_FAILED_PRECONDITION;
     }
     return SL_OK;
@@ -102,7 +104,8 @@ int sl_cmd_mock_model(int argc, char **argv)
         { "--api-key", &command.api_key, NULL },
         { "--quiet", NULL, &command.is_quiet },
     };
-    if (sl_cli_parse(&options, false, flags, SL_COUNT(flags), &argc, argv) != SL_OK || argc > 1) {
+    if (sl_cli_parse(&options, false, flags, SL_COUNT(flags), &argc, argv) != SL_OK ||
+        !sl_cli_takes(argc, argv, NULL, 1)) {
         sl_cli_complain(
             "usage: sluice mock-model [SCENARIO] [--listen ADDR:PORT] [--port-file FILE] "
             "[--api-key KEY] [--quiet]");

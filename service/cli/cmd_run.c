@@ -1,13 +1,17 @@
 /* sluice run AGENT [INPUT]: ExecuteStreaming, shown live. */
+#include <stdatomic.h>
 #include <stdio.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "proto/sluice/v1/runtime.sl.h"
 #include "runtime/base/buf.h"
 #include "runtime/base/mem.h"
 #include "runtime/base/parse.h"
+#include "runtime/base/utf8.h"
 #include "service/cli/cli.h"
 #include "service/cli/message_json.h"
+#include "service/cli/text.h"
 #include "service/cli/view.h"
 
 enum { INPUT_MAX_BYTES = 4 * 1024 * 1024 };
@@ -17,20 +21,33 @@ struct run_command {
     struct sl_client_call *call;
     struct sl_view view;
     bool has_view;
-    bool is_cancelled;
+    bool is_cancelled, is_given_up;
     const char *max_iterations, *request_id;
+    uint64_t n_iterations; /* 0: the agent's */
     bool has_tool_deltas;
     struct sl_buf input;
 };
 
+static size_t columns_of_stdout(void)
+{
+    struct winsize size;
+    return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 ? size.ws_col : 0;
+}
+
 static void print_json(const Sluice__V1__StreamEvent *event)
 {
     json_t *json = sl_event_to_json(event);
-    if (json != NULL) {
-        (void)json_dumpf(json, stdout, JSON_COMPACT | JSON_PRESERVE_ORDER);
-        (void)putchar('\n');
-        (void)fflush(stdout);
-        json_decref(json);
+    sl_text_put_json(stdout, json);
+    (void)fflush(stdout);
+    json_decref(json);
+}
+
+/* Nobody reads on: the run is given up, too. main() tells of it. */
+static void give_up(struct run_command *command)
+{
+    if (!command->is_given_up) {
+        command->is_given_up = true;
+        sl_client_call_cancel(command->call);
     }
 }
 
@@ -40,6 +57,9 @@ static void show(struct run_command *command, const Sluice__V1__StreamEvent *eve
         print_json(event);
     } else {
         sl_view_event(&command->view, event);
+    }
+    if (ferror(stdout) != 0) {
+        give_up(command);
     }
 }
 
@@ -60,6 +80,8 @@ static void on_readable(struct sl_client_call *call, void *user_data)
     }
     if (status == SL_END) {
         sl_cli_stop(&command->cli, SL_EXIT_DONE);
+    } else if (command->is_given_up) {
+        sl_cli_stop(&command->cli, SL_EXIT_ERROR);
     } else if (command->is_cancelled) {
         sl_cli_complain("cancelled");
         sl_cli_stop(&command->cli, SL_EXIT_CANCELLED);
@@ -76,19 +98,37 @@ static void on_signal(struct sl_cli *cli, void *user_data)
     sl_client_call_cancel(command->call); /* on_readable tells the end */
 }
 
-/* INPUT "-" is read from stdin. */
+/* A `string` of protobuf: what is none is refused here, in words of the command line. */
+static enum sl_status check_text(const char *what, struct sl_slice text)
+{
+    if (text.size == 0 || sl_utf8_is_clean(text)) {
+        return SL_OK;
+    }
+    sl_cli_complain("%s: not a text: it is not valid UTF-8, or has a NUL", what);
+    return SL_INVALID_ARGUMENT;
+}
+
+/* INPUT "-" is read from stdin. Fails after a line on stderr. */
 static enum sl_status read_input(struct run_command *command, const char *word)
 {
-    sl_buf_init(&command->input, INPUT_MAX_BYTES);
-    if (strcmp(word, "-") != 0) {
-        return sl_buf_add_str(&command->input, word);
-    }
+    struct sl_buf *input = &command->input;
+    const bool is_stdin = strcmp(word, "-") == 0;
     uint8_t block[4096];
+    sl_buf_init(input, INPUT_MAX_BYTES);
+    enum sl_status status = is_stdin ? SL_OK : sl_buf_add_str(input, word);
     size_t n;
-    while ((n = fread(block, 1, sizeof(block), stdin)) > 0) {
-        SL_TRY(sl_buf_add(&command->input, sl_slice_of(block, n)));
+    while (status == SL_OK && is_stdin && (n = fread(block, 1, sizeof(block), stdin)) > 0) {
+        status = sl_buf_add(input, sl_slice_of(block, n));
     }
-    return SL_OK;
+    if (status != SL_OK) {
+        sl_cli_complain("INPUT: over %d bytes", INPUT_MAX_BYTES);
+        return status;
+    }
+    if (is_stdin && ferror(stdin) != 0) {
+        sl_cli_complain("INPUT: standard input cannot be read");
+        return SL_INVALID_ARGUMENT;
+    }
+    return check_text("INPUT", sl_buf_slice(input));
 }
 
 static enum sl_status open_call(struct run_command *command, const char *agent)
@@ -102,15 +142,9 @@ static enum sl_status open_call(struct run_command *command, const char *agent)
     sluice__v1__run_options__init(&run);
     Sluice__V1__ExecuteRequest request;
     sluice__v1__execute_request__init(&request);
-    uint64_t max_iterations;
-    if (command->max_iterations != NULL) {
-        if (sl_parse_u64(sl_slice_str(command->max_iterations), 1, 1000, &max_iterations) !=
-            SL_OK) {
-            sl_cli_complain("--max-iterations: a number from 1 to 1000");
-            return SL_INVALID_ARGUMENT;
-        }
+    if (command->n_iterations > 0) {
         run._max_iterations_case = SLUICE__V1__RUN_OPTIONS___MAX_ITERATIONS_MAX_ITERATIONS;
-        run.max_iterations = (uint32_t)max_iterations;
+        run.max_iterations = (uint32_t)command->n_iterations;
     }
     run.tool_call_deltas = command->has_tool_deltas;
     request.agent = sl_unconst(agent);
@@ -128,28 +162,51 @@ static enum sl_status open_call(struct run_command *command, const char *agent)
     return SL_OK;
 }
 
-static int run_agent(struct run_command *command, const char *agent, const char *input)
+static void open_view(struct run_command *command)
 {
-    const enum sl_status status = read_input(command, input);
-    if (status != SL_OK) {
-        sl_cli_complain("the input is over %d bytes", INPUT_MAX_BYTES);
-        return SL_EXIT_USAGE;
+    struct sl_view_style style = { .columns = columns_of_stdout };
+    sl_cli_terminal(&style.is_terminal, &style.has_colours);
+    if (style.has_colours) {
+        atomic_store(&command->cli.restore, "\x1b[0m\n");
     }
-    const enum sl_status opened = open_call(command, agent);
-    if (opened != SL_OK) {
-        return opened == SL_INVALID_ARGUMENT ? SL_EXIT_USAGE : SL_EXIT_ERROR;
+    sl_view_init(&command->view, stdout, &style, command->cli.loop);
+    command->has_view = true;
+}
+
+static int run_agent(struct run_command *command, const char *agent)
+{
+    if (open_call(command, agent) != SL_OK) {
+        sl_cli_complain("out of memory");
+        return SL_EXIT_ERROR;
     }
     if (!command->cli.options.is_json) {
-        sl_view_init(&command->view, stdout, isatty(STDOUT_FILENO) == 1, command->cli.loop);
-        command->has_view = true;
+        open_view(command);
     }
     command->cli.on_signal = on_signal;
     command->cli.user_data = command;
     return sl_cli_run(&command->cli);
 }
 
+/* What is wrong with the command line is told before anything is connected. */
+static enum sl_status check_command(struct run_command *command, int argc, char **argv)
+{
+    if (command->max_iterations != NULL &&
+        sl_parse_u64(sl_slice_str(command->max_iterations), 1, 1000, &command->n_iterations) !=
+            SL_OK) {
+        sl_cli_complain(
+            "--max-iterations: '%s' is not a number from 1 to 1000", command->max_iterations);
+        return SL_INVALID_ARGUMENT;
+    }
+    SL_TRY(check_text("AGENT", sl_slice_str(argv[0])));
+    if (command->request_id != NULL) {
+        SL_TRY(check_text("--request-id", sl_slice_str(command->request_id)));
+    }
+    return read_input(command, argc == 2 ? argv[1] : "");
+}
+
 int sl_cmd_run(int argc, char **argv)
 {
+    static const char *const required[] = { "AGENT", NULL };
     struct run_command command = { 0 };
     struct sl_cli_options options;
     const struct sl_cli_flag flags[] = {
@@ -157,15 +214,16 @@ int sl_cmd_run(int argc, char **argv)
         { "--request-id", &command.request_id, NULL },
         { "--tool-deltas", NULL, &command.has_tool_deltas },
     };
-    if (sl_cli_parse(&options, true, flags, SL_COUNT(flags), &argc, argv) != SL_OK || argc < 1 ||
-        argc > 2) {
+    if (sl_cli_parse(&options, true, flags, SL_COUNT(flags), &argc, argv) != SL_OK ||
+        !sl_cli_takes(argc, argv, required, 2)) {
         sl_cli_complain("usage: sluice run AGENT [INPUT] [--max-iterations N] [--request-id ID] "
                         "[--tool-deltas] [OPTIONS]");
         return SL_EXIT_USAGE;
     }
-    int exit_code = SL_EXIT_ERROR;
-    if (sl_cli_open(&command.cli, &options) == SL_OK) {
-        exit_code = run_agent(&command, argv[0], argc == 2 ? argv[1] : "");
+    int exit_code = SL_EXIT_USAGE;
+    if (check_command(&command, argc, argv) == SL_OK &&
+        sl_cli_open(&command.cli, &options) == SL_OK) {
+        exit_code = run_agent(&command, argv[0]);
     }
     command.call = sl_client_call_free(command.call);
     sl_cli_close(&command.cli);

@@ -1,20 +1,27 @@
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "runtime/base/mem.h"
 #include "runtime/base/parse.h"
 #include "service/cli/cli.h"
+#include "service/cli/text.h"
+
+enum { COMPLAINT_BYTES = 2048, TIMEOUT_MAX_MS = 86400000 };
 
 void sl_cli_complain(const char *fmt, ...)
 {
+    char text[COMPLAINT_BYTES];
     va_list ap;
     va_start(ap, fmt);
-    (void)fputs("sluice: ", stderr);
-    (void)vfprintf(stderr, fmt, ap);
-    (void)fputc('\n', stderr);
+    (void)vsnprintf(text, sizeof(text), fmt, ap);
     va_end(ap);
+    (void)fputs("sluice: ", stderr);
+    sl_text_put_line(stderr, text, sizeof(text));
+    (void)fputc('\n', stderr);
 }
 
 static const char *from_environment(const char *name, const char *otherwise)
@@ -23,13 +30,27 @@ static const char *from_environment(const char *name, const char *otherwise)
     return value != NULL && value[0] != '\0' ? value : otherwise;
 }
 
-static void load_environment(struct sl_cli_options *options)
+void sl_cli_terminal(bool *ret_is_terminal, bool *ret_has_colours)
 {
+    const bool is_dumb = strcmp(from_environment("TERM", "dumb"), "dumb") == 0;
+    *ret_is_terminal = isatty(STDOUT_FILENO) == 1 && !is_dumb;
+    *ret_has_colours = *ret_is_terminal && from_environment("NO_COLOR", NULL) == NULL;
+}
+
+static enum sl_status load_environment(struct sl_cli_options *options)
+{
+    const char *is_tls = from_environment("SLUICE_TLS", "false");
+
     options->address = from_environment("SLUICE_ADDR", "127.0.0.1:50051");
     options->ca_file = from_environment("SLUICE_CA", NULL);
     options->cert_file = from_environment("SLUICE_CERT", NULL);
     options->key_file = from_environment("SLUICE_KEY", NULL);
-    options->is_tls = strcmp(from_environment("SLUICE_TLS", "false"), "true") == 0;
+    options->is_tls = strcmp(is_tls, "true") == 0;
+    if (!options->is_tls && strcmp(is_tls, "false") != 0) {
+        sl_cli_complain("SLUICE_TLS: '%s' is not true or false", is_tls);
+        return SL_INVALID_ARGUMENT;
+    }
+    return SL_OK;
 }
 
 /* Takes argv[*i], and its value when it has one. */
@@ -47,13 +68,18 @@ take_flag(const struct sl_cli_flag *flags, size_t n_flags, int argc, char **argv
             *flags[k].is_on = true;
             return SL_OK;
         }
-        if (flags[k].text == NULL || (equals == NULL && *i + 1 >= argc)) {
-            break;
+        if (flags[k].text == NULL) {
+            sl_cli_complain("%s: takes no value", flags[k].name);
+            return SL_INVALID_ARGUMENT;
+        }
+        if (equals == NULL && *i + 1 >= argc) {
+            sl_cli_complain("%s: its value is missing", word);
+            return SL_INVALID_ARGUMENT;
         }
         *flags[k].text = equals != NULL ? equals + 1 : argv[++*i];
         return SL_OK;
     }
-    sl_cli_complain("%s: no such option, or its value is missing", word);
+    sl_cli_complain("%s: no such option", word);
     return SL_INVALID_ARGUMENT;
 }
 
@@ -77,6 +103,53 @@ take_words(const struct sl_cli_flag *flags, size_t n_flags, int *argc, char **ar
     return SL_OK;
 }
 
+static enum sl_status check_address(const struct sl_cli_options *options)
+{
+    char host[256];
+    uint16_t port;
+    bool is_unix;
+    if (sl_parse_address(sl_slice_str(options->address), host, sizeof(host), &port, &is_unix) ==
+        SL_OK) {
+        return SL_OK;
+    }
+    const bool is_given = strcmp(options->address, from_environment("SLUICE_ADDR", "")) != 0;
+    sl_cli_complain(
+        "%s: '%s' is not HOST:PORT, [IPv6]:PORT or unix:PATH", is_given ? "--addr" : "SLUICE_ADDR",
+        options->address);
+    return SL_INVALID_ARGUMENT;
+}
+
+/* What needs TLS turns it on. */
+static enum sl_status check_tls(struct sl_cli_options *options)
+{
+    options->is_tls = options->is_tls || options->ca_file != NULL || options->cert_file != NULL ||
+                      options->key_file != NULL || options->server_name != NULL ||
+                      options->skip_verify;
+    if ((options->cert_file == NULL) != (options->key_file == NULL)) {
+        sl_cli_complain(
+            "%s: a certificate and its key belong together, --cert and --key",
+            options->cert_file == NULL ? options->key_file : options->cert_file);
+        return SL_INVALID_ARGUMENT;
+    }
+    return SL_OK;
+}
+
+bool sl_cli_takes(int argc, char **argv, const char *const *required, int max)
+{
+    int n = 0;
+    for (; required != NULL && required[n] != NULL; n++) {
+        if (argc <= n) {
+            sl_cli_complain("%s is missing", required[n]);
+            return false;
+        }
+    }
+    if (argc > max) {
+        sl_cli_complain("'%s' is one word too many", argv[max]);
+        return false;
+    }
+    return true;
+}
+
 enum sl_status sl_cli_parse(
     struct sl_cli_options *options,
     bool is_remote,
@@ -88,7 +161,9 @@ enum sl_status sl_cli_parse(
     enum { N_COMMON = 9, N_MAX = 40 };
     const char *timeout = NULL;
     *options = (struct sl_cli_options){ 0 };
-    load_environment(options);
+    if (is_remote) {
+        SL_TRY(load_environment(options));
+    }
     const struct sl_cli_flag common[N_COMMON] = {
         { "--json", NULL, &options->is_json },
         { "--addr", &options->address, NULL },
@@ -101,7 +176,7 @@ enum sl_status sl_cli_parse(
         { "--timeout", &timeout, NULL },
     };
     struct sl_cli_flag all[N_MAX];
-    const size_t n_common = is_remote ? N_COMMON : 1;
+    const size_t n_common = is_remote ? N_COMMON : 0;
     if (n_flags + n_common > N_MAX) {
         return SL_INTERNAL;
     }
@@ -111,12 +186,16 @@ enum sl_status sl_cli_parse(
     }
     SL_TRY(take_words(all, n_common + n_flags, argc, argv));
     if (timeout != NULL &&
-        sl_parse_duration_ms(sl_slice_str(timeout), 86400000, &options->timeout_ms) != SL_OK) {
-        sl_cli_complain("--timeout: '%s' is not a duration such as 30s", timeout);
+        sl_parse_duration_ms(sl_slice_str(timeout), TIMEOUT_MAX_MS, &options->timeout_ms) !=
+            SL_OK) {
+        sl_cli_complain(
+            "--timeout: '%s' is not a duration such as 500ms, 30s or 5m, up to 24h", timeout);
         return SL_INVALID_ARGUMENT;
     }
-    options->is_tls = options->is_tls || options->ca_file != NULL || options->cert_file != NULL ||
-                      options->key_file != NULL || options->skip_verify;
+    if (is_remote) {
+        SL_TRY(check_address(options));
+        SL_TRY(check_tls(options));
+    }
     return SL_OK;
 }
 
@@ -153,6 +232,10 @@ static void *wait_signals(void *user_data)
         sl_loop_post(cli->loop, &cli->signal_task);
     }
     if (sigwait(&set, &number) == 0) {
+        const char *restore = atomic_load(&cli->restore);
+        if (restore != NULL) {
+            (void)!write(STDOUT_FILENO, restore, strlen(restore));
+        }
         _exit(SL_EXIT_CANCELLED);
     }
     return NULL;

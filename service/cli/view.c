@@ -4,8 +4,9 @@
 #include <string.h>
 
 #include "runtime/base/mem.h"
+#include "service/cli/text.h"
 
-enum { SPINNER_MS = 100 };
+enum { SPINNER_MS = 100, COLUMNS = 80 };
 
 #define DIM    "\x1b[2m"
 #define BOLD   "\x1b[1m"
@@ -15,43 +16,7 @@ enum { SPINNER_MS = 100 };
 
 static const char *style(const struct sl_view *view, const char *code)
 {
-    return view->is_terminal ? code : "";
-}
-
-/* Text from outside: no control character but newline and tab reaches the terminal. C1 controls are
- * two bytes in UTF-8, C2 80 to C2 9F. */
-static void print_text(const struct sl_view *view, const char *text)
-{
-    for (const unsigned char *at = (const unsigned char *)text; *at != '\0'; at++) {
-        const bool is_c1 = at[0] == 0xC2 && at[1] >= 0x80 && at[1] <= 0x9F;
-        if (is_c1 || *at == 0x7F || (*at < 0x20 && *at != '\n' && *at != '\t')) {
-            (void)fputc('.', view->out);
-            at += is_c1;
-        } else {
-            (void)fputc(*at, view->out);
-        }
-    }
-}
-
-/* One line of it, cut. */
-static void print_short(const struct sl_view *view, const char *text, size_t max)
-{
-    char line[256];
-    size_t n = 0;
-    for (; text[n] != '\0' && n < max && n < sizeof(line) - 4; n++) {
-        line[n] = text[n];
-        if (text[n] == '\n' || text[n] == '\t') {
-            line[n] = ' ';
-        }
-    }
-    while (text[n] != '\0' && n > 0 && ((unsigned char)text[n] & 0xC0) == 0x80) {
-        n--; /* not inside a character */
-    }
-    line[n] = '\0';
-    print_text(view, line);
-    if (text[n] != '\0') {
-        (void)fputs("…", view->out);
-    }
+    return view->style.has_colours ? code : "";
 }
 
 static void clear_spinner(struct sl_view *view)
@@ -66,8 +31,31 @@ static void clear_spinner(struct sl_view *view)
 static void end_line(struct sl_view *view)
 {
     if (view->open != SL_VIEW_NOTHING) {
-        (void)fprintf(view->out, "%s\n", style(view, NORMAL));
+        (void)fprintf(view->out, "%s%s", style(view, NORMAL), view->is_at_start ? "" : "\n");
         view->open = SL_VIEW_NOTHING;
+    }
+}
+
+static double seconds_since(const struct sl_view *view, uint64_t since_ns)
+{
+    return (double)(sl_loop_now_ns(view->loop) - since_ns) / 1e9;
+}
+
+/* What the run waits for, in one line that is never wider than the terminal: a line that wraps
+ * could not be wiped. */
+static void put_waiting(const struct sl_view *view, size_t columns)
+{
+    char text[96];
+    for (size_t i = 0; i < view->n_tools && columns > 0; i++) {
+        (void)snprintf(
+            text, sizeof(text), "%s%.64s %.1f s", i == 0 ? "" : ", ", view->tools[i].name,
+            seconds_since(view, view->tools[i].since_ns));
+        columns -= sl_text_put_columns(view->out, text, columns);
+    }
+    if (view->n_tools == 0) {
+        (void)snprintf(
+            text, sizeof(text), "waiting %.1f s", seconds_since(view, view->waiting_since_ns));
+        (void)sl_text_put_columns(view->out, text, columns);
     }
 }
 
@@ -79,18 +67,13 @@ static void draw_spinner(void *user_data)
     if (view->open != SL_VIEW_NOTHING) {
         return; /* text is running: it is its own sign of life */
     }
-    const uint64_t now_ns = sl_loop_now_ns(view->loop);
+    size_t columns = view->style.columns == NULL ? 0 : view->style.columns();
+    columns = columns == 0 ? COLUMNS : columns;
     clear_spinner(view);
-    (void)fprintf(view->out, DIM "%s ", turns[view->spinner_turn++ % SL_COUNT(turns)]);
-    for (size_t i = 0; i < view->n_tools; i++) {
-        (void)fputs(i == 0 ? "" : ", ", view->out);
-        print_short(view, view->tools[i].name, sizeof(view->tools[i].name));
-        (void)fprintf(view->out, " %.1f s", (double)(now_ns - view->tools[i].since_ns) / 1e9);
-    }
-    if (view->n_tools == 0) {
-        (void)fprintf(view->out, "waiting %.1f s", (double)(now_ns - view->waiting_since_ns) / 1e9);
-    }
-    (void)fputs(NORMAL, view->out);
+    (void)fprintf(
+        view->out, "%s%s ", style(view, DIM), turns[view->spinner_turn++ % SL_COUNT(turns)]);
+    put_waiting(view, columns > 4 ? columns - 3 : 1); /* the glyph, its space, the last column */
+    (void)fputs(style(view, NORMAL), view->out);
     (void)fflush(view->out);
     view->has_spinner_line = true;
 }
@@ -103,22 +86,26 @@ static void show_text(struct sl_view *view, const char *text, bool is_thinking)
     const int kind = is_thinking ? SL_VIEW_THINKING : SL_VIEW_TEXT;
     if ((int)view->open != kind) {
         end_line(view);
+        view->is_at_start = false;
         if (is_thinking) {
             (void)fprintf(
-                view->out, "%s%s", style(view, DIM), view->is_terminal ? "" : "(thinking) ");
+                view->out, "%s%s", style(view, DIM), view->style.has_colours ? "" : "(thinking) ");
         }
     }
-    print_text(view, text);
+    sl_text_put(view->out, text);
     view->open = is_thinking ? SL_VIEW_THINKING : SL_VIEW_TEXT;
+    if (text[0] != '\0') {
+        view->is_at_start = text[strlen(text) - 1] == '\n';
+    }
 }
 
 static void show_tool_start(struct sl_view *view, const Sluice__V1__ToolCallStart *start)
 {
     end_line(view);
     (void)fprintf(view->out, "%s→%s ", style(view, BOLD), style(view, NORMAL));
-    print_short(view, start->tool_name, 64);
+    sl_text_put_line(view->out, start->tool_name, 64);
     (void)fputs(" ", view->out);
-    print_short(view, start->arguments_json, 120);
+    sl_text_put_line(view->out, start->arguments_json, 120);
     (void)fputs("\n", view->out);
     if (view->n_tools < SL_VIEW_TOOLS) {
         (void)snprintf(
@@ -148,11 +135,11 @@ static void show_tool_complete(struct sl_view *view, const Sluice__V1__ToolCallC
     (void)fprintf(
         view->out, "%s%s%s ", style(view, is_ok ? GREEN : RED), is_ok ? "✓" : "✗",
         style(view, NORMAL));
-    print_short(view, complete->tool_name, 64);
+    sl_text_put_line(view->out, complete->tool_name, 64);
     (void)fprintf(
         view->out, " %s%" PRIu64 " ms%s ", style(view, DIM), complete->execution_time_ms,
         style(view, NORMAL));
-    print_short(view, is_ok ? complete->result_json : complete->error, 120);
+    sl_text_put_line(view->out, is_ok ? complete->result_json : complete->error, 120);
     (void)fputs("\n", view->out);
 }
 
@@ -204,12 +191,12 @@ static void show_error(struct sl_view *view, const Sluice__V1__RunError *error)
     (void)fprintf(
         view->out, "%s✗ %s%s: ", style(view, RED),
         code == NULL ? "error" : code->name + strlen("ERROR_CODE_"), style(view, NORMAL));
-    print_short(view, error->message, 240);
+    sl_text_put_line(view->out, error->message, 240);
     (void)fprintf(view->out, " (%.1f s", (double)error->execution_time_ms / 1000);
     show_usage(view, error->usage);
     if (error->error_id[0] != '\0') {
         (void)fputs(", error id ", view->out);
-        print_short(view, error->error_id, 64);
+        sl_text_put_line(view->out, error->error_id, 64);
     }
     (void)fputs(")\n", view->out);
 }
@@ -217,13 +204,13 @@ static void show_error(struct sl_view *view, const Sluice__V1__RunError *error)
 static void show_started(struct sl_view *view, const Sluice__V1__RunStarted *started)
 {
     (void)fprintf(view->out, "%s● ", style(view, BOLD));
-    print_short(view, started->agent_name, 64);
+    sl_text_put_line(view->out, started->agent_name, 64);
     (void)fprintf(view->out, "%s%s  ", style(view, NORMAL), style(view, DIM));
-    print_short(view, started->provider, 64);
+    sl_text_put_line(view->out, started->provider, 64);
     (void)fputs(":", view->out);
-    print_short(view, started->model, 64);
+    sl_text_put_line(view->out, started->model, 64);
     (void)fputs("  run ", view->out);
-    print_short(view, started->run_id, 64);
+    sl_text_put_line(view->out, started->run_id, 64);
     (void)fprintf(view->out, "%s\n", style(view, NORMAL));
 }
 
@@ -231,8 +218,9 @@ static void show_progress(struct sl_view *view, const Sluice__V1__ToolProgress *
 {
     end_line(view);
     (void)fprintf(view->out, "%s  ", style(view, DIM));
-    print_short(
-        view, progress->output_chunk[0] != '\0' ? progress->output_chunk : progress->message, 200);
+    sl_text_put_line(
+        view->out, progress->output_chunk[0] != '\0' ? progress->output_chunk : progress->message,
+        200);
     (void)fprintf(view->out, "%s\n", style(view, NORMAL));
 }
 
@@ -282,14 +270,14 @@ void sl_view_event(struct sl_view *view, const Sluice__V1__StreamEvent *event)
     (void)fflush(view->out);
 }
 
-void sl_view_init(struct sl_view *view, FILE *out, bool is_terminal, struct sl_loop *loop)
+void sl_view_init(
+    struct sl_view *view, FILE *out, const struct sl_view_style *style, struct sl_loop *loop)
 {
-    *view = (struct sl_view){ .out = out,
-                              .is_terminal = is_terminal,
-                              .loop = loop,
-                              .waiting_since_ns = sl_loop_now_ns(loop) };
+    *view = (struct sl_view){
+        .out = out, .style = *style, .loop = loop, .waiting_since_ns = sl_loop_now_ns(loop)
+    };
     sl_timer_init(&view->spinner, loop, draw_spinner, view);
-    if (is_terminal) {
+    if (style->is_terminal) {
         sl_timer_start_ms(&view->spinner, SPINNER_MS);
     }
 }

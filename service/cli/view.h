@@ -12,14 +12,22 @@
 
 enum { SL_VIEW_TOOLS = 64 };
 
+/* What the output can do. All false: a file. */
+struct sl_view_style {
+    bool is_terminal;        /* a line can be wiped: there is a spinner */
+    bool has_colours;        /* no colours where NO_COLOR is set */
+    size_t (*columns)(void); /* of the terminal, now; NULL or 0: unknown */
+};
+
 struct sl_view {
     FILE *out;
-    bool is_terminal;
+    struct sl_view_style style;
     struct sl_loop *loop;
     struct sl_timer spinner;
     unsigned spinner_turn;
     bool has_spinner_line;
     enum { SL_VIEW_NOTHING, SL_VIEW_TEXT, SL_VIEW_THINKING } open; /* a line that is not ended */
+    bool is_at_start; /* the text that is open ended its line itself */
     uint64_t waiting_since_ns;
     struct {
         char id[64], name[64];
@@ -29,7 +37,8 @@ struct sl_view {
 };
 
 /* `loop` drives the spinner. Borrows both. */
-void sl_view_init(struct sl_view *view, FILE *out, bool is_terminal, struct sl_loop *loop);
+void sl_view_init(
+    struct sl_view *view, FILE *out, const struct sl_view_style *style, struct sl_loop *loop);
 void sl_view_event(struct sl_view *view, const Sluice__V1__StreamEvent *event);
 /* Ends an open line and the spinner. */
 void sl_view_done(struct sl_view *view);

@@ -70,8 +70,12 @@ void sl_net_address_format(const struct sl_net_address *address, char *room, siz
     } else if (address->as.any.sa_family == AF_INET6) {
         (void)inet_ntop(AF_INET6, &address->as.v6.sin6_addr, host, sizeof(host));
         (void)snprintf(room, room_bytes, "[%s]:%u", host, ntohs(address->as.v6.sin6_port));
+    } else if (
+        address->size > offsetof(struct sockaddr_un, sun_path) &&
+        address->as.unix_path.sun_path[0] != '\0') {
+        (void)snprintf(room, room_bytes, "unix:%s", address->as.unix_path.sun_path);
     } else {
-        (void)snprintf(room, room_bytes, "unix");
+        (void)snprintf(room, room_bytes, "unix"); /* a client has no path */
     }
 }
 

@@ -37,7 +37,7 @@ sl_net_target_parse(const char *text, struct sl_net_target *ret_target, struct s
  * SL_INVALID_ARGUMENT a path that is too long. */
 SL_CHECK enum sl_status
 sl_net_address_of(const struct sl_net_target *target, struct sl_net_address *ret_address);
-/* "127.0.0.1:80", "[::1]:80", "unix". Terminated, cut when longer. */
+/* "127.0.0.1:80", "[::1]:80", "unix:/path", "unix". Terminated, cut when longer. */
 void sl_net_address_format(const struct sl_net_address *address, char *room, size_t room_bytes);
 /* The host alone, for counting connections of one address: IPv4 as mapped IPv6; of IPv6 the network
  * of 64 bits, for one caller has all of it; unix all zero. */

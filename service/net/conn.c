@@ -71,10 +71,12 @@ static void run_end(struct sl_task *task)
 {
     struct sl_net_conn *conn = SL_CONTAINER(task, struct sl_net_conn, end);
     struct sl_error err = { .status = SL_OK };
+    const char *fault = conn->sys_errno != 0          ? uv_strerror(-conn->sys_errno)
+                        : conn->how == SL_NET_END_TLS ? sl_net_tls_fault(conn)
+                                                      : NULL;
     (void)sl_fail(
-        &err, SL_UNAVAILABLE, "%s: %s%s%s", conn->peer, conn->what,
-        conn->sys_errno == 0 ? "" : ": ",
-        conn->sys_errno == 0 ? "" : uv_strerror(-conn->sys_errno));
+        &err, SL_UNAVAILABLE, "%s: %s%s%s", conn->peer, conn->what, fault == NULL ? "" : ": ",
+        fault == NULL ? "" : fault);
     err.origin = SL_ORIGIN_TRANSPORT;
     err.sys_errno = conn->sys_errno;
     err.tls_error = conn->tls_error;

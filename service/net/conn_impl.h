@@ -104,6 +104,9 @@ void sl_net_listener_release(
 
 enum sl_net_tls_result { SL_NET_TLS_OK, SL_NET_TLS_WAIT, SL_NET_TLS_END, SL_NET_TLS_FAILED };
 
+/* What was wrong with a session that failed: the peer's certificate before OpenSSL's reason. NULL:
+ * nothing is known. Constant text. */
+const char *sl_net_tls_fault(const struct sl_net_conn *conn);
 /* Fails: SL_RESOURCE_EXHAUSTED. `server_name` for clients. */
 SL_CHECK enum sl_status sl_net_tls_attach(struct sl_net_conn *conn, const char *server_name);
 enum sl_net_tls_result sl_net_tls_handshake(struct sl_net_conn *conn);

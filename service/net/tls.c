@@ -62,6 +62,9 @@ static enum sl_status fail_tls(struct sl_error *err, const char *what, const cha
 {
     const unsigned long code = ERR_peek_last_error();
     const char *reason = ERR_reason_error_string(code);
+    if (ERR_GET_LIB(code) == ERR_LIB_PEM && ERR_GET_REASON(code) == PEM_R_NO_START_LINE) {
+        reason = "there is no such PEM block in it";
+    }
     (void)sl_fail(
         err, SL_INVALID_ARGUMENT, "TLS: %s%s%s: %s", what, file == NULL ? "" : " in ",
         file == NULL ? "" : file, reason == NULL ? "cannot be read" : reason);

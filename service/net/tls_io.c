@@ -149,6 +149,19 @@ enum sl_net_tls_result sl_net_tls_handshake(struct sl_net_conn *conn)
     return note_peer_cert(conn);
 }
 
+const char *sl_net_tls_fault(const struct sl_net_conn *conn)
+{
+    const long verified = conn->ssl == NULL ? X509_V_OK : SSL_get_verify_result(conn->ssl);
+    if (verified != X509_V_OK &&
+        ERR_GET_REASON(conn->tls_error) == SSL_R_CERTIFICATE_VERIFY_FAILED) {
+        return X509_verify_cert_error_string(verified);
+    }
+    if (conn->tls_error == 0 && conn->ssl != NULL && SSL_is_init_finished(conn->ssl)) {
+        return "the peer does not choose HTTP/2 (ALPN)";
+    }
+    return conn->tls_error == 0 ? NULL : ERR_reason_error_string(conn->tls_error);
+}
+
 enum sl_net_tls_result sl_net_tls_read(struct sl_net_conn *conn, size_t *ret_size)
 {
     ERR_clear_error();

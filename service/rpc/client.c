@@ -133,6 +133,7 @@ static void destroy(struct sl_channel *channel)
     (void)sl_loop_uv_free(channel->own_loop);
     (void)sl_free(channel->target);
     (void)sl_free(channel->authority);
+    (void)sl_free(channel->server_name);
     (void)sl_free(channel->user_agent);
     channel->magic = 0;
     (void)sl_free(channel);
@@ -195,9 +196,19 @@ static enum sl_status set_target(
             err, SL_INVALID_ARGUMENT,
             "'%s' is no address: host:port, [ipv6]:port or unix:/path is expected", target);
     }
+    authority = authority == NULL && is_unix ? "localhost" : authority;
     channel->target = sl_strdup(target);
-    channel->authority = sl_strdup(authority != NULL ? authority : is_unix ? "localhost" : target);
-    return channel->target == NULL || channel->authority == NULL ? SL_RESOURCE_EXHAUSTED : SL_OK;
+    channel->authority = sl_strdup(authority != NULL ? authority : target);
+    if (authority != NULL) {
+        /* an authority without a port is a host alone */
+        const bool has_port =
+            sl_parse_address(sl_slice_str(authority), host, sizeof(host), &port, &is_unix) == SL_OK;
+        channel->server_name = sl_strdup(has_port ? host : authority);
+    }
+    return channel->target == NULL || channel->authority == NULL ||
+                   (authority != NULL && channel->server_name == NULL)
+               ? SL_RESOURCE_EXHAUSTED
+               : SL_OK;
 }
 
 static void set_limits(struct sl_channel *channel, const struct sl_channel_options *options)

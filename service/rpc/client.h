@@ -23,7 +23,7 @@ struct sl_channel_options {
     size_t struct_size;
     struct sl_loop *loop;           /* NULL: a private loop, blocking */
     struct sl_net_tls *tls;         /* referenced; NULL: h2c */
-    const char *authority;          /* NULL: from the target */
+    const char *authority;          /* its host is also the name of the certificate; NULL: target */
     const char *user_agent;         /* put before "grpc-c-sluice/VERSION"; NULL: nothing */
     const struct sl_limits *limits; /* copied; NULL: the defaults */
     uint64_t connect_timeout_ms;    /* 0: 20 s */

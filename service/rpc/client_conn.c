@@ -332,6 +332,7 @@ enum sl_status sl_client_conn_open(
     const struct sl_net_connect_options options = {
         .address = channel->target,
         .tls = channel->tls,
+        .server_name = channel->server_name,
         .timeout_ms = channel->connect_timeout_ms,
     };
     const enum sl_status status =

@@ -31,6 +31,7 @@ struct sl_client_conn;
 struct sl_channel {
     uint32_t magic;
     char *target, *authority, *user_agent;
+    char *server_name;      /* that the certificate must have; NULL: the host of the target */
     struct sl_net_tls *tls; /* NULL: h2c */
     struct sl_limits limits;
     uint64_t connect_timeout_ms;

@@ -4,13 +4,17 @@ Every daemon is checked at its end: exit status 0, no sanitizer report, and desc
 what they were after its start."""
 
 import contextlib
+import fcntl
 import json
 import os
+import pty
 import re
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 import unittest
 import urllib.request
@@ -154,9 +158,9 @@ class MockModel(Process):
 
 
 def sluice(daemon, *words, **options):
-    """Runs the CLI to its end."""
+    """Runs the CLI to its end. Events that it prints are proven to be in order."""
     env = dict(os.environ, SLUICE_ADDR=daemon.address if daemon else "127.0.0.1:1")
-    return subprocess.run(
+    done = subprocess.run(
         [BIN + "/sluice", *words],
         env=env,
         capture_output=True,
@@ -164,14 +168,117 @@ def sluice(daemon, *words, **options):
         input=options.get("input"),
         check=False,
     )
+    if prints_events(words):
+        check_events(done.stdout, done.returncode)
+    return done
 
 
-def start_sluice(daemon, *words):
+def write(text, suffix=".yaml"):
+    path = tempfile.mkstemp(suffix=suffix)[1]
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+    return path
+
+
+def make_certificate(path):
+    """A certificate of its own for localhost: PATH.cert and PATH.key."""
+    words = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost"
+    words += " -addext subjectAltName=DNS:localhost,IP:127.0.0.1"
+    subprocess.run(
+        ["openssl", *words.split(), "-keyout", path + ".key", "-out", path + ".cert"], check=True, capture_output=True
+    )
+
+
+class Recorder:
+    """A pipe's end that keeps what is read line by line."""
+
+    def __init__(self, file):
+        self.file = file
+        self.seen = b""
+
+    def readline(self):
+        line = self.file.readline()
+        self.seen += line
+        return line
+
+    def __getattr__(self, name):
+        return getattr(self.file, name)
+
+
+class Child(subprocess.Popen):
+    """The CLI in the background. Events that it printed are proven to be in order when communicate() has the rest."""
+
+    def __init__(self, words, **options):
+        super().__init__([BIN + "/sluice", *words], **options)
+        self.has_events = prints_events(words) and self.stdout is not None
+        if self.has_events:
+            self.stdout = Recorder(self.stdout)
+
+    def communicate(self, *args, **options):
+        recorder = self.stdout
+        out, err = super().communicate(*args, **options)
+        if self.has_events and out is not None:
+            check_events(recorder.seen + out, self.returncode)
+        return out, err
+
+
+def start_sluice(daemon, *words, stdout=subprocess.PIPE):
     env = dict(os.environ, SLUICE_ADDR=daemon.address)
     # Unbuffered: what readline() did not take must be there for communicate().
-    return subprocess.Popen(
-        [BIN + "/sluice", *words], env=env, bufsize=0, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    return Child(words, env=env, bufsize=0, stdout=stdout, stderr=subprocess.PIPE)
+
+
+class Terminal:
+    """The CLI, or another program, on a terminal of its own."""
+
+    def __init__(self, daemon, *words, columns=80, env=None, program=BIN + "/sluice"):
+        ours, theirs = pty.openpty()
+        self.fd = ours
+        self.resize(columns)
+        self.before = termios.tcgetattr(ours)
+        self.seen = b""
+        self.process = subprocess.Popen(
+            [program, *words],
+            env={k: v for k, v in os.environ.items() if k != "NO_COLOR"}
+            | {"TERM": "xterm", "SLUICE_ADDR": daemon.address if daemon else "127.0.0.1:1"}
+            | (env or {}),
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        )
+        os.close(theirs)
+
+    def resize(self, columns):
+        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+
+    def type(self, text):
+        os.write(self.fd, text)
+
+    def read(self):
+        """More of what is shown; b"" at the end."""
+        try:
+            block = os.read(self.fd, 65536)
+        except OSError:  # nobody has the other end
+            return b""
+        self.seen += block
+        return block
+
+    def read_until(self, what):
+        """Until a pattern matches what is shown."""
+        while re.search(what, self.seen) is None:
+            if not self.read():
+                raise AssertionError("%r never came: %r" % (what, self.seen[-2000:]))
+
+    def end(self):
+        """Exit status, everything that was shown, and whether the terminal is as it was."""
+        while self.read():
+            pass
+        status = self.process.wait(30)
+        is_same = termios.tcgetattr(self.fd) == self.before
+        os.close(self.fd)
+        return status, self.seen.decode(), is_same
 
 
 def check_order(lines, *flags):
@@ -179,6 +286,18 @@ def check_order(lines, *flags):
         [BIN + "/sluice", "check-events", *flags], input=lines, capture_output=True, timeout=60, check=False
     )
     assert done.returncode == 0, done.stderr.decode()
+
+
+def prints_events(words):
+    return words[0] == "run" and "--json" in words
+
+
+def check_events(lines, status):
+    """A run that was not cut has its terminal event; a client that was killed may leave half a line."""
+    lines = lines[: lines.rfind(b"\n") + 1]
+    last = json.loads(lines.splitlines()[-1])["type"] if lines else ""
+    if lines:
+        check_order(lines, *([] if status == 0 or last in ("done", "error") else ["--may-be-cut"]))
 
 
 def run_agent(daemon, agent, text="", expected=0, flags=()):
@@ -189,8 +308,6 @@ def run_agent(daemon, agent, text="", expected=0, flags=()):
         done.stderr.decode(),
         daemon.log()[-2000:],
     )
-    if done.stdout:
-        check_order(done.stdout)
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 

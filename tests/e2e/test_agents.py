@@ -47,7 +47,7 @@ class Names(harness.Case):
         self.assertRegex(log, r"c\.yaml:2:8: model: ")
 
     def test_both_shapes_of_a_file_load(self):
-        long = "apiVersion: %s\nkind: Agent\nmetadata: {name: %s, labels: {team: ops}}\n"
+        long = "apiVersion: %s\nkind: Agent\nmetadata: {name: %s, labels: {team: ops}, annotations: {who: me}}\n"
         long += "spec: {model: 'openai:x', system_prompt: Hi}\n"
         found, log, rows = self.agents(
             {
@@ -60,6 +60,7 @@ class Names(harness.Case):
         self.assertTrue({"flat", "second", "third"} <= set(found))
         self.assertFalse({"fourth", "both"} & set(found))
         self.assertEqual([row["labels"] for row in rows if row["name"] == "third"], [{"team": "ops"}])
+        self.assertEqual([row["annotations"] for row in rows if row["name"] == "third"], [{"who": "me"}])
         self.assertIn("c.yaml:1:13", log)
 
 

@@ -1,7 +1,7 @@
 """The command line against a real daemon: what it prints and how it exits."""
 
 import json
-import os
+import re
 import signal
 import tempfile
 import time
@@ -32,6 +32,68 @@ class Cli(harness.Case):
         done = harness.sluice(self.server, "run", "echo", "-", "--json", input=b"from stdin")
         events = [json.loads(line) for line in done.stdout.splitlines()]
         self.assertEqual(harness.text_of(events), "from stdin")
+
+    def test_input_that_is_no_text_is_refused_before_anything_is_sent(self):
+        for data in (b"a\0b", b"a\xff", b"\xed\xa0\x80"):
+            done = harness.sluice(self.server, "run", "echo", "-", "--json", input=data)
+            self.assertEqual((done.returncode, done.stdout), (2, b""))
+            self.assertRegex(done.stderr, rb"^sluice: INPUT: [^\n]*UTF-8[^\n]*\n$")
+
+    def test_wrong_words_are_named(self):
+        for words, fault in (
+            (("run",), "AGENT is missing"),
+            (("run", "a", "b", "c"), "'c' is one word too many"),
+            (("agents", "x"), "'x' is one word too many"),
+            (("health", "a", "b"), "'b' is one word too many"),
+            (("check-events", "a", "b"), "'b' is one word too many"),
+            (("mock-model", "a", "b"), "'b' is one word too many"),
+            (("run", "echo", "--bogus"), "--bogus: no such option"),
+            (("run", "echo", "--timeout"), "--timeout: its value is missing"),
+            (("run", "echo", "--timeout", "x"), "--timeout: 'x'"),
+            (("run", "echo", "--json=1"), "--json: takes no value"),
+            (("run", "echo", "--max-iterations", "0"), "--max-iterations: '0'"),
+            (("health", "--addr", "nonsense"), "--addr: 'nonsense'"),
+            (("health", "--cert", "c"), "--cert and --key"),
+            (("health", "--ca", "/no/such.pem"), "/no/such.pem: no such file"),
+            (("check-events", "/no/such"), "/no/such: cannot be read: No such file"),
+            (("mock-model", "/no/such"), "/no/such"),
+            (("no-such-command",), "no command 'no-such-command'"),
+        ):
+            done = harness.sluice(self.server, *words)
+            self.assertEqual((done.returncode, done.stdout), (2, b""), words)
+            self.assertTrue(done.stderr.decode().splitlines()[0].startswith("sluice: "), words)
+            self.assertIn(fault, done.stderr.decode().splitlines()[0])
+
+    def test_every_command_explains_itself(self):
+        """--help of a command names each option that its file takes."""
+        usage = harness.sluice(self.server, "--help")
+        self.assertEqual((usage.returncode, usage.stderr), (0, b""))
+        self.assertEqual(harness.sluice(self.server, "help").stdout, usage.stdout)
+        with open(harness.ROOT + "/service/cli/options.c", encoding="utf-8") as file:
+            common = re.findall(r'\{ "(--[a-z-]+)"', file.read())
+        self.assertIn("--tls", common)
+        for command in ("run", "agents", "health", "check-events", "mock-model", "bench"):
+            done = harness.sluice(self.server, command, "--help")
+            self.assertEqual((done.returncode, done.stderr), (0, b""), command)
+            with open("%s/service/cli/cmd_%s.c" % (harness.ROOT, command.replace("-", "_")), encoding="utf-8") as file:
+                own = re.findall(r'\{ "(--[a-z-]+)"', file.read())
+            is_remote = command not in ("check-events", "mock-model")
+            for flag in own + (common if is_remote else []):
+                self.assertRegex(done.stdout.decode(), r"(?m)^  %s " % flag)
+            self.assertIn(command, usage.stdout.decode())
+
+    def test_addresses_of_every_kind_are_reached(self):
+        path = tempfile.mkdtemp() + "/socket"
+        server = self.daemon(flags=("--listen", "unix:" + path, "--listen", "[::1]:0"))
+        v6 = re.search(r"address=(\[::1\]:\d+)", server.wait_log("[::1]")).group(1)
+        for address in ("unix:" + path, v6, server.address.replace("127.0.0.1", "localhost")):
+            done = harness.sluice(self.server, "health", "--addr", address)
+            self.assertEqual(done.stdout, b"SERVING\n", done.stderr)
+        for address in ("unix:" + path + "x", "[::1]:1", "127.0.0.1:1", "no-such-host.invalid:1"):
+            done = harness.sluice(self.server, "health", "--addr", address)
+            self.assertEqual(done.returncode, 3)
+            self.assertRegex(done.stderr.decode(), r"^sluice: UNAVAILABLE: [^\n]+\n$")
+            self.assertIn(address.removesuffix(":1"), done.stderr.decode())
 
     def test_exit_status_says_what_happened(self):
         self.assertEqual(harness.sluice(self.server, "run", "nobody").returncode, 1)
@@ -64,7 +126,6 @@ class Cli(harness.Case):
         # The client resets the stream at its own deadline; which of the two the server sees first is a race.
         line = self.server.wait_log(run_id, "ended")
         self.assertRegex(line, "code=DEADLINE_EXCEEDED|cancel_reason=CLIENT_RESET")
-        harness.check_order(done.stdout, "--may-be-cut")
 
     def test_agents_and_health_answer(self):
         done = harness.sluice(self.server, "agents", "--json")
@@ -75,13 +136,62 @@ class Cli(harness.Case):
         self.assertEqual(harness.sluice(self.server, "health", "sluice.v1.AgentRuntime").stdout, b"SERVING\n")
         self.assertEqual(harness.sluice(self.server, "health", "no.Such").returncode, 1)
 
-    def test_check_events_refuses_what_is_out_of_order(self):
-        done = harness.sluice(self.server, "run", "echo", "one two", "--json")
-        lines = done.stdout.splitlines(keepends=True)
-        for broken in (lines[:-1], lines[1:], lines[:2] + lines[3:], lines + lines[-1:]):
-            checked = harness.sluice(self.server, "check-events", input=b"".join(broken))
-            self.assertEqual(checked.returncode, 1, checked.stdout)
-        self.assertEqual(harness.sluice(self.server, "check-events", input=b"").returncode, 1)
+    def refuses(self, lines, line, fault, *flags):
+        done = harness.sluice(None, "check-events", *flags, input=b"".join(lines))
+        self.assertEqual((done.returncode, done.stdout), (1, b""), fault)
+        self.assertRegex(done.stderr.decode(), r"^sluice: stdin: line %d: [^\n]*%s[^\n]*\n$" % (line, fault))
+
+    def test_check_events_names_every_fault_and_its_line(self):
+        lines = harness.sluice(self.server, "run", "demo", "x", "--json").stdout.splitlines(keepends=True)
+        kinds = [json.loads(line)["type"] for line in lines]
+        start, complete, n = kinds.index("tool_call_start"), kinds.index("tool_call_complete"), len(lines)
+        calls = kinds[: kinds.index("iteration_complete")].count("tool_call_start")
+        self.assertGreater(calls, 0)
+
+        def event(at, **changes):
+            return json.dumps(dict(json.loads(lines[at]), **changes)).encode() + b"\n"
+
+        def numbered(chosen):
+            return [json.dumps(dict(json.loads(x), sequence=i + 1)).encode() + b"\n" for i, x in enumerate(chosen)]
+
+        def heartbeat(**changes):
+            fields = {"type": "heartbeat", "sequence": 0, "timestamp_ms": 1, "last_sequence": 1, **changes}
+            return json.dumps(fields).encode() + b"\n"
+
+        self.refuses(lines[:2] + lines[3:], 3, "event 4 follows event 2")
+        self.refuses(lines[:3] + lines[2:], 4, "event 3 follows event 3")
+        self.refuses(lines + lines[-1:], n + 1, "follows event %d" % n)
+        self.refuses(lines + [event(-1, sequence=n + 1)], n + 1, "RunDone in state END")
+        self.refuses(numbered(lines[:complete] + lines[complete + calls :]), complete + 1, "in state TOOLS")
+        self.refuses(numbered(lines[:start] + lines[start + 1 :]), start + 1, "tool use without a call|not open|nothing is open")
+        self.refuses(numbered(lines + lines[2:3]), n + 1, "in state END")
+        self.refuses(lines[:-1], n - 1, "no terminal event")
+        self.refuses(numbered(lines[1:]), 1, "IterationStart in state NEW")
+        self.refuses(lines[1:], 1, "event 2 follows event 0")
+        self.refuses([heartbeat(last_sequence=0)] + lines, 1, "Heartbeat in state NEW")
+        self.refuses(lines[:1] + [heartbeat(sequence=2)] + lines[1:], 2, "heartbeat after event 1")
+        self.refuses(lines[:2] + [heartbeat()] + lines[2:], 3, "heartbeat after event 2")
+        self.refuses(lines + [heartbeat(last_sequence=n)], n + 1, "Heartbeat in state END")
+        self.refuses(lines[:3] + [lines[3][:20]], 4, "no JSON")
+        self.refuses(lines[:3] + [b"\n", b"\n", b"nonsense\n"], 6, "no JSON")
+        self.refuses(lines[:2] + [event(2, type="mystery")], 3, "'mystery'")
+        self.refuses(lines[:2] + [b"[]\n"], 3, '"type"')
+        self.refuses(lines[:2] + [event(2, sequence="3")], 3, "sequence")
+        self.refuses([], 0, "no terminal event")
+        self.refuses([b"\n"], 1, "no terminal event", "--may-be-cut")
+        # A deadline cuts between events: what is missing may be missing, what is there is in order.
+        cut = harness.sluice(None, "check-events", "--may-be-cut", input=b"".join(lines[:5]))
+        self.assertEqual((cut.returncode, cut.stdout), (0, b"5 events, in order\n"))
+        self.refuses(lines[:2] + lines[3:5], 3, "event 4 follows event 2", "--may-be-cut")
+        whole = harness.sluice(None, "check-events", input=b"\n".join(lines[:1] + [heartbeat()] + lines[1:]))
+        self.assertEqual((whole.returncode, whole.stdout), (0, b"%d events, in order\n" % n), whole.stderr)
+
+    def test_check_events_reads_messages_as_they_stand_on_the_wire(self):
+        for data, fault in ((b"\0\0\0", b"not a frame"), (b"\0\0\0\0\5abc", b"the stream ends inside"), (b"\0\0\0\0\1\xff", b"not a Stream")):
+            done = harness.sluice(None, "check-events", input=data)
+            self.assertEqual((done.returncode, done.stdout), (1, b""))
+            self.assertIn(b"sluice: stdin: message 1: " + fault, done.stderr)
+        self.assertIn(b"cannot be read", harness.sluice(None, "check-events", "/").stderr)
 
     def test_bench_counts_what_was_sent(self):
         words = ("bench", "--streams", "10", "--connections", "2", "--runs", "40", "--input", "events=100 bytes=50")
@@ -128,18 +238,22 @@ class Load(harness.Case):
 class Tls(harness.Case):
     def test_the_client_checks_the_certificate(self):
         files = tempfile.mkdtemp()
-        self.assertEqual(
-            os.system(  # nosec: fixed words
-                "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost "
-                "-addext subjectAltName=DNS:localhost,IP:127.0.0.1 -keyout %s/key -out %s/cert 2>/dev/null"
-                % (files, files)
-            ),
-            0,
-        )
-        server = self.daemon(flags=("--tls-cert", files + "/cert", "--tls-key", files + "/key"))
-        good = harness.sluice(server, "run", "echo", "x", "--ca", files + "/cert")
+        harness.make_certificate(files + "/own")
+        server = self.daemon(flags=("--tls-cert", files + "/own.cert", "--tls-key", files + "/own.key"))
+        good = harness.sluice(server, "run", "echo", "x", "--ca", files + "/own.cert")
         self.assertEqual(good.returncode, 0, good.stderr)
-        self.assertEqual(harness.sluice(server, "health", "--tls").returncode, 3, "an unknown CA")
+        # Each refusal says what is wrong, in one line.
+        for words, fault in (
+            (("--tls",), b"certificate"),
+            (("--ca", files + "/own.cert", "--server-name", "example.org"), b"hostname mismatch"),
+        ):
+            refused = harness.sluice(server, "health", *words)
+            self.assertEqual((refused.returncode, refused.stdout), (3, b""), words)
+            self.assertIn(b"the TLS handshake failed: ", refused.stderr)
+            self.assertIn(fault, refused.stderr)
+            self.assertEqual(refused.stderr.count(b"\n"), 1)
+        named = harness.sluice(server, "health", "--ca", files + "/own.cert", "--server-name", "localhost")
+        self.assertEqual((named.returncode, named.stdout), (0, b"SERVING\n"), named.stderr)
         self.assertEqual(harness.sluice(server, "health").returncode, 3, "plaintext to a TLS port")
 
 

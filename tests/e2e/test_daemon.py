@@ -16,13 +16,6 @@ def sluiced(*words):
     return subprocess.run([harness.BIN + "/sluiced", *words], capture_output=True, timeout=60, check=False)
 
 
-def write(text, suffix=".yaml"):
-    path = tempfile.mkstemp(suffix=suffix)[1]
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(text)
-    return path
-
-
 class Files(harness.Case):
     def test_a_broken_agent_file_is_named_and_the_others_load(self):
         server = self.daemon(
@@ -36,7 +29,7 @@ class Files(harness.Case):
         self.assertNotIn("bad", names)
 
     def test_every_mistake_of_the_configuration_is_reported(self):
-        path = write("listne: [x]\nlimits: {runs: -1, no_such: 3}\nlog: {level: loud}\nproviders: [{nam: x}]\n")
+        path = harness.write("listne: [x]\nlimits: {runs: -1, no_such: 3}\nlog: {level: loud}\nproviders: [{nam: x}]\n")
         done = sluiced("--config", path)
         err = done.stderr.decode()
         self.assertEqual(done.returncode, 78, err)
@@ -52,19 +45,74 @@ class Files(harness.Case):
         self.assertEqual(sluiced("--config", "/no/such/file").returncode, 78)
         self.assertEqual(sluiced("--tls-cert", "/no/such", "--tls-key", "/no/such").returncode, 78)
         self.assertEqual(sluiced("--check").returncode, 0)
-        broken = sluiced("--check", "--agents", write("name: x\n"))
+        broken = sluiced("--check", "--agents", harness.write("name: x\n"))
         self.assertEqual(broken.returncode, 78, broken.stderr)
 
     def test_a_second_daemon_on_the_port_fails_with_one_line(self):
         server = self.daemon()
         done = sluiced("--listen", server.address)
-        self.assertNotEqual(done.returncode, 0)
-        self.assertIn(server.address.encode(), done.stderr)
+        self.assertEqual(done.returncode, 69)
+        line = "sluiced: cannot listen on '%s': address already in use\n" % server.address
+        self.assertEqual((done.stdout, done.stderr.decode()), (b"", line))
+
+    def test_what_cannot_be_used_at_the_start_is_one_line(self):
+        files = tempfile.mkdtemp()
+        for name in ("a", "b"):
+            harness.make_certificate(files + "/" + name)
+        with open(files + "/text", "w", encoding="ascii") as file:
+            file.write("no certificate\n")
+        os.mkdir(files + "/folder")
+        tls = ("--listen", "127.0.0.1:0", "--tls-cert")
+        for words, status, line in (
+            ((*tls, files + "/no", "--tls-key", files + "/a.key"), 78, "/no: no such file"),
+            ((*tls, files + "/a.cert", "--tls-key", files + "/no"), 78, "/no: no such file"),
+            ((*tls, files + "/text", "--tls-key", files + "/a.key"), 78, "/text: there is no such PEM block"),
+            ((*tls, files + "/a.cert", "--tls-key", files + "/b.key"), 78, "/b.key: key values mismatch"),
+            ((*tls, files + "/folder", "--tls-key", files + "/a.key"), 78, "/folder"),
+            (("--agents", files + "/no"), 78, "/no: there is no such file or folder"),
+            (("--config", files + "/no"), 78, "/no: No such file or directory"),
+            (("--config", files + "/folder"), 78, "/folder"),
+            (("--listen", "unix:" + files + "/no/socket"), 78, "/no/socket': no such file or directory"),
+            (("--listen",), 2, "--listen: its value is missing"),
+            (("--bogus", "x"), 2, "--bogus: no such option"),
+            (("extra",), 2, "extra: no such option"),
+        ):
+            done = sluiced(*words)
+            err = done.stderr.decode()
+            self.assertEqual((done.returncode, done.stdout), (status, b""), err)
+            self.assertRegex(err, r"^sluiced: [^\n]*\n$")
+            self.assertIn(line, err)
+            self.assertLessEqual(err.count(files), 1, err)
+
+    def test_a_port_file_that_cannot_be_written_ends_the_start(self):
+        done = sluiced("--listen", "127.0.0.1:0", "--port-file", "/no/such/folder/file")
+        self.assertEqual(done.returncode, 78)
+        self.assertIn(b"\nsluiced: cannot write /no/such/folder/file: No such file or directory\n", done.stderr)
+        self.assertNotIn(b"draining", done.stderr)
+
+
+class Logs(harness.Case):
+    def test_every_line_of_a_json_log_is_one_object(self):
+        server = self.daemon(flags=("--log-format", "json", "--log-level", "debug"))
+        self.assertEqual(harness.sluice(server, "run", "load", "events=3 fail_after=1").returncode, 1)
+        harness.sluice(server, "run", "load", "no=\x1b[2J\n\"")
+        server.wait_log('"ended"')
+        lines = [json.loads(line) for line in server.log().splitlines()]
+        self.assertTrue(all({"ts", "level", "subject"} <= set(line) for line in lines), lines)
+        ended = [line for line in lines if line.get("msg") == "ended"]
+        self.assertEqual([line["code"] for line in ended], ["PROVIDER_OVERLOADED"])
+
+    def test_every_line_of_a_logfmt_log_is_pairs(self):
+        server = self.daemon()
+        self.assertEqual(harness.sluice(server, "run", "echo", "x").returncode, 0)
+        server.wait_log('msg="ended"')
+        for line in server.log().splitlines():
+            self.assertRegex(line, r'^ts=\S+ level=[a-z]+ subject=[a-z0-9]+( [a-z0-9_]+=("[^"]*"|[^" ]*))*$')
 
 
 class Drain(harness.Case):
     def test_sigterm_lets_runs_end_and_then_cuts_the_rest(self):
-        server = harness.Daemon()
+        server = self.daemon()
         child = harness.start_sluice(server, "run", "load", "hang=true", "--json")
         child.stdout.readline()
         server.process.send_signal(signal.SIGTERM)
@@ -75,7 +123,7 @@ class Drain(harness.Case):
         self.assertIn(b"ABORTED", err)
 
     def test_health_fails_and_new_runs_are_refused_while_draining(self):
-        server = harness.Daemon(drain_delay="1500ms")
+        server = self.daemon(drain_delay="1500ms")
         child = harness.start_sluice(server, "run", "load", "hang=true", "--json")
         child.stdout.readline()
         server.process.send_signal(signal.SIGTERM)
@@ -86,7 +134,7 @@ class Drain(harness.Case):
         self.assertEqual(server.process.wait(30), 0, server.log())
 
     def test_whoever_waits_for_a_slot_is_refused_when_the_drain_begins(self):
-        server = harness.Daemon(flags=("--limit", "runs=1", "--limit", "drain_timeout=60s"))
+        server = self.daemon(flags=("--limit", "runs=1", "--limit", "drain_timeout=60s"))
         running = harness.start_sluice(server, "run", "load", "hang=true", "--json")
         running.stdout.readline()
         waiting = harness.start_sluice(server, "run", "load", "hang=true", "--json")
@@ -101,7 +149,7 @@ class Drain(harness.Case):
         self.assertEqual(server.process.wait(20), 0, server.log())
 
     def test_a_second_sigterm_does_not_wait(self):
-        server = harness.Daemon(drain_delay="60s")
+        server = self.daemon(drain_delay="60s")
         server.process.send_signal(signal.SIGTERM)
         server.wait_log("draining")
         server.process.send_signal(signal.SIGTERM)

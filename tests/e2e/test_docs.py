@@ -116,6 +116,7 @@ class Docs(harness.Case):
         self.assertIn("Say one of", harness.text_of(harness.run_agent(server, "helper", "hello")))
 
     def test_the_commands_of_the_pages_are_understood(self):
+        self.serve_examples()
         n = 0
         for page in pages():
             for words in commands(page):
@@ -124,18 +125,50 @@ class Docs(harness.Case):
                 n += 1
         self.assertGreater(n, 10, "the pages have commands")
 
+    def serve_examples(self):
+        with open("examples/sluiced.yaml", encoding="utf-8") as file:
+            folders = ("--agents", "examples/scripted", "--agents", "examples/agents")
+            self.server = self.daemon(config=file.read(), flags=folders)
+
     def understand(self, words):
         if os.path.basename(words[0]) == "sluiced":
             done = execute(words if "--check" in words else [*words, "--help"])
             self.assertEqual((done.returncode, b"sluiced:" in done.stderr), (0, False), done.stderr.decode())
         elif words[1] == "mock-model":
             harness.Process("mock-model", [harness.BIN + "/sluice", *words[1:], "--listen", "127.0.0.1:0"]).stop()
-        elif words[1] in ("run", "agents", "health", "bench"):
-            extra = ["--addr", "127.0.0.1:1"] + (["--runs", "1"] if words[1] == "bench" else [])
-            done = execute([*words, *extra])
+        elif words[1] == "run":  # the agent is there and takes the input; a key for its model may be missing
+            done = execute([*words, "--addr", self.server.address, "--timeout", "3s"], b"text")
+            self.assertIn(done.returncode, (0, 1), done.stderr.decode())
+            self.assertNotRegex(done.stderr, rb"sluice: (NOT_FOUND|INVALID_ARGUMENT|UNAVAILABLE)")
+        elif words[1] in ("agents", "health"):
+            done = execute([*words, "--addr", self.server.address])
+            self.assertEqual(done.returncode, 0, done.stderr.decode())
+        elif words[1] == "bench":
+            done = execute([*words, "--addr", "127.0.0.1:1", "--runs", "1"])
             self.assertEqual(done.returncode, 3, done.stderr.decode())
         else:
             self.assertNotEqual(execute(words).returncode, 2)
+
+    def test_the_run_script_has_what_the_pages_name_and_lists_it(self):
+        with open("run", encoding="utf-8") as file:
+            functions = set(re.findall(r"^cmd_([a-z]+)\(\)", file.read(), re.M))
+        listed = subprocess.run(["./run"], capture_output=True, timeout=20, check=True).stdout.decode()
+        self.assertEqual(set(re.findall(r"^  ([a-z]+) +\S", listed, re.M)), functions, "each has its sentence")
+        named = set()
+        for page in pages():
+            with open(page, encoding="utf-8") as file:
+                named |= set(re.findall(r"\./run ([a-z]+)", file.read()))
+        self.assertTrue({"demo", "test", "serve", "interop"} <= named)
+        self.assertEqual(named - functions, set())
+        wrong = subprocess.run(["./run", "no-such"], capture_output=True, timeout=20, check=False)
+        self.assertEqual((wrong.returncode, wrong.stdout), (1, b""))
+        self.assertIn(b"run: no command 'no-such'", wrong.stderr)
+
+    def test_a_false_command_would_be_noticed(self):
+        self.serve_examples()
+        for words in (["sluice", "run", "nobody", "x"], ["sluice", "run", "load", "no=1"], ["sluice", "run", "echo", "--no-such"], ["sluiced", "--no-such"], ["sluice", "no-such"]):
+            with self.assertRaises(AssertionError):
+                self.understand(words)
 
     def test_the_yaml_of_the_pages_is_understood(self):
         n = 0

@@ -6,6 +6,7 @@ import socket
 import struct
 import time
 
+import harness
 import hpack
 
 DATA, HEADERS, PRIORITY, RST, SETTINGS, PUSH, PING, GOAWAY, WINDOW, CONT = range(10)
@@ -97,6 +98,7 @@ class Wire:
         self.decoder = hpack.Decoder(max_header_list_size=1 << 20)
         self.rest = b""
         self.replies = {}
+        self.event_streams = []
         self.frames = []  # (type, flags, stream, payload) but for HEADERS and DATA
         self.goaways = []  # (last stream, code, text)
         self.settings = {}
@@ -125,6 +127,22 @@ class Wire:
 
     def close(self):
         self.socket.close()
+        self.check_events()
+
+    def check_events(self):
+        """What came of streams of events is in order, and whole where the status says so."""
+        for stream in self.event_streams[:8]:
+            reply = self.reply(stream)
+            size = 0
+            while len(reply.data) - size >= 5 and reply.data[size] == 0:
+                end = size + 5 + int.from_bytes(reply.data[size + 1 : size + 5], "big")
+                if end > len(reply.data):
+                    break
+                size = end
+            is_whole = reply.is_ended and reply.get("grpc-status") == "0"
+            if size > 0:
+                harness.check_order(bytes(reply.data[:size]), *([] if is_whole else ["--may-be-cut"]))
+        self.event_streams = []
 
     # ---- Out
 
@@ -142,6 +160,13 @@ class Wire:
     def new_id(self):
         self.next_id += 2
         return self.next_id - 2
+
+    def note(self, path):
+        """A new stream; one of events is checked at the end."""
+        stream = self.new_id()
+        if path == STREAMING:
+            self.event_streams.append(stream)
+        return stream
 
     @staticmethod
     def request(path, *more, **fixed):
@@ -163,7 +188,7 @@ class Wire:
 
     def start(self, path, *more, end=False, **fixed):
         """Sends HEADERS."""
-        stream = self.new_id()
+        stream = self.note(path)
         self.send(self.block(stream, self.request(path, *more, **fixed), end))
         return stream
 
@@ -172,7 +197,7 @@ class Wire:
 
     def call(self, path, body=b"", *more, **fixed):
         """HEADERS and the one request message in one write."""
-        stream = self.new_id()
+        stream = self.note(path)
         self.send(
             self.block(stream, self.request(path, *more, **fixed)) + frame(DATA, END_STREAM, stream, message(body))
         )

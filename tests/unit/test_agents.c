@@ -134,11 +134,14 @@ static void built_in_agents_come_by_name_with_their_tools(void **state)
     sluice__v1__list_agents_response__free_unpacked(reply, NULL);
 }
 
-static void labels_come_with_the_agent(void **state)
+static void labels_and_annotations_come_with_the_agent(void **state)
 {
     (void)state;
     open_bench("apiVersion: sluice.dev/v1\nkind: Agent\n"
-               "metadata: {name: alpha, labels: {team: blue, tier: \"1\"}}\n"
+               "metadata:\n"
+               "  name: alpha\n"
+               "  labels: {team: blue, tier: \"1\"}\n"
+               "  annotations: {owner: docs@example.com}\n"
                "spec: {model: \"echo:echo\"}\n");
     Sluice__V1__ListAgentsResponse *reply = list(1, "");
     assert_int_equal(reply->n_agents, 1);
@@ -146,6 +149,9 @@ static void labels_come_with_the_agent(void **state)
     assert_int_equal(reply->agents[0]->n_labels, 2);
     assert_string_equal(reply->agents[0]->labels[0]->key, "team");
     assert_string_equal(reply->agents[0]->labels[0]->value, "blue");
+    assert_int_equal(reply->agents[0]->n_annotations, 1);
+    assert_string_equal(reply->agents[0]->annotations[0]->key, "owner");
+    assert_string_equal(reply->agents[0]->annotations[0]->value, "docs@example.com");
     assert_string_equal(reply->next_page_token, "1");
     sluice__v1__list_agents_response__free_unpacked(reply, NULL);
 }
@@ -223,7 +229,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         CASE(built_in_agents_come_by_name_with_their_tools),
-        CASE(labels_come_with_the_agent),
+        CASE(labels_and_annotations_come_with_the_agent),
         CASE(pages_join_to_the_whole),
         CASE(a_page_has_a_hundred_and_at_most_a_thousand),
         CASE(a_token_of_somebody_else_is_refused),

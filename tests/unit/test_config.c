@@ -328,7 +328,7 @@ static void every_mistake_of_flags_and_environment_is_reported(void **state)
     assert_problem("SLUICE_LOG_FORMAT: --log-format: 'xml'");
     assert_problem("SLUICE_LOOPS: --loops: '-1'");
     assert_problem("SLUICE_INSECURE: 'yes'");
-    assert_problem("--log-level: 'loud'");
+    assert_problem("--log-level: 'loud' is not one of error, warn, info, debug");
     assert_problem("--limit runs=x: outside");
     assert_problem("--limit nothing=1: no such limit");
     assert_problem("--limit runs: no such limit");
@@ -389,8 +389,8 @@ static void plaintext_to_the_world_must_be_asked_for(void **state)
     assert_int_equal(
         LOAD("--listen", "0.0.0.0:1", "--listen", "[::]:2", "--listen", "127.0.0.1:3"),
         SL_FAILED_PRECONDITION);
-    assert_problem("listen 0.0.0.0:1: plaintext");
-    assert_problem("listen [::]:2: plaintext");
+    assert_problem("listen: plaintext on 0.0.0.0:1");
+    assert_problem("listen: plaintext on [::]:2");
     assert_int_equal(n_problems(), 2);
     assert_loaded(LOAD("--listen", "0.0.0.0:1", "--insecure"));
     assert_loaded(LOAD("--listen", "0.0.0.0:1", "--tls-cert", "c", "--tls-key", "k"));
@@ -419,7 +419,7 @@ static void an_address_that_is_none_is_reported_as_such(void **state)
 {
     (void)state;
     assert_int_equal(LOAD("--listen", "here", "--insecure"), SL_FAILED_PRECONDITION);
-    assert_problem("listen here: not HOST:PORT");
+    assert_problem("listen: 'here' is not HOST:PORT");
     assert_int_equal(n_problems(), 1);
 }
 
@@ -434,10 +434,40 @@ static void certificates_of_flags_go_to_the_listeners_of_flags(void **state)
     write_file("listen: ['127.0.0.1:1']\n");
     set_env("SLUICE_TLS_CERT", "c");
     set_env("SLUICE_TLS_KEY", "k");
-    assert_loaded(load_nothing());
-    assert_null(config.listen[0].tls_cert);
     assert_loaded(LOAD("--listen", "127.0.0.1:2"));
     assert_string_equal(config.listen[0].tls_key, "k");
+}
+
+/* Who gives a certificate and gets plaintext would believe in TLS. */
+static void certificates_without_a_listener_of_theirs_are_refused(void **state)
+{
+    (void)state;
+    write_file("listen: ['127.0.0.1:1', {address: '127.0.0.1:2', tls: {cert: c, key: k}}]\n");
+    assert_int_equal(LOAD("--tls-cert", "c", "--tls-key", "k"), SL_FAILED_PRECONDITION);
+    assert_problem("--tls-cert: is for listeners that a flag or SLUICE_LISTEN gives");
+    assert_int_equal(n_problems(), 1);
+    set_env("SLUICE_TLS_CLIENT_CA", "a");
+    assert_int_equal(load_nothing(), SL_FAILED_PRECONDITION);
+    assert_problem("--tls-client-ca: is for listeners");
+}
+
+static void a_mistake_of_a_listener_is_told_with_its_place(void **state)
+{
+    (void)state;
+    write_file("listen:\n"
+               "  - nonsense\n"
+               "  - 0.0.0.0:1\n"
+               "  - {address: '127.0.0.1:70000'}\n");
+    char line[128];
+    assert_int_equal(load_nothing(), SL_FAILED_PRECONDITION);
+    static const char *const places[] = { "2:5: listen[0]: 'nonsense' is not HOST:PORT",
+                                          "3:5: listen[1]: plaintext on 0.0.0.0:1",
+                                          "4:5: listen[2]: '127.0.0.1:70000' is not HOST:PORT" };
+    for (size_t i = 0; i < SL_COUNT(places); i++) {
+        (void)snprintf(line, sizeof(line), "%s:%s", path, places[i]);
+        assert_problem(line);
+    }
+    assert_int_equal(n_problems(), 3);
 }
 
 static void half_of_a_certificate_is_refused(void **state)
@@ -474,6 +504,8 @@ int main(void)
         CASE(only_numbers_of_this_host_are_local),
         CASE(an_address_that_is_none_is_reported_as_such),
         CASE(certificates_of_flags_go_to_the_listeners_of_flags),
+        CASE(certificates_without_a_listener_of_theirs_are_refused),
+        CASE(a_mistake_of_a_listener_is_told_with_its_place),
         CASE(half_of_a_certificate_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

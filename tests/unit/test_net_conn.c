@@ -300,7 +300,7 @@ static void unix_sockets_work_and_leave_nothing_behind(void **state)
     (void)snprintf(address, sizeof(address), "unix:%s", path);
     listen_at(world, address);
     echo_through(world, 1000);
-    assert_string_equal(sl_net_conn_peer(world->client.conn), "unix");
+    assert_string_equal(sl_net_conn_peer(world->client.conn), address);
     sl_net_listener_close(world->listener, on_listener_closed, world);
     TURN_UNTIL(world, world->is_listener_closed);
     assert_int_not_equal(access(path, F_OK), 0);

@@ -113,6 +113,7 @@ struct end {
     bool echoes, is_open, is_over;
     enum sl_net_end how;
     unsigned long tls_error;
+    char end_text[240];
     uint8_t cert[PEM_BYTES];
     size_t n_cert;
 };
@@ -174,6 +175,7 @@ on_end(struct sl_net_conn *conn, enum sl_net_end how, const struct sl_error *err
     end->is_over = true;
     end->how = how;
     end->tls_error = err->tls_error;
+    (void)snprintf(end->end_text, sizeof(end->end_text), "%s", err->text);
     end->conn = NULL;
 }
 
@@ -360,24 +362,27 @@ static void a_requested_certificate_may_be_missing_but_not_false(void **state)
     assert_int_equal(world->server.how, SL_NET_END_TLS);
 }
 
-static void expect_client_refuses(struct world *world, const char *server_name)
+static void expect_client_refuses(struct world *world, const char *server_name, const char *fault)
 {
     connect_with(world, tls_of(NULL, SL_NET_CLIENT_AUTH_OFF, false), server_name);
     TURN_UNTIL(world, world->client.is_over);
     assert_false(world->client.is_open);
     assert_int_equal(world->client.how, SL_NET_END_TLS);
+    if (strstr(world->client.end_text, fault) == NULL) {
+        fail_msg("expected %s in %s", fault, world->client.end_text);
+    }
 }
 
 static void a_wrong_name_is_refused(void **state)
 {
     listen_with(*state, tls_of(&server_id, SL_NET_CLIENT_AUTH_OFF, true));
-    expect_client_refuses(*state, "example.org");
+    expect_client_refuses(*state, "example.org", "handshake failed: hostname mismatch");
 }
 
 static void an_unknown_authority_is_refused(void **state)
 {
     listen_with(*state, tls_of(&stranger, SL_NET_CLIENT_AUTH_OFF, true));
-    expect_client_refuses(*state, "localhost");
+    expect_client_refuses(*state, "localhost", "handshake failed: self-signed certificate");
 }
 
 static void a_new_certificate_serves_new_connections(void **state)

@@ -109,15 +109,58 @@ static void tls_follows_from_everything_that_needs_it(void **state)
     assert_true(options.is_tls);
     assert_int_equal(PARSE("--ca", "f"), SL_OK);
     assert_true(options.is_tls);
-    assert_int_equal(PARSE("--cert", "f"), SL_OK);
+    assert_int_equal(PARSE("--cert", "f", "--key", "k"), SL_OK);
     assert_true(options.is_tls);
-    assert_int_equal(PARSE("--key", "f"), SL_OK);
+    assert_int_equal(PARSE("--server-name", "n"), SL_OK);
     assert_true(options.is_tls);
     assert_int_equal(PARSE("--skip-verify"), SL_OK);
     assert_true(options.is_tls);
     set_env("SLUICE_TLS", "true");
     assert_int_equal(PARSE("word"), SL_OK);
     assert_true(options.is_tls);
+}
+
+/* Plaintext because of a word that was meant to be true would be a secret given away. */
+static void a_doubtful_wish_for_tls_is_refused(void **state)
+{
+    (void)state;
+    static const char *const doubtful[] = { "yes", "1", "TRUE", "on" };
+    for (size_t i = 0; i < SL_COUNT(doubtful); i++) {
+        set_env("SLUICE_TLS", doubtful[i]);
+        assert_int_equal(PARSE("word"), SL_INVALID_ARGUMENT);
+    }
+    set_env("SLUICE_TLS", "false");
+    assert_int_equal(PARSE("word"), SL_OK);
+    assert_int_equal(PARSE("--cert", "f"), SL_INVALID_ARGUMENT);
+    assert_int_equal(PARSE("--key", "f"), SL_INVALID_ARGUMENT);
+}
+
+static void an_address_is_looked_at_first(void **state)
+{
+    (void)state;
+    static const char *const wrong[] = { "nonsense", "http://127.0.0.1:80", "::1:80", "a:",
+                                         "unix:",    "127.0.0.1:99999",     "" };
+    static const char *const right[] = { "[::1]:80", "unix:/run/s", "name:1" };
+    for (size_t i = 0; i < SL_COUNT(wrong); i++) {
+        assert_int_equal(PARSE("--addr", wrong[i]), SL_INVALID_ARGUMENT);
+    }
+    for (size_t i = 0; i < SL_COUNT(right); i++) {
+        assert_int_equal(PARSE("--addr", right[i]), SL_OK);
+    }
+    set_env("SLUICE_ADDR", "nonsense");
+    assert_int_equal(PARSE("word"), SL_INVALID_ARGUMENT);
+}
+
+static void missing_and_needless_words_are_refused(void **state)
+{
+    (void)state;
+    static const char *const required[] = { "AGENT", NULL };
+    char *given[] = { words[0], words[1] };
+    assert_false(sl_cli_takes(0, given, required, 2));
+    assert_true(sl_cli_takes(1, given, required, 2));
+    assert_true(sl_cli_takes(0, given, NULL, 1));
+    given[1] = given[0] = sl_unconst("word");
+    assert_false(sl_cli_takes(2, given, NULL, 1));
 }
 
 static void words_stay_in_order_among_the_flags(void **state)
@@ -172,8 +215,9 @@ static void a_timeout_is_a_duration(void **state)
 static void a_local_command_knows_no_server(void **state)
 {
     (void)state;
-    assert_int_equal(parse_as(false, (const char *const[]){ "--json", NULL }), SL_OK);
-    assert_true(options.is_json);
+    set_env("SLUICE_TLS", "perhaps"); /* is not asked for */
+    assert_int_equal(parse_as(false, (const char *const[]){ "--loud", NULL }), SL_OK);
+    assert_int_equal(parse_as(false, (const char *const[]){ "--json", NULL }), SL_INVALID_ARGUMENT);
     assert_int_equal(
         parse_as(false, (const char *const[]){ "--addr", "x:1", NULL }), SL_INVALID_ARGUMENT);
 }
@@ -208,6 +252,9 @@ int main(void)
         CASE(flags_win_over_the_environment),
         CASE(an_empty_variable_is_none),
         CASE(tls_follows_from_everything_that_needs_it),
+        CASE(a_doubtful_wish_for_tls_is_refused),
+        CASE(an_address_is_looked_at_first),
+        CASE(missing_and_needless_words_are_refused),
         CASE(words_stay_in_order_among_the_flags),
         CASE(behind_two_dashes_everything_is_a_word),
         CASE(a_value_may_stand_behind_an_equals_sign),

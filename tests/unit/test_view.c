@@ -19,25 +19,41 @@ static FILE *out;
 static char *seen;
 static size_t n_seen;
 
-static void open_view(bool is_terminal)
+static size_t n_columns;
+
+static size_t columns(void)
 {
+    return n_columns;
+}
+
+static void open_view(bool is_terminal, bool has_colours)
+{
+    const struct sl_view_style style = { is_terminal, has_colours, columns };
+    n_columns = 0;
     sl_fake_loop_init(&loop);
     out = open_memstream(&seen, &n_seen);
     assert_non_null(out);
-    sl_view_init(&view, out, is_terminal, &loop.base);
+    sl_view_init(&view, out, &style, &loop.base);
 }
 
 static int set_up(void **state)
 {
     (void)state;
-    open_view(false);
+    open_view(false, false);
     return 0;
 }
 
 static int set_up_terminal(void **state)
 {
     (void)state;
-    open_view(true);
+    open_view(true, true);
+    return 0;
+}
+
+static int set_up_without_colours(void **state)
+{
+    (void)state;
+    open_view(true, false);
     return 0;
 }
 
@@ -335,7 +351,77 @@ static void more_tools_than_places_are_still_shown(void **state)
     assert_int_equal(view.n_tools, SL_VIEW_TOOLS);
 }
 
+/* Columns of the spinner's line that was drawn last: its glyph and what is behind it. */
+static size_t width_of_spinner(void)
+{
+    (void)fflush(out);
+    const char *line = seen;
+    for (const char *at = seen; (at = strstr(at, "\x1b[2m")) != NULL; at++) {
+        line = at + 4;
+    }
+    size_t n = 0;
+    for (; *line != '\0' && *line != '\x1b'; line++) {
+        n += ((unsigned char)*line & 0xC0) != 0x80;
+    }
+    return n;
+}
+
+static void the_spinner_is_never_wider_than_the_terminal(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 10; i++) {
+        char id[16];
+        (void)snprintf(id, sizeof(id), "tool_%d", i);
+        start_tool(id, id, "{}");
+    }
+    n_columns = 20;
+    sl_fake_loop_advance_ms(&loop, 100);
+    assert_int_equal(width_of_spinner(), 19);
+    n_columns = 12; /* the window was made smaller */
+    sl_fake_loop_advance_ms(&loop, 100);
+    assert_int_equal(width_of_spinner(), 11);
+    n_columns = 2;
+    sl_fake_loop_advance_ms(&loop, 100);
+    assert_true(width_of_spinner() <= 3);
+    n_columns = 0; /* unknown */
+    sl_fake_loop_advance_ms(&loop, 100);
+    assert_int_equal(width_of_spinner(), 79);
+}
+
+static void a_wide_name_counts_twice_in_the_spinner(void **state)
+{
+    (void)state;
+    start_tool("t", "漢字漢字漢字漢字漢字", "{}");
+    n_columns = 13;
+    sl_fake_loop_advance_ms(&loop, 100);
+    assert_contains("漢字漢字漢");
+    assert_int_equal(width_of_spinner(), 2 + 5);
+}
+
+static void without_colours_the_spinner_turns_and_nothing_else_is_escaped(void **state)
+{
+    (void)state;
+    sl_fake_loop_advance_ms(&loop, 100);
+    show_thinking("hm");
+    show_error(1, "m", "");
+    sl_view_done(&view);
+    (void)fflush(out);
+    assert_contains("waiting 0.1 s\r\x1b[K(thinking) hm\n");
+    for (const char *at = seen; (at = strchr(at, '\x1b')) != NULL; at++) {
+        assert_int_equal(at[2], 'K');
+    }
+}
+
+static void text_that_ends_its_line_is_not_followed_by_an_empty_one(void **state)
+{
+    (void)state;
+    show_text("Hello.\r\n");
+    sl_view_done(&view);
+    assert_seen("Hello.\n");
+}
+
 #define CASE(test)     cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+#define PLAIN(test)    cmocka_unit_test_setup_teardown(test, set_up_without_colours, tear_down)
 #define TERMINAL(test) cmocka_unit_test_setup_teardown(test, set_up_terminal, tear_down)
 
 int main(void)
@@ -351,6 +437,10 @@ int main(void)
         CASE(iterations_and_attempts_are_shown),
         CASE(an_event_from_the_future_is_passed_over),
         CASE(a_file_gets_no_escape_sequence),
+        CASE(text_that_ends_its_line_is_not_followed_by_an_empty_one),
+        PLAIN(without_colours_the_spinner_turns_and_nothing_else_is_escaped),
+        TERMINAL(the_spinner_is_never_wider_than_the_terminal),
+        TERMINAL(a_wide_name_counts_twice_in_the_spinner),
         TERMINAL(the_spinner_names_open_tools_and_is_wiped),
         TERMINAL(the_spinner_waits_while_text_runs),
         TERMINAL(a_tools_name_cannot_move_the_cursor_in_the_spinner),

@@ -91,3 +91,12 @@ done
 
 # No two files define one symbol, but for weak tables.
 "$cc" -nostdlib -r -o "$scratch/o/all" "$scratch"/o/*.o
+
+# Code of another generation is refused by its header (GC-10).
+sed 's/^#if SL_GEN_VERSION != .*/#if SL_GEN_VERSION != 0/' "$scratch/all/names.sl.h" >"$scratch/all/other.sl.h"
+printf '#include "other.sl.h"\n' >"$scratch/all/other.c"
+if "$cc" -std=c11 -I "$scratch/all" -I "$root" -c "$scratch/all/other.c" -o "$scratch/o/other.o" 2>"$scratch/other.txt"; then
+    echo "code of another generation was accepted" >&2
+    exit 1
+fi
+grep -q '#error' "$scratch/other.txt"
