@@ -2,6 +2,7 @@
 
 #include "runtime/base/event_log.h"
 #include "runtime/base/mem.h"
+#include "runtime/base/send_total.h"
 
 enum { FIRST_BLOCK_BYTES = 512, LAST_BLOCK_BYTES = 16 * 1024 };
 
@@ -114,6 +115,7 @@ static void free_if_unused(struct sl_event_channel *channel)
     }
     sl_loop_undefer(channel->loop, &channel->wake);
     drop_open(channel);
+    channel->spare = sl_segment_unref(channel->spare);
     while (channel->first != NULL) {
         struct sl_segment *next = channel->first->next;
         channel->first->next = NULL; /* a socket may still have it */
@@ -165,6 +167,13 @@ enum sl_status sl_event_channel_new(
     struct sl_event_channel *channel = sl_calloc(1, sizeof(*channel));
     if (channel == NULL) {
         return SL_RESOURCE_EXHAUSTED;
+    }
+    if (options->spare_bytes > 0) {
+        channel->spare = sl_segment_new(options->spare_bytes);
+        if (channel->spare == NULL) {
+            (void)sl_free(channel);
+            return SL_RESOURCE_EXHAUSTED;
+        }
     }
     channel->loop = loop;
     channel->options = *options;
@@ -221,11 +230,42 @@ sl_event_channel_reserve(struct sl_event_channel *channel, size_t size_bytes, ui
     return SL_OK;
 }
 
+/* The foreground's mark now. */
+static uint64_t mark_bytes(const struct sl_event_channel *channel)
+{
+    const struct sl_event_channel_options *options = &channel->options;
+    const bool is_short = options->mark_bytes > SL_SEND_LEAST_MARK &&
+                          options->send_total_bytes > 0 &&
+                          sl_send_total_is_over(options->send_total_bytes);
+    return is_short ? SL_SEND_LEAST_MARK : options->mark_bytes;
+}
+
+static void note_unread(struct sl_event_channel *channel)
+{
+    const struct sl_event_cursor *cursor = channel->foreground;
+    if (channel->options.send_total_bytes > 0) {
+        sl_send_total_note(
+            &channel->send_share, cursor == NULL ? 0 : channel->end - cursor->position);
+    }
+}
+
 static bool
 is_above_mark(const struct sl_event_channel *channel, const struct sl_event_cursor *cursor)
 {
-    return channel->end - cursor->position >= channel->options.mark_bytes ||
+    return channel->end - cursor->position >= mark_bytes(channel) ||
            channel->last_sequence - cursor->sequence >= channel->options.mark_events;
+}
+
+bool sl_event_channel_open_spare(struct sl_event_channel *channel)
+{
+    SL_ON_LOOP(channel->loop);
+    if (channel->spare == NULL || channel->is_ended) {
+        return false;
+    }
+    drop_open(channel);
+    channel->open = SL_TAKE(channel->spare);
+    channel->held_bytes += sizeof(*channel->open) + channel->open->capacity;
+    return true;
 }
 
 bool sl_event_channel_commit(struct sl_event_channel *channel, size_t size_bytes)
@@ -243,6 +283,7 @@ bool sl_event_channel_commit(struct sl_event_channel *channel, size_t size_bytes
     if (channel->n_waiting > 0) {
         sl_loop_defer(channel->loop, &channel->wake);
     }
+    note_unread(channel);
     const struct sl_event_cursor *cursor = channel->foreground;
     if (cursor != NULL && !channel->is_full && is_above_mark(channel, cursor)) {
         channel->is_full = true;
@@ -258,6 +299,7 @@ void sl_event_channel_end(struct sl_event_channel *channel)
         channel->is_ended = true;
         channel->is_full = false;
         drop_open(channel);
+        channel->spare = sl_segment_unref(channel->spare);
         wake_later(channel);
     }
 }
@@ -315,7 +357,7 @@ static bool release(struct sl_event_channel *channel)
         return false;
     }
     if (cursor != NULL &&
-        (channel->end - cursor->position > channel->options.mark_bytes / 2 ||
+        (channel->end - cursor->position > mark_bytes(channel) / 2 ||
          channel->last_sequence - cursor->sequence > channel->options.mark_events / 2)) {
         return false;
     }
@@ -377,7 +419,11 @@ uint64_t sl_event_channel_floor_offset(const struct sl_event_channel *channel)
 
 void sl_event_channel_moved(struct sl_event_channel *channel, bool is_foreground)
 {
-    if (is_foreground && release(channel)) {
+    if (!is_foreground) {
+        return;
+    }
+    note_unread(channel);
+    if (release(channel)) {
         tell_writable(channel);
     }
 }
@@ -392,6 +438,7 @@ void sl_event_channel_add_cursor(struct sl_event_channel *channel, struct sl_eve
     channel->cursors = cursor;
     if (cursor->kind == SL_CURSOR_FOREGROUND) {
         channel->foreground = cursor;
+        note_unread(channel);
     }
 }
 
@@ -412,6 +459,7 @@ void sl_event_channel_remove_cursor(
     if (channel->foreground == cursor) {
         sl_event_channel_note_lag(channel);
         channel->foreground = NULL;
+        note_unread(channel);
         release_later(channel);
     }
     sl_event_channel_trim(channel);

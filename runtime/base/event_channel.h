@@ -50,6 +50,10 @@ struct sl_event_channel_options {
     uint32_t mark_bytes;   /* foreground mark: 4 KiB to 4 MiB; it may be changed later */
     uint32_t mark_events;  /* 1 to 10,000 */
     uint32_t window_bytes; /* kept for observers that come later; 0: nothing */
+    /* With more than this in all send queues of the process the mark is SL_SEND_LEAST_MARK; 0: the
+     * log is not counted. */
+    uint64_t send_total_bytes;
+    uint32_t spare_bytes; /* held back from the start, for sl_event_channel_open_spare(); 0: none */
     /* The foreground cursor fell to half of both marks after commit said "stop". Called from a
      * cursor's take or skip, or at the end of a turn in which it was closed or the mark changed. */
     void (*on_writable)(void *user_data);
@@ -79,6 +83,10 @@ void sl_event_channel_detach_producer(struct sl_event_channel *channel);
  * SL_RESOURCE_EXHAUSTED no memory for a segment. */
 SL_CHECK enum sl_status
 sl_event_channel_reserve(struct sl_event_channel *channel, size_t size_bytes, uint8_t **ret_room);
+
+/* The next events lie in the spare room, as far as it reaches: for an end that must get through
+ * without memory. False: there is none, or it was opened before. Thread: loop. */
+bool sl_event_channel_open_spare(struct sl_event_channel *channel);
 
 /* Appends `size_bytes` of what was reserved; it is event number sl_event_channel_last_sequence()
  * + 1. The mark is soft, so that nothing already read from the model is lost: the event is in the

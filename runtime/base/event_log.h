@@ -10,9 +10,11 @@ struct sl_event_channel {
     unsigned n_refs;                 /* besides the cursors */
     struct sl_segment *first, *last; /* the log; each has a reference */
     struct sl_segment *open;         /* reserved from, nothing committed yet: not in the log */
+    struct sl_segment *spare;        /* for the end without memory; NULL: none, or opened */
     size_t next_block_bytes;
     size_t held_bytes;
-    uint64_t end; /* log offset behind the last byte */
+    uint64_t send_share; /* of the process's send queues: what the foreground has not read */
+    uint64_t end;        /* log offset behind the last byte */
     uint64_t last_sequence;
     struct sl_event_lag most; /* the foreground cursor was behind, when it was last looked at */
     struct sl_event_cursor *cursors;

@@ -46,8 +46,11 @@
     X(own_reset_rate, COUNT, 33, 1, 1000000, "resets for the client's errors, a second")           \
     X(empty_frames, COUNT, 100, 1, 1000000, "empty DATA frames in a row")                          \
     X(priority_per_stream, COUNT, 100, 1, 1000000, "PRIORITY frames a stream opened")              \
+    X(unknown_frames, COUNT, 100, 1, 1000000, "frames of unknown types, a stream opened")          \
+    X(closed_stream, BYTES, 1048576, 65536, 1073741824, "frames for streams that are over")        \
     X(settings_burst, COUNT, 100, 10, 1000000, "SETTINGS frames at once; 10 a second after")       \
     /* the process */                                                                              \
+    X(send_total, BYTES, 268435456, 65536, 17179869184, "queued output of all connections")        \
     X(runs, COUNT, 10000, 1, 10000000, "running runs")                                             \
     X(run_queue, COUNT, 20000, 0, 10000000, "runs that wait for a slot")                           \
     X(run_wait, MS, 10000, 0, 600000, "wait for a slot")                                           \

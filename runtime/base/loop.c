@@ -241,7 +241,13 @@ void sl_loop_done(struct sl_loop *loop)
     if (current == loop) {
         current = NULL;
     }
+    sl_reserve_done(&loop->loop.reserve);
     (void)pthread_mutex_destroy(&loop->shared.lock);
+}
+
+struct sl_reserve *sl_loop_reserve(struct sl_loop *loop)
+{
+    return &loop->loop.reserve;
 }
 
 void sl_loop_enter(struct sl_loop *loop)

@@ -16,6 +16,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "runtime/base/reserve.h"
+
 #define SL_NS_PER_MS UINT64_C(1000000)
 #define SL_NS_PER_S  UINT64_C(1000000000)
 #define SL_NEVER_NS  UINT64_MAX
@@ -73,6 +75,7 @@ struct sl_loop {
         struct sl_task *deferred_first, *deferred_last;
         struct sl_task *round_first, *round_last; /* deferred tasks of the round that runs */
         uint64_t n_turns;
+        struct sl_reserve reserve; /* for the ends of what lives here */
     } loop;
     struct {
         pthread_mutex_t lock;
@@ -109,6 +112,9 @@ struct sl_loop *sl_loop_current(void);
  * Backends call it before they go. Where loops post to each other, drain all of them until none had
  * anything, and free them then. Thread: loop, or any when the loop's thread has ended. */
 bool sl_loop_drain(struct sl_loop *loop);
+
+/* The memory that this loop holds back. Thread: loop. */
+struct sl_reserve *sl_loop_reserve(struct sl_loop *loop);
 
 /* Prepares a timer that does not run. Thread: loop. */
 void sl_timer_init(

@@ -68,8 +68,8 @@ static void note_appended(struct sl_run *run, const struct sl_encoded *encoded)
     check_order(run);
 }
 
-/* No memory for an event: the run cannot go on. While it is ending, the reserve makes room. Without
- * RunStarted there is no run that could end. */
+/* No memory for an event: the run cannot go on. While it is ending, the log's spare room is there.
+ * Without RunStarted there is no run that could end. */
 static bool give_up(struct sl_run *run)
 {
     run->is_order_off = true;
@@ -92,8 +92,7 @@ static bool append(struct sl_run *run, Sluice__V1__StreamEvent *event)
     sl_collect_before(&run->collect, size_bytes);
     const uint64_t wall_ms = sl_loop_wall_ms(run->env->loop);
     enum sl_status status = sl_encode_event(run->channel, wall_ms, event, &encoded);
-    if (status != SL_OK && run->oom_reserve != NULL && run->is_claimed) {
-        run->oom_reserve = sl_free(run->oom_reserve);
+    if (status != SL_OK && run->is_claimed && sl_event_channel_open_spare(run->channel)) {
         status = sl_encode_event(run->channel, wall_ms, event, &encoded);
     }
     if (status != SL_OK) {

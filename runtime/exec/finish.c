@@ -101,7 +101,7 @@ static void conclude(struct sl_run *run)
 {
     sl_timer_stop(&run->heartbeat_timer);
     if (!(run->ending.code == SL_CODE(UNSPECIFIED) ? emit_done(run) : emit_error(run))) {
-        /* Not even the reserve was enough: the stream's status has to say it. */
+        /* Not even the spare room was enough: the stream's status has to say it. */
         run->ending = sl_ending_error(SL_CODE(OUT_OF_MEMORY));
     }
     const enum sl_status status = sl_store_end_run(

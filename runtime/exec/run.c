@@ -7,7 +7,7 @@
 #include "runtime/base/mem.h"
 #include "runtime/exec/run_private.h"
 
-enum { OOM_RESERVE_BYTES = 1024, MAX_HELD_SLACK_BYTES = 8, MAX_OPEN_IDS = 64 };
+enum { SPARE_BYTES = 1024, MAX_HELD_SLACK_BYTES = 8, MAX_OPEN_IDS = 64 };
 
 void sl_run_set_state(struct sl_run *run, enum sl_run_state state)
 {
@@ -167,6 +167,8 @@ static enum sl_status open_channel(struct sl_run *run)
         .mark_bytes = run->settings.mark_bytes,
         .mark_events = run->settings.mark_events,
         .window_bytes = run->env->window_bytes,
+        .spare_bytes = SPARE_BYTES,
+        .send_total_bytes = run->env->limits->send_total,
         .on_writable = on_writable,
         .user_data = run,
     };
@@ -226,9 +228,7 @@ enum sl_status sl_run_new(const struct sl_run_options *options, struct sl_run **
     run->settings = options->settings;
     run->options = *options;
     (void)snprintf(run->run_id, sizeof(run->run_id), "%s", options->run_id);
-    run->oom_reserve = sl_alloc(OOM_RESERVE_BYTES);
-    if (run->oom_reserve == NULL || open_channel(run) != SL_OK) {
-        (void)sl_free(run->oom_reserve);
+    if (open_channel(run) != SL_OK) {
         (void)sl_free(run);
         return SL_RESOURCE_EXHAUSTED;
     }
@@ -365,6 +365,5 @@ struct sl_run *sl_run_free(struct sl_run *run)
     sl_buf_done(&run->hold);
     sl_history_done(&run->history);
     sl_event_order_done(&run->order);
-    (void)sl_free(run->oom_reserve);
     return sl_free(run);
 }

@@ -92,8 +92,7 @@ struct sl_run {
 
     struct sl_ending ending;
     bool is_claimed;
-    bool is_begun;     /* RunStarted is in the log */
-    void *oom_reserve; /* given back when memory is gone, so that the end gets through */
+    bool is_begun; /* RunStarted is in the log */
 
     uint64_t last_event_ns;
     uint64_t event_bytes;

@@ -8,6 +8,7 @@
 
 #include "runtime/base/event_channel.h"
 #include "runtime/base/mem.h"
+#include "runtime/base/send_total.h"
 #include "tests/fake/fake_loop.h"
 
 enum { MANY = 100000 };
@@ -703,6 +704,80 @@ static void without_memory_reserve_fails_and_the_log_goes_on(void **state)
     stop(&fixture);
 }
 
+static void the_spare_room_holds_an_end_without_memory(void **state) /* NG-21 */
+{
+    (void)state;
+    struct sl_fake_loop fake;
+    struct sl_event_channel *channel = NULL;
+    struct sl_event_cursor cursor;
+    uint8_t *room = NULL;
+    bool is_last = false;
+    sl_fake_loop_init(&fake);
+    const struct sl_event_channel_options options = { .mark_bytes = 4096,
+                                                      .mark_events = 10,
+                                                      .spare_bytes = 1000 };
+    assert_int_equal(sl_event_channel_new(&fake.base, &options, &channel), SL_OK);
+    (void)emit(channel, 50);
+    assert_int_equal(
+        sl_event_cursor_open(&cursor, channel, SL_CURSOR_FOREGROUND, 0, on_readable), SL_OK);
+    sl_mem_set_gate(refuse_all);
+    assert_int_equal(sl_event_channel_reserve(channel, 900, &room), SL_RESOURCE_EXHAUSTED);
+    assert_true(sl_event_channel_open_spare(channel));
+    (void)emit(channel, 900);
+    (void)emit(channel, 100);
+    assert_int_equal(sl_event_channel_reserve(channel, 100, &room), SL_RESOURCE_EXHAUSTED);
+    assert_false(sl_event_channel_open_spare(channel));
+    sl_mem_set_gate(NULL);
+    assert_int_equal(read_all(&cursor, 512, &is_last), 1050);
+    sl_event_cursor_close(&cursor);
+    (void)sl_event_channel_unref(channel);
+    sl_fake_loop_done(&fake);
+}
+
+/* FC-3, AT-13: many readers that do not read; what waits stays near the limit, and none loses
+ * anything. */
+static void the_logs_of_the_process_share_a_bound(void **state)
+{
+    (void)state;
+    enum { N = 50, LIMIT = 100000, SIZE = 500 };
+    struct sl_fake_loop fake;
+    struct sl_event_channel *channels[N];
+    struct sl_event_cursor cursors[N];
+    const struct sl_event_channel_options options = { .mark_bytes = 65536,
+                                                      .mark_events = 10000,
+                                                      .send_total_bytes = LIMIT };
+    sl_fake_loop_init(&fake);
+    size_t n_bytes[N] = { 0 };
+    for (size_t i = 0; i < N; i++) {
+        assert_int_equal(sl_event_channel_new(&fake.base, &options, &channels[i]), SL_OK);
+        assert_int_equal(
+            sl_event_cursor_open(&cursors[i], channels[i], SL_CURSOR_FOREGROUND, 0, on_readable),
+            SL_OK);
+        do {
+            n_bytes[i] += SIZE;
+        } while (!emit(channels[i], SIZE));
+    }
+    assert_in_range(n_bytes[0], 65536, 65536 + SIZE);
+    assert_in_range(n_bytes[N - 1], 4096, 4096 + SIZE);
+    assert_in_range(sl_send_total_bytes(), LIMIT, LIMIT + 65536 + N * (4096 + SIZE));
+    for (size_t i = 0; i < N; i++) {
+        bool is_last = false;
+        assert_true(sl_event_channel_is_full(channels[i]));
+        assert_int_equal(read_all(&cursors[i], 4096, &is_last), n_bytes[i]);
+        assert_false(sl_event_channel_is_full(channels[i]));
+    }
+    assert_int_equal(sl_send_total_bytes(), 0);
+    for (n_bytes[0] = SIZE; !emit(channels[0], SIZE); n_bytes[0] += SIZE) {
+    }
+    assert_in_range(n_bytes[0], 65536, 65536 + SIZE);
+    for (size_t i = 0; i < N; i++) {
+        sl_event_cursor_close(&cursors[i]);
+        (void)sl_event_channel_unref(channels[i]);
+    }
+    assert_int_equal(sl_send_total_bytes(), 0);
+    sl_fake_loop_done(&fake);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -730,6 +805,8 @@ int main(void)
         cmocka_unit_test(a_wake_up_may_close_every_cursor_and_the_channel),
         cmocka_unit_test(a_visit_sees_the_events_asked_for),
         cmocka_unit_test(without_memory_reserve_fails_and_the_log_goes_on),
+        cmocka_unit_test(the_spare_room_holds_an_end_without_memory),
+        cmocka_unit_test(the_logs_of_the_process_share_a_bound),
     };
     return cmocka_run_group_tests_name("event_channel", tests, NULL, NULL);
 }
