@@ -14,6 +14,7 @@
 #define SL_SERVICE_H2_H2_H
 
 #include "runtime/base/limits.h"
+#include "runtime/base/reserve.h"
 #include "runtime/base/slice.h"
 #include "runtime/base/status.h"
 
@@ -104,6 +105,10 @@ struct sl_h2_options {
     bool is_client;
     const struct sl_limits *limits; /* borrowed for the session's life */
     bool allow_pings_without_calls; /* CM-2 */
+    /* What nghttp2 gets when the allocator refuses (NG-21); borrowed for the session's life, and
+     * shared by the sessions of a loop. While it cannot be filled, new streams are refused. NULL:
+     * none. */
+    struct sl_reserve *reserve;
 };
 
 /* Attack reasons, for counters and logs: "rapid_reset", "own_resets", "ping_flood", … ; NULL: none.

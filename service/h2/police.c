@@ -11,6 +11,9 @@ enum {
     FRAME_HEADERS = 1,
     FRAME_PUSH_PROMISE = 5,
     FRAME_CONTINUATION = 9,
+    CLOSED_FRAME =
+        64, /* an RST_STREAM or a header block for a stream that is over, besides its size */
+    MAX_CUT_OFF = 1024, /* streams whose windows may be in flight */
     FLAG_END_STREAM = 1,
     FLAG_END_HEADERS = 4,
     FLAG_PADDED = 8
@@ -56,7 +59,8 @@ void sl_h2_police_init(
 {
     *police = (struct sl_h2_police){ .limits = limits,
                                      .allow_pings_without_calls = allow_pings_without_calls,
-                                     .window_updates_left = WINDOW_UPDATES_BASE };
+                                     .window_updates_left = WINDOW_UPDATES_BASE,
+                                     .closed_left = limits->closed_stream };
     sl_h2_bucket_init(&police->early_resets, limits->reset_burst, limits->reset_rate);
     sl_h2_bucket_init(&police->own_resets, limits->own_reset_burst, limits->own_reset_rate);
     sl_h2_bucket_init(&police->settings, limits->settings_burst, SETTINGS_PER_S);
@@ -70,9 +74,20 @@ static void earn_window_updates(struct sl_h2_police *police, uint64_t n)
     }
 }
 
+static void earn_closed(struct sl_h2_police *police, uint64_t n_bytes)
+{
+    const uint64_t max =
+        police->limits->closed_stream + MAX_CUT_OFF * police->limits->stream_window;
+    police->closed_left += n_bytes;
+    if (police->closed_left > max) {
+        police->closed_left = max;
+    }
+}
+
 void sl_h2_police_stream(struct sl_h2_police *police)
 {
     police->n_streams++;
+    earn_closed(police, CLOSED_FRAME); /* an RST_STREAM that crosses our end */
     earn_window_updates(police, WINDOW_UPDATES_PER_STREAM);
 }
 
@@ -130,9 +145,25 @@ const char *sl_h2_police_window_update(struct sl_h2_police *police)
     return NULL;
 }
 
+void sl_h2_police_cut_off(struct sl_h2_police *police)
+{
+    earn_closed(police, police->limits->stream_window + CLOSED_FRAME);
+}
+
+const char *sl_h2_police_closed(struct sl_h2_police *police, size_t n_bytes, bool is_data)
+{
+    const uint64_t cost = n_bytes + (is_data ? 0 : CLOSED_FRAME);
+    if (police->closed_left < cost) {
+        return "closed_stream";
+    }
+    police->closed_left -= cost;
+    return NULL;
+}
+
 /* AT-9. A request may end in an empty frame, so each HEADERS frame earns one. */
 static void count_data(struct sl_h2_tracker *tracker, uint32_t n_payload)
 {
+    tracker->n_data_bytes += n_payload;
     if (n_payload > 0) {
         tracker->n_empty_in_row = 0;
     } else if ((tracker->head[4] & FLAG_END_STREAM) != 0) {
@@ -140,8 +171,19 @@ static void count_data(struct sl_h2_tracker *tracker, uint32_t n_payload)
     } else {
         tracker->n_empty_in_row++;
     }
-    tracker->is_over_budget = tracker->n_empty_in_row > tracker->max_empty ||
-                              tracker->n_empty_ends > tracker->n_headers + tracker->max_empty;
+    if (tracker->n_empty_in_row > tracker->max_empty ||
+        tracker->n_empty_ends > tracker->n_headers + tracker->max_empty) {
+        tracker->over_budget = "empty_frames";
+    }
+}
+
+/* Extensions are allowed, and some clients send one with each request. */
+static void count_unknown(struct sl_h2_tracker *tracker)
+{
+    tracker->n_unknown++;
+    if (tracker->n_unknown / (tracker->n_headers + 1) >= tracker->max_unknown) {
+        tracker->over_budget = "unknown_frames";
+    }
 }
 
 static void read_pad(struct sl_h2_tracker *tracker, uint8_t n_pad)
@@ -162,16 +204,19 @@ static void begin_frame(struct sl_h2_tracker *tracker)
     tracker->n_head = 0;
     tracker->n_frames++;
     tracker->n_headers += type == FRAME_HEADERS;
+    tracker->is_data = type == FRAME_DATA;
     tracker->wants_pad = type == FRAME_DATA && (head[4] & FLAG_PADDED) != 0 && tracker->skip > 0;
     if (type == FRAME_DATA && !tracker->wants_pad) {
         count_data(tracker, tracker->skip);
+    } else if (type > FRAME_CONTINUATION) {
+        count_unknown(tracker);
     }
 }
 
 size_t sl_h2_tracker_feed(struct sl_h2_tracker *tracker, struct sl_slice bytes)
 {
     size_t at = 0;
-    while (at < bytes.size && !tracker->is_over_budget) {
+    while (at < bytes.size && tracker->over_budget == NULL) {
         if (tracker->skip > 0) {
             if (tracker->wants_pad) {
                 read_pad(tracker, bytes.data[at]);
@@ -188,6 +233,12 @@ size_t sl_h2_tracker_feed(struct sl_h2_tracker *tracker, struct sl_slice bytes)
         }
     }
     return at;
+}
+
+uint64_t sl_h2_tracker_data_bytes(const struct sl_h2_tracker *tracker)
+{
+    const uint64_t missing = tracker->is_data ? tracker->skip : 0;
+    return tracker->n_data_bytes > missing ? tracker->n_data_bytes - missing : 0;
 }
 
 bool sl_h2_tracker_in_headers(const struct sl_h2_tracker *tracker)

@@ -33,6 +33,7 @@ struct sl_h2_police {
     uint64_t n_streams;
     uint64_t n_priority;
     uint64_t window_updates_left;
+    uint64_t closed_left; /* bytes of frames for streams that are over */
 };
 
 extern const char sl_h2_fault_pings[];
@@ -53,27 +54,38 @@ const char *sl_h2_police_settings(struct sl_h2_police *police, uint64_t now_ns);
 const char *sl_h2_police_ping(struct sl_h2_police *police, uint64_t now_ns, bool has_calls);
 const char *sl_h2_police_priority(struct sl_h2_police *police);
 const char *sl_h2_police_window_update(struct sl_h2_police *police);
+/* We ended a stream on which the peer may still send: what is in flight is honest, up to the
+ * stream's whole window. */
+void sl_h2_police_cut_off(struct sl_h2_police *police);
+/* A frame with `n_bytes` came for a stream that is over: nghttp2 drops DATA, HEADERS and RST_STREAM
+ * of those without a word. DATA counts its bytes only, as the windows do; others count more. */
+const char *sl_h2_police_closed(struct sl_h2_police *police, size_t n_bytes, bool is_data);
 
-/* Follows the borders of frames, and counts those that nghttp2 drops without a word because their
- * stream is closed. All zero but `skip` (24 for a server: the client's preface) is the
- * start. */
+/* Follows the borders of frames, and counts those that nghttp2 drops without a word: empty DATA,
+ * also of closed streams, and frames of unknown types. All zero but `skip` (24 for a server: the
+ * client's preface) is the start. */
 struct sl_h2_tracker {
     uint32_t skip;  /* bytes of preface or payload still to come */
     uint8_t n_head; /* bytes of the frame header that have come */
     uint8_t head[9];
     bool is_headers; /* the frame that began last belongs to a header block */
     bool has_end_headers;
+    bool is_data;   /* the frame that began last is DATA */
     bool wants_pad; /* the next byte is the Pad Length of a DATA frame */
     uint64_t n_frames;
     uint64_t n_headers;      /* HEADERS frames */
     uint64_t n_empty_ends;   /* DATA with END_STREAM and no payload */
     uint64_t n_empty_in_row; /* DATA without either; padding is no payload */
-    uint64_t max_empty;
-    bool is_over_budget; /* too much DATA that carries nothing, of open or of closed streams */
+    uint64_t n_data_bytes;   /* content of all DATA frames that have begun, without padding */
+    uint64_t n_unknown;      /* frames of types that HTTP/2 does not have */
+    uint64_t max_empty, max_unknown;
+    const char *over_budget; /* the budget that is used up; NULL: none */
 };
 
 /* Gives how many bytes it took: all, or those up to where the budget was used up. */
 size_t sl_h2_tracker_feed(struct sl_h2_tracker *tracker, struct sl_slice bytes);
+/* Content of DATA that has come whole; of an unfinished frame it may be less than that. */
+uint64_t sl_h2_tracker_data_bytes(const struct sl_h2_tracker *tracker);
 /* True while a header block is unfinished. */
 bool sl_h2_tracker_in_headers(const struct sl_h2_tracker *tracker);
 /* How much has come of the frame header that follows in an unfinished header block; it is in

@@ -14,6 +14,7 @@ static void clear_block(struct sl_h2_block *block)
     block->n_seen = 0;
     block->list_bytes = 0;
     block->is_over_soft = false;
+    block->is_refused = false;
 }
 
 void sl_h2_block_done(struct sl_h2_block *block)
@@ -67,9 +68,12 @@ keep_field(struct sl_h2_block *block, nghttp2_rcbuf *name, nghttp2_rcbuf *value,
 static int on_begin_headers(nghttp2_session *ng, const nghttp2_frame *frame, void *user_data)
 {
     (void)ng;
-    (void)frame;
     struct sl_h2_session *session = user_data;
     clear_block(&session->block);
+    /* NG-21: nothing new without a reserve for its end. */
+    session->block.is_refused = frame->headers.cat == NGHTTP2_HCAT_REQUEST &&
+                                session->reserve != NULL &&
+                                sl_reserve_fill(session->reserve) != SL_OK;
     return 0;
 }
 
@@ -82,7 +86,6 @@ static int on_header(
     void *user_data)
 {
     (void)ng;
-    (void)frame;
     struct sl_h2_session *session = user_data;
     struct sl_h2_block *block = &session->block;
     block->n_seen++;
@@ -96,9 +99,14 @@ static int on_header(
         return 0;
     }
     const bool is_secret = (flags & NGHTTP2_NV_FLAG_NO_INDEX) != 0;
-    return keep_field(block, name, value, is_secret) == SL_OK
-               ? 0
-               : NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
+    if (block->is_refused || keep_field(block, name, value, is_secret) == SL_OK) {
+        return 0;
+    }
+    if (frame->headers.cat != NGHTTP2_HCAT_REQUEST) {
+        return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
+    }
+    block->is_refused = true;
+    return 0;
 }
 
 /* A field that HTTP forbids makes the message malformed; nghttp2 would only leave it out. */
@@ -145,6 +153,16 @@ static void end_by_peer(struct sl_h2_session *session, struct sl_h2_stream *stre
     }
 }
 
+/* Without memory for it. The client may try again elsewhere, or later (RT-4). */
+static int refuse_stream(struct sl_h2_session *session, int32_t id)
+{
+    clear_block(&session->block);
+    return nghttp2_submit_rst_stream(session->ng, NGHTTP2_FLAG_NONE, id, NGHTTP2_REFUSED_STREAM) ==
+                   0
+               ? 0
+               : sl_h2_session_break(session, "no_memory", SL_H2_INTERNAL_ERROR);
+}
+
 static int receive_headers(
     struct sl_h2_session *session, const nghttp2_frame *frame, struct sl_h2_stream *stream)
 {
@@ -156,11 +174,11 @@ static int receive_headers(
                                      .is_end = (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0 };
     if (frame->headers.cat == NGHTTP2_HCAT_REQUEST) {
         headers.kind = SL_H2_REQUEST;
-        stream = sl_h2_stream_new(session, frame->hd.stream_id);
-        if (stream == NULL ||
-            nghttp2_session_set_stream_user_data(session->ng, stream->id, stream) != 0) {
-            return sl_h2_session_break(session, "no_memory", SL_H2_INTERNAL_ERROR);
+        stream = block->is_refused ? NULL : sl_h2_stream_new(session, frame->hd.stream_id);
+        if (stream == NULL) {
+            return refuse_stream(session, frame->hd.stream_id);
         }
+        (void)nghttp2_session_set_stream_user_data(session->ng, stream->id, stream);
         session->stats.streams_opened++;
         sl_h2_police_stream(&session->police);
     } else {
@@ -186,6 +204,21 @@ static int break_over_budget(struct sl_h2_session *session, const char *budget)
     return budget == NULL ? 0 : sl_h2_session_break(session, budget, SL_H2_ENHANCE_YOUR_CALM);
 }
 
+/* A server's: HEADERS for a stream that is over. (DATA of those is not told.) */
+static bool is_for_closed(struct sl_h2_session *session, const nghttp2_frame_hd *head)
+{
+    if (session->is_client || head->type != NGHTTP2_HEADERS) {
+        return false;
+    }
+    if (head->stream_id > session->last_id) {
+        session->last_id = head->stream_id;
+        return false;
+    }
+    const struct sl_h2_stream *stream =
+        nghttp2_session_get_stream_user_data(session->ng, head->stream_id);
+    return stream == NULL || stream->is_reset;
+}
+
 static int on_begin_frame(nghttp2_session *ng, const nghttp2_frame_hd *head, void *user_data)
 {
     (void)ng;
@@ -196,6 +229,9 @@ static int on_begin_frame(nghttp2_session *ng, const nghttp2_frame_hd *head, voi
     }
     if (head->type == NGHTTP2_WINDOW_UPDATE) {
         return break_over_budget(session, sl_h2_police_window_update(police));
+    }
+    if (is_for_closed(session, head)) {
+        return break_over_budget(session, sl_h2_police_closed(police, head->length, false));
     }
     return 0;
 }
@@ -216,6 +252,7 @@ static int on_data_chunk(
                    ? 0
                    : sl_h2_session_break(session, "no_memory", SL_H2_INTERNAL_ERROR);
     }
+    session->n_data_taken += size;
     session->callbacks.on_data(session->user, stream, sl_slice_of(data, size));
     return 0;
 }
@@ -253,7 +290,9 @@ static int receive_reset(struct sl_h2_session *session, struct sl_h2_stream *str
 {
     session->stats.resets_in++;
     if (stream == NULL) {
-        return 0;
+        return session->is_client
+                   ? 0
+                   : break_over_budget(session, sl_h2_police_closed(&session->police, 0, false));
     }
     const bool is_done = stream->is_end_sent && (!session->is_client || stream->is_half_closed);
     if (!stream->has_how) {

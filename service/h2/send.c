@@ -5,6 +5,8 @@
  * between the question and the copy, so what was promised is always taken. */
 #include "service/h2/session_impl.h"
 
+enum { ARMED_WITHOUT_MEMORY = 8 };
+
 /* nghttp2's structs lack const; it does not write through these pointers. */
 static uint8_t *without_const(const uint8_t *bytes)
 {
@@ -211,10 +213,22 @@ static int arm(struct sl_h2_stream *stream)
     return nghttp2_is_fatal(rv) ? rv : 0;
 }
 
+/* Without memory only a few streams are armed at once, so that what one end took from the reserve
+ * is there again for the next (NG-21). */
+static size_t most_armed(const struct sl_h2_session *session)
+{
+    const bool is_short = session->reserve != NULL && session->reserve->n_blocks > 0;
+    return is_short ? ARMED_WITHOUT_MEMORY : SIZE_MAX;
+}
+
 int sl_h2_send_resumed(struct sl_h2_session *session)
 {
+    size_t n_armed = 0;
     for (struct sl_list *node; (node = sl_list_first(&session->resumed)) != NULL;) {
         struct sl_h2_stream *stream = SL_CONTAINER(node, struct sl_h2_stream, resumed);
+        if (++n_armed > most_armed(session)) {
+            return 0;
+        }
         sl_list_remove(node);
         if (!stream->is_body_over && !stream->is_reset) {
             const int rv = arm(stream);
@@ -257,6 +271,9 @@ static int sent_reset(struct sl_h2_session *session, struct sl_h2_stream *stream
         stream->how =
             code == NGHTTP2_NO_ERROR && stream->is_end_sent ? SL_H2_CLOSED_DONE : SL_H2_CLOSED_OURS;
         stream->close_code = code;
+    }
+    if (stream == NULL || !stream->is_half_closed) {
+        sl_h2_police_cut_off(&session->police);
     }
     if (session->is_client || code == NGHTTP2_NO_ERROR || code == NGHTTP2_REFUSED_STREAM ||
         code == NGHTTP2_CANCEL) {

@@ -5,9 +5,8 @@
 #include "service/h2/session_impl.h"
 
 enum {
-    MAGIC_BYTES = 24,      /* the client's preface */
-    NG_RESET_BURST = 5000, /* NG-1: the real decision is ours (AT-1) */
-    NG_RESET_RATE_PER_S = 500,
+    MAGIC_BYTES = 24,    /* the client's preface */
+    NG_RESETS = 1 << 30, /* NG-1: out of reach, for the decision is ours (AT-1, police.h) */
     MAX_CONTINUATIONS = 8,
     PING_BYTES = 8,
     GOAWAY_PAYLOAD = 8,
@@ -16,37 +15,70 @@ enum {
 
 /* ---- Memory of nghttp2, counted -------------------------------------------------------------- */
 
+static bool is_reserved(const struct sl_h2_session *session, const void *block)
+{
+    return session->reserve != NULL && sl_reserve_has(session->reserve, block);
+}
+
+static size_t size_of(const struct sl_h2_session *session, void *block)
+{
+    return is_reserved(session, block) ? sl_reserve_size(block) : malloc_usable_size(block);
+}
+
+/* NG-21: what comes in may not use up what the ends need. */
+static void *from_reserve(struct sl_h2_session *session, size_t size)
+{
+    const size_t keep = session->is_receiving ? SL_RESERVE_FOR_ENDS : 0;
+    return session->reserve == NULL ? NULL : sl_reserve_alloc(session->reserve, size, keep);
+}
+
 static void *ng_malloc(size_t size, void *user)
 {
     struct sl_h2_session *session = user;
     void *block = sl_alloc(size);
-    session->stats.memory_bytes += malloc_usable_size(block);
+    if (block == NULL) {
+        block = from_reserve(session, size);
+    }
+    session->stats.memory_bytes += size_of(session, block);
     return block;
 }
 
 static void ng_free(void *block, void *user)
 {
     struct sl_h2_session *session = user;
-    session->stats.memory_bytes -= malloc_usable_size(block);
-    (void)sl_free(block);
+    session->stats.memory_bytes -= size_of(session, block);
+    if (is_reserved(session, block)) {
+        sl_reserve_free(session->reserve, block);
+    } else {
+        (void)sl_free(block);
+    }
 }
 
 static void *ng_calloc(size_t n, size_t size, void *user)
 {
     struct sl_h2_session *session = user;
     void *block = sl_calloc(n, size);
-    session->stats.memory_bytes += malloc_usable_size(block);
+    if (block == NULL && (block = from_reserve(session, n * size)) != NULL) {
+        memset(block, 0, n * size);
+    }
+    session->stats.memory_bytes += size_of(session, block);
     return block;
 }
 
 static void *ng_realloc(void *block, size_t size, void *user)
 {
     struct sl_h2_session *session = user;
-    const size_t old_bytes = malloc_usable_size(block);
-    void *moved = sl_realloc(block, size);
+    const size_t old_bytes = size_of(session, block);
+    void *moved = is_reserved(session, block) ? NULL : sl_realloc(block, size);
     if (moved != NULL) {
         session->stats.memory_bytes -= old_bytes;
-        session->stats.memory_bytes += malloc_usable_size(moved);
+        session->stats.memory_bytes += size_of(session, moved);
+        return moved;
+    }
+    moved = ng_malloc(size, user);
+    if (moved != NULL && block != NULL) {
+        memcpy(moved, block, old_bytes < size ? old_bytes : size);
+        ng_free(block, user);
     }
     return moved;
 }
@@ -61,7 +93,7 @@ static nghttp2_option *new_option(void)
     }
     nghttp2_option_set_no_auto_window_update(option, 1);
     nghttp2_option_set_no_auto_ping_ack(option, 1);
-    nghttp2_option_set_stream_reset_rate_limit(option, NG_RESET_BURST, NG_RESET_RATE_PER_S);
+    nghttp2_option_set_stream_reset_rate_limit(option, NG_RESETS, NG_RESETS);
     nghttp2_option_set_max_continuations(
         option, MAX_CONTINUATIONS); /* NG-15: or it must not build */
     nghttp2_option_set_no_rfc9113_leading_and_trailing_ws_validation(option, 1); /* MD-3 */
@@ -126,13 +158,17 @@ enum sl_status sl_h2_session_new(
     session->callbacks = *callbacks;
     session->user = session_user;
     session->limits = options->limits;
+    session->reserve = options->reserve;
     session->is_client = options->is_client;
     session->tracker.max_empty = options->limits->empty_frames;
+    session->tracker.max_unknown =
+        options->is_client ? UINT64_MAX : options->limits->unknown_frames;
     session->tracker.skip = options->is_client ? 0 : MAGIC_BYTES;
     sl_h2_police_init(&session->police, options->limits, options->allow_pings_without_calls);
     sl_list_init(&session->streams);
     sl_list_init(&session->resumed);
-    if (new_ng(session) != 0 || submit_settings(session) != 0) {
+    if ((session->reserve != NULL && sl_reserve_fill(session->reserve) != SL_OK) ||
+        new_ng(session) != 0 || submit_settings(session) != 0) {
         (void)sl_h2_session_free(session);
         return SL_RESOURCE_EXHAUSTED;
     }
@@ -288,6 +324,21 @@ static ssize_t receive(struct sl_h2_session *session, struct sl_slice bytes)
     return n == 0 ? 0 : nghttp2_session_mem_recv(session->ng, bytes.data + n_missing, n);
 }
 
+/* nghttp2 drops DATA of streams that are over without a word: it is what came and nobody got. */
+static void police_dropped_data(struct sl_h2_session *session)
+{
+    const uint64_t came = sl_h2_tracker_data_bytes(&session->tracker);
+    const uint64_t known = session->n_data_taken + session->n_data_dropped;
+    if (session->is_client || came <= known) {
+        return;
+    }
+    session->n_data_dropped += came - known;
+    const char *budget = sl_h2_police_closed(&session->police, came - known, true);
+    if (budget != NULL) {
+        (void)sl_h2_session_break(session, budget, SL_H2_ENHANCE_YOUR_CALM);
+    }
+}
+
 enum sl_status sl_h2_session_feed(
     struct sl_h2_session *session, struct sl_slice bytes, uint64_t now_ns, struct sl_error *err)
 {
@@ -295,9 +346,13 @@ enum sl_status sl_h2_session_feed(
     if (!session->is_over && bytes.size > 0) {
         session->stats.bytes_in += bytes.size;
         session->depth++;
+        session->is_receiving = true;
         const ssize_t rv = receive(session, bytes);
-        if (session->tracker.is_over_budget) {
-            (void)sl_h2_session_break(session, "empty_frames", SL_H2_ENHANCE_YOUR_CALM);
+        session->is_receiving = false;
+        police_dropped_data(session);
+        if (session->tracker.over_budget != NULL) {
+            (void)sl_h2_session_break(
+                session, session->tracker.over_budget, SL_H2_ENHANCE_YOUR_CALM);
         }
         if (rv < 0) {
             end_by_error(session, (int)rv);

@@ -28,6 +28,7 @@ struct sl_h2_block {
     size_t n_seen;
     size_t list_bytes;
     bool is_over_soft;
+    bool is_refused; /* there is no memory for a new stream: nothing is kept */
 };
 
 struct sl_h2_session {
@@ -35,12 +36,17 @@ struct sl_h2_session {
     struct sl_h2_callbacks callbacks;
     void *user;
     const struct sl_limits *limits;
+    struct sl_reserve *reserve; /* NULL: none */
     bool is_client;
+    bool is_receiving; /* inside nghttp2_session_mem_recv() */
     struct sl_h2_police police;
     struct sl_h2_tracker tracker;
     struct sl_list streams;
     struct sl_list resumed; /* streams whose body must be asked again */
     size_t n_streams;
+    int32_t last_id;         /* server: of the newest request */
+    uint64_t n_data_taken;   /* bytes of DATA that an owner got */
+    uint64_t n_data_dropped; /* … that came for streams that are over */
     uint64_t now_ns;
     struct sl_h2_stats stats;
     struct sl_h2_block block;

@@ -102,14 +102,14 @@ static void at_1_cancels_of_streams_that_run_do_not_count(void **state)
 {
     struct h2_side *server = *state;
     server->on_request = answer_something;
-    for (uint32_t i = 0; i < 4000; i++) {
+    for (uint32_t i = 0; i < 8000; i++) { /* NG-1: more than nghttp2's bucket would bear */
         h2_wire_request(&wire, 1 + 2 * i, true);
         assert_int_equal(h2_side_feed_wire(server, &wire), SL_OK);
         (void)h2_side_pull(server);
         h2_wire_reset(&wire, 1 + 2 * i, SL_H2_CANCEL);
         assert_int_equal(h2_side_feed_wire(server, &wire), SL_OK);
     }
-    assert_int_equal(server->n_closed, 4000);
+    assert_int_equal(server->n_closed, 8000);
 }
 
 /* The vectors of CVE-2025-8671 that reset the stream, one after the other. */
@@ -421,6 +421,104 @@ static void at_12_priority_churn_ends_the_connection(void **state)
     assert_over(server, "priority_flood", SL_H2_ENHANCE_YOUR_CALM, "priority_flood");
 }
 
+/* ---- Frames that nghttp2 drops without a word ------------------------------------------------ */
+
+enum { PRIORITY_UPDATE = 16, UNKNOWN = 0x42, BLOCK_BYTES = 16384 };
+
+static const uint8_t block[BLOCK_BYTES];
+
+static void frames_of_unknown_types_have_a_budget(void **state)
+{
+    struct h2_side *server = *state;
+    h2_wire_frame(&wire, UNKNOWN, 0, 1, block, 100);
+    assert_int_equal(feed_rounds(server, 10000), server->limits.unknown_frames - 1);
+    assert_over(server, "unknown_frames", SL_H2_ENHANCE_YOUR_CALM, "unknown_frames");
+}
+
+static void an_extension_frame_with_each_request_is_honest(void **state)
+{
+    struct h2_side *server = *state;
+    server->on_request = answer_something;
+    for (uint32_t i = 0; i < 1000; i++) {
+        h2_wire_frame(&wire, PRIORITY_UPDATE, 0, 0, "\0\0\0\1u=1", 7);
+        h2_wire_request(&wire, 1 + 2 * i, true);
+        assert_int_equal(h2_side_feed_wire(server, &wire), SL_OK);
+        (void)h2_side_pull(server);
+        h2_wire_reset(&wire, 1 + 2 * i, SL_H2_CANCEL);
+        assert_int_equal(h2_side_feed_wire(server, &wire), SL_OK);
+    }
+}
+
+static void reset_at_once(struct h2_side *side, struct sl_h2_stream *stream)
+{
+    side->n_streams = 0;
+    sl_h2_stream_reset(stream, SL_H2_REFUSED_STREAM);
+}
+
+/* Stream 1 is opened by the client and reset by the server; gives what may come for it from then
+ * on.
+ */
+static uint64_t close_stream_one(struct h2_side *server)
+{
+    server->on_request = reset_at_once;
+    h2_wire_request(&wire, 1, false);
+    assert_int_equal(h2_side_feed_wire(server, &wire), SL_OK);
+    (void)h2_side_pull(server);
+    return server->limits.closed_stream + server->limits.stream_window + 2 * 64;
+}
+
+static void data_for_a_closed_stream_has_a_budget(void **state)
+{
+    struct h2_side *server = *state;
+    const uint64_t left = close_stream_one(server);
+    h2_wire_frame(&wire, DATA, 0, 1, block, BLOCK_BYTES);
+    assert_int_equal(feed_rounds(server, 10000), left / BLOCK_BYTES);
+    assert_over(server, "closed_stream", SL_H2_ENHANCE_YOUR_CALM, "closed_stream");
+}
+
+static void headers_for_a_closed_stream_have_a_budget(void **state)
+{
+    struct h2_side *server = *state;
+    const uint64_t left = close_stream_one(server);
+    h2_wire_request(&wire, 1, true);
+    const size_t cost = wire.size - 9 + 64;
+    assert_int_equal(feed_rounds(server, 100000), left / cost);
+    assert_over(server, "closed_stream", SL_H2_ENHANCE_YOUR_CALM, "closed_stream");
+}
+
+static void resets_of_a_closed_stream_have_a_budget(void **state) /* NG-1, AT-1 */
+{
+    struct h2_side *server = *state;
+    const uint64_t left = close_stream_one(server);
+    h2_wire_reset(&wire, 1, SL_H2_CANCEL);
+    assert_int_equal(feed_rounds(server, 100000), left / 64);
+    assert_over(server, "closed_stream", SL_H2_ENHANCE_YOUR_CALM, "closed_stream");
+}
+
+/* The client hears of the reset only when its whole window, the trailers and its own reset are on
+ * the wire. */
+static void what_is_in_flight_when_the_server_ends_a_stream_is_honest(void **state)
+{
+    struct h2_side *server = *state;
+    server->on_request = reset_at_once;
+    for (uint32_t i = 0; i < 200; i++) {
+        const uint32_t id = 1 + 2 * i;
+        h2_wire_request(&wire, id, false);
+        assert_int_equal(h2_side_feed_wire(server, &wire), SL_OK);
+        (void)h2_side_pull(server);
+        for (size_t sent = 0; sent < server->limits.stream_window; sent += BLOCK_BYTES) {
+            h2_wire_frame(&wire, DATA, 0, id, block, BLOCK_BYTES);
+        }
+        uint8_t field[32];
+        const size_t size = h2_hpack(field, "x-end", "yes");
+        h2_wire_frame(&wire, HEADERS, END_STREAM | END_HEADERS, id, field, size);
+        h2_wire_reset(&wire, id, SL_H2_CANCEL);
+        assert_int_equal(h2_side_feed_wire(server, &wire), SL_OK);
+        (void)h2_side_pull(server);
+        assert_null(sl_h2_session_fault(server->session));
+    }
+}
+
 /* ---- Broken protocol ---------------------------------------------------------------------------
  */
 
@@ -513,6 +611,12 @@ int main(void)
         CASE(small_padded_data_with_content_is_honest),
         CASE(at_11_one_byte_windows_end_the_connection),
         CASE(at_12_priority_churn_ends_the_connection),
+        CASE(frames_of_unknown_types_have_a_budget),
+        CASE(an_extension_frame_with_each_request_is_honest),
+        CASE(data_for_a_closed_stream_has_a_budget),
+        CASE(headers_for_a_closed_stream_have_a_budget),
+        CASE(resets_of_a_closed_stream_have_a_budget),
+        CASE(what_is_in_flight_when_the_server_ends_a_stream_is_honest),
         CASE(http_1_is_a_bad_preface_without_an_answer),
         CASE(a_protocol_error_is_said_in_a_goaway_and_loses_the_streams),
         CASE(a_request_that_is_cut_anywhere_waits),

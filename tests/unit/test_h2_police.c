@@ -159,9 +159,9 @@ static void empty_frames_count_only_in_a_row(void **state)
         feed_data(&tracker, "", 0, 0, max);
         feed_data(&tracker, "x", 1, 0, 1);
     }
-    assert_false(tracker.is_over_budget);
+    assert_null(tracker.over_budget);
     feed_data(&tracker, "", 0, 0, max + 1);
-    assert_true(tracker.is_over_budget);
+    assert_string_equal(tracker.over_budget, "empty_frames");
 }
 
 static void padding_is_not_payload(void **state)
@@ -171,11 +171,11 @@ static void padding_is_not_payload(void **state)
     struct sl_h2_tracker tracker = { .max_empty = max };
     feed_data(&tracker, "\0x", 2, PADDED, 10 * max);
     feed_data(&tracker, "\2x\0\0", 4, PADDED, 10 * max);
-    assert_false(tracker.is_over_budget);
+    assert_null(tracker.over_budget);
     feed_data(&tracker, "\2\0\0", 3, PADDED, max);
-    assert_false(tracker.is_over_budget);
+    assert_null(tracker.over_budget);
     feed_data(&tracker, "\0", 1, PADDED, 1);
-    assert_true(tracker.is_over_budget);
+    assert_string_equal(tracker.over_budget, "empty_frames");
 }
 
 static void each_request_may_end_in_one_empty_frame(void **state)
@@ -188,9 +188,9 @@ static void each_request_may_end_in_one_empty_frame(void **state)
         sl_h2_tracker_feed(&tracker, sl_slice_of(head, sizeof(head)));
     }
     feed_data(&tracker, "", 0, END_STREAM, 1000 + max);
-    assert_false(tracker.is_over_budget);
+    assert_null(tracker.over_budget);
     feed_data(&tracker, "", 0, END_STREAM, 1);
-    assert_true(tracker.is_over_budget);
+    assert_string_equal(tracker.over_budget, "empty_frames");
 }
 
 static void priority_frames_are_counted_by_streams(void **state)
