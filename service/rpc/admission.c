@@ -85,18 +85,28 @@ static bool check_form(struct request *request)
     return true;
 }
 
-/* ADM-9: a refused stream was never processed, so clients retry it without asking (RT-4). */
+static bool is_full(const struct sl_conn *conn, bool is_control)
+{
+    return is_control ? conn->n_control >= conn->limits->control_calls_per_connection
+                      : conn->n_running >= conn->limits->runs_per_connection;
+}
+
+/* ADM-9: a refused stream was never processed, so clients retry it without asking (RT-4). A place
+ * is free when its task has returned (NG-2); one whose stream was reset earlier in the same read
+ * gets the chance to return first, or a client that replaces its calls would be refused. */
 static bool check_quota(struct request *request)
 {
-    const struct sl_conn *conn = request->conn;
+    struct sl_conn *conn = request->conn;
     request->route = sl_routes_get(&conn->server->routes, request->parsed.path);
     const bool is_control = request->route != NULL && request->route->is_control;
-    const bool is_full = is_control ? conn->n_control >= conn->limits->control_calls_per_connection
-                                    : conn->n_running >= conn->limits->runs_per_connection;
-    if (is_full) {
-        sl_h2_stream_reset(request->stream, SL_H2_REFUSED_STREAM);
+    if (is_full(conn, is_control)) {
+        sl_conn_dispatch_ended(conn);
     }
-    return !is_full;
+    if (is_full(conn, is_control)) {
+        sl_h2_stream_reset(request->stream, SL_H2_REFUSED_STREAM);
+        return false;
+    }
+    return true;
 }
 
 /* ADM-11, ADM-13. */

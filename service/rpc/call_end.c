@@ -68,7 +68,7 @@ static enum sl_status add_status(
 }
 
 /* Status and trailing metadata, made small enough for the peer. `list` may hold fields already.
- * Fails: SL_RESOURCE_EXHAUSTED it cannot be. */
+ * Fails: SL_OUT_OF_RANGE it cannot be; SL_RESOURCE_EXHAUSTED no memory. */
 static enum sl_status make_trailers(
     struct sl_header_list *list,
     struct sl_arena *arena,
@@ -85,7 +85,40 @@ static enum sl_status make_trailers(
             return SL_OK;
         }
     }
-    return SL_RESOURCE_EXHAUSTED;
+    return SL_OUT_OF_RANGE;
+}
+
+/* What is said of a call that ends without memory: an OK would hide that something is missing. */
+static enum sl_status bare_code(enum sl_status code)
+{
+    return code == SL_OK ? SL_RESOURCE_EXHAUSTED : code;
+}
+
+static struct sl_h2_header bare_status(enum sl_status code)
+{
+    return (struct sl_h2_header){ .name = sl_slice_str("grpc-status"),
+                                  .value = sl_rpc_status_text(code) };
+}
+
+/* The trailers of a call; without memory they are the status alone (NG-21). */
+static enum sl_status
+fill_trailers(struct sl_call *call, const struct sl_call_status *status, bool has_metadata)
+{
+    static const struct sl_metadata nothing = { 0 };
+    struct sl_header_list *list = &call->out.trailers;
+    const bool is_plain_ok = status->code == SL_OK && call->trailers.n_items == 0;
+    *list = (struct sl_header_list){ 0 };
+    const enum sl_status made =
+        is_plain_ok ? SL_RESOURCE_EXHAUSTED
+                    : make_trailers(
+                          list, &call->arena, status, has_metadata ? &call->trailers : &nothing,
+                          sl_h2_session_header_room(call->conn->h2));
+    if (made != SL_RESOURCE_EXHAUSTED) {
+        return made;
+    }
+    call->out.bare_trailer = bare_status(is_plain_ok ? SL_OK : bare_code(status->code));
+    *list = (struct sl_header_list){ .items = &call->out.bare_trailer, .n_items = 1 };
+    return SL_OK;
 }
 
 /* ---- Trailers-Only --------------------------------------------------------------------------- */
@@ -108,7 +141,7 @@ static enum sl_status make_refusal(
     return make_trailers(list, arena, &refusal->status, trailers, most_bytes);
 }
 
-static enum sl_status respond_only(
+static enum sl_status respond_richly(
     const struct sl_conn *conn,
     struct sl_h2_stream *stream,
     struct sl_arena *arena,
@@ -122,6 +155,26 @@ static enum sl_status respond_only(
         SL_TRY(make_refusal(&list, arena, refusal, trailers, most_bytes));
     }
     return sl_h2_stream_respond(stream, list.items, list.n_items, NULL);
+}
+
+/* Without memory it is the status alone (NG-21). */
+static enum sl_status respond_only(
+    const struct sl_conn *conn,
+    struct sl_h2_stream *stream,
+    struct sl_arena *arena,
+    const struct sl_refusal *refusal,
+    const struct sl_metadata *trailers)
+{
+    const enum sl_status status = respond_richly(conn, stream, arena, refusal, trailers);
+    if (status != SL_RESOURCE_EXHAUSTED || refusal->is_http_only) {
+        return status;
+    }
+    const struct sl_h2_header fields[] = {
+        { .name = sl_slice_str(":status"), .value = sl_slice_str(refusal->http_status) },
+        { .name = sl_slice_str("content-type"), .value = sl_slice_str("application/grpc") },
+        bare_status(bare_code(refusal->status.code)),
+    };
+    return sl_h2_stream_respond(stream, fields, SL_COUNT(fields), NULL);
 }
 
 void sl_refusal_send(
@@ -181,17 +234,7 @@ static enum sl_status close_stream(struct sl_call *call, const struct sl_call_st
         }
         return respond_trailers_only(call, &failed, false);
     }
-    static const struct sl_h2_header ok = { .name = { (const uint8_t *)"grpc-status", 11 },
-                                            .value = { (const uint8_t *)"0", 1 } };
-    if (status->code == SL_OK && call->trailers.n_items == 0) {
-        call->out.trailers.n_items = 1;
-        call->out.ok_trailer = ok;
-        call->out.trailers.items = &call->out.ok_trailer;
-    } else {
-        SL_TRY(make_trailers(
-            &call->out.trailers, &call->arena, status, &call->trailers,
-            sl_h2_session_header_room(call->conn->h2)));
-    }
+    SL_TRY(fill_trailers(call, status, true));
     sl_call_wake_body(call);
     return SL_OK;
 }
@@ -213,11 +256,7 @@ cut_stream(struct sl_call *call, const struct sl_call_status *status, enum sl_h2
         }
         return;
     }
-    call->out.trailers = (struct sl_header_list){ 0 };
-    const struct sl_metadata nothing = { 0 };
-    const size_t most = sl_h2_session_header_room(call->conn->h2);
-    if (!sl_call_at_border(call) ||
-        make_trailers(&call->out.trailers, &call->arena, status, &nothing, most) != SL_OK ||
+    if (!sl_call_at_border(call) || fill_trailers(call, status, false) != SL_OK ||
         sl_h2_stream_abort(call->stream, call->out.trailers.items, call->out.trailers.n_items) !=
             SL_OK) {
         reset_stream(call, code);

@@ -114,7 +114,7 @@ struct sl_call {
         size_t promised_queue, promised_source;
         struct sl_buf *reframe; /* a message of the source that is to be compressed */
         struct sl_header_list trailers;
-        struct sl_h2_header ok_trailer; /* when there is nothing but grpc-status 0 */
+        struct sl_h2_header bare_trailer; /* when there is nothing but grpc-status */
         uint64_t progress_ns;
         void *reply;
         struct sl_slice reply_bytes;

@@ -7,10 +7,10 @@
  *
  * With an encoding, the source's messages are compressed one by one into the queue. */
 #include "runtime/base/mem.h"
+#include "runtime/base/send_total.h"
 #include "service/rpc/call_impl.h"
 
 enum {
-    LEAST_MARK = 4096,
     MESSAGE_MAX = INT32_MAX, /* PB-13 */
     STACK_FIELDS = 24,
     COMPRESS_SLACK = 64 * 1024 /* the compressor reserves more than it uses */
@@ -69,24 +69,37 @@ bool sl_call_at_border(const struct sl_call *call)
 
 /* ---- Marks ----------------------------------------------------------------------------------- */
 
-static size_t mark_bytes(const struct sl_call *call)
+/* FC-3. The streams that came first may have queued more than their share is now, so connection and
+ * process have bounds of their own: with `size` more above one of them, a stream has the least. */
+static size_t mark_bytes(const struct sl_call *call, size_t size)
 {
     const struct sl_limits *limits = call->conn->limits;
     const size_t n_streams = sl_call_n_streams(call);
-    size_t mark = (size_t)limits->connection_send / (n_streams == 0 ? 1 : n_streams);
-    mark = mark < LEAST_MARK ? LEAST_MARK : mark;
-    return mark > limits->buffer ? (size_t)limits->buffer : mark;
+    const uint64_t share = limits->connection_send / (n_streams == 0 ? 1 : n_streams);
+    if (share < SL_SEND_LEAST_MARK || call->conn->queued_bytes + size > limits->connection_send ||
+        sl_send_total_is_over(limits->send_total)) {
+        return SL_SEND_LEAST_MARK;
+    }
+    return (size_t)(share > limits->buffer ? limits->buffer : share);
+}
+
+static void count_queued(struct sl_call *call, size_t size_before)
+{
+    struct sl_conn *conn = call->conn;
+    conn->queued_bytes += call->out.queue.size;
+    conn->queued_bytes -= size_before;
+    sl_send_total_note(&conn->send_share, conn->queued_bytes);
 }
 
 static bool has_room(const struct sl_call *call, size_t size)
 {
-    return call->out.queue.size == 0 || (call->out.queue.size + size <= mark_bytes(call) &&
+    return call->out.queue.size == 0 || (call->out.queue.size + size <= mark_bytes(call, size) &&
                                          call->out.n_queued < call->conn->limits->buffer_events);
 }
 
 static void tell_writable(struct sl_call *call)
 {
-    if (call->is_blocked && call->out.queue.size <= mark_bytes(call) / 2 &&
+    if (call->is_blocked && call->out.queue.size <= mark_bytes(call, 0) / 2 &&
         call->out.n_queued <= call->conn->limits->buffer_events / 2) {
         call->is_blocked = false;
         sl_call_raise(call, SL_EVENT_WRITABLE);
@@ -130,6 +143,7 @@ static enum sl_status queue_frame(struct sl_call *call, struct sl_slice message,
         memcpy(room + SL_FRAME_PREFIX_BYTES, message.data, message.size);
     }
     sl_chain_commit(&call->out.queue, size);
+    count_queued(call, call->out.queue.size - size);
     call->out.n_queued++;
     return SL_OK;
 }
@@ -258,6 +272,7 @@ static size_t body_ready(struct sl_h2_body *body, size_t max, bool *ret_is_last)
 static void take_queued(struct sl_call *call, uint8_t *dst, size_t n)
 {
     sl_chain_take(&call->out.queue, &call->conn->pool, dst, n);
+    count_queued(call, call->out.queue.size + n);
     const size_t ended = sl_border_advance(&call->out.border, dst, n);
     call->out.n_queued -= ended;
     call->out.promised_queue -= n;
@@ -308,8 +323,10 @@ void sl_call_send_init(struct sl_call *call)
 
 void sl_call_send_drop(struct sl_call *call)
 {
+    const size_t n_dropped = call->out.queue.size;
     sl_list_remove(&call->in_stalled);
     sl_chain_done(&call->out.queue, &call->conn->pool);
+    count_queued(call, n_dropped);
     call->out.n_queued = 0;
     call->out.promised_queue = call->out.promised_source = 0;
     call->out.source = NULL;
@@ -405,6 +422,7 @@ static enum sl_status encode_plain(struct sl_call *call, const void *message, si
     sl_frame_write_prefix(room, false, (uint32_t)size);
     sl_codec_proto.encode(message, room + SL_FRAME_PREFIX_BYTES);
     sl_chain_commit(&call->out.queue, SL_FRAME_PREFIX_BYTES + size);
+    count_queued(call, call->out.queue.size - SL_FRAME_PREFIX_BYTES - size);
     call->out.n_queued++;
     return SL_OK;
 }

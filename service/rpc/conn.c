@@ -1,6 +1,9 @@
 #include "runtime/base/mem.h"
+#include "runtime/base/send_total.h"
 #include "service/rpc/call_impl.h"
 #include "service/rpc/conn_impl.h"
+
+enum { MEMORY_STEP = 4096 }; /* less is not worth a count */
 
 /* ---- Events ---------------------------------------------------------------------------------- */
 
@@ -29,6 +32,16 @@ void sl_conn_dispatch(struct sl_conn *conn)
         sl_call_dispatch(call);
     }
     sl_conn_unref(conn);
+}
+
+/* The calls stay in the list, which keeps their records: sl_conn_dispatch() finds nothing to do. */
+void sl_conn_dispatch_ended(struct sl_conn *conn)
+{
+    for (struct sl_call *call = conn->ready_first; call != NULL; call = call->next_ready) {
+        if (call->stream == NULL && call->events != 0) {
+            sl_call_dispatch(call);
+        }
+    }
 }
 
 static void run_ready(struct sl_task *task)
@@ -144,6 +157,7 @@ void sl_conn_unref(struct sl_conn *conn)
         (void)sl_free(conn->own_loop);
     }
     sl_chain_pool_done(&conn->pool);
+    sl_send_total_set(&conn->send_share, 0);
     (void)sl_free(conn->peer);
     void (*on_released)(void *user_data) = conn->on_released;
     void *released_user = conn->released_user;
@@ -184,7 +198,8 @@ fill(struct sl_conn *conn, struct sl_server *server, const struct sl_conn_option
     }
     const struct sl_h2_options h2_options = { .limits = &server->limits,
                                               .allow_pings_without_calls =
-                                                  server->allow_pings_without_calls };
+                                                  server->allow_pings_without_calls,
+                                              .reserve = sl_loop_reserve(conn->loop) };
     return sl_h2_session_new(&h2_options, &h2_callbacks, conn, &conn->h2);
 }
 
@@ -225,8 +240,20 @@ enum sl_status sl_conn_new(
 
 /* ---- Bytes ----------------------------------------------------------------------------------- */
 
+static void count_memory(struct sl_conn *conn)
+{
+    const uint64_t bytes = sl_conn_memory_bytes(conn);
+    const uint64_t apart = bytes > conn->n_counted_bytes ? bytes - conn->n_counted_bytes
+                                                         : conn->n_counted_bytes - bytes;
+    if (apart >= MEMORY_STEP || bytes == 0) {
+        SL_RPC_COUNT(conn->counters, connection_bytes, bytes - conn->n_counted_bytes);
+        conn->n_counted_bytes = bytes;
+    }
+}
+
 static void count_streams(struct sl_conn *conn)
 {
+    count_memory(conn);
     const size_t n_streams = conn->h2 == NULL ? 0 : sl_h2_session_n_streams(conn->h2);
     if (n_streams != conn->n_counted) {
         SL_RPC_COUNT(conn->counters, streams, (int64_t)n_streams - (int64_t)conn->n_counted);
@@ -319,6 +346,15 @@ const char *sl_conn_fault(const struct sl_conn *conn)
     return sl_h2_session_fault(conn->h2);
 }
 
+uint64_t sl_conn_memory_bytes(const struct sl_conn *conn)
+{
+    struct sl_h2_stats stats = { 0 };
+    if (conn->h2 != NULL) {
+        sl_h2_session_stats(conn->h2, &stats);
+    }
+    return stats.memory_bytes + conn->queued_bytes;
+}
+
 void sl_conn_lost(struct sl_conn *conn)
 {
     conn->is_dead = true;
@@ -338,7 +374,7 @@ struct sl_conn *sl_conn_free(struct sl_conn *conn)
     conn->is_inside = true;
     conn->on_output = NULL;
     struct sl_h2_session *h2 = conn->h2;
-    sl_h2_session_lost(h2);
+    sl_h2_session_lost(h2); /* every queue is dropped with its stream */
     conn->h2 = NULL;
     (void)sl_h2_session_free(h2);
     sl_timer_stop(&conn->tick);

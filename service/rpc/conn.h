@@ -38,6 +38,9 @@ uint64_t sl_conn_due_ns(const struct sl_conn *conn);
 bool sl_conn_wants_close(const struct sl_conn *conn);
 /* The reason of the fault or attack that ended it ("bad_preface": perhaps HTTP/1.1); NULL: none. */
 const char *sl_conn_fault(const struct sl_conn *conn);
+/* Bytes that it holds now: nghttp2's part with the streams that it remembers (NG-20), and the send
+ * queues of its calls. 0 once it was freed. */
+uint64_t sl_conn_memory_bytes(const struct sl_conn *conn);
 /* Two-step drain (CM-5): new streams are accepted until the peer has heard of it; calls go on for
  * `timeout_ms`, then end as SL_CALL_DRAIN; then the connection wants to be closed. A second call
  * with a shorter time hurries. */

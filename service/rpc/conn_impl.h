@@ -42,11 +42,14 @@ struct sl_conn {
     bool is_attack_counted;
     uint64_t now_ns; /* as given by the last feed or pull */
 
-    struct sl_list calls; /* that have a stream */
-    size_t n_running;     /* tasks, also of streams that are gone (NG-2) */
-    size_t n_control;     /* the same, of control methods */
-    size_t n_counted;     /* streams that the gauge knows of */
+    struct sl_list calls;     /* that have a stream */
+    size_t n_running;         /* tasks, also of streams that are gone (NG-2) */
+    size_t n_control;         /* the same, of control methods */
+    size_t n_counted;         /* streams that the gauge knows of */
+    uint64_t n_counted_bytes; /* the same of sl_conn_memory_bytes() */
     struct sl_chain_pool pool;
+    uint64_t queued_bytes; /* in the send queues of its calls */
+    uint64_t send_share;   /* of the process's (send_total.h) */
 
     struct sl_call *ready_first, *ready_last; /* calls with events */
     struct sl_task ready_task;
@@ -69,6 +72,8 @@ struct sl_conn {
 void sl_conn_notify(struct sl_conn *conn);
 /* Runs the events of calls. Not from inside a handler. */
 void sl_conn_dispatch(struct sl_conn *conn);
+/* Runs those of the calls whose stream is gone; the others wait. Not from inside a handler. */
+void sl_conn_dispatch_ended(struct sl_conn *conn);
 void sl_conn_ref(struct sl_conn *conn);
 /* The last one releases the memory. */
 void sl_conn_unref(struct sl_conn *conn);

@@ -20,6 +20,7 @@
     X(messages_out)                                                                                \
     X(bytes_in)                                                                                    \
     X(bytes_out)                                                                                   \
+    X(connection_bytes)                                                                            \
     X(attacks)
 
 /* The counters of one loop; gauges go down by adding the two's complement. */

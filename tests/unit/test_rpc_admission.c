@@ -272,6 +272,53 @@ static void quota_counts_tasks_and_not_streams(void **state) /* ADM-9, NG-2, RT-
     rpc_stream_free(second);
 }
 
+static void on_ended_finish(struct sl_call *call, const struct sl_call_end *end, void *user_data)
+{
+    (void)end;
+    (void)user_data;
+    sl_call_finishf(call, SL_CANCELLED, "gone");
+}
+
+/* What returns as soon as its client has gone, such as Watch of the health service. */
+static enum sl_status watch(struct sl_call *call, struct sl_slice request, void *user_data)
+{
+    static const struct sl_call_callbacks callbacks = { .on_ended = on_ended_finish };
+    (void)request;
+    struct bench *bench = user_data;
+    bench->n_started++;
+    sl_call_set_callbacks(call, &callbacks, bench);
+    const enum sl_status status = sl_call_send_bytes(call, sl_slice_str("x"));
+    return status == SL_OK ? SL_PENDING : status;
+}
+
+/* A client cancels its call and starts the next, and both leave in one write. */
+static void call_that_replaces_a_cancelled_one_is_not_refused(void **state) /* NG-2, ADM-9 */
+{
+    struct bench *bench = *state;
+    struct sl_server *server = bench->server;
+    assert_int_equal(sl_server_set_control(server, "/t.S/Watch"), SL_OK);
+    assert_int_equal(
+        sl_server_add_raw(server, "/t.S/Watch", SL_SERVER_STREAMING, watch, bench), SL_OK);
+    assert_int_equal(
+        sl_server_add_raw(server, "/t.S/Follow", SL_SERVER_STREAMING, watch, bench), SL_OK);
+    open_peer(bench);
+    struct rpc_stream *run = rpc_unary(&bench->peer, "/t.S/Hang", NULL, "x");
+    static const char *const paths[] = { "/t.S/Watch", "/t.S/Follow" };
+    for (size_t i = 0; i < 200; i++) {
+        struct rpc_stream *old = rpc_unary(&bench->peer, paths[i / 100], NULL, "x");
+        rpc_stream_free(old);
+        struct rpc_stream *next = rpc_unary(&bench->peer, paths[i / 100], NULL, "x");
+        assert_false(next->is_closed);
+        rpc_stream_free(next);
+        rpc_pump(&bench->peer);
+    }
+    assert_int_equal(bench->n_started, 401);
+    assert_null(strstr(rpc_log(&bench->peer), "unprocessed"));
+    sl_call_finishf(bench->pending[0], SL_OK, "%s", "");
+    rpc_pump(&bench->peer);
+    rpc_stream_free(run);
+}
+
 static void server_that_refuses_new_calls_says_draining(void **state) /* CM-6 */
 {
     struct bench *bench = *state;
@@ -354,6 +401,7 @@ int main(void)
         CASE(fallback_gets_what_nobody_registered),
         CASE(missing_te_is_accepted),
         CASE(quota_counts_tasks_and_not_streams),
+        CASE(call_that_replaces_a_cancelled_one_is_not_refused),
         CASE(server_that_refuses_new_calls_says_draining),
         CASE(interceptors_may_end_a_call_and_see_its_status),
         CASE(registering_twice_is_refused),
