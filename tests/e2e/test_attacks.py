@@ -202,6 +202,42 @@ class Floods(WireCase):
         wire.send(frame(0x77, 0xFF, 0, b"abc") + frame(0x21, 0, 1, b""))
         self.assert_usable(wire)
 
+    def assert_flood_is_ended(self, wire, data, text):
+        """The connection ends with its reason, while another one is served all the time."""
+        honest = self.wire()
+        for _ in range(400):
+            if not wire.try_send(data * 50):
+                break
+            wire.drain_input(0.001)
+            self.assert_usable(honest)
+            if wire.is_closed:
+                break
+        self.assert_over(wire, text=text)
+        self.assert_usable(honest)
+
+    def test_a_flood_of_frames_of_no_known_type_ends_the_connection(self):
+        self.assert_flood_is_ended(self.wire(), frame(0x77, 0, 0, b"abc"), "unknown_frames")
+
+    def test_floods_of_closed_streams_end_the_connection(self):
+        for make in (
+            lambda wire, stream: frame(DATA, 0, stream, bytes(1000)),
+            lambda wire, stream: frame(HEADERS, END_HEADERS, stream, b"\x82" * 100),
+            lambda wire, stream: frame(RST, 0, stream, struct.pack(">I", 8)),
+        ):
+            wire = self.wire()
+            stream = wire.start("/a.B/C")
+            wire.wait_over(stream)
+            self.assert_flood_is_ended(wire, make(wire, stream), "closed_stream")
+
+    def test_what_is_in_flight_when_a_call_is_refused_is_fine(self):
+        wire = self.wire()
+        for _ in range(20):
+            stream = wire.start("/a.B/C")
+            wire.try_send(b"".join(frame(DATA, 0, stream, bytes(16384)) for _ in range(16)))
+            wire.wait_over(stream)
+        self.assert_usable(wire)
+        self.assertEqual(wire.goaways, [])
+
     def test_protocol_faults_end_the_connection_with_their_code(self):
         for data, code in (
             (frame(DATA, 0, 0, b"x"), PROTOCOL),

@@ -20,8 +20,9 @@
 #include "service/rpc/client.h"
 #include "service/rpc/server.h"
 #include "service/rpc/status.h"
+#include "tests/wire/rpc_peer.h"
 
-enum { MAX_STEPS = 1000, EXECUTE = 0, EXECUTE_STREAMING = 1 };
+enum { MAX_STEPS = 1000, MAX_SHORT_STEPS = 1000000, EXECUTE = 0, EXECUTE_STREAMING = 1 };
 
 static struct sl_limits limits;
 static struct sl_loop_uv *uv_loop;
@@ -412,6 +413,70 @@ static void a_run_that_fails_ends_its_call_with_its_reason(void **state)
     }
 }
 
+static bool refuse_all(size_t size)
+{
+    (void)size;
+    return false;
+}
+
+/* The last event of what came in; the number of events. */
+static uint64_t read_events(struct rpc_stream *stream, Sluice__V1__StreamEvent **ret_last)
+{
+    struct sl_slice bytes;
+    uint64_t n = 0;
+    *ret_last = NULL;
+    while (rpc_next(stream, &bytes)) {
+        if (*ret_last != NULL) {
+            sluice__v1__stream_event__free_unpacked(*ret_last, NULL);
+        }
+        *ret_last = sluice__v1__stream_event__unpack(NULL, bytes.size, bytes.data);
+        assert_non_null(*ret_last);
+        assert_int_equal((*ret_last)->sequence, ++n);
+    }
+    return n;
+}
+
+/* NG-21, AL-5.30: with all allocations failing, a run that streams has its last event and its
+ * trailers. The client is joined in memory, so that it keeps its own. */
+static void a_run_without_memory_has_its_event_and_its_trailers(void **state)
+{
+    (void)state;
+    struct rpc_peer peer;
+    open_bench();
+    rpc_peer_open(&peer, server, loop);
+    Sluice__V1__ExecuteRequest request = SLUICE__V1__EXECUTE_REQUEST__INIT;
+    request.agent = sl_unconst("load");
+    request.input = sl_unconst("{\"events\":100000,\"bytes\":1000,\"rate\":2000}");
+    uint8_t bytes[256];
+    const size_t size = sluice__v1__execute_request__pack(&request, bytes);
+    struct rpc_stream *stream = rpc_open(&peer, "/sluice.v1.AgentRuntime/ExecuteStreaming", NULL);
+    rpc_send(stream, bytes, size);
+    rpc_end(stream);
+    for (int n = 0; stream->in.size < 20000; n++) {
+        rpc_pump(&peer);
+        step();
+        assert_true(n < MAX_SHORT_STEPS);
+    }
+    peer.fail_at = 1; /* from here on there is no memory */
+    peer.fails_on = true;
+    for (int n = 0; !stream->is_closed; n++) {
+        sl_mem_set_gate(refuse_all);
+        step();
+        sl_mem_set_gate(NULL);
+        rpc_pump(&peer);
+        assert_true(n < MAX_SHORT_STEPS);
+    }
+    Sluice__V1__StreamEvent *last = NULL;
+    assert_true(read_events(stream, &last) > 10);
+    assert_int_equal(last->event_case, SLUICE__V1__STREAM_EVENT__EVENT_ERROR);
+    assert_int_equal(last->error->code, SLUICE__V1__ERROR_CODE__ERROR_CODE_OUT_OF_MEMORY);
+    sluice__v1__stream_event__free_unpacked(last, NULL);
+    assert_non_null(strstr(rpc_log(&peer), "trailers grpc-status=8"));
+    assert_false(sl_conn_wants_close(peer.conn));
+    rpc_stream_free(stream);
+    rpc_peer_close(&peer);
+}
+
 static void a_deadline_ends_run_and_call(void **state)
 {
     (void)state;
@@ -635,6 +700,8 @@ int main(void)
         CASE(a_refusal_says_why_and_that_nothing_was_started),
         CASE(a_full_server_refuses_after_the_wait),
         CASE(a_run_that_fails_ends_its_call_with_its_reason),
+        CASE(a_run_without_memory_has_its_event_and_its_trailers),
+        CASE(a_deadline_ends_run_and_call),
         CASE(a_deadline_ends_run_and_call),
         CASE(a_reset_cancels_the_run_and_frees_the_slot_after_it),
         CASE(a_client_that_goes_cancels_its_runs),
