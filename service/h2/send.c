@@ -213,20 +213,23 @@ static int arm(struct sl_h2_stream *stream)
     return nghttp2_is_fatal(rv) ? rv : 0;
 }
 
-/* Without memory only a few streams are armed at once, so that what one end took from the reserve
- * is there again for the next (NG-21). */
-static size_t most_armed(const struct sl_h2_session *session)
+/* Without memory only a few streams are armed at once, when nghttp2 has sent what it had: then what
+ * one end took from the reserve is there again for the next (NG-21). */
+static size_t most_armed(const struct sl_h2_session *session, bool is_dry)
 {
     const bool is_short = session->reserve != NULL && session->reserve->n_blocks > 0;
-    return is_short ? ARMED_WITHOUT_MEMORY : SIZE_MAX;
+    if (!is_short) {
+        return SIZE_MAX;
+    }
+    return is_dry ? ARMED_WITHOUT_MEMORY : 0;
 }
 
-int sl_h2_send_resumed(struct sl_h2_session *session)
+int sl_h2_send_resumed(struct sl_h2_session *session, bool is_dry)
 {
     size_t n_armed = 0;
     for (struct sl_list *node; (node = sl_list_first(&session->resumed)) != NULL;) {
         struct sl_h2_stream *stream = SL_CONTAINER(node, struct sl_h2_stream, resumed);
-        if (++n_armed > most_armed(session)) {
+        if (++n_armed > most_armed(session, is_dry)) {
             return 0;
         }
         sl_list_remove(node);

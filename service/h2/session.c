@@ -392,8 +392,9 @@ static void flush_pending(struct sl_h2_session *session)
 /* Fills the room; 0 or nghttp2's error. */
 static int run(struct sl_h2_session *session)
 {
+    bool is_dry = true; /* nghttp2 has nothing to send */
     while (session->pending.size == 0 && !session->room.is_full) {
-        int rv = sl_h2_send_resumed(session);
+        const int rv = sl_h2_send_resumed(session, is_dry);
         if (rv != 0) {
             return rv;
         }
@@ -402,6 +403,7 @@ static int run(struct sl_h2_session *session)
         if (n < 0) {
             return (int)n;
         }
+        is_dry = n == 0;
         if (n > 0) {
             session->pending = sl_slice_of(data, (size_t)n);
             flush_pending(session);

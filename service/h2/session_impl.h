@@ -115,7 +115,7 @@ void sl_h2_receive_callbacks(nghttp2_session_callbacks *callbacks);
 void sl_h2_send_callbacks(nghttp2_session_callbacks *callbacks);
 void sl_h2_block_done(struct sl_h2_block *block);
 /* Asks the bodies of resumed streams and gives nghttp2 a DATA item where there is something. */
-int sl_h2_send_resumed(struct sl_h2_session *session);
+int sl_h2_send_resumed(struct sl_h2_session *session, bool is_dry);
 /* Fields to nghttp2's form; `is_copied`: nghttp2 makes copies. Ends with sl_h2_fields_done(). */
 struct sl_h2_fields {
     nghttp2_nv *nva;

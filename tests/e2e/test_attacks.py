@@ -205,8 +205,8 @@ class Floods(WireCase):
     def assert_flood_is_ended(self, wire, data, text):
         """The connection ends with its reason, while another one is served all the time."""
         honest = self.wire()
-        for _ in range(400):
-            if not wire.try_send(data * 50):
+        for _ in range(200):
+            if not wire.try_send(data * 200):
                 break
             wire.drain_input(0.001)
             self.assert_usable(honest)

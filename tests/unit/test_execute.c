@@ -446,7 +446,7 @@ static void a_run_without_memory_has_its_event_and_its_trailers(void **state)
     rpc_peer_open(&peer, server, loop);
     Sluice__V1__ExecuteRequest request = SLUICE__V1__EXECUTE_REQUEST__INIT;
     request.agent = sl_unconst("load");
-    request.input = sl_unconst("{\"events\":100000,\"bytes\":1000,\"rate\":2000}");
+    request.input = sl_unconst("{\"events\":100000,\"bytes\":20,\"rate\":20000}");
     uint8_t bytes[256];
     const size_t size = sluice__v1__execute_request__pack(&request, bytes);
     struct rpc_stream *stream = rpc_open(&peer, "/sluice.v1.AgentRuntime/ExecuteStreaming", NULL);

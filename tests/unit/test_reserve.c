@@ -133,6 +133,26 @@ static void blocks_keep_their_bytes(void **state)
     sl_reserve_done(&reserve);
 }
 
+static void free_neighbours_become_one_block(void **state)
+{
+    (void)state;
+    struct sl_reserve reserve = { 0 };
+    void *blocks[16];
+    assert_int_equal(sl_reserve_fill(&reserve), SL_OK);
+    for (size_t i = 0; i < 16; i++) {
+        blocks[i] = sl_reserve_alloc(&reserve, SL_RESERVE_BYTES / 16 - 16, 0);
+        assert_non_null(blocks[i]);
+    }
+    for (size_t i = 0; i < 15; i++) {
+        sl_reserve_free(&reserve, blocks[i]);
+    }
+    void *large = sl_reserve_alloc(&reserve, SL_RESERVE_BYTES / 16 * 15 - 16, 0);
+    assert_non_null(large);
+    sl_reserve_free(&reserve, large);
+    sl_reserve_free(&reserve, blocks[15]);
+    sl_reserve_done(&reserve);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -141,6 +161,7 @@ int main(void)
         cmocka_unit_test(a_reserve_in_use_is_filled_with_another_piece),
         cmocka_unit_test(the_number_of_pieces_is_bounded),
         cmocka_unit_test(blocks_keep_their_bytes),
+        cmocka_unit_test(free_neighbours_become_one_block),
     };
     return cmocka_run_group_tests_name("reserve", tests, NULL, NULL);
 }
