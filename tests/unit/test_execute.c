@@ -413,12 +413,6 @@ static void a_run_that_fails_ends_its_call_with_its_reason(void **state)
     }
 }
 
-static bool refuse_all(size_t size)
-{
-    (void)size;
-    return false;
-}
-
 /* The last event of what came in; the number of events. */
 static uint64_t read_events(struct rpc_stream *stream, Sluice__V1__StreamEvent **ret_last)
 {
@@ -460,9 +454,9 @@ static void a_run_without_memory_has_its_event_and_its_trailers(void **state)
     peer.fail_at = 1; /* from here on there is no memory */
     peer.fails_on = true;
     for (int n = 0; !stream->is_closed; n++) {
-        sl_mem_set_gate(refuse_all);
+        rpc_enter(&peer);
         step();
-        sl_mem_set_gate(NULL);
+        rpc_leave();
         rpc_pump(&peer);
         assert_true(n < MAX_SHORT_STEPS);
     }
@@ -475,6 +469,53 @@ static void a_run_without_memory_has_its_event_and_its_trailers(void **state)
     assert_false(sl_conn_wants_close(peer.conn));
     rpc_stream_free(stream);
     rpc_peer_close(&peer);
+}
+
+/* A short run whose n-th allocation fails, and all that follow when `fails_on`. */
+static void run_with_failure(size_t fail_at, bool fails_on)
+{
+    struct rpc_peer peer;
+    rpc_peer_open(&peer, server, loop);
+    Sluice__V1__ExecuteRequest request = SLUICE__V1__EXECUTE_REQUEST__INIT;
+    request.agent = sl_unconst("echo");
+    request.input = sl_unconst("one two");
+    uint8_t bytes[64];
+    const size_t size = sluice__v1__execute_request__pack(&request, bytes);
+    peer.fail_at = fail_at == 0 ? 0 : rpc_n_allocations() + fail_at;
+    peer.fails_on = fails_on;
+    struct rpc_stream *stream = rpc_open(&peer, "/sluice.v1.AgentRuntime/ExecuteStreaming", NULL);
+    rpc_send(stream, bytes, size);
+    rpc_end(stream);
+    rpc_pump(&peer);
+    for (int n = 0; !stream->is_closed && !sl_conn_wants_close(peer.conn); n++) {
+        rpc_enter(&peer);
+        step();
+        rpc_leave();
+        rpc_pump(&peer);
+        assert_true(n < MAX_STEPS);
+    }
+    const char *log = rpc_log(&peer);
+    assert_true(
+        sl_conn_wants_close(peer.conn) || strstr(log, "grpc-status=0 end") != NULL ||
+        strstr(log, "grpc-status=8 ") != NULL || strstr(log, "closed unprocessed 7") != NULL);
+    rpc_stream_free(stream);
+    rpc_peer_close(&peer);
+    wait_count(n_running, 0);
+    wait_count(n_calls, 0);
+}
+
+/* LR-10, NG-21: the call ends with RESOURCE_EXHAUSTED, or in order, or the connection is closed. */
+static void any_allocation_of_a_run_may_fail_once_or_for_ever(void **state)
+{
+    (void)state;
+    open_bench();
+    run_with_failure(0, false);
+    const size_t n = rpc_n_allocations();
+    assert_in_range(n, 20, 1000);
+    for (size_t i = 1; i <= n; i++) {
+        run_with_failure(i, false);
+        run_with_failure(i, true);
+    }
 }
 
 static void a_deadline_ends_run_and_call(void **state)
@@ -701,6 +742,7 @@ int main(void)
         CASE(a_full_server_refuses_after_the_wait),
         CASE(a_run_that_fails_ends_its_call_with_its_reason),
         CASE(a_run_without_memory_has_its_event_and_its_trailers),
+        CASE(any_allocation_of_a_run_may_fail_once_or_for_ever),
         CASE(a_deadline_ends_run_and_call),
         CASE(a_deadline_ends_run_and_call),
         CASE(a_reset_cancels_the_run_and_frees_the_slot_after_it),

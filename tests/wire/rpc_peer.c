@@ -27,14 +27,14 @@ size_t rpc_n_allocations(void)
 }
 
 /* Only the connection's allocations count. */
-static void enter(const struct rpc_peer *peer)
+void rpc_enter(const struct rpc_peer *peer)
 {
     memory.fail_at = peer->fail_at;
     memory.fails_on = peer->fails_on;
     sl_mem_set_gate(may_allocate);
 }
 
-static void leave(void)
+void rpc_leave(void)
 {
     sl_mem_set_gate(NULL);
 }
@@ -107,9 +107,9 @@ static size_t carry_to_server(struct rpc_peer *peer)
         const size_t size = peer->step > 0 && left > peer->step ? peer->step : left;
         struct sl_error err = { .status = SL_OK };
         const struct sl_slice piece = sl_slice_of(peer->client->room + at, size);
-        enter(peer);
+        rpc_enter(peer);
         peer->is_over = sl_conn_feed(peer->conn, piece, peer->now_ns, &err) != SL_OK;
-        leave();
+        rpc_leave();
         at += size;
     }
     return n;
@@ -118,9 +118,9 @@ static size_t carry_to_server(struct rpc_peer *peer)
 static size_t carry_to_client(struct rpc_peer *peer)
 {
     static uint8_t room[H2_ROOM_BYTES];
-    enter(peer);
+    rpc_enter(peer);
     const size_t n = sl_conn_pull(peer->conn, room, sizeof(room), peer->now_ns);
-    leave();
+    rpc_leave();
     for (size_t at = 0; at < n;) {
         const size_t left = n - at;
         const size_t size = peer->step > 0 && left > peer->step ? peer->step : left;

@@ -33,6 +33,9 @@ struct rpc_peer {
 };
 /* Allocations of the connection so far. */
 size_t rpc_n_allocations(void);
+/* What the test does between the two counts, and fails, like what happens inside the connection. */
+void rpc_enter(const struct rpc_peer *peer);
+void rpc_leave(void);
 
 /* `conn_loop` may be NULL: level 1. Aborts without memory. */
 void rpc_peer_open(struct rpc_peer *peer, struct sl_server *server, struct sl_loop *conn_loop);
