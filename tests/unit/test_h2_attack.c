@@ -464,7 +464,7 @@ static uint64_t close_stream_one(struct h2_side *server)
     h2_wire_request(&wire, 1, false);
     assert_int_equal(h2_side_feed_wire(server, &wire), SL_OK);
     (void)h2_side_pull(server);
-    return server->limits.closed_stream + server->limits.stream_window + 2 * 64;
+    return server->limits.closed_stream + server->limits.stream_window + 2 * UINT64_C(64);
 }
 
 static void data_for_a_closed_stream_has_a_budget(void **state)
