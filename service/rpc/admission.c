@@ -25,8 +25,12 @@ struct request {
 
 static bool refuse(struct request *request, enum sl_status code, const char *text)
 {
-    request->refusal.status.code = code;
-    request->refusal.status.message = text;
+    struct sl_call_status *status = &request->refusal.status;
+    status->code = code;
+    status->message = text;
+    if (status->reason == NULL && code != SL_DEADLINE_EXCEEDED) {
+        status->reason = sl_server_reason(request->conn->server, "INVALID_REQUEST");
+    }
     if (request->refusal.http_status == NULL) {
         request->refusal.http_status = "200";
     }
@@ -145,6 +149,7 @@ static bool check_call(struct request *request)
         return true;
     }
     request->refusal.status.reason = "DRAINING";
+    request->refusal.status.retry_delay_ms = SL_DRAIN_RETRY_MS;
     return refuse(request, SL_UNAVAILABLE, "the server is shutting down");
 }
 

@@ -28,6 +28,9 @@ enum sl_call_outcome {
     SL_OUTCOME_DRAIN
 };
 
+/* Who is refused because the server goes down may ask again then: another one answers (RT-1). */
+enum { SL_DRAIN_RETRY_MS = 1000 };
+
 /* Work for sl_call_dispatch(), in this order. */
 enum sl_call_event {
     SL_EVENT_START = 1,
@@ -121,6 +124,8 @@ struct sl_call {
     } out;
 
     struct sl_call_status failure; /* strings are in the arena */
+    struct sl_metadatum *known_info; /* of the status that the handler gave, in the arena */
+    size_t n_known_info;
     struct sl_error *fault;        /* what recv failed with, in the arena */
 };
 
@@ -178,6 +183,9 @@ void sl_call_drain(struct sl_call *call);
 void sl_call_force(struct sl_call *call);
 /* Handler's side is over: `given` decides what is sent. */
 void sl_call_complete(struct sl_call *call, const struct sl_call_status *given);
+
+/* The reason that goes with a fault of what the client sent. */
+const char *sl_call_fault_reason(const struct sl_call *call, const struct sl_error *err);
 
 /* Trailers-Only, without a call (ADM-16): the header list is on the stack. `http_status`: "200".
  * `text` may be NULL. */

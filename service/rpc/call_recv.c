@@ -75,7 +75,19 @@ static void watch_gap(struct sl_call *call)
 
 static void refuse_with(struct sl_call *call, enum sl_status code, const char *text)
 {
-    sl_call_refuse(call, &(struct sl_call_status){ .code = code, .message = text });
+    const struct sl_error err = { .status = code };
+    sl_call_refuse(
+        call, &(struct sl_call_status){ .code = code,
+                                        .message = text,
+                                        .reason = sl_call_fault_reason(call, &err) });
+}
+
+static void refuse_fault(struct sl_call *call, const struct sl_error *err)
+{
+    sl_call_refuse(
+        call, &(struct sl_call_status){ .code = err->status,
+                                        .message = err->text,
+                                        .reason = sl_call_fault_reason(call, err) });
 }
 
 /* Holds the request as soon as it is complete; refuses what cannot become one (FR-3, FR-7). */
@@ -89,7 +101,8 @@ static bool take_request(struct sl_call *call)
             call->has_request = true;
             SL_RPC_COUNT(call->conn->counters, messages_in, 1);
         } else if (status != SL_AGAIN && status != SL_END) {
-            refuse_with(call, status, err.text);
+            err.status = status;
+            refuse_fault(call, &err);
             return false;
         }
     }
@@ -131,7 +144,9 @@ void sl_call_on_data(struct sl_call *call, struct sl_slice bytes)
     }
     if (!make_reader(call)) {
         give_back(call, bytes.size);
-        refuse_with(call, SL_RESOURCE_EXHAUSTED, "out of memory");
+        sl_call_refuse(
+            call,
+            &(struct sl_call_status){ .code = SL_RESOURCE_EXHAUSTED, .message = "out of memory" });
         return;
     }
     sl_frame_reader_feed(call->in.reader, bytes);

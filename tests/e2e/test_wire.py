@@ -6,10 +6,12 @@ import struct
 
 import harness
 from wire import (
+    AGENTS,
     CONT,
     DATA,
     END_HEADERS,
     END_STREAM,
+    EXECUTE,
     HEADERS,
     HEALTH,
     INITIAL_WINDOW,
@@ -30,7 +32,7 @@ from wire import (
     message,
     run_request,
 )
-from wire_case import DEADLINE, EXHAUSTED, INTERNAL_STATUS, KIB, LIMIT, OK, SERVING, UNIMPLEMENTED, WireCase, resident
+from wire_case import DEADLINE, EXHAUSTED, INTERNAL_STATUS, INVALID_ARGUMENT, KIB, LIMIT, OK, SERVING, UNIMPLEMENTED, WireCase, resident
 
 
 class Admission(WireCase):
@@ -377,6 +379,56 @@ class Response(WireCase):
         details = base64.b64decode(value + "=" * (-len(value) % 4))
         self.assertTrue(details.startswith(b"\x08\x05" + field(2, reply.text())), (details, reply))
         self.assertIn(b"AGENT_NOT_FOUND", details)
+
+    def assert_info(self, reply, status, reason, is_started=False):
+        self.assertEqual(reply.status(), status, reply)
+        info = reply.error_info()
+        self.assertIsNotNone(info, reply)
+        expected = (reason, "sluice.v1", "true" if is_started else "false")
+        self.assertEqual((info[0], info[1], info[2].get("run_started")), expected, reply)
+        return info[2]
+
+    def test_st6_every_refusal_has_a_reason_and_says_that_nothing_was_started(self):
+        wire = self.wire()
+
+        def refuse(body=b"", *more, path=AGENTS, raw=None, end=True, **fixed):
+            stream = wire.start(path, *more, **fixed)
+            wire.data(stream, message(body) if raw is None else raw, end=end)
+            return wire.wait_over(stream)
+
+        bad = "INVALID_REQUEST"
+        for reply, status, reason in (
+            (refuse(run_request("nobody"), path=STREAMING), 5, "AGENT_NOT_FOUND"),
+            (refuse(run_request("nobody"), path=EXECUTE), 5, "AGENT_NOT_FOUND"),
+            (refuse(field(2, "no number")), INVALID_ARGUMENT, bad),
+            (refuse(path="/sluice.v1.AgentRuntime/Nothing"), UNIMPLEMENTED, bad),
+            (refuse(path="/sluice.v1.AgentRuntime/CancelRun"), UNIMPLEMENTED, bad),
+            (refuse(path="/sluice.v9.AgentRuntime/ListAgents"), UNIMPLEMENTED, bad),
+            (refuse(path="/sluice.v1.AgentRuntime/ListAgents/"), UNIMPLEMENTED, bad),
+            (refuse(content_type="application/grpc+json"), UNIMPLEMENTED, bad),
+            (refuse(method="PUT"), INTERNAL_STATUS, bad),
+            (refuse(b"", ("grpc-timeout", "1")), INTERNAL_STATUS, bad),
+            (refuse(b"", ("x-bin", "!")), INTERNAL_STATUS, bad),
+            (refuse(b"", ("grpc-timeout", "0n")), DEADLINE, "DEADLINE_EXCEEDED"),
+            (refuse(b"", ("grpc-timeout", "20m"), raw=b"", end=False), DEADLINE, "DEADLINE_EXCEEDED"),
+            (refuse(b"", ("x-big", "a" * 9000)), EXHAUSTED, bad),
+            (refuse(raw=struct.pack(">BI", 0, LIMIT + 1), end=False), EXHAUSTED, bad),
+            (refuse(raw=message(b"", 2)), INTERNAL_STATUS, bad),
+            (refuse(raw=b""), UNIMPLEMENTED, bad),
+            (refuse(raw=message(b"") * 2), UNIMPLEMENTED, bad),
+            (refuse(raw=b"\0\0"), INTERNAL_STATUS, bad),
+            (refuse(b"\xff"), INTERNAL_STATUS, bad),
+            (refuse(raw=message(b"x", 1), path=STREAMING), INTERNAL_STATUS, bad),
+        ):
+            self.assert_info(reply, status, reason)
+
+    def test_st6_a_run_that_its_deadline_ends_was_started(self):
+        wire = self.wire()
+        stream = wire.call(STREAMING, run_request("load", "first_ms=60000"), ("grpc-timeout", "300m"))
+        info = self.assert_info(wire.wait_over(stream), DEADLINE, "DEADLINE_EXCEEDED", is_started=True)
+        self.assertGreaterEqual(int(info["last_sequence"]), 1)
+        stream = wire.call(EXECUTE, run_request("load", "first_ms=60000"), ("grpc-timeout", "300m"))
+        self.assert_info(wire.wait_over(stream), DEADLINE, "DEADLINE_EXCEEDED", is_started=True)
 
     def test_rs6_messages_are_percent_encoded(self):
         reply = self.assert_refused(5, STREAMING, body=run_request("a%\u00e9\n"))

@@ -272,7 +272,7 @@ static void quota_counts_tasks_and_not_streams(void **state) /* ADM-9, NG-2, RT-
     rpc_stream_free(second);
 }
 
-static void server_that_refuses_new_calls_says_draining(void **state) /* CM-6 */
+static void server_that_refuses_new_calls_says_draining(void **state) /* CM-6, RT-1 */
 {
     struct bench *bench = *state;
     assert_int_equal(
@@ -282,6 +282,7 @@ static void server_that_refuses_new_calls_says_draining(void **state) /* CM-6 */
     sl_server_refuse_new(bench->server);
     const char *log = refusal(bench, "/t.S/Echo", NULL);
     assert_non_null(strstr(log, "grpc-status=14"));
+    assert_non_null(strstr(log, "grpc-retry-pushback-ms=1000"));
     assert_non_null(strstr(log, "grpc-status-details-bin="));
     struct rpc_stream *stream = rpc_unary(&bench->peer, "/grpc.health.v1.Health/Check", NULL, "x");
     assert_non_null(strstr(rpc_log(&bench->peer), "grpc-status=0"));
