@@ -322,7 +322,7 @@ enum sl_status sl_execute_start(
     Sluice__V1__ExecuteResponse *reply)
 {
     static const struct sl_call_callbacks call_callbacks = { .on_ended = on_ended,
-                                                                .end_info = end_info };
+                                                             .end_info = end_info };
     struct sl_error err;
     struct sl_run_spec spec;
     struct execution *execution = sl_arena_calloc(sl_call_arena(call), 1, sizeof(*execution));

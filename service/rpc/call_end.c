@@ -336,8 +336,8 @@ void sl_call_gap_passed(struct sl_call *call)
 {
     const struct sl_call_status status = { .code = SL_RESOURCE_EXHAUSTED,
                                            .message = "silence inside a request message",
-                                           .reason = sl_server_reason(
-                                               call->conn->server, "STALLED") };
+                                           .reason =
+                                               sl_server_reason(call->conn->server, "STALLED") };
     end_by_us(call, SL_OUTCOME_LOST, SL_CALL_LOST, &status, SL_H2_ENHANCE_YOUR_CALM);
 }
 
@@ -365,7 +365,8 @@ void sl_call_force(struct sl_call *call)
     end_by_us(call, SL_OUTCOME_DRAIN, SL_CALL_DRAIN, &draining, SL_H2_CANCEL);
 }
 
-/* ---- Copies for later -------------------------------------------------------------------------- */
+/* ---- Copies for later --------------------------------------------------------------------------
+ */
 
 /* A copy in the call's arena; NULL stays NULL, and so does what there is no memory for. */
 static const char *keep(struct sl_call *call, const char *text)

@@ -123,10 +123,10 @@ struct sl_call {
         struct sl_slice reply_bytes;
     } out;
 
-    struct sl_call_status failure; /* strings are in the arena */
+    struct sl_call_status failure;   /* strings are in the arena */
     struct sl_metadatum *known_info; /* of the status that the handler gave, in the arena */
     size_t n_known_info;
-    struct sl_error *fault;        /* what recv failed with, in the arena */
+    struct sl_error *fault; /* what recv failed with, in the arena */
 };
 
 /* ---- call.c ---------------------------------------------------------------------------------- */

@@ -77,9 +77,8 @@ static void refuse_with(struct sl_call *call, enum sl_status code, const char *t
 {
     const struct sl_error err = { .status = code };
     sl_call_refuse(
-        call, &(struct sl_call_status){ .code = code,
-                                        .message = text,
-                                        .reason = sl_call_fault_reason(call, &err) });
+        call, &(struct sl_call_status){
+                  .code = code, .message = text, .reason = sl_call_fault_reason(call, &err) });
 }
 
 static void refuse_fault(struct sl_call *call, const struct sl_error *err)

@@ -2,6 +2,8 @@
 #include "service/rpc/call_impl.h"
 #include "service/rpc/conn_impl.h"
 
+enum { MAX_QUEUED = 1000 }; /* frames; as many as nghttp2 allows acknowledgements */
+
 /* ---- Events ---------------------------------------------------------------------------------- */
 
 uint64_t sl_conn_now_ns(const struct sl_conn *conn)
@@ -312,6 +314,11 @@ uint64_t sl_conn_due_ns(const struct sl_conn *conn)
 bool sl_conn_wants_close(const struct sl_conn *conn)
 {
     return conn->is_dead || sl_h2_session_wants_close(conn->h2);
+}
+
+bool sl_conn_is_congested(const struct sl_conn *conn)
+{
+    return !conn->is_dead && sl_h2_session_n_queued(conn->h2) > MAX_QUEUED;
 }
 
 const char *sl_conn_fault(const struct sl_conn *conn)

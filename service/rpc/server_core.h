@@ -47,8 +47,8 @@ struct sl_server {
     const struct sl_service_desc **services;
     size_t n_services;
     const struct sl_metadatum *error_info; /* borrowed */
-    size_t n_error_info;              /* 0: errors have an ErrorInfo only where one is given */
-    struct sl_rpc_counters *counters; /* one per loop, at least one */
+    size_t n_error_info;                   /* 0: errors have an ErrorInfo only where one is given */
+    struct sl_rpc_counters *counters;      /* one per loop, at least one */
     size_t n_counters;
     atomic_bool is_refusing;
     /* Set by server.c, so that the core needs no sockets. */

@@ -1,6 +1,7 @@
 """The daemon as a hostile or dying HTTP/2 client meets it: every frame here is made by hand."""
 
 import base64
+import contextlib
 import signal
 import socket
 import struct
@@ -98,6 +99,20 @@ class Floods(WireCase):
         wire.drain_input()
         refused = [s for s, reply in wire.replies.items() if reply.reset == REFUSED]
         self.assertTrue(refused or wire.is_closed)
+
+    def test_at3_answers_that_nobody_reads_stop_the_reading(self):
+        wire = self.wire(is_opened=False, receive_buffer=4096)
+        wire.encoder.huffman = False
+        wire.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(SETTINGS, 0, 0))
+        wire.socket.settimeout(1)
+        block = wire.block(1, wire.request(HEALTH, (b"x-long", b"!" * 4000)))
+        head, rest = block[:5], block[9:]
+        n_sent = 0
+        with contextlib.suppress(socket.timeout):  # what the kernel holds is less than 10 MB
+            while n_sent < 20000:
+                wire.socket.sendall(head + struct.pack(">I", wire.new_id()) + rest)
+                n_sent += 1
+        self.assertLess(n_sent, 20000)
 
     def test_at4_a_continuation_flood_ends_the_connection(self):
         wire = self.wire()

@@ -121,6 +121,15 @@ class Admission(WireCase):
             reply = self.wire().ask(HEALTH, b"", content_type=kind)
             self.assertEqual((reply.status(), reply.get("content-type")), (OK, kind), reply)
 
+    def test_at20_a_content_type_that_may_not_be_sent_is_not_repeated(self):
+        for kind, status, repeated in (
+            (" application/grpc\t", OK, "application/grpc"),
+            ("application/grpc; a=\xff", OK, "application/grpc"),
+            ("application/grpc+\xff", UNIMPLEMENTED, "application/grpc"),
+        ):
+            reply = self.wire().ask(HEALTH, b"", content_type=kind)
+            self.assertEqual((reply.status(), reply.get("content-type")), (status, repeated), reply)
+
     def test_adm5_an_unknown_subtype_is_unimplemented(self):
         reply = self.assert_refused(UNIMPLEMENTED, content_type="application/grpc+json", text="json")
         self.assertEqual(reply.get("content-type"), "application/grpc+json")

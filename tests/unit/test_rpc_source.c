@@ -111,10 +111,9 @@ static enum sl_status follow(struct sl_call *call, struct sl_slice request, void
     (void)request;
     struct bench *bench = user_data;
     bench->call = call;
-    bench->source.base = (struct sl_call_source){ .ready = ready,
-                                                  .take = take,
-                                                  .at_border = at_border,
-                                                  .on_finished = on_finished };
+    bench->source.base = (struct sl_call_source){
+        .ready = ready, .take = take, .at_border = at_border, .on_finished = on_finished
+    };
     sl_call_set_callbacks(call, &callbacks, bench);
     if (bench->encoding != NULL) {
         assert_int_equal(sl_call_set_encoding(call, bench->encoding), SL_OK);
