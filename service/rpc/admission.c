@@ -257,8 +257,13 @@ static void admit(const struct request *request)
         return;
     }
     start_deadline(call, request);
-    if (run_interceptors(call) && sl_call_is_streaming_in(call)) {
+    if (!run_interceptors(call)) {
+        return;
+    }
+    if (sl_call_is_streaming_in(call)) {
         sl_call_raise(call, SL_EVENT_START);
+    } else {
+        sl_call_watch_gap(call); /* END_STREAM of the headers comes next */
     }
 }
 

@@ -145,6 +145,8 @@ enum sl_status sl_call_check_open(const struct sl_call *call);
 
 /* ---- call_recv.c ----------------------------------------------------------------------------- */
 
+/* Starts the timer for silence in the request, or starts it anew, or stops it (CM-13). */
+void sl_call_watch_gap(struct sl_call *call);
 void sl_call_on_data(struct sl_call *call, struct sl_slice bytes);
 void sl_call_on_end_stream(struct sl_call *call);
 /* Gives the request's memory and the window's bytes back. */

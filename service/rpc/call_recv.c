@@ -55,13 +55,21 @@ static bool make_reader(struct sl_call *call)
     return true;
 }
 
-/* The timer for silence inside a message runs while one is unfinished; not while a message is held,
- * because then it is us who keep the window closed. */
-static void watch_gap(struct sl_call *call)
+/* A method that takes one request waits for the client until it half-closes. In a stream a message
+ * must be unfinished; and while one is held it is us who keep the window closed. */
+static bool is_clients_turn(const struct sl_call *call)
+{
+    const struct sl_frame_reader *reader = call->in.reader;
+    if (!sl_call_is_streaming_in(call)) {
+        return !call->is_half_closed;
+    }
+    return reader != NULL && !reader->is_held && sl_frame_reader_is_inside(reader);
+}
+
+void sl_call_watch_gap(struct sl_call *call)
 {
     sl_list_remove(&call->in_gaps);
-    const struct sl_frame_reader *reader = call->in.reader;
-    if (reader != NULL && !reader->is_held && sl_frame_reader_is_inside(reader)) {
+    if (is_clients_turn(call)) {
         const bool is_first = sl_list_is_empty(&call->conn->gaps);
         call->in.gap_since_ns = sl_conn_now_ns(call->conn);
         sl_list_add_last(&call->conn->gaps, &call->in_gaps);
@@ -159,7 +167,7 @@ void sl_call_on_data(struct sl_call *call, struct sl_slice bytes)
         return;
     }
     give_credit(call);
-    watch_gap(call);
+    sl_call_watch_gap(call);
 }
 
 void sl_call_on_end_stream(struct sl_call *call)
@@ -173,7 +181,7 @@ void sl_call_on_end_stream(struct sl_call *call)
         sl_frame_reader_end(call->in.reader);
     }
     if (sl_call_is_streaming_in(call)) {
-        watch_gap(call);
+        sl_call_watch_gap(call);
         sl_call_raise(call, SL_EVENT_READABLE);
     } else if (call->in.reader == NULL || take_request(call)) {
         sl_list_remove(&call->in_gaps);
@@ -237,7 +245,7 @@ enum sl_status sl_call_recv_bytes(struct sl_call *call, struct sl_slice *ret_mes
     struct sl_error err = { 0 };
     const enum sl_status status = sl_frame_reader_next(call->in.reader, ret_message, &err);
     give_credit(call);
-    watch_gap(call);
+    sl_call_watch_gap(call);
     if (status == SL_OK) {
         SL_RPC_COUNT(call->conn->counters, messages_in, 1);
         /* A handler that takes one message a time is told of the next. */

@@ -73,11 +73,14 @@ static void on_end_stream(void *session_user, struct sl_h2_stream *stream)
 static void
 on_closed(void *session_user, struct sl_h2_stream *stream, enum sl_h2_close how, uint32_t code)
 {
-    (void)session_user;
+    struct sl_conn *conn = session_user;
     struct sl_call *call = sl_h2_stream_user(stream);
     if (call != NULL) {
         sl_h2_stream_set_user(stream, NULL);
         sl_call_on_closed(call, how, code);
+        if (sl_list_is_empty(&conn->calls)) {
+            conn->idle_since_ns = sl_conn_now_ns(conn);
+        }
     }
 }
 
