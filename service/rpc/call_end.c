@@ -405,7 +405,8 @@ static enum sl_status queue_reply(struct sl_call *call, struct sl_call_status *s
     if (call->is_reply_raw) {
         queued = sl_call_queue_bytes(call, call->out.reply_bytes);
     } else if (call->out.reply != NULL) {
-        queued = sl_call_queue_message(call, call->out.reply);
+        const size_t size = sl_codec_proto.encoded_size(call->out.reply);
+        queued = sl_call_queue_message(call, call->out.reply, size);
     } else if (call->out.n_sent == 0) {
         status->message = "the handler gave no reply";
         return SL_INTERNAL;

@@ -157,8 +157,8 @@ void sl_call_recv_done(struct sl_call *call);
 void sl_call_send_init(struct sl_call *call);
 /* Submits HEADERS with the body. */
 enum sl_status sl_call_submit_headers(struct sl_call *call);
-/* Queues without asking for room. */
-enum sl_status sl_call_queue_message(struct sl_call *call, const void *message);
+/* Queues without asking for room. `size`: of the message when it is encoded. */
+enum sl_status sl_call_queue_message(struct sl_call *call, const void *message, size_t size);
 enum sl_status sl_call_queue_bytes(struct sl_call *call, struct sl_slice message);
 /* There is something to send, or the end. */
 void sl_call_wake_body(struct sl_call *call);
