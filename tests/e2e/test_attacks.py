@@ -436,7 +436,7 @@ class Goodbye(harness.Case):
         self.assertEqual(wire.wait_over(stream).status(), OK)
         wire.wait_closed()
 
-    def test_cm12_connections_over_the_limit_are_refused_and_others_served(self):
+    def test_cm12_connections_over_the_limit_are_refused_and_others_served(self):  # AT-18
         server = self.daemon(flags=["--limit", "connections_per_address=5"])
         wires = [Wire(server.address) for _ in range(5)]
         for wire in wires:

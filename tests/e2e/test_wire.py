@@ -36,6 +36,13 @@ from wire_case import DEADLINE, EXHAUSTED, INTERNAL_STATUS, INVALID_ARGUMENT, KI
 
 
 class Admission(WireCase):
+    def test_fc2_and_ng6_settings_tell_windows_and_streams(self):
+        wire = self.wire()
+        streams = 3
+        self.assertEqual((wire.settings[streams], wire.settings[INITIAL_WINDOW]), (1064, 256 * KIB))
+        updates = [struct.unpack(">I", f[3])[0] for f in wire.frames if f[0] == WINDOW and f[2] == 0]
+        self.assertEqual(65535 + sum(updates), 1024 * KIB)
+
     def test_adm1_headers_over_the_soft_limit_are_refused_politely(self):
         wire = self.wire()
         self.assertEqual(wire.settings[MAX_HEADER_LIST], 8192)
@@ -72,7 +79,7 @@ class Admission(WireCase):
         self.assertEqual((reply.frames, reply.reset), ([RST], INTERNAL), reply)
         self.assertEqual(wire.goaways, [])
 
-    def test_adm2_connection_headers_reset_the_stream_only(self):
+    def test_adm2_connection_headers_reset_the_stream_only(self):  # NG-14
         for name, value in (("connection", "close"), ("te", "gzip"), ("transfer-encoding", "chunked"), ("X-Up", "1")):
             wire = self.wire()
             self.assert_reset(PROTOCOL, wire, wire.start(HEALTH, (name, value), te=None))
@@ -174,7 +181,7 @@ class Admission(WireCase):
             path = "/%s/%s" % (service, method)
             self.assert_refused(UNIMPLEMENTED, path)
 
-    def test_at17_a_path_without_a_slash_is_refused_for_any_scheme(self):
+    def test_at17_a_path_without_a_slash_is_refused_for_any_scheme(self):  # NG-4
         for scheme in ("grpc", "ftp"):
             self.assert_refused(UNIMPLEMENTED, HEALTH[1:], scheme=scheme, text="malformed method name")
 
@@ -290,7 +297,7 @@ class Framing(WireCase):
                 grown[number] += struct.unpack(">I", payload)[0]
         return min(grown.values())
 
-    def test_fr4_a_compression_bomb_is_refused(self):
+    def test_fr4_a_compression_bomb_is_refused(self):  # AT-15
         bomb = gzip.compress(bytes(10 * 1024 * KIB))
         for body in (bomb, gzip.compress(bytes(3 * 1024 * KIB)) * 2):
             reply = self.send_all(message(body, flag=1), more=[("grpc-encoding", "gzip")])
@@ -336,14 +343,14 @@ class Framing(WireCase):
             for path in (HEALTH, STREAMING):
                 self.assertEqual(self.send_all(message(body), path=path).status(), INTERNAL_STATUS, body)
 
-    def test_ws2_deep_nesting_is_internal(self):
+    def test_ws2_deep_nesting_is_internal(self):  # PB-1
         for depth in (150, 20000):
             group = b"\xa3\x06" * depth + b"\xa4\x06" * depth
             reply = self.send_all(*[message(group)[i : i + 16384] for i in range(0, 4 * depth + 5, 16384)])
             self.assertEqual(reply.status(), INTERNAL_STATUS, reply)
             self.assertIn("deep", reply.text())
 
-    def test_ws4_bad_text_is_internal_and_names_the_field(self):
+    def test_ws4_bad_text_is_internal_and_names_the_field(self):  # PB-4
         for bad in (b"\xff", b"a\0b", b"\xc0\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xe2\x82"):
             reply = self.send_all(message(field(1, bad)), path=STREAMING)
             self.assert_trailers_only(reply, INTERNAL_STATUS)
@@ -353,7 +360,7 @@ class Framing(WireCase):
         extra = b"\xa3\x06\x08\x01\xa4\x06" + field(200, b"new") + b"\x08\x05"
         self.assertEqual(self.send_all(message(extra)).messages(), [SERVING])
 
-    def test_at16_a_message_of_many_fields_is_refused(self):
+    def test_at16_a_message_of_many_fields_is_refused(self):  # PB-6
         body = message(b"\x22\x00" * 300000)
         wire = self.wire()
         stream = wire.start(STREAMING)

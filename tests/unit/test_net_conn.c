@@ -539,7 +539,7 @@ static void an_owner_may_close_while_it_accepts(void **state)
 }
 
 /* CM-12 */
-static void without_descriptors_accepting_waits_and_goes_on(void **state)
+static void without_descriptors_accepting_waits_and_goes_on(void **state) /* AT-18 */
 {
     struct world *world = *state;
     struct rlimit old;
