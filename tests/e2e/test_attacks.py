@@ -113,6 +113,9 @@ class Floods(WireCase):
                 wire.socket.sendall(head + struct.pack(">I", wire.new_id()) + rest)
                 n_sent += 1
         self.assertLess(n_sent, 20000)
+        n_answers = n_sent - 64  # so many control calls may wait for their request
+        wire.wait("an answer to each, once they are read", lambda: len(wire.replies) >= n_answers)
+        self.assertEqual({reply.reset for reply in wire.replies.values()}, {REFUSED})
 
     def test_at4_a_continuation_flood_ends_the_connection(self):
         wire = self.wire()
@@ -415,13 +418,17 @@ class Goodbye(harness.Case):
         kinds = [f[0] for f in wire.frames if f[0] in (GOAWAY, PING)]
         self.assertEqual(kinds, [GOAWAY, PING])
         late = wire.call(STREAMING, run_request("echo", "x"))
-        self.assertEqual(wire.wait_over(late).status(), 14, "answered, not lost")
+        refusal = wire.wait_over(late)
+        self.assertEqual(refusal.status(), 14, "answered, not lost")
+        self.assertEqual(refusal.error_info(), ("DRAINING", "sluice.v1", {"run_started": "false"}))
+        self.assertEqual(refusal.get("grpc-retry-pushback-ms"), "1000", "RT-1")
         ping = next(f for f in wire.frames if f[0] == PING)
         wire.send(frame(PING, 1, 0, ping[3]))
         wire.wait("the second GOAWAY", lambda: len(wire.goaways) == 2)
         self.assertEqual(wire.goaways[1], (late, NO_ERROR, "drain"))
         reply = wire.wait_over(stream)
         self.assertEqual((reply.status(), reply.frames[-1]), (10, HEADERS), reply)
+        self.assertEqual((reply.error_info()[0], reply.error_info()[2]["run_started"]), ("DRAINING", "true"))
         wire.wait_closed()
         self.assertEqual(server.process.wait(20), 0, server.log())
         self.assertEqual(len(wire.goaways), 2)
