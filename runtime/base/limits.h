@@ -37,8 +37,11 @@
     X(stall, MS, 60000, 100, 3600000, "queued data without progress")                              \
     X(keepalive_time, MS, 30000, 1000, 86400000, "silence before a PING, with a call open")        \
     X(keepalive_timeout, MS, 20000, 100, 600000, "wait for the PING's answer")                     \
+    X(keepalive_idle, MS, 7200000, 1000, 86400000, "silence before a PING, without a call")        \
     X(ping_interval, MS, 10000, 0, 86400000, "least gap between the client's PINGs")               \
     X(connection_age, MS, 1800000, 0, 86400000, "age of a connection; 0: no limit")                \
+    X(connection_grace, MS, 0, 0, 86400000, "calls go on after that age; 0: no limit")             \
+    X(connection_idle, MS, 0, 0, 86400000, "a connection without calls; 0: no limit")              \
     X(linger, MS, 1000, 0, 60000, "reading on after our last byte")                                \
     X(reset_burst, COUNT, 2000, 10, 1000000, "early resets by the client, at once")                \
     X(reset_rate, COUNT, 200, 1, 1000000, "early resets by the client, a second")                  \

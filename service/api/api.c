@@ -69,7 +69,11 @@ static enum sl_status set_control_methods(struct sl_server *server)
 
 static enum sl_status register_all(struct sl_api *api, const struct sl_api_options *options)
 {
+    /* Of every error that no handler of ours knows of (ST-6). */
+    static const struct sl_metadatum not_started = { { (const uint8_t *)"run_started", 11 },
+                                                     { (const uint8_t *)"false", 5 } };
     struct sl_server *server = options->server;
+    sl_server_set_error_info(server, &not_started, 1);
     SL_TRY(sl_sluice__v1__agent_runtime__register(server, &handlers, api));
     SL_TRY(set_control_methods(server));
     SL_TRY(sl_health_new(&api->health));

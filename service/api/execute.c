@@ -7,7 +7,7 @@
 #include "runtime/base/mem.h"
 #include "service/api/convert.h"
 
-enum { PREFIX_BYTES = 5, TAKE_BYTES = 4096, PLACE_INFOS = 2 };
+enum { PREFIX_BYTES = 5, TAKE_BYTES = 4096, PLACE_INFOS = 2, DRAIN_RETRY_MS = 1000 };
 
 /* One call and its run. Lies in the call's arena: it lives until the call is finished. */
 struct execution {
@@ -64,6 +64,9 @@ static void refuse(struct execution *execution, const struct sl_run_refusal *ref
                                      .message = refusal->text,
                                      .reason = refusal->reason,
                                      .retry_delay_ms = refusal->retry_after_ms };
+    if (status.code == SL_UNAVAILABLE && status.retry_delay_ms == 0) {
+        status.retry_delay_ms = DRAIN_RETRY_MS; /* RT-1 */
+    }
     fill_status(&status, &info, false);
     finish(execution, SL_RUN_CLOSE_READ, 0, &status);
 }
@@ -73,12 +76,12 @@ static void finish_read(struct execution *execution)
 {
     const struct sl_run_ending *ending = sl_run_stream_ending(execution->stream);
     struct sl_metadatum info;
-    struct sl_call_status status = { .code = ending->status };
+    struct sl_call_status status = { .code = ending->status, .reason = "OUT_OF_MEMORY" };
+    fill_status(&status, &info, true); /* also of success: a reply may fail to leave */
     if (ending->status != SL_OK) {
         status.message = ending->message;
         status.reason = ending->reason;
         status.retry_delay_ms = ending->retry_after_ms;
-        fill_status(&status, &info, true);
     }
     finish(execution, SL_RUN_CLOSE_READ, 0, &status);
 }
@@ -112,9 +115,10 @@ static void source_finished(struct sl_call_source *source)
 }
 
 static size_t
-source_stall_info(const struct sl_call_source *source, const struct sl_metadatum **ret_info)
+end_info(const struct sl_call *call, const struct sl_metadatum **ret_info, void *user_data)
 {
-    struct execution *execution = of_source(source);
+    struct execution *execution = user_data;
+    (void)call;
     fill_place(execution);
     *ret_info = execution->place;
     return PLACE_INFOS;
@@ -317,7 +321,8 @@ enum sl_status sl_execute_start(
     const Sluice__V1__ExecuteRequest *request,
     Sluice__V1__ExecuteResponse *reply)
 {
-    static const struct sl_call_callbacks call_callbacks = { .on_ended = on_ended };
+    static const struct sl_call_callbacks call_callbacks = { .on_ended = on_ended,
+                                                             .end_info = end_info };
     struct sl_error err;
     struct sl_run_spec spec;
     struct execution *execution = sl_arena_calloc(sl_call_arena(call), 1, sizeof(*execution));
@@ -337,7 +342,6 @@ enum sl_status sl_execute_start(
                                      .source = { .ready = source_ready,
                                                  .take = source_take,
                                                  .at_border = source_at_border,
-                                                 .stall_info = source_stall_info,
                                                  .on_finished = source_finished } };
     sl_buf_init(&execution->event, limits->event + PREFIX_BYTES);
     const struct sl_run_callbacks callbacks = { .on_started = on_started,

@@ -213,12 +213,14 @@ static enum sl_status parse_head(struct sl_http1 *http1, struct sl_error *err)
     return read_framing(http1, err);
 }
 
+/* At a line feed: the line before it is empty, whichever way the lines end. What the parser takes
+ * for the end must be the end here too, or bytes of a body would be read as head. */
 static bool head_is_complete(struct sl_slice head)
 {
-    if (head.size >= 2 && head.data[head.size - 1] == '\n' && head.data[head.size - 2] == '\n') {
-        return true;
-    }
-    return head.size >= 4 && memcmp(head.data + head.size - 4, "\r\n\r\n", 4) == 0;
+    const size_t line_end = head.size - 1;
+    const size_t content_end =
+        line_end > 0 && head.data[line_end - 1] == '\r' ? line_end - 1 : line_end;
+    return content_end > 0 && head.data[content_end - 1] == '\n';
 }
 
 /* ---- States ------------------------------------------------------------------------------------

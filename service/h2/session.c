@@ -488,6 +488,11 @@ size_t sl_h2_session_n_streams(const struct sl_h2_session *session)
     return session->n_streams;
 }
 
+size_t sl_h2_session_n_queued(const struct sl_h2_session *session)
+{
+    return session->is_over ? 0 : nghttp2_session_get_outbound_queue_size(session->ng);
+}
+
 bool sl_h2_session_is_ready(const struct sl_h2_session *session)
 {
     return session->is_ready;

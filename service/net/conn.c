@@ -178,6 +178,14 @@ static size_t n_unsent(const struct sl_net_conn *conn)
     return conn->unsent.size - conn->unsent.sent;
 }
 
+/* CM-13: the peer reads nothing. While it closes, DRAIN_STALL_MS holds. */
+static void watch_stall(struct sl_net_conn *conn)
+{
+    if (conn->state == SL_NET_OPEN && conn->stall_ms > 0) {
+        sl_timer_start_ms(&conn->timer, conn->stall_ms);
+    }
+}
+
 /* Keeps what the socket did not take. */
 static bool keep(struct sl_net_conn *conn, const uint8_t *data, size_t size)
 {
@@ -203,6 +211,9 @@ static bool keep(struct sl_net_conn *conn, const uint8_t *data, size_t size)
     memcpy(conn->unsent.data + left, data, size);
     conn->unsent.size = left + size;
     conn->wants_writable = true;
+    if (left == 0) {
+        watch_stall(conn);
+    }
     update_events(conn);
     return true;
 }
@@ -247,8 +258,14 @@ static bool put_out_unsent(struct sl_net_conn *conn)
     }
     const size_t n = send_some(conn, conn->unsent.data + conn->unsent.sent, left);
     conn->unsent.sent += n;
+    if (n > 0) {
+        watch_stall(conn);
+    }
     if (n < left) {
         return false;
+    }
+    if (conn->state == SL_NET_OPEN) {
+        sl_timer_stop(&conn->timer);
     }
     conn->unsent.data = sl_free(conn->unsent.data);
     conn->unsent.size = conn->unsent.sent = conn->unsent.capacity = 0;
@@ -450,11 +467,13 @@ static void on_timer(void *user_data)
     case SL_NET_HANDSHAKE:
         sl_net_conn_end(conn, SL_NET_END_TIMEOUT, 0, "the TLS handshake takes too long");
         return;
+    case SL_NET_OPEN:
+        sl_net_conn_end(conn, SL_NET_END_TIMEOUT, 0, "the peer does not read");
+        return;
     case SL_NET_DRAINING:
     case SL_NET_LINGER:
         sl_net_conn_end(conn, SL_NET_END_CLOSED, 0, "closed");
         return;
-    case SL_NET_OPEN:
     case SL_NET_ENDED:
         return;
     }

@@ -47,8 +47,9 @@ struct sl_net_conn {
     unsigned long tls_error;
     const char *what; /* the sentence that goes with it */
     uint64_t linger_ms;
+    uint64_t stall_ms; /* how long the socket may take nothing of what is kept; 0: for ever */
     uint64_t last_read_ns, last_write_ns;
-    struct sl_timer timer; /* connect and handshake, draining, linger: one after the other */
+    struct sl_timer timer; /* connect and handshake, stall, draining, linger: one after the other */
     struct sl_task flush, end;
     struct {
         uint8_t *data;

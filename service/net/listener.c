@@ -207,6 +207,7 @@ static void run_handover(struct sl_task *task)
         (void)sl_free(handover);
         return;
     }
+    conn->stall_ms = listener->options.limits->stall;
     conn->listener = listener; /* takes the reference and the counts */
     conn->listener_loop = handover->loop_index;
     memcpy(conn->address_key, key, sizeof(key));

@@ -25,8 +25,12 @@ struct request {
 
 static bool refuse(struct request *request, enum sl_status code, const char *text)
 {
-    request->refusal.status.code = code;
-    request->refusal.status.message = text;
+    struct sl_call_status *status = &request->refusal.status;
+    status->code = code;
+    status->message = text;
+    if (status->reason == NULL && code != SL_DEADLINE_EXCEEDED) {
+        status->reason = sl_server_reason(request->conn->server, "INVALID_REQUEST");
+    }
     if (request->refusal.http_status == NULL) {
         request->refusal.http_status = "200";
     }
@@ -70,7 +74,7 @@ static bool check_form(struct request *request)
         request->refusal.is_http_only = true;
         return refuse_http(request, "415", NULL);
     }
-    request->refusal.content_type = parsed->content_type;
+    request->refusal.content_type = sl_headers_sendable(parsed->content_type);
     if (type == SL_CONTENT_GRPC_OTHER) {
         return refuse(
             request, SL_UNIMPLEMENTED, SHOW(request, "unknown message format \"%.*s\"", subtype));
@@ -155,6 +159,7 @@ static bool check_call(struct request *request)
         return true;
     }
     request->refusal.status.reason = "DRAINING";
+    request->refusal.status.retry_delay_ms = SL_DRAIN_RETRY_MS;
     return refuse(request, SL_UNAVAILABLE, "the server is shutting down");
 }
 
@@ -164,6 +169,9 @@ static bool check_call(struct request *request)
 static enum sl_status set_content_type(struct sl_call *call, struct sl_slice value)
 {
     static const char *const usual[] = { "application/grpc", "application/grpc+proto" };
+    if (value.size == 0) {
+        value = sl_slice_str(usual[0]); /* it may not be repeated */
+    }
     for (size_t i = 0; i < SL_COUNT(usual); i++) {
         if (sl_slice_equals(value, usual[i])) {
             call->content_type = sl_slice_str(usual[i]);
@@ -198,7 +206,7 @@ static enum sl_status fill(struct sl_call *call, const struct request *request)
     if (sl_parse_u64(parsed->previous_attempts, 0, PREVIOUS_MAX, &attempts) == SL_OK) {
         call->previous_attempts = (uint32_t)attempts;
     }
-    SL_TRY(set_content_type(call, parsed->content_type));
+    SL_TRY(set_content_type(call, sl_headers_sendable(parsed->content_type)));
     SL_TRY(set_encoding(call, parsed->encoding));
     if (call->route == &call->conn->server->routes.fallback) {
         call->path = sl_arena_dup(&call->arena, parsed->path);
@@ -259,8 +267,13 @@ static void admit(const struct request *request)
         return;
     }
     start_deadline(call, request);
-    if (run_interceptors(call) && sl_call_is_streaming_in(call)) {
+    if (!run_interceptors(call)) {
+        return;
+    }
+    if (sl_call_is_streaming_in(call)) {
         sl_call_raise(call, SL_EVENT_START);
+    } else {
+        sl_call_watch_gap(call); /* END_STREAM of the headers comes next */
     }
 }
 

@@ -46,6 +46,10 @@ struct sl_call_callbacks {
     void (*on_writable)(struct sl_call *call, void *user_data);
     /* The call is over; the handler must still sl_call_finish() it, at any later time. */
     void (*on_ended)(struct sl_call *call, const struct sl_call_end *end, void *user_data);
+    /* What the ErrorInfo of an end that does not come from the handler (deadline, stall) tells
+     * besides its reason (FC-9: last_sequence); copied. Called before on_ended. */
+    size_t (*end_info)(
+        const struct sl_call *call, const struct sl_metadatum **ret_info, void *user_data);
 };
 
 /* A body that the handler owns: framed messages that are pulled when there is room, in place of
@@ -57,16 +61,14 @@ struct sl_call_source {
     void (*take)(struct sl_call_source *source, uint8_t *dst, size_t n);
     bool (*at_border)(const struct sl_call_source *source);
     void (*on_finished)(struct sl_call_source *source);
-    /* What a stalled stream's ErrorInfo tells besides its reason (FC-9: last_sequence); copied. May
-     * be NULL. */
-    size_t (*stall_info)(const struct sl_call_source *source, const struct sl_metadatum **ret_info);
 };
 
 /* The final status of a call. Strings are copied. All zero but `code` is valid. */
 struct sl_call_status {
     enum sl_status code;
     const char *message;
-    /* google.rpc.ErrorInfo in grpc-status-details-bin, when `reason` is set (ST-6). */
+    /* google.rpc.ErrorInfo in grpc-status-details-bin, when `reason` is set (ST-6). With code OK:
+     * what is told if the reply or the rest of the stream cannot be sent. */
     const char *reason;
     const char *domain;              /* NULL: "sluice.v1" */
     const struct sl_metadatum *info; /* ErrorInfo.metadata */

@@ -3,6 +3,7 @@
  *
  *   settle: the outcome, counters, interceptors      tell: on_ended, once
  *   close:  trailers behind what is queued           cut:  trailers at once, or RST_STREAM */
+#include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -183,8 +184,10 @@ void sl_refusal_send(
     struct sl_arena arena;
     sl_arena_init(&arena, REFUSAL_BYTES);
     const struct sl_metadata nothing = { 0 };
+    struct sl_refusal explained = *refusal;
+    sl_server_explain(conn->server, &explained.status);
     SL_RPC_COUNT(conn->counters, calls_by_status[refusal->status.code], 1);
-    if (respond_only(conn, stream, &arena, refusal, &nothing) != SL_OK) {
+    if (respond_only(conn, stream, &arena, &explained, &nothing) != SL_OK) {
         sl_h2_stream_reset(stream, SL_H2_INTERNAL_ERROR);
     }
     sl_arena_done(&arena);
@@ -304,14 +307,30 @@ static void tell(struct sl_call *call, enum sl_call_end_kind kind, uint32_t code
     sl_call_raise(call, SL_EVENT_ENDED);
 }
 
+/* Adds what is known of a call that ends without its handler (ST-6). */
+static void explain(struct sl_call *call, struct sl_call_status *status)
+{
+    const struct sl_call_callbacks *on = &call->callbacks;
+    if (call->n_known_info > 0) {
+        status->info = call->known_info;
+        status->n_info = call->n_known_info;
+    } else if (call->stage == SL_STAGE_RUNNING && !call->is_told && on->end_info != NULL) {
+        status->n_info = on->end_info(call, &status->info, call->user_data);
+    }
+    sl_server_explain(call->conn->server, status);
+}
+
 /* For endings that come from here and not from the stream. */
 static void end_by_us(
     struct sl_call *call,
     enum sl_call_outcome outcome,
     enum sl_call_end_kind kind,
-    const struct sl_call_status *status,
+    const struct sl_call_status *given,
     enum sl_h2_code code)
 {
+    struct sl_call_status explained = *given;
+    const struct sl_call_status *status = &explained;
+    explain(call, &explained);
     if (!is_decided(call)) {
         settle(call, outcome, status->code);
         call->events = 0;
@@ -346,20 +365,18 @@ void sl_call_deadline_passed(struct sl_call *call)
 
 void sl_call_stalled(struct sl_call *call)
 {
-    const struct sl_call_source *source = call->out.source;
-    struct sl_call_status status = { .code = SL_RESOURCE_EXHAUSTED,
-                                     .message = "the client does not read its stream",
-                                     .reason = "STALLED" };
-    if (source != NULL && source->stall_info != NULL) {
-        status.n_info = source->stall_info(source, &status.info);
-    }
+    const struct sl_call_status status = { .code = SL_RESOURCE_EXHAUSTED,
+                                           .message = "the client does not read its stream",
+                                           .reason = "STALLED" };
     end_by_us(call, SL_OUTCOME_LOST, SL_CALL_LOST, &status, SL_H2_ENHANCE_YOUR_CALM);
 }
 
 void sl_call_gap_passed(struct sl_call *call)
 {
     const struct sl_call_status status = { .code = SL_RESOURCE_EXHAUSTED,
-                                           .message = "silence inside a request message" };
+                                           .message = "silence inside a request message",
+                                           .reason =
+                                               sl_server_reason(call->conn->server, "STALLED") };
     end_by_us(call, SL_OUTCOME_LOST, SL_CALL_LOST, &status, SL_H2_ENHANCE_YOUR_CALM);
 }
 
@@ -372,7 +389,9 @@ static const struct sl_call_status draining = { .code = SL_UNAVAILABLE,
 void sl_call_drain(struct sl_call *call)
 {
     if (call->stage == SL_STAGE_REQUEST) {
-        sl_call_refuse(call, &draining);
+        struct sl_call_status refusal = draining; /* nothing has begun: RT-1 */
+        refusal.retry_delay_ms = SL_DRAIN_RETRY_MS;
+        sl_call_refuse(call, &refusal);
     } else if (call->outcome == SL_OUTCOME_NONE) {
         call->outcome = SL_OUTCOME_DRAIN;
         call->is_drain_grace = true;
@@ -383,6 +402,33 @@ void sl_call_drain(struct sl_call *call)
 void sl_call_force(struct sl_call *call)
 {
     end_by_us(call, SL_OUTCOME_DRAIN, SL_CALL_DRAIN, &draining, SL_H2_CANCEL);
+}
+
+/* ---- Copies for later --------------------------------------------------------------------------
+ */
+
+/* A copy in the call's arena; NULL stays NULL, and so does what there is no memory for. */
+static const char *keep(struct sl_call *call, const char *text)
+{
+    return text == NULL ? NULL : sl_arena_dup(&call->arena, sl_slice_str(text));
+}
+
+static struct sl_slice keep_slice(struct sl_call *call, struct sl_slice bytes)
+{
+    const char *copy = bytes.size == 0 ? NULL : sl_arena_dup(&call->arena, bytes);
+    return sl_slice_of(copy, copy == NULL ? 0 : bytes.size);
+}
+
+/* NULL: no memory. */
+static struct sl_metadatum *
+copy_info(struct sl_call *call, const struct sl_metadatum *from, size_t n_info)
+{
+    struct sl_metadatum *info = sl_arena_calloc(&call->arena, n_info, sizeof(*info));
+    for (size_t i = 0; info != NULL && i < n_info; i++) {
+        info[i].key = keep_slice(call, from[i].key);
+        info[i].value = keep_slice(call, from[i].value);
+    }
+    return info;
 }
 
 /* ---- By the handler -------------------------------------------------------------------------- */
@@ -398,7 +444,8 @@ static enum sl_status queue_reply(struct sl_call *call, struct sl_call_status *s
     if (call->is_reply_raw) {
         queued = sl_call_queue_bytes(call, call->out.reply_bytes);
     } else if (call->out.reply != NULL) {
-        queued = sl_call_queue_message(call, call->out.reply);
+        const size_t size = sl_codec_proto.encoded_size(call->out.reply);
+        queued = sl_call_queue_message(call, call->out.reply, size);
     } else if (call->out.n_sent == 0) {
         status->message = "the handler gave no reply";
         return SL_INTERNAL;
@@ -407,6 +454,21 @@ static enum sl_status queue_reply(struct sl_call *call, struct sl_call_status *s
         status->message = "the reply cannot be sent";
     }
     return queued;
+}
+
+const char *sl_call_fault_reason(const struct sl_call *call, const struct sl_error *err)
+{
+    const char *reason = err->sys_errno == ENOMEM ? "SERVER_FULL" : "INVALID_REQUEST";
+    return sl_server_reason(call->conn->server, reason);
+}
+
+/* For a stream that is cut after its handler has finished. */
+static void keep_info(struct sl_call *call, const struct sl_call_status *status)
+{
+    if (call->conn->server->n_error_info > 0 && status->n_info > 0) {
+        call->known_info = copy_info(call, status->info, status->n_info);
+        call->n_known_info = call->known_info == NULL ? 0 : status->n_info;
+    }
 }
 
 void sl_call_complete(struct sl_call *call, const struct sl_call_status *given)
@@ -418,7 +480,10 @@ void sl_call_complete(struct sl_call *call, const struct sl_call_status *given)
     } else if (
         status.message == NULL && call->fault != NULL && call->fault->status == status.code) {
         status.message = call->fault->text; /* what recv or request failed with */
+        status.reason = sl_call_fault_reason(call, call->fault);
     }
+    keep_info(call, &status);
+    sl_server_explain(call->conn->server, &status);
     settle(call, SL_OUTCOME_COMPLETED, status.code);
     const bool is_inside_source = call->is_in_source && !sl_call_at_border(call);
     call->out.source = NULL;
@@ -465,18 +530,6 @@ void sl_call_finishf(struct sl_call *call, enum sl_status code, const char *fmt,
     sl_call_finish(call, &(struct sl_call_status){ .code = code, .message = text });
 }
 
-/* A copy in the call's arena; NULL stays NULL, and so does what there is no memory for. */
-static const char *keep(struct sl_call *call, const char *text)
-{
-    return text == NULL ? NULL : sl_arena_dup(&call->arena, sl_slice_str(text));
-}
-
-static struct sl_slice keep_slice(struct sl_call *call, struct sl_slice bytes)
-{
-    const char *copy = bytes.size == 0 ? NULL : sl_arena_dup(&call->arena, bytes);
-    return sl_slice_of(copy, copy == NULL ? 0 : bytes.size);
-}
-
 enum sl_status sl_call_fail(struct sl_call *call, const struct sl_call_status *status)
 {
     struct sl_call_status *failure = &call->failure;
@@ -487,11 +540,7 @@ enum sl_status sl_call_fail(struct sl_call *call, const struct sl_call_status *s
                                         .retry_delay_ms = status->retry_delay_ms,
                                         .details = keep_slice(call, status->details) };
     struct sl_metadatum *info =
-        status->n_info == 0 ? NULL : sl_arena_calloc(&call->arena, status->n_info, sizeof(*info));
-    for (size_t i = 0; info != NULL && i < status->n_info; i++) {
-        info[i].key = keep_slice(call, status->info[i].key);
-        info[i].value = keep_slice(call, status->info[i].value);
-    }
+        status->n_info == 0 ? NULL : copy_info(call, status->info, status->n_info);
     failure->info = info;
     failure->n_info = info == NULL ? 0 : status->n_info;
     call->has_failure = true;

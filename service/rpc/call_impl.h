@@ -28,6 +28,9 @@ enum sl_call_outcome {
     SL_OUTCOME_DRAIN
 };
 
+/* Who is refused because the server goes down may ask again then: another one answers (RT-1). */
+enum { SL_DRAIN_RETRY_MS = 1000 };
+
 /* Work for sl_call_dispatch(), in this order. */
 enum sl_call_event {
     SL_EVENT_START = 1,
@@ -120,8 +123,10 @@ struct sl_call {
         struct sl_slice reply_bytes;
     } out;
 
-    struct sl_call_status failure; /* strings are in the arena */
-    struct sl_error *fault;        /* what recv failed with, in the arena */
+    struct sl_call_status failure;   /* strings are in the arena */
+    struct sl_metadatum *known_info; /* of the status that the handler gave, in the arena */
+    size_t n_known_info;
+    struct sl_error *fault; /* what recv failed with, in the arena */
 };
 
 /* ---- call.c ---------------------------------------------------------------------------------- */
@@ -140,6 +145,8 @@ enum sl_status sl_call_check_open(const struct sl_call *call);
 
 /* ---- call_recv.c ----------------------------------------------------------------------------- */
 
+/* Starts the timer for silence in the request, or starts it anew, or stops it (CM-13). */
+void sl_call_watch_gap(struct sl_call *call);
 void sl_call_on_data(struct sl_call *call, struct sl_slice bytes);
 void sl_call_on_end_stream(struct sl_call *call);
 /* Gives the request's memory and the window's bytes back. */
@@ -150,8 +157,8 @@ void sl_call_recv_done(struct sl_call *call);
 void sl_call_send_init(struct sl_call *call);
 /* Submits HEADERS with the body. */
 enum sl_status sl_call_submit_headers(struct sl_call *call);
-/* Queues without asking for room. */
-enum sl_status sl_call_queue_message(struct sl_call *call, const void *message);
+/* Queues without asking for room. `size`: of the message when it is encoded. */
+enum sl_status sl_call_queue_message(struct sl_call *call, const void *message, size_t size);
 enum sl_status sl_call_queue_bytes(struct sl_call *call, struct sl_slice message);
 /* There is something to send, or the end. */
 void sl_call_wake_body(struct sl_call *call);
@@ -178,6 +185,9 @@ void sl_call_drain(struct sl_call *call);
 void sl_call_force(struct sl_call *call);
 /* Handler's side is over: `given` decides what is sent. */
 void sl_call_complete(struct sl_call *call, const struct sl_call_status *given);
+
+/* The reason that goes with a fault of what the client sent. */
+const char *sl_call_fault_reason(const struct sl_call *call, const struct sl_error *err);
 
 /* Trailers-Only, without a call (ADM-16): the header list is on the stack. `http_status`: "200".
  * `text` may be NULL. */

@@ -55,13 +55,21 @@ static bool make_reader(struct sl_call *call)
     return true;
 }
 
-/* The timer for silence inside a message runs while one is unfinished; not while a message is held,
- * because then it is us who keep the window closed. */
-static void watch_gap(struct sl_call *call)
+/* A method that takes one request waits for the client until it half-closes. In a stream a message
+ * must be unfinished; and while one is held it is us who keep the window closed. */
+static bool is_clients_turn(const struct sl_call *call)
+{
+    const struct sl_frame_reader *reader = call->in.reader;
+    if (!sl_call_is_streaming_in(call)) {
+        return !call->is_half_closed;
+    }
+    return reader != NULL && !reader->is_held && sl_frame_reader_is_inside(reader);
+}
+
+void sl_call_watch_gap(struct sl_call *call)
 {
     sl_list_remove(&call->in_gaps);
-    const struct sl_frame_reader *reader = call->in.reader;
-    if (reader != NULL && !reader->is_held && sl_frame_reader_is_inside(reader)) {
+    if (is_clients_turn(call)) {
         const bool is_first = sl_list_is_empty(&call->conn->gaps);
         call->in.gap_since_ns = sl_conn_now_ns(call->conn);
         sl_list_add_last(&call->conn->gaps, &call->in_gaps);
@@ -75,7 +83,18 @@ static void watch_gap(struct sl_call *call)
 
 static void refuse_with(struct sl_call *call, enum sl_status code, const char *text)
 {
-    sl_call_refuse(call, &(struct sl_call_status){ .code = code, .message = text });
+    const struct sl_error err = { .status = code };
+    sl_call_refuse(
+        call, &(struct sl_call_status){
+                  .code = code, .message = text, .reason = sl_call_fault_reason(call, &err) });
+}
+
+static void refuse_fault(struct sl_call *call, const struct sl_error *err)
+{
+    sl_call_refuse(
+        call, &(struct sl_call_status){ .code = err->status,
+                                        .message = err->text,
+                                        .reason = sl_call_fault_reason(call, err) });
 }
 
 /* Holds the request as soon as it is complete; refuses what cannot become one (FR-3, FR-7). */
@@ -89,7 +108,8 @@ static bool take_request(struct sl_call *call)
             call->has_request = true;
             SL_RPC_COUNT(call->conn->counters, messages_in, 1);
         } else if (status != SL_AGAIN && status != SL_END) {
-            refuse_with(call, status, err.text);
+            err.status = status;
+            refuse_fault(call, &err);
             return false;
         }
     }
@@ -131,7 +151,9 @@ void sl_call_on_data(struct sl_call *call, struct sl_slice bytes)
     }
     if (!make_reader(call)) {
         give_back(call, bytes.size);
-        refuse_with(call, SL_RESOURCE_EXHAUSTED, "out of memory");
+        sl_call_refuse(
+            call,
+            &(struct sl_call_status){ .code = SL_RESOURCE_EXHAUSTED, .message = "out of memory" });
         return;
     }
     sl_frame_reader_feed(call->in.reader, bytes);
@@ -145,7 +167,7 @@ void sl_call_on_data(struct sl_call *call, struct sl_slice bytes)
         return;
     }
     give_credit(call);
-    watch_gap(call);
+    sl_call_watch_gap(call);
 }
 
 void sl_call_on_end_stream(struct sl_call *call)
@@ -159,7 +181,7 @@ void sl_call_on_end_stream(struct sl_call *call)
         sl_frame_reader_end(call->in.reader);
     }
     if (sl_call_is_streaming_in(call)) {
-        watch_gap(call);
+        sl_call_watch_gap(call);
         sl_call_raise(call, SL_EVENT_READABLE);
     } else if (call->in.reader == NULL || take_request(call)) {
         sl_list_remove(&call->in_gaps);
@@ -223,7 +245,7 @@ enum sl_status sl_call_recv_bytes(struct sl_call *call, struct sl_slice *ret_mes
     struct sl_error err = { 0 };
     const enum sl_status status = sl_frame_reader_next(call->in.reader, ret_message, &err);
     give_credit(call);
-    watch_gap(call);
+    sl_call_watch_gap(call);
     if (status == SL_OK) {
         SL_RPC_COUNT(call->conn->counters, messages_in, 1);
         /* A handler that takes one message a time is told of the next. */

@@ -439,9 +439,8 @@ static enum sl_status encode_packed(struct sl_call *call, const void *message, s
     return status;
 }
 
-enum sl_status sl_call_queue_message(struct sl_call *call, const void *message)
+enum sl_status sl_call_queue_message(struct sl_call *call, const void *message, size_t size)
 {
-    const size_t size = sl_codec_proto.encoded_size(message);
     if (size > MESSAGE_MAX) {
         return SL_RESOURCE_EXHAUSTED;
     }
@@ -476,8 +475,9 @@ static enum sl_status prepare(struct sl_call *call, size_t size)
 
 enum sl_status sl_call_send(struct sl_call *call, const void *message)
 {
-    SL_TRY(prepare(call, sl_codec_proto.encoded_size(message)));
-    SL_TRY(sl_call_queue_message(call, message));
+    const size_t size = sl_codec_proto.encoded_size(message); /* once: it costs depth x size */
+    SL_TRY(prepare(call, size));
+    SL_TRY(sl_call_queue_message(call, message, size));
     sl_call_wake_body(call);
     return SL_OK;
 }

@@ -4,6 +4,7 @@
 #include "service/rpc/conn_impl.h"
 
 enum { MEMORY_STEP = 4096 }; /* less is not worth a count */
+enum { MAX_QUEUED = 1000 }; /* frames; as many as nghttp2 allows acknowledgements */
 
 /* ---- Events ---------------------------------------------------------------------------------- */
 
@@ -84,11 +85,14 @@ static void on_end_stream(void *session_user, struct sl_h2_stream *stream)
 static void
 on_closed(void *session_user, struct sl_h2_stream *stream, enum sl_h2_close how, uint32_t code)
 {
-    (void)session_user;
+    struct sl_conn *conn = session_user;
     struct sl_call *call = sl_h2_stream_user(stream);
     if (call != NULL) {
         sl_h2_stream_set_user(stream, NULL);
         sl_call_on_closed(call, how, code);
+        if (sl_list_is_empty(&conn->calls)) {
+            conn->idle_since_ns = sl_conn_now_ns(conn);
+        }
     }
 }
 
@@ -339,6 +343,11 @@ uint64_t sl_conn_due_ns(const struct sl_conn *conn)
 bool sl_conn_wants_close(const struct sl_conn *conn)
 {
     return conn->is_dead || sl_h2_session_wants_close(conn->h2);
+}
+
+bool sl_conn_is_congested(const struct sl_conn *conn)
+{
+    return !conn->is_dead && sl_h2_session_n_queued(conn->h2) > MAX_QUEUED;
 }
 
 const char *sl_conn_fault(const struct sl_conn *conn)

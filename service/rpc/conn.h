@@ -36,6 +36,9 @@ uint64_t sl_conn_due_ns(const struct sl_conn *conn);
 /* True when nothing will be read or written any more. Freeing earlier ends each open call as LOST.
  */
 bool sl_conn_wants_close(const struct sl_conn *conn);
+/* True while so many answers wait that no more should be read: whoever sends and does not read
+ * would fill the memory with refusals (AT-3, AT-7). Ask after feed and pull. */
+bool sl_conn_is_congested(const struct sl_conn *conn);
 /* The reason of the fault or attack that ended it ("bad_preface": perhaps HTTP/1.1); NULL: none. */
 const char *sl_conn_fault(const struct sl_conn *conn);
 /* Bytes that it holds now: nghttp2's part with the streams that it remembers (NG-20), and the send

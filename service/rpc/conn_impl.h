@@ -62,6 +62,8 @@ struct sl_conn {
     uint64_t headers_since_ns; /* SL_NEVER_NS: no header block is open */
     uint64_t ping_sent_ns;     /* SL_NEVER_NS: no keepalive PING is unanswered */
     uint64_t age_due_ns;       /* SL_NEVER_NS: no limit */
+    uint64_t grace_due_ns;     /* of an aged connection; SL_NEVER_NS: none */
+    uint64_t idle_since_ns;    /* while it has no call */
     enum sl_drain_step drain;
     const char *drain_why;
     uint64_t drain_step_ns;  /* when the next step is due */

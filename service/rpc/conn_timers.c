@@ -26,7 +26,7 @@ static uint64_t least(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
-/* The connection is given up without a word: the peer does not listen. */
+/* The connection is given up without a word: the peer does not listen, or was told long ago. */
 static void give_up(struct sl_conn *conn)
 {
     conn->is_dead = true;
@@ -46,15 +46,23 @@ static uint64_t keepalive_due(const struct sl_conn *conn)
     if (conn->ping_sent_ns != SL_NEVER_NS) {
         return after(conn->ping_sent_ns, conn->limits->keepalive_timeout);
     }
-    return has_open_call(conn) ? after(conn->last_read_ns, conn->limits->keepalive_time)
-                               : SL_NEVER_NS;
+    return after(
+        conn->last_read_ns,
+        has_open_call(conn) ? conn->limits->keepalive_time : conn->limits->keepalive_idle);
+}
+
+static uint64_t idle_due(const struct sl_conn *conn)
+{
+    return has_open_call(conn) || conn->limits->connection_idle == 0
+               ? SL_NEVER_NS
+               : after(conn->idle_since_ns, conn->limits->connection_idle);
 }
 
 static uint64_t drain_due(const struct sl_conn *conn)
 {
     switch (conn->drain) {
     case SL_DRAIN_NONE:
-        return conn->age_due_ns;
+        return least(conn->age_due_ns, idle_due(conn));
     case SL_DRAIN_ANNOUNCED:
         return least(conn->drain_step_ns, conn->drain_force_ns);
     case SL_DRAIN_FINAL:
@@ -103,7 +111,7 @@ static uint64_t opening_due(const struct sl_conn *conn)
 static uint64_t next_due(const struct sl_conn *conn)
 {
     uint64_t due = least(opening_due(conn), keepalive_due(conn));
-    due = least(due, drain_due(conn));
+    due = least(due, least(drain_due(conn), conn->grace_due_ns));
     due = least(due, stall_due(conn));
     return least(due, gap_due(conn));
 }
@@ -152,10 +160,20 @@ static void each_call(struct sl_conn *conn, void (*act)(struct sl_call *call))
     }
 }
 
+/* CM-4: it is too old, or was idle for too long. */
+static void retire(struct sl_conn *conn, uint64_t now_ns)
+{
+    const bool is_old = conn->age_due_ns <= now_ns;
+    if (is_old && conn->limits->connection_grace > 0) {
+        conn->grace_due_ns = after(now_ns, conn->limits->connection_grace);
+    }
+    announce(conn, is_old ? "max_age" : "max_idle");
+}
+
 static void step_drain(struct sl_conn *conn, uint64_t now_ns)
 {
     if (conn->drain == SL_DRAIN_NONE) {
-        announce(conn, "max_age");
+        retire(conn, now_ns);
     } else if (conn->drain <= SL_DRAIN_FINAL && conn->drain_force_ns <= now_ns) {
         if (conn->drain == SL_DRAIN_ANNOUNCED) {
             announce_final(conn);
@@ -228,6 +246,9 @@ static void on_tick(void *user_data)
     if (drain_due(conn) <= now_ns) {
         step_drain(conn, now_ns);
     }
+    if (!conn->is_dead && conn->grace_due_ns <= now_ns) {
+        give_up(conn);
+    }
     if (!conn->is_dead && keepalive_due(conn) <= now_ns) {
         keep_alive(conn, now_ns);
     }
@@ -256,9 +277,9 @@ static uint64_t aged(uint64_t now_ns, uint64_t age_ms)
 void sl_conn_timers_init(struct sl_conn *conn)
 {
     const uint64_t now_ns = sl_conn_now_ns(conn);
-    conn->created_ns = conn->last_read_ns = now_ns;
+    conn->created_ns = conn->last_read_ns = conn->idle_since_ns = now_ns;
     conn->headers_since_ns = conn->ping_sent_ns = SL_NEVER_NS;
     conn->age_due_ns = aged(now_ns, conn->limits->connection_age);
-    conn->drain_force_ns = SL_NEVER_NS;
+    conn->drain_force_ns = conn->grace_due_ns = SL_NEVER_NS;
     sl_timer_init(&conn->tick, conn->loop, on_tick, conn);
 }

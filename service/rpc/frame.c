@@ -1,5 +1,7 @@
 #include "service/rpc/frame.h"
 
+#include <errno.h>
+
 #include "runtime/base/mem.h"
 
 enum {
@@ -88,8 +90,9 @@ static enum sl_status set_fault(struct sl_frame_reader *reader, enum sl_status s
 
 static enum sl_status no_memory(struct sl_frame_reader *reader)
 {
-    return set_fault(
-        reader, sl_fail(&reader->error, SL_RESOURCE_EXHAUSTED, "no memory for a message"));
+    (void)sl_fail(&reader->error, SL_RESOURCE_EXHAUSTED, "no memory for a message");
+    reader->error.sys_errno = ENOMEM;
+    return set_fault(reader, SL_RESOURCE_EXHAUSTED);
 }
 
 /* Moves bytes into the message until it is complete; gives how many. A fault is in the reader. */
@@ -137,6 +140,7 @@ void sl_frame_reader_feed(struct sl_frame_reader *reader, struct sl_slice bytes)
         if (reader->is_held) {
             reader->fault = sl_fail(
                 &reader->error, SL_RESOURCE_EXHAUSTED, "no memory for bytes behind a message");
+            reader->error.sys_errno = ENOMEM;
         } else {
             (void)no_memory(reader);
         }

@@ -328,6 +328,17 @@ static bool is_printable(uint8_t byte)
     return byte >= 0x20 && byte <= 0x7E;
 }
 
+struct sl_slice sl_headers_sendable(struct sl_slice value)
+{
+    value = trim(value);
+    for (size_t i = 0; i < value.size; i++) {
+        if (!is_printable(value.data[i])) {
+            return sl_slice_of("", 0);
+        }
+    }
+    return value;
+}
+
 /* What may be sent (MD-3): the value itself, or a copy with '?'. Outer blanks are not legal in
  * HTTP/2 and would reset the stream. */
 static enum sl_status

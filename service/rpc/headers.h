@@ -54,6 +54,10 @@ enum sl_content_type {
 /* Without case, parameters ignored. `*ret_subtype`: X, or "proto". */
 enum sl_content_type sl_headers_content_type(struct sl_slice value, struct sl_slice *ret_subtype);
 
+/* What of a received value may be sent back: without outer blanks; empty when a byte is outside
+ * 0x20-0x7E (AT-20). */
+struct sl_slice sl_headers_sendable(struct sl_slice value);
+
 /* ---- Out ------------------------------------------------------------------------------------- */
 
 /* A list that is being made, in an arena. All zero is empty. */

@@ -191,6 +191,7 @@ static void on_bytes(struct sl_net_conn *net, struct sl_slice bytes, void *user_
         sl_net_conn_close(net, false); /* what is left to say is still pulled */
         return;
     }
+    sl_net_conn_pause_read(net, sl_conn_is_congested(socket->conn));
     sl_net_conn_want_write(net);
 }
 
@@ -218,6 +219,7 @@ static size_t on_pull(struct sl_net_conn *net, uint8_t *room, size_t room_bytes,
         return 0;
     }
     size_t n = sl_conn_pull(socket->conn, room, room_bytes, sl_loop_now_ns(socket->home->loop));
+    sl_net_conn_pause_read(net, sl_conn_is_congested(socket->conn));
     if (n == 0) {
         n = answer_http1(socket, room);
     }

@@ -57,6 +57,11 @@ SL_CHECK enum sl_status sl_server_add_raw(
     void *user_data);
 SL_CHECK enum sl_status
 sl_server_add_interceptor(struct sl_server *server, const struct sl_interceptor *interceptor);
+/* From now on every error status carries an ErrorInfo (ST-6): whoever gives no reason gets the one
+ * that belongs to the code, whoever gives no metadata gets `info` (what is true of errors that no
+ * handler knows of). Borrowed. Before the server starts. */
+void sl_server_set_error_info(
+    struct sl_server *server, const struct sl_metadatum *info, size_t n_info);
 /* Marks a path as control method, with a quota of its own (ADM-9). */
 SL_CHECK enum sl_status sl_server_set_control(struct sl_server *server, const char *path);
 /* Registered services, for reflection. */

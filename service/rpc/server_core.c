@@ -131,6 +131,56 @@ enum sl_status sl_server_set_control(struct sl_server *server, const char *path)
     return sl_routes_set_control(&server->routes, path);
 }
 
+void sl_server_set_error_info(
+    struct sl_server *server, const struct sl_metadatum *info, size_t n_info)
+{
+    server->error_info = info;
+    server->n_error_info = n_info;
+}
+
+const char *sl_server_reason(const struct sl_server *server, const char *reason)
+{
+    return server->n_error_info > 0 ? reason : NULL;
+}
+
+/* For errors whose maker has no better word. */
+static const char *reason_of(enum sl_status code)
+{
+    static const struct {
+        enum sl_status code;
+        const char *reason;
+    } reasons[] = {
+        { SL_CANCELLED, "CANCELLED" },
+        { SL_UNKNOWN, "INTERNAL" },
+        { SL_DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED" },
+        { SL_PERMISSION_DENIED, "FORBIDDEN" },
+        { SL_RESOURCE_EXHAUSTED, "SERVER_FULL" },
+        { SL_INTERNAL, "INTERNAL" },
+        { SL_UNAVAILABLE, "DRAINING" },
+        { SL_UNAUTHENTICATED, "UNAUTHENTICATED" },
+    };
+    for (size_t i = 0; i < SL_COUNT(reasons); i++) {
+        if (reasons[i].code == code) {
+            return reasons[i].reason;
+        }
+    }
+    return "INVALID_REQUEST";
+}
+
+void sl_server_explain(const struct sl_server *server, struct sl_call_status *status)
+{
+    if (server->n_error_info == 0 || status->code == SL_OK || status->details.size > 0) {
+        return;
+    }
+    if (status->reason == NULL) {
+        status->reason = reason_of(status->code);
+    }
+    if (status->n_info == 0) {
+        status->info = server->error_info;
+        status->n_info = server->n_error_info;
+    }
+}
+
 size_t sl_server_n_services(const struct sl_server *server)
 {
     return server->n_services;

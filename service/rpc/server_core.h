@@ -47,7 +47,9 @@ struct sl_server {
     size_t n_interceptors;
     const struct sl_service_desc **services;
     size_t n_services;
-    struct sl_rpc_counters *counters; /* one per loop, at least one */
+    const struct sl_metadatum *error_info; /* borrowed */
+    size_t n_error_info;                   /* 0: errors have an ErrorInfo only where one is given */
+    struct sl_rpc_counters *counters;      /* one per loop, at least one */
     size_t n_counters;
     atomic_bool is_refusing;
     /* Set by server.c, so that the core needs no sockets. */
@@ -58,5 +60,10 @@ struct sl_server {
 /* The counters for connections of this loop (NULL: without a loop). */
 struct sl_rpc_counters *
 sl_server_counters(const struct sl_server *server, const struct sl_loop *loop);
+
+/* `reason`, when all errors of this server have one; NULL otherwise. */
+const char *sl_server_reason(const struct sl_server *server, const char *reason);
+/* Gives an error status what it lacks (ST-6), borrowed from the server. */
+void sl_server_explain(const struct sl_server *server, struct sl_call_status *status);
 
 #endif

@@ -1,6 +1,7 @@
 """The daemon as a hostile or dying HTTP/2 client meets it: every frame here is made by hand."""
 
 import base64
+import contextlib
 import signal
 import socket
 import struct
@@ -98,6 +99,23 @@ class Floods(WireCase):
         wire.drain_input()
         refused = [s for s, reply in wire.replies.items() if reply.reset == REFUSED]
         self.assertTrue(refused or wire.is_closed)
+
+    def test_at3_answers_that_nobody_reads_stop_the_reading(self):
+        wire = self.wire(is_opened=False, receive_buffer=4096)
+        wire.encoder.huffman = False
+        wire.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(SETTINGS, 0, 0))
+        wire.socket.settimeout(1)
+        block = wire.block(1, wire.request(HEALTH, (b"x-long", b"!" * 4000)))
+        head, rest = block[:5], block[9:]
+        n_sent = 0
+        with contextlib.suppress(socket.timeout):  # what the kernel holds is less than 10 MB
+            while n_sent < 20000:
+                wire.socket.sendall(head + struct.pack(">I", wire.new_id()) + rest)
+                n_sent += 1
+        self.assertLess(n_sent, 20000)
+        n_answers = n_sent - 64  # so many control calls may wait for their request
+        wire.wait("an answer to each, once they are read", lambda: len(wire.replies) >= n_answers)
+        self.assertEqual({reply.reset for reply in wire.replies.values()}, {REFUSED})
 
     def test_at4_a_continuation_flood_ends_the_connection(self):
         wire = self.wire()
@@ -436,13 +454,17 @@ class Goodbye(harness.Case):
         kinds = [f[0] for f in wire.frames if f[0] in (GOAWAY, PING)]
         self.assertEqual(kinds, [GOAWAY, PING])
         late = wire.call(STREAMING, run_request("echo", "x"))
-        self.assertEqual(wire.wait_over(late).status(), 14, "answered, not lost")
+        refusal = wire.wait_over(late)
+        self.assertEqual(refusal.status(), 14, "answered, not lost")
+        self.assertEqual(refusal.error_info(), ("DRAINING", "sluice.v1", {"run_started": "false"}))
+        self.assertEqual(refusal.get("grpc-retry-pushback-ms"), "1000", "RT-1")
         ping = next(f for f in wire.frames if f[0] == PING)
         wire.send(frame(PING, 1, 0, ping[3]))
         wire.wait("the second GOAWAY", lambda: len(wire.goaways) == 2)
         self.assertEqual(wire.goaways[1], (late, NO_ERROR, "drain"))
         reply = wire.wait_over(stream)
         self.assertEqual((reply.status(), reply.frames[-1]), (10, HEADERS), reply)
+        self.assertEqual((reply.error_info()[0], reply.error_info()[2]["run_started"]), ("DRAINING", "true"))
         wire.wait_closed()
         self.assertEqual(server.process.wait(20), 0, server.log())
         self.assertEqual(len(wire.goaways), 2)
@@ -457,7 +479,7 @@ class Goodbye(harness.Case):
         self.assertEqual(wire.wait_over(stream).status(), OK)
         wire.wait_closed()
 
-    def test_cm12_connections_over_the_limit_are_refused_and_others_served(self):
+    def test_cm12_connections_over_the_limit_are_refused_and_others_served(self):  # AT-18
         server = self.daemon(flags=["--limit", "connections_per_address=5"])
         wires = [Wire(server.address) for _ in range(5)]
         for wire in wires:

@@ -139,7 +139,7 @@ class Cancel(harness.Case):
         self.ends(third, third_id, QUICK)
         self.nothing_is_left()
 
-    def test_in_the_pause_before_a_retry(self):
+    def test_in_the_pause_before_a_retry(self):  # CN-4
         self.start(turns([{"error": {"status": 429, "retry_after": 30}}]))
         child, run_id = self.begin()
         harness.wait_for("the refusal", lambda: self.model.stats()["completed"] == 1)
@@ -147,7 +147,7 @@ class Cancel(harness.Case):
         self.nothing_is_left()
         self.assertEqual(self.model.stats()["requests"], 1)
 
-    def test_while_nobody_reads(self):
+    def test_while_nobody_reads(self):  # CN-4, FC-4
         text = {"text": "{{input}}" * 60, "pace": {"unit": "chars", "size": 1000}}
         self.start(turns([text] * 40))  # about 10 MB
         child, run_id = self.begin("x" * 4000)

@@ -236,7 +236,7 @@ class Hostile(harness.Case):
             self.assertIn(b"\x07", self.send(attack)[:4096] or b"\x07")
             self.still_lives()
 
-    def test_a_probe_that_says_nothing_is_no_line_in_the_log(self):
+    def test_a_probe_that_says_nothing_is_no_line_in_the_log(self):  # CM-8
         before = self.server.log()
         socket.create_connection(self.target, timeout=5).close()
         self.still_lives()

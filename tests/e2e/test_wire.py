@@ -6,10 +6,12 @@ import struct
 
 import harness
 from wire import (
+    AGENTS,
     CONT,
     DATA,
     END_HEADERS,
     END_STREAM,
+    EXECUTE,
     HEADERS,
     HEALTH,
     INITIAL_WINDOW,
@@ -30,10 +32,17 @@ from wire import (
     message,
     run_request,
 )
-from wire_case import DEADLINE, EXHAUSTED, INTERNAL_STATUS, KIB, LIMIT, OK, SERVING, UNIMPLEMENTED, WireCase, resident
+from wire_case import DEADLINE, EXHAUSTED, INTERNAL_STATUS, INVALID_ARGUMENT, KIB, LIMIT, OK, SERVING, UNIMPLEMENTED, WireCase, resident
 
 
 class Admission(WireCase):
+    def test_fc2_and_ng6_settings_tell_windows_and_streams(self):
+        wire = self.wire()
+        streams = 3
+        self.assertEqual((wire.settings[streams], wire.settings[INITIAL_WINDOW]), (1064, 256 * KIB))
+        updates = [struct.unpack(">I", f[3])[0] for f in wire.frames if f[0] == WINDOW and f[2] == 0]
+        self.assertEqual(65535 + sum(updates), 1024 * KIB)
+
     def test_adm1_headers_over_the_soft_limit_are_refused_politely(self):
         wire = self.wire()
         self.assertEqual(wire.settings[MAX_HEADER_LIST], 8192)
@@ -70,7 +79,7 @@ class Admission(WireCase):
         self.assertEqual((reply.frames, reply.reset), ([RST], INTERNAL), reply)
         self.assertEqual(wire.goaways, [])
 
-    def test_adm2_connection_headers_reset_the_stream_only(self):
+    def test_adm2_connection_headers_reset_the_stream_only(self):  # NG-14
         for name, value in (("connection", "close"), ("te", "gzip"), ("transfer-encoding", "chunked"), ("X-Up", "1")):
             wire = self.wire()
             self.assert_reset(PROTOCOL, wire, wire.start(HEALTH, (name, value), te=None))
@@ -119,6 +128,15 @@ class Admission(WireCase):
             reply = self.wire().ask(HEALTH, b"", content_type=kind)
             self.assertEqual((reply.status(), reply.get("content-type")), (OK, kind), reply)
 
+    def test_at20_a_content_type_that_may_not_be_sent_is_not_repeated(self):
+        for kind, status, repeated in (
+            (" application/grpc\t", OK, "application/grpc"),
+            ("application/grpc; a=\xff", OK, "application/grpc"),
+            ("application/grpc+\xff", UNIMPLEMENTED, "application/grpc"),
+        ):
+            reply = self.wire().ask(HEALTH, b"", content_type=kind)
+            self.assertEqual((reply.status(), reply.get("content-type")), (status, repeated), reply)
+
     def test_adm5_an_unknown_subtype_is_unimplemented(self):
         reply = self.assert_refused(UNIMPLEMENTED, content_type="application/grpc+json", text="json")
         self.assertEqual(reply.get("content-type"), "application/grpc+json")
@@ -163,7 +181,7 @@ class Admission(WireCase):
             path = "/%s/%s" % (service, method)
             self.assert_refused(UNIMPLEMENTED, path)
 
-    def test_at17_a_path_without_a_slash_is_refused_for_any_scheme(self):
+    def test_at17_a_path_without_a_slash_is_refused_for_any_scheme(self):  # NG-4
         for scheme in ("grpc", "ftp"):
             self.assert_refused(UNIMPLEMENTED, HEALTH[1:], scheme=scheme, text="malformed method name")
 
@@ -279,7 +297,7 @@ class Framing(WireCase):
                 grown[number] += struct.unpack(">I", payload)[0]
         return min(grown.values())
 
-    def test_fr4_a_compression_bomb_is_refused(self):
+    def test_fr4_a_compression_bomb_is_refused(self):  # AT-15
         bomb = gzip.compress(bytes(10 * 1024 * KIB))
         for body in (bomb, gzip.compress(bytes(3 * 1024 * KIB)) * 2):
             reply = self.send_all(message(body, flag=1), more=[("grpc-encoding", "gzip")])
@@ -325,14 +343,14 @@ class Framing(WireCase):
             for path in (HEALTH, STREAMING):
                 self.assertEqual(self.send_all(message(body), path=path).status(), INTERNAL_STATUS, body)
 
-    def test_ws2_deep_nesting_is_internal(self):
+    def test_ws2_deep_nesting_is_internal(self):  # PB-1
         for depth in (150, 20000):
             group = b"\xa3\x06" * depth + b"\xa4\x06" * depth
             reply = self.send_all(*[message(group)[i : i + 16384] for i in range(0, 4 * depth + 5, 16384)])
             self.assertEqual(reply.status(), INTERNAL_STATUS, reply)
             self.assertIn("deep", reply.text())
 
-    def test_ws4_bad_text_is_internal_and_names_the_field(self):
+    def test_ws4_bad_text_is_internal_and_names_the_field(self):  # PB-4
         for bad in (b"\xff", b"a\0b", b"\xc0\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xe2\x82"):
             reply = self.send_all(message(field(1, bad)), path=STREAMING)
             self.assert_trailers_only(reply, INTERNAL_STATUS)
@@ -342,7 +360,7 @@ class Framing(WireCase):
         extra = b"\xa3\x06\x08\x01\xa4\x06" + field(200, b"new") + b"\x08\x05"
         self.assertEqual(self.send_all(message(extra)).messages(), [SERVING])
 
-    def test_at16_a_message_of_many_fields_is_refused(self):
+    def test_at16_a_message_of_many_fields_is_refused(self):  # PB-6
         body = message(b"\x22\x00" * 300000)
         wire = self.wire()
         stream = wire.start(STREAMING)
@@ -377,6 +395,56 @@ class Response(WireCase):
         details = base64.b64decode(value + "=" * (-len(value) % 4))
         self.assertTrue(details.startswith(b"\x08\x05" + field(2, reply.text())), (details, reply))
         self.assertIn(b"AGENT_NOT_FOUND", details)
+
+    def assert_info(self, reply, status, reason, is_started=False):
+        self.assertEqual(reply.status(), status, reply)
+        info = reply.error_info()
+        self.assertIsNotNone(info, reply)
+        expected = (reason, "sluice.v1", "true" if is_started else "false")
+        self.assertEqual((info[0], info[1], info[2].get("run_started")), expected, reply)
+        return info[2]
+
+    def test_st6_every_refusal_has_a_reason_and_says_that_nothing_was_started(self):
+        wire = self.wire()
+
+        def refuse(body=b"", *more, path=AGENTS, raw=None, end=True, **fixed):
+            stream = wire.start(path, *more, **fixed)
+            wire.data(stream, message(body) if raw is None else raw, end=end)
+            return wire.wait_over(stream)
+
+        bad = "INVALID_REQUEST"
+        for reply, status, reason in (
+            (refuse(run_request("nobody"), path=STREAMING), 5, "AGENT_NOT_FOUND"),
+            (refuse(run_request("nobody"), path=EXECUTE), 5, "AGENT_NOT_FOUND"),
+            (refuse(field(2, "no number")), INVALID_ARGUMENT, bad),
+            (refuse(path="/sluice.v1.AgentRuntime/Nothing"), UNIMPLEMENTED, bad),
+            (refuse(path="/sluice.v1.AgentRuntime/CancelRun"), UNIMPLEMENTED, bad),
+            (refuse(path="/sluice.v9.AgentRuntime/ListAgents"), UNIMPLEMENTED, bad),
+            (refuse(path="/sluice.v1.AgentRuntime/ListAgents/"), UNIMPLEMENTED, bad),
+            (refuse(content_type="application/grpc+json"), UNIMPLEMENTED, bad),
+            (refuse(method="PUT"), INTERNAL_STATUS, bad),
+            (refuse(b"", ("grpc-timeout", "1")), INTERNAL_STATUS, bad),
+            (refuse(b"", ("x-bin", "!")), INTERNAL_STATUS, bad),
+            (refuse(b"", ("grpc-timeout", "0n")), DEADLINE, "DEADLINE_EXCEEDED"),
+            (refuse(b"", ("grpc-timeout", "20m"), raw=b"", end=False), DEADLINE, "DEADLINE_EXCEEDED"),
+            (refuse(b"", ("x-big", "a" * 9000)), EXHAUSTED, bad),
+            (refuse(raw=struct.pack(">BI", 0, LIMIT + 1), end=False), EXHAUSTED, bad),
+            (refuse(raw=message(b"", 2)), INTERNAL_STATUS, bad),
+            (refuse(raw=b""), UNIMPLEMENTED, bad),
+            (refuse(raw=message(b"") * 2), UNIMPLEMENTED, bad),
+            (refuse(raw=b"\0\0"), INTERNAL_STATUS, bad),
+            (refuse(b"\xff"), INTERNAL_STATUS, bad),
+            (refuse(raw=message(b"x", 1), path=STREAMING), INTERNAL_STATUS, bad),
+        ):
+            self.assert_info(reply, status, reason)
+
+    def test_st6_a_run_that_its_deadline_ends_was_started(self):
+        wire = self.wire()
+        stream = wire.call(STREAMING, run_request("load", "first_ms=60000"), ("grpc-timeout", "300m"))
+        info = self.assert_info(wire.wait_over(stream), DEADLINE, "DEADLINE_EXCEEDED", is_started=True)
+        self.assertGreaterEqual(int(info["last_sequence"]), 1)
+        stream = wire.call(EXECUTE, run_request("load", "first_ms=60000"), ("grpc-timeout", "300m"))
+        self.assert_info(wire.wait_over(stream), DEADLINE, "DEADLINE_EXCEEDED", is_started=True)
 
     def test_rs6_messages_are_percent_encoded(self):
         reply = self.assert_refused(5, STREAMING, body=run_request("a%\u00e9\n"))

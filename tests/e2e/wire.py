@@ -1,6 +1,7 @@
 """A gRPC client that writes its own HTTP/2 frames, so that it can write wrong ones, and that tells what came back
 frame by frame. Only HPACK is foreign."""
 
+import base64
 import contextlib
 import socket
 import struct
@@ -15,6 +16,8 @@ NO_ERROR, PROTOCOL, INTERNAL, FLOW, CLOSED, REFUSED, CANCEL, CALM = 0, 1, 2, 3, 
 MAX_HEADER_LIST, INITIAL_WINDOW = 6, 4
 
 HEALTH = "/grpc.health.v1.Health/Check"
+AGENTS = "/sluice.v1.AgentRuntime/ListAgents"
+EXECUTE = "/sluice.v1.AgentRuntime/Execute"
 WATCH = "/grpc.health.v1.Health/Watch"
 STREAMING = "/sluice.v1.AgentRuntime/ExecuteStreaming"
 REFLECT = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"  # a stream of requests
@@ -48,6 +51,27 @@ def run_request(agent, text=""):
     return field(1, agent) + field(2, text)
 
 
+def fields_of(data):
+    """[(number, value)] of a protobuf message of varints and bytes."""
+    out, at = [], 0
+
+    def number():
+        nonlocal at
+        value, shift = 0, 0
+        while True:
+            at, value, shift = at + 1, value | (data[at] & 127) << shift, shift + 7
+            if data[at - 1] < 128:
+                return value
+
+    while at < len(data):
+        tag = number()
+        value = number()
+        if tag & 7 == 2:
+            at, value = at + value, data[at : at + value]
+        out.append((tag >> 3, value))
+    return out
+
+
 class Reply:
     """What came on one stream."""
 
@@ -75,6 +99,17 @@ class Reply:
     def text(self):
         return self.get("grpc-message") or ""
 
+    def error_info(self):
+        """(reason, domain, metadata) of the ErrorInfo in the details; None: there is none."""
+        value = self.get("grpc-status-details-bin")
+        for number, detail in fields_of(base64.b64decode(value + "=" * (-len(value) % 4))) if value else ():
+            if number == 3 and dict(fields_of(detail))[1] == b"type.googleapis.com/google.rpc.ErrorInfo":
+                info = fields_of(dict(fields_of(detail))[2])
+                pairs = [dict(fields_of(entry)) for number, entry in info if number == 3]
+                metadata = {pair[1].decode(): pair.get(2, b"").decode() for pair in pairs}
+                return dict(info)[1].decode(), dict(info)[2].decode(), metadata
+        return None
+
     def messages(self):
         out, rest = [], self.data
         while len(rest) >= 5 and len(rest) >= 5 + struct.unpack(">I", rest[1:5])[0]:
@@ -90,9 +125,13 @@ class Reply:
 class Wire:
     """One connection."""
 
-    def __init__(self, address, settings=(), is_opened=True):
+    def __init__(self, address, settings=(), is_opened=True, receive_buffer=0):
         host, port = address.rsplit(":", 1)
-        self.socket = socket.create_connection((host, int(port)), timeout=10)
+        self.socket = socket.socket()
+        self.socket.settimeout(10)
+        if receive_buffer:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        self.socket.connect((host, int(port)))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.encoder = hpack.Encoder()
         self.decoder = hpack.Decoder(max_header_list_size=1 << 20)

@@ -98,7 +98,7 @@ static void answer_something(struct h2_side *side, struct sl_h2_stream *stream)
     assert_int_equal(sl_h2_stream_respond(stream, fields, 1, &answer.base), SL_OK);
 }
 
-static void at_1_cancels_of_streams_that_run_do_not_count(void **state)
+static void at_1_cancels_of_streams_that_run_do_not_count(void **state) /* NG-1 */
 {
     struct h2_side *server = *state;
     server->on_request = answer_something;
@@ -113,7 +113,22 @@ static void at_1_cancels_of_streams_that_run_do_not_count(void **state)
 }
 
 /* The vectors of CVE-2025-8671 that reset the stream, one after the other. */
-static void at_2_resets_that_the_client_provokes_are_counted(void **state)
+static void at_1_an_honest_client_may_cancel_all_the_time(void **state) /* NG-1 */
+{
+    struct h2_side *server = *state;
+    const uint64_t gap_ns = UINT64_C(6000000); /* 5,000 in 30 s, of streams without an answer */
+    for (uint32_t i = 0; i < 5000; i++) {
+        server->now_ns += gap_ns;
+        h2_wire_request(&wire, 1 + 2 * i, true);
+        h2_wire_reset(&wire, 1 + 2 * i, SL_H2_CANCEL);
+        assert_int_equal(h2_side_feed_wire(server, &wire), SL_OK);
+        (void)h2_side_pull(server);
+    }
+    assert_int_equal(server->n_closed, 5000);
+    assert_null(sl_h2_session_fault(server->session));
+}
+
+static void at_2_resets_that_the_client_provokes_are_counted(void **state) /* NG-3 */
 {
     struct h2_side *server = *state;
     static const uint8_t much[] = { 0x7F, 0xFF, 0xFF, 0xFF };
@@ -160,7 +175,7 @@ static void at_2_resets_that_the_client_provokes_are_counted(void **state)
 
 /* ---- AT-3 ------------------------------------------------------------------------------------ */
 
-static void at_3_streams_above_the_limit_are_refused(void **state)
+static void at_3_streams_above_the_limit_are_refused(void **state) /* NG-6 */
 {
     struct h2_side *server = *state;
     const size_t max = (size_t)server->limits.streams_per_connection;
@@ -201,7 +216,7 @@ static void at_4_continuations_that_come_byte_by_byte_count_as_frames(void **sta
     assert_over(server, "continuation_flood", SL_H2_ENHANCE_YOUR_CALM, "continuation_flood");
 }
 
-static void at_4_the_ninth_continuation_ends_the_connection(void **state)
+static void at_4_the_ninth_continuation_ends_the_connection(void **state) /* NG-9 */
 {
     struct h2_side *server = *state;
     h2_wire_frame(&wire, HEADERS, 0, 1, NULL, 0);
@@ -225,7 +240,7 @@ static size_t request_fields(uint8_t *block)
     return n;
 }
 
-static void at_5_a_list_over_the_soft_limit_is_told_and_not_kept(void **state)
+static void at_5_a_list_over_the_soft_limit_is_told_and_not_kept(void **state) /* NG-5 */
 {
     struct h2_side *server = *state;
     static uint8_t block[16000];
@@ -287,7 +302,7 @@ static void bomb(void **state, size_t n_references)
     expect_reset(*state, 1);
 }
 
-static void at_6_a_table_bomb_resets_the_stream(void **state)
+static void at_6_a_table_bomb_resets_the_stream(void **state) /* NG-5 */
 {
     bomb(state, 10000);
 }
@@ -300,7 +315,7 @@ static void at_5_a_list_over_the_hard_limit_resets_the_stream(void **state)
 /* ---- AT-7 to AT-12 ----------------------------------------------------------------------------
  */
 
-static void at_7_a_ping_flood_ends_with_too_many_pings(void **state)
+static void at_7_a_ping_flood_ends_with_too_many_pings(void **state) /* NG-7 */
 {
     struct h2_side *server = *state;
     h2_wire_frame(&wire, PING, 0, 0, "12345678", 8);
@@ -406,7 +421,7 @@ static void at_11_one_byte_windows_end_the_connection(void **state)
     assert_over(server, "window_update_flood", SL_H2_ENHANCE_YOUR_CALM, "window_update_flood");
 }
 
-static void at_12_priority_churn_ends_the_connection(void **state)
+static void at_12_priority_churn_ends_the_connection(void **state) /* NG-13 */
 {
     struct h2_side *server = *state;
     const uint8_t priority[] = { 0, 0, 0, 0, 15 };
@@ -594,6 +609,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         CASE(at_1_rapid_resets_end_the_connection),
         CASE(at_1_cancels_of_streams_that_run_do_not_count),
+        CASE(at_1_an_honest_client_may_cancel_all_the_time),
         CASE(at_2_resets_that_the_client_provokes_are_counted),
         CASE(at_3_streams_above_the_limit_are_refused),
         CASE(at_4_the_ninth_continuation_ends_the_connection),

@@ -338,7 +338,7 @@ static void a_small_event_overtakes_a_big_body(void **state)
 
 /* ---- Ends that are not in order -------------------------------------------------------------- */
 
-static void an_abort_drops_the_body_and_sends_its_trailers(void **state)
+static void an_abort_drops_the_body_and_sends_its_trailers(void **state) /* NG-18 */
 {
     struct pair *pair = *state;
     struct h2_body answer;
@@ -515,7 +515,7 @@ static void trailers_over_the_limit_reset_the_stream(void **state)
     assert_string_equal(h2_transcript(pair->client), "1 response :status=200\n1 closed reset 2\n");
 }
 
-static void secrets_are_marked_on_both_sides(void **state)
+static void secrets_are_marked_on_both_sides(void **state) /* NG-17 */
 {
     struct pair *pair = *state;
     struct sl_h2_header fields[5];

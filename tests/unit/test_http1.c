@@ -56,6 +56,22 @@ static void every_truncated_request_asks_for_more(void **state)
     }
 }
 
+static void the_first_empty_line_ends_the_head(void **state)
+{
+    static const char *const ends[] = { "\r\n\r\n", "\n\n", "\n\r\n", "\r\n\n" };
+    (void)state;
+    for (size_t i = 0; i < 4; i++) {
+        struct sl_http1 http1;
+        char text[100];
+        (void)snprintf(
+            text, sizeof(text), "POST / HTTP/1.1\r\nContent-Length: 9%sA: b\r\n\r\nx", ends[i]);
+        sl_http1_init(&http1, 100);
+        assert_int_equal(feed(&http1, text, strlen(text), 1), SL_OK);
+        assert_true(sl_slice_equals(http1.request.body, "A: b\r\n\r\nx"));
+        sl_http1_done(&http1);
+    }
+}
+
 static void bare_line_feeds_and_old_versions_are_read(void **state)
 {
     struct sl_http1 http1;
@@ -140,6 +156,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_request_reads_the_same_in_every_split),
         cmocka_unit_test(every_truncated_request_asks_for_more),
+        cmocka_unit_test(the_first_empty_line_ends_the_head),
         cmocka_unit_test(bare_line_feeds_and_old_versions_are_read),
         cmocka_unit_test(two_requests_in_one_read_come_one_by_one),
         cmocka_unit_test(what_two_parsers_could_read_differently_is_refused),

@@ -435,6 +435,25 @@ static void lingering_has_an_end(void **state)
     assert_int_equal(world->servers[0].how, SL_NET_END_CLOSED);
 }
 
+static void a_peer_that_never_reads_is_given_up(void **state) /* CM-13, AT-13 */
+{
+    struct world *world = *state;
+    enum { SIZE = 20000000 };
+    uint8_t *bytes = pattern(SIZE);
+    world->limits.stall = 100;
+    listen_small(world, "127.0.0.1:0", 4096);
+    connect_client(world);
+    TURN_UNTIL(world, world->n_servers == 1 && world->client.is_open);
+    sl_net_conn_pause_read(world->client.conn, true);
+    world->servers[0].out = bytes;
+    world->servers[0].n_out = SIZE;
+    sl_net_conn_want_write(world->servers[0].conn);
+    TURN_UNTIL(world, world->servers[0].is_over);
+    assert_int_equal(world->servers[0].how, SL_NET_END_TIMEOUT);
+    assert_non_null(strstr(world->servers[0].text, "the peer does not read"));
+    free(bytes);
+}
+
 static void closing_now_is_still_told_later(void **state)
 {
     struct world *world = *state;
@@ -520,7 +539,7 @@ static void an_owner_may_close_while_it_accepts(void **state)
 }
 
 /* CM-12 */
-static void without_descriptors_accepting_waits_and_goes_on(void **state)
+static void without_descriptors_accepting_waits_and_goes_on(void **state) /* AT-18 */
 {
     struct world *world = *state;
     struct rlimit old;
@@ -577,6 +596,7 @@ int main(void)
         CASE(nobody_at_the_address_is_told_by_on_end),
         CASE(an_orderly_close_delivers_everything),
         CASE(lingering_has_an_end),
+        CASE(a_peer_that_never_reads_is_given_up),
         CASE(closing_now_is_still_told_later),
         CASE(a_paused_reader_holds_the_sender_back),
         CASE(too_many_connections_of_one_address_are_closed),

@@ -319,7 +319,7 @@ static void call_that_replaces_a_cancelled_one_is_not_refused(void **state) /* N
     rpc_stream_free(run);
 }
 
-static void server_that_refuses_new_calls_says_draining(void **state) /* CM-6 */
+static void server_that_refuses_new_calls_says_draining(void **state) /* CM-6, RT-1 */
 {
     struct bench *bench = *state;
     assert_int_equal(
@@ -329,6 +329,7 @@ static void server_that_refuses_new_calls_says_draining(void **state) /* CM-6 */
     sl_server_refuse_new(bench->server);
     const char *log = refusal(bench, "/t.S/Echo", NULL);
     assert_non_null(strstr(log, "grpc-status=14"));
+    assert_non_null(strstr(log, "grpc-retry-pushback-ms=1000"));
     assert_non_null(strstr(log, "grpc-status-details-bin="));
     struct rpc_stream *stream = rpc_unary(&bench->peer, "/grpc.health.v1.Health/Check", NULL, "x");
     assert_non_null(strstr(rpc_log(&bench->peer), "grpc-status=0"));

@@ -368,6 +368,31 @@ static void silence_inside_a_request_message_ends_the_call(void **state) /* CM-1
     rpc_stream_free(chat);
 }
 
+static void silence_before_the_request_is_complete_ends_the_call(void **state) /* CM-13, NG-8 */
+{
+    struct bench *bench = *state;
+    bench->limits.message_gap = 1000;
+    open_bench(bench);
+    struct rpc_stream *stream = rpc_open(&bench->peer, "/t.S/Hang", NULL);
+    rpc_pump(&bench->peer);
+    rpc_advance_ms(&bench->peer, 999);
+    assert_false(stream->is_closed);
+    rpc_send(stream, "whole", 5); /* and no END_STREAM */
+    rpc_pump(&bench->peer);
+    rpc_advance_ms(&bench->peer, 999);
+    assert_false(stream->is_closed);
+    rpc_advance_ms(&bench->peer, 1);
+    assert_log(bench, "grpc-status=8 grpc-message=silence inside a request message");
+    assert_int_equal(bench->n_started, 0);
+    rpc_stream_free(stream);
+    stream = rpc_unary(&bench->peer, "/t.S/Hang", NULL, "x");
+    rpc_advance_ms(&bench->peer, 5000); /* now it is the handler's turn */
+    assert_int_equal(bench->n_ended, 0);
+    finish(bench);
+    rpc_pump(&bench->peer);
+    rpc_stream_free(stream);
+}
+
 static void silence_is_ours_while_the_handler_holds_a_message(void **state) /* CM-13 */
 {
     struct bench *bench = *state;
@@ -396,7 +421,7 @@ static void silent_peer_is_asked_and_then_given_up(void **state) /* CM-1 */
     bench->limits.keepalive_timeout = 500;
     open_bench(bench);
     rpc_advance_ms(&bench->peer, 10000);
-    assert_null(strstr(rpc_log(&bench->peer), "goaway")); /* no call is open: no PING */
+    assert_null(strstr(rpc_log(&bench->peer), "goaway")); /* no call is open: no PING so soon */
     struct rpc_stream *stream = rpc_unary(&bench->peer, "/t.S/Hang", NULL, "x");
     for (int i = 0; i < 10; i++) {
         rpc_advance_ms(&bench->peer, 1000); /* the client answers each PING */
@@ -470,6 +495,71 @@ static void old_connection_is_told_to_go(void **state) /* CM-4 */
     rpc_stream_free(stream);
 }
 
+static void old_connection_is_closed_after_its_grace(void **state) /* CM-4 */
+{
+    struct bench *bench = *state;
+    bench->limits.connection_age = 10000;
+    bench->limits.connection_grace = 3000;
+    open_bench(bench);
+    struct rpc_stream *stream = rpc_unary(&bench->peer, "/t.S/Hang", NULL, "x");
+    rpc_advance_ms(&bench->peer, 11001);
+    assert_log(bench, "goaway 0 max_age");
+    rpc_advance_ms(&bench->peer, 2999);
+    assert_int_equal(bench->n_ended, 0);
+    rpc_advance_ms(&bench->peer, 1);
+    assert_ended(bench, SL_CALL_LOST, SL_CANCELLED);
+    assert_true(sl_conn_wants_close(bench->peer.conn));
+    finish(bench);
+    rpc_stream_free(stream);
+}
+
+static void idle_connection_is_told_to_go(void **state) /* CM-4 */
+{
+    struct bench *bench = *state;
+    bench->limits.connection_idle = 5000;
+    open_bench(bench);
+    rpc_advance_ms(&bench->peer, 4000);
+    struct rpc_stream *stream = rpc_unary(&bench->peer, "/t.S/Hang", NULL, "x");
+    rpc_advance_ms(&bench->peer, 20000); /* it has a call */
+    finish(bench);
+    rpc_pump(&bench->peer);
+    rpc_advance_ms(&bench->peer, 4999);
+    assert_null(strstr(rpc_log(&bench->peer), "goaway"));
+    static uint8_t room[H2_ROOM_BYTES];
+    size_t n = 0;
+    for (uint64_t ms = 1; ms <= 5000; ms += 4999) { /* the first GOAWAY and its PING are lost */
+        bench->peer.now_ns += ms * SL_NS_PER_MS;
+        (void)!sl_conn_feed(bench->peer.conn, (struct sl_slice){ 0 }, bench->peer.now_ns, NULL);
+        n = sl_conn_pull(bench->peer.conn, room, sizeof(room), bench->peer.now_ns);
+    }
+    size_t size = 0;
+    const uint8_t *goaway = h2_find_frame(room, n, 7, &size);
+    assert_non_null(goaway);
+    assert_memory_equal(goaway + 8, "max_idle", 8);
+    assert_true(sl_conn_wants_close(bench->peer.conn));
+    rpc_stream_free(stream);
+}
+
+static void silent_peer_without_calls_is_asked_too(void **state) /* CM-1 */
+{
+    struct bench *bench = *state;
+    bench->limits.keepalive_idle = 60000;
+    bench->limits.keepalive_timeout = 500;
+    bench->limits.connection_age = 0;
+    open_bench(bench);
+    static uint8_t room[H2_ROOM_BYTES];
+    bench->peer.now_ns += 59999 * SL_NS_PER_MS;
+    (void)!sl_conn_feed(bench->peer.conn, (struct sl_slice){ 0 }, bench->peer.now_ns, NULL);
+    assert_int_equal(sl_conn_pull(bench->peer.conn, room, sizeof(room), bench->peer.now_ns), 0);
+    bench->peer.now_ns += SL_NS_PER_MS;
+    (void)!sl_conn_feed(bench->peer.conn, (struct sl_slice){ 0 }, bench->peer.now_ns, NULL);
+    const size_t n = sl_conn_pull(bench->peer.conn, room, sizeof(room), bench->peer.now_ns);
+    assert_int_equal(h2_count_frames(room, n, 6), 1);
+    bench->peer.now_ns += 500 * SL_NS_PER_MS;
+    (void)!sl_conn_feed(bench->peer.conn, (struct sl_slice){ 0 }, bench->peer.now_ns, NULL);
+    assert_true(sl_conn_wants_close(bench->peer.conn));
+}
+
 /* ---- Drain ----------------------------------------------------------------------------------- */
 
 static void drain_takes_two_steps(void **state) /* CM-5 */
@@ -501,6 +591,28 @@ static void drain_takes_two_steps(void **state) /* CM-5 */
     assert_true(sl_conn_wants_close(bench->peer.conn));
     rpc_stream_free(first);
     rpc_stream_free(second);
+}
+
+static void quiet_connection_takes_calls_until_it_has_heard_of_the_drain(void **state) /* CM-5 */
+{
+    struct bench *bench = *state;
+    open_bench(bench);
+    static uint8_t room[H2_ROOM_BYTES];
+    sl_conn_drain(bench->peer.conn, 60000);
+    while (sl_conn_pull(bench->peer.conn, room, sizeof(room), bench->peer.now_ns) > 0) {
+        /* on its way, and crossed by a call */
+    }
+    assert_false(sl_conn_wants_close(bench->peer.conn));
+    struct rpc_stream *stream = rpc_unary(&bench->peer, "/t.S/Hang", NULL, "x");
+    assert_int_equal(bench->n_started, 1);
+    finish(bench);
+    rpc_pump(&bench->peer);
+    assert_log(bench, "grpc-status=13");
+    assert_false(sl_conn_wants_close(bench->peer.conn));
+    rpc_advance_ms(&bench->peer, 5000);
+    assert_log(bench, "goaway 0 drain");
+    assert_true(sl_conn_wants_close(bench->peer.conn));
+    rpc_stream_free(stream);
 }
 
 static void unanswered_ping_delays_the_drain_by_five_seconds(void **state) /* CM-5 */
@@ -619,12 +731,17 @@ int main(void)
         CASE(stalled_stream_ends_at_a_border_with_trailers),
         CASE(quiet_stream_is_not_stalled),
         CASE(silence_inside_a_request_message_ends_the_call),
+        CASE(silence_before_the_request_is_complete_ends_the_call),
         CASE(silence_is_ours_while_the_handler_holds_a_message),
         CASE(silent_peer_is_asked_and_then_given_up),
         CASE(connection_without_preface_is_closed),
         CASE(unfinished_header_block_closes_the_connection),
         CASE(old_connection_is_told_to_go),
+        CASE(old_connection_is_closed_after_its_grace),
+        CASE(idle_connection_is_told_to_go),
+        CASE(silent_peer_without_calls_is_asked_too),
         CASE(drain_takes_two_steps),
+        CASE(quiet_connection_takes_calls_until_it_has_heard_of_the_drain),
         CASE(unanswered_ping_delays_the_drain_by_five_seconds),
         CASE(handler_that_finishes_in_its_last_second_has_its_own_status),
         CASE(handler_that_does_not_is_ended_with_unavailable),

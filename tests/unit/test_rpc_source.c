@@ -85,11 +85,13 @@ static void on_finished(struct sl_call_source *base)
     sl_call_finishf(call, SL_ABORTED, "the run is over");
 }
 
-static size_t stall_info(const struct sl_call_source *base, const struct sl_metadatum **ret_info)
+static size_t
+end_info(const struct sl_call *call, const struct sl_metadatum **ret_info, void *user_data)
 {
     static const struct sl_metadatum info = { .key = { (const uint8_t *)"last_sequence", 13 },
                                               .value = { (const uint8_t *)"7", 1 } };
-    (void)base;
+    (void)call;
+    (void)user_data;
     *ret_info = &info;
     return 1;
 }
@@ -104,15 +106,14 @@ static void on_ended(struct sl_call *call, const struct sl_call_end *end, void *
 
 static enum sl_status follow(struct sl_call *call, struct sl_slice request, void *user_data)
 {
-    static const struct sl_call_callbacks callbacks = { .on_ended = on_ended };
+    static const struct sl_call_callbacks callbacks = { .on_ended = on_ended,
+                                                        .end_info = end_info };
     (void)request;
     struct bench *bench = user_data;
     bench->call = call;
-    bench->source.base = (struct sl_call_source){ .ready = ready,
-                                                  .take = take,
-                                                  .at_border = at_border,
-                                                  .on_finished = on_finished,
-                                                  .stall_info = stall_info };
+    bench->source.base = (struct sl_call_source){
+        .ready = ready, .take = take, .at_border = at_border, .on_finished = on_finished
+    };
     sl_call_set_callbacks(call, &callbacks, bench);
     if (bench->encoding != NULL) {
         assert_int_equal(sl_call_set_encoding(call, bench->encoding), SL_OK);
