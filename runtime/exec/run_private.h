@@ -72,6 +72,7 @@ struct sl_run {
         bool is_open; /* IterationStart is out, IterationComplete is not */
         enum sl_model_phase phase;
         uint32_t n_retries; /* begun, the pause before included */
+        const char *opaque_json; /* in the history's arena; NULL: none */
         struct sl_usage_facts facts;
         char raw[SL_MODEL_NAME_BYTES];
         char answered_model[SL_MODEL_NAME_BYTES];

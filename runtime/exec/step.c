@@ -87,6 +87,7 @@ static bool record_answer(struct sl_run *run)
         .calls = calls,
         .n_calls = n_calls,
         .reasoning = sl_buf_slice(&run->collect.reasoning),
+        .opaque_json = run->turn.opaque_json,
     };
     /* A part of it would be another conversation. */
     const bool is_whole = !run->collect.is_out_of_memory && !run->collect.is_truncated;
@@ -252,6 +253,14 @@ static void on_reasoning(struct sl_run *run, const struct sl_model_chunk *chunk)
     }
 }
 
+static void on_opaque(struct sl_run *run, const struct sl_model_chunk *chunk)
+{
+    run->turn.opaque_json = sl_history_text(&run->history, chunk->text);
+    if (run->turn.opaque_json == NULL) {
+        sl_run_fail_full(run);
+    }
+}
+
 static void on_chunk(void *user_data, const struct sl_model_chunk *chunk)
 {
     struct sl_run *run = user_data;
@@ -270,6 +279,9 @@ static void on_chunk(void *user_data, const struct sl_model_chunk *chunk)
         break;
     case SL_CHUNK_CALL:
         sl_run_tool_asked(run, chunk);
+        break;
+    case SL_CHUNK_OPAQUE:
+        on_opaque(run, chunk);
         break;
     case SL_CHUNK_USAGE:
         run->turn.facts.reported = chunk->usage;
@@ -415,6 +427,7 @@ void sl_run_next_iteration(struct sl_run *run)
     run->turn.n_retries = 0;
     run->turn.facts = (struct sl_usage_facts){ .n_requests = 0 };
     run->turn.raw[0] = '\0';
+    run->turn.opaque_json = NULL;
     copy_clean(run->turn.answered_model, sizeof(run->turn.answered_model), run->agent->model);
     if (!emit_iteration_start(run)) {
         return;

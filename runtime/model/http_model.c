@@ -187,7 +187,9 @@ static bool on_chunk(void *user_data, const struct sl_model_chunk *chunk)
     if (!self->attempt.is_running) {
         return false;
     }
-    self->last_chunk_ns = sl_loop_now_ns(self->base.loop);
+    if (chunk->kind != SL_CHUNK_OPAQUE) {
+        self->last_chunk_ns = sl_loop_now_ns(self->base.loop);
+    }
     switch (chunk->kind) {
     case SL_CHUNK_FAIL:
         fail_by_chunk(self, chunk);
@@ -202,6 +204,7 @@ static bool on_chunk(void *user_data, const struct sl_model_chunk *chunk)
     case SL_CHUNK_CALL:
         self->has_output = true;
         break;
+    case SL_CHUNK_OPAQUE:
     case SL_CHUNK_USAGE:
         break;
     }

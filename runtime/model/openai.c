@@ -20,8 +20,9 @@ struct sl_provider_stream {
     struct sl_calls calls;
     struct sl_model_usage usage;
     struct sl_buf scratch;
-    char *model;  /* of the answer; NULL: not known yet */
-    char *finish; /* the provider's word; NULL: not finished */
+    struct sl_buf details; /* quirk reasoning_details_echo: a JSON list without its end; or empty */
+    char *model;           /* of the answer; NULL: not known yet */
+    char *finish;          /* the provider's word; NULL: not finished */
     uint64_t received_bytes;
     bool is_refusal;
     bool is_over; /* FINISH or FAIL was given, or the owner said stop */
@@ -167,6 +168,63 @@ static void take_reasoning(struct sl_provider_stream *stream, const json_t *delt
     if (!sl_slice_equal(sl_json_slice(first), sl_json_slice(second))) {
         take_string(stream, SL_CHUNK_REASONING, second);
     }
+}
+
+/* Quirk reasoning_details_echo: what the provider wants back, element by element as it came. */
+
+static enum sl_status add_detail(struct sl_provider_stream *stream, const json_t *element)
+{
+    const size_t flags = JSON_COMPACT | JSON_ENCODE_ANY;
+    const size_t size = json_dumpb(element, NULL, 0, flags);
+    struct sl_buf *details = &stream->details;
+    uint8_t *room = NULL;
+    if (size == 0) {
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    if (size + 2 > details->max_bytes - details->size) { /* with a comma, and the end of the list */
+        return SL_OUT_OF_RANGE;
+    }
+    SL_TRY(sl_buf_add_byte(details, details->size == 0 ? '[' : ','));
+    SL_TRY(sl_buf_reserve(details, size, &room));
+    if (json_dumpb(element, (char *)room, size, flags) != size) {
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    sl_buf_commit(details, size);
+    return SL_OK;
+}
+
+static void take_details(struct sl_provider_stream *stream, const json_t *list)
+{
+    size_t i = 0;
+    const json_t *element = NULL;
+    if (!stream->settings->quirks->reasoning_details_echo) {
+        return;
+    }
+    json_array_foreach(list, i, element)
+    {
+        const enum sl_status status = add_detail(stream, element);
+        if (status != SL_OK) {
+            fail_by_status(stream, status, "the reasoning details are too long");
+            return;
+        }
+    }
+}
+
+static void give_details(struct sl_provider_stream *stream)
+{
+    if (stream->details.size == 0 || stream->is_over) {
+        return;
+    }
+    if (sl_buf_add_byte(&stream->details, ']') != SL_OK) {
+        fail_by_status(stream, SL_RESOURCE_EXHAUSTED, NULL);
+        return;
+    }
+    give(
+        stream, &(struct sl_model_chunk){
+                    .kind = SL_CHUNK_OPAQUE,
+                    .text = sl_buf_slice(&stream->details),
+                    .retry_after_ms = -1,
+                });
 }
 
 /* ---- Calls ----------------------------------------------------------------------------------- */
@@ -363,6 +421,7 @@ static enum sl_model_finish map_finish(const struct sl_provider_stream *stream)
 
 static void give_finish(struct sl_provider_stream *stream)
 {
+    give_details(stream);
     give(
         stream, &(struct sl_model_chunk){
                     .kind = SL_CHUNK_FINISH,
@@ -409,6 +468,7 @@ static void take_document(struct sl_provider_stream *stream, const json_t *docum
     }
     take_model(stream, document);
     take_reasoning(stream, delta);
+    take_details(stream, json_object_get(delta, "reasoning_details"));
     const json_t *content = json_object_get(delta, "content");
     if (json_is_array(content)) {
         take_parts(stream, content);
@@ -564,6 +624,7 @@ static enum sl_status stream_new(
     stream->emit = emit;
     stream->user_data = user_data;
     sl_calls_init(&stream->calls, settings->limits);
+    sl_buf_init(&stream->details, settings->limits->tool_arguments);
     sl_buf_init(&stream->scratch, sl_utf8_repaired_max(settings->limits->model_event));
     *ret_stream = stream;
     return SL_OK;
@@ -573,6 +634,7 @@ static struct sl_provider_stream *stream_free(struct sl_provider_stream *stream)
 {
     if (stream != NULL) {
         sl_calls_done(&stream->calls);
+        sl_buf_done(&stream->details);
         sl_buf_done(&stream->scratch);
         sl_free(stream->model);
         sl_free(stream->finish);

@@ -26,6 +26,7 @@ struct sl_quirks {
     bool no_obfuscation;  /* openai_stream_options */
     bool done_is_end;     /* done_without_finish: end_turn */
     enum sl_quirk_echo reasoning_echo;
+    bool reasoning_details_echo;
     enum sl_quirk_id tool_id_format;
     enum sl_quirk_auth auth;
     enum sl_quirk_parallel parallel_tool_calls;

@@ -79,6 +79,10 @@ static inline void test_sink_line(struct test_sink *sink, const struct sl_model_
             test_sink_add(sink, chunk->opaque);
         }
         break;
+    case SL_CHUNK_OPAQUE:
+        test_sink_add(sink, "opaque ");
+        test_sink_add_slice(sink, chunk->text);
+        break;
     case SL_CHUNK_USAGE:
         (void)snprintf(
             line, sizeof(line), "usage %s%" PRIu64 " %s%" PRIu64 " %" PRIu64 " %" PRIu64,

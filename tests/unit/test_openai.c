@@ -275,6 +275,33 @@ static void unknown_members_of_a_call_are_kept(void **state)
         FINISH("tool_calls"));
 }
 
+/* PM-2.4: kept in order and unchanged, whatever is in them, and given before the end. */
+static void reasoning_details_are_kept_by_setting(void **state)
+{
+    struct world *world = *state;
+    const char *first = DELTA(
+        "\"reasoning\":\"w\",\"reasoning_details\":[{\"type\":\"reasoning.text\",\"text\":\"w\","
+        "\"signature\":null},{\"z\":1,\"a\":-2.5}]");
+    const char *second = DELTA("\"content\":\"t\",\"reasoning_details\":[]");
+    const char *third = DELTA("\"reasoning_details\":[{\"data\":\"\\u0000\xC3\xA9\"},7]");
+    PLAY(world, "reasoning w\ntext t\nfinish END_TURN\n", first, second, third, FINISH("stop"));
+    world->quirks.reasoning_details_echo = true;
+    PLAY(
+        world,
+        "reasoning w\ntext t\n"
+        "opaque "
+        "[{\"type\":\"reasoning.text\",\"text\":\"w\",\"signature\":null},{\"z\":1,\"a\":-2.5},"
+        "{\"data\":\"\\u0000\xC3\xA9\"},7]\nfinish END_TURN\n",
+        first, second, third, FINISH("stop"));
+    world->limits.tool_arguments = 20;
+    PLAY(
+        world, "opaque [\"0123456789012345\"]\nfinish END_TURN\n",
+        DELTA("\"reasoning_details\":[\"0123456789012345\"]"), FINISH("stop"));
+    PLAY(
+        world, "fail PROVIDER_LIMIT\n", DELTA("\"reasoning_details\":[\"01234567\"]"),
+        DELTA("\"reasoning_details\":[\"01234567\"]"));
+}
+
 static void calls_and_arguments_have_limits(void **state)
 {
     struct world *world = *state;
@@ -384,11 +411,13 @@ static void the_scanner_knows_the_usual_shapes(void **state)
         " \"content_filter_results\":{\"hate\":{\"filtered\":false,\"n\":-1.5}} } ] } ",
         DELTA(
             "\"role\":\"assistant\",\"content\":\"a\",\"reasoning_content\":null,\"refusal\":null"),
+        DELTA("\"content\":\"a\",\"reasoning_details\":[]"),
     };
     static const char *const unknown[] = {
         DELTA("\"content\":\"a\",\"content\":\"b\""),
         DELTA("\"refusal\":\"a\""),
         DELTA("\"content\":[]"),
+        DELTA("\"content\":\"a\",\"reasoning_details\":[{}]"),
         DELTA("\"content\":\"a"),
         FINISH("stop"),
         DELTA("\"content\":\"a\"") "x",
@@ -460,7 +489,8 @@ static const struct sl_chat_message conversation[] = {
     { .role = SL_CHAT_ASSISTANT,
       .calls = &the_call,
       .n_calls = 1,
-      .reasoning = { (const uint8_t *)"why", 3 } },
+      .reasoning = { (const uint8_t *)"why", 3 },
+      .opaque_json = "[{\"d\":1}]" },
     { .role = SL_CHAT_TOOL, .content = { (const uint8_t *)"R", 1 }, .call_id = "call_x" },
     { .role = SL_CHAT_ASSISTANT, .content = { (const uint8_t *)"T", 1 } },
 };
@@ -538,6 +568,7 @@ static void quirks_change_the_request(void **state)
         .max_tokens_field = SL_MAX_TOKENS_COMPLETION,
         .developer_role = true,
         .reasoning_echo = SL_ECHO_REASONING_CONTENT,
+        .reasoning_details_echo = true,
         .tool_id_format = SL_ID_ALNUM9,
         .auth = SL_AUTH_API_KEY,
         .path = "/d/{model}/c?v=1",
@@ -554,7 +585,8 @@ static void quirks_change_the_request(void **state)
     const char *body = sl_buf_cstr(&built.body);
     assert_non_null(strstr(body, "\"role\":\"developer\""));
     assert_non_null(strstr(body, "\"max_completion_tokens\":7"));
-    assert_non_null(strstr(body, "\"reasoning_content\":\"why\""));
+    assert_non_null(
+        strstr(body, "\"reasoning_content\":\"why\",\"reasoning_details\":[{\"d\":1}]"));
     assert_null(strstr(body, "call_x"));
     const char *id = strstr(body, "\"id\":\"") + 6;
     const char *result = strstr(body, "\"tool_call_id\":\"") + 16;
@@ -603,6 +635,7 @@ int main(void)
         CASE(what_contradicts_itself_is_refused),
         CASE(a_call_that_was_cut_is_dropped),
         CASE(unknown_members_of_a_call_are_kept),
+        CASE(reasoning_details_are_kept_by_setting),
         CASE(calls_and_arguments_have_limits),
         CASE(any_interleaving_gives_the_same_calls),
         CASE(errors_in_the_stream_are_mapped),

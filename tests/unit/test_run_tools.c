@@ -59,6 +59,28 @@ static void calls_run_and_their_results_go_to_the_model_in_call_order(void **sta
 }
 
 /* AL-4.1 */
+/* PM-2.4 (reasoning_details_echo): what the provider wants back stays with its own turn. */
+static void opaque_state_goes_back_with_its_turn_only(void **state)
+{
+    (void)state;
+    start(AGENT);
+    sl_fake_model_call(&rig.models, "p1", "add", "{}");
+    sl_fake_model_opaque(&rig.models, "[{\"k\":1}]");
+    sl_fake_model_finish(&rig.models, SL_FINISH_TOOL_USE, NULL);
+    sl_fake_tool_done(&rig.tools, 0, SL_TOOL_OK, "1");
+    sl_exec_rig_turn(&rig);
+    assert_string_equal(
+        rig.models.request, "user=hello;assistant=[p1:add{}]?[{\"k\":1}];tool=1<p1;");
+    sl_fake_model_call(&rig.models, "p2", "sub", "{}");
+    sl_fake_model_finish(&rig.models, SL_FINISH_TOOL_USE, NULL);
+    sl_fake_tool_done(&rig.tools, 1, SL_TOOL_OK, "2");
+    sl_exec_rig_turn(&rig);
+    assert_string_equal(
+        rig.models.request, "user=hello;assistant=[p1:add{}]?[{\"k\":1}];tool=1<p1;"
+                            "assistant=[p2:sub{}];tool=2<p2;");
+    end();
+}
+
 static void a_stop_with_calls_means_tool_use(void **state)
 {
     (void)state;
@@ -402,6 +424,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(calls_run_and_their_results_go_to_the_model_in_call_order),
+        cmocka_unit_test(opaque_state_goes_back_with_its_turn_only),
         cmocka_unit_test(a_stop_with_calls_means_tool_use),
         cmocka_unit_test(calls_of_a_bad_end_are_not_run),
         cmocka_unit_test(no_more_than_the_parallel_limit_run_at_once),
