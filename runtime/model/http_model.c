@@ -56,6 +56,7 @@ static uint64_t remaining_ms(const struct sl_http_turn *self)
 static void end_turn(struct sl_http_turn *self, bool may_linger)
 {
     clear_attempt(self, may_linger);
+    sl_http_turn_drop_build(self);
     sl_timer_stop(&self->total);
     sl_timer_stop(&self->wait);
     if (sl_gate_leave(&self->entry->gate, &self->ticket) == SL_GATE_WAITING) {
@@ -483,10 +484,8 @@ static enum sl_status collect_headers(struct sl_http_turn *self)
 }
 
 /* What fails in building a request is told as a chunk, as every other failure of the turn. */
-static void build(struct sl_http_turn *self, const struct sl_model_request *request)
+static void note_built(struct sl_http_turn *self, enum sl_status status)
 {
-    enum sl_status status =
-        self->provider->build_request(&self->settings, request, &self->request, NULL);
     if (status == SL_OK) {
         status = collect_headers(self);
     }
@@ -496,16 +495,31 @@ static void build(struct sl_http_turn *self, const struct sl_model_request *requ
                                                         : SL_FAULT_OUT_OF_MEMORY;
 }
 
-static void begin(struct sl_http_turn *self, uint64_t remaining)
+/* To the gate, with a request or with the reason why there is none. */
+static void line_up(struct sl_http_turn *self)
 {
-    if (remaining > 0) {
-        self->deadline_ns = sl_loop_now_ns(self->base.loop) + remaining * SL_NS_PER_MS;
-        sl_timer_start(&self->total, self->deadline_ns);
-    }
     if (self->has_early_fault || sl_gate_enter(&self->entry->gate, &self->ticket)) {
         sl_timer_start_ms(&self->wait, 0); /* no chunk comes from inside the start */
     } else {
         sl_turn_enter(&self->base); /* until the gate opens, or the turn leaves the line */
+    }
+}
+
+void sl_http_turn_built(struct sl_http_turn *self, enum sl_status status)
+{
+    note_built(self, status);
+    line_up(self);
+}
+
+static void begin(struct sl_http_turn *self, const struct sl_model_request *request)
+{
+    if (request->remaining_ms > 0) {
+        self->deadline_ns = sl_loop_now_ns(self->base.loop) + request->remaining_ms * SL_NS_PER_MS;
+        sl_timer_start(&self->total, self->deadline_ns);
+    }
+    const enum sl_status status = sl_http_turn_build(self, request);
+    if (status != SL_AGAIN) {
+        sl_http_turn_built(self, status);
     }
 }
 
@@ -534,8 +548,7 @@ enum sl_status sl_http_turn_start(
     sl_timer_init(&self->total, start->loop, on_total, self);
     sl_timer_init(&self->wait, start->loop, on_wait, self);
     sl_timer_init(&self->progress, start->loop, on_progress, self);
-    build(self, start->request);
-    begin(self, start->request->remaining_ms);
+    begin(self, start->request);
     *ret_turn = &self->base;
     return SL_OK;
 }

@@ -11,6 +11,7 @@
 #include "runtime/model/json.h"
 #include "runtime/model/openai_calls.h"
 #include "runtime/model/openai_error.h"
+#include "runtime/model/openai_opaque.h"
 #include "runtime/model/provider.h"
 
 struct sl_provider_stream {
@@ -172,42 +173,32 @@ static void take_reasoning(struct sl_provider_stream *stream, const json_t *delt
 
 /* Quirk reasoning_details_echo: what the provider wants back, element by element as it came. */
 
-static enum sl_status add_detail(struct sl_provider_stream *stream, const json_t *element)
+/* `list`: the text of a JSON list. */
+static enum sl_status add_details(struct sl_provider_stream *stream, struct sl_slice list)
 {
-    const size_t flags = JSON_COMPACT | JSON_ENCODE_ANY;
-    const size_t size = json_dumpb(element, NULL, 0, flags);
     struct sl_buf *details = &stream->details;
-    uint8_t *room = NULL;
-    if (size == 0) {
-        return SL_RESOURCE_EXHAUSTED;
+    if (list.size <= 2) {
+        return SL_OK;
     }
-    if (size + 2 > details->max_bytes - details->size) { /* with a comma, and the end of the list */
+    if (list.size > details->max_bytes - details->size) { /* its brackets: a comma, and the end */
         return SL_OUT_OF_RANGE;
     }
     SL_TRY(sl_buf_add_byte(details, details->size == 0 ? '[' : ','));
-    SL_TRY(sl_buf_reserve(details, size, &room));
-    if (json_dumpb(element, (char *)room, size, flags) != size) {
-        return SL_RESOURCE_EXHAUSTED;
-    }
-    sl_buf_commit(details, size);
-    return SL_OK;
+    return sl_buf_add(details, sl_slice_of(list.data + 1, list.size - 2));
 }
 
-static void take_details(struct sl_provider_stream *stream, const json_t *list)
+static void take_details(struct sl_provider_stream *stream, json_t *delta)
 {
-    size_t i = 0;
-    const json_t *element = NULL;
+    json_t *text = NULL;
     if (!stream->settings->quirks->reasoning_details_echo) {
         return;
     }
-    json_array_foreach(list, i, element)
-    {
-        const enum sl_status status = add_detail(stream, element);
-        if (status != SL_OK) {
-            fail_by_status(stream, status, "the reasoning details are too long");
-            return;
-        }
+    enum sl_status status = sl_opaque_details(delta, &text);
+    if (status == SL_OK) {
+        status = add_details(stream, sl_json_slice(text));
     }
+    fail_by_status(stream, status, "the reasoning details are too long");
+    json_decref(text);
 }
 
 static void give_details(struct sl_provider_stream *stream)
@@ -261,7 +252,7 @@ static void add_fragment(struct sl_provider_stream *stream, json_t *call, struct
     if (status != SL_OK) {
         fail_by_status(
             stream, status,
-            status == SL_OUT_OF_RANGE ? "too many tool calls, or too long arguments"
+            status == SL_OUT_OF_RANGE ? "too many or too long tool calls"
                                       : "the fragments of a tool call contradict each other");
         return;
     }
@@ -337,7 +328,7 @@ static void give_call(struct sl_provider_stream *stream, size_t i, bool is_cut)
         return; /* half a call is none */
     }
     if (slot->opaque != NULL) {
-        opaque = json_dumps(slot->opaque, JSON_COMPACT);
+        opaque = sl_calls_opaque(&stream->calls, slot);
         if (opaque == NULL) {
             fail_by_status(stream, SL_RESOURCE_EXHAUSTED, NULL);
             return;
@@ -353,7 +344,7 @@ static void give_call(struct sl_provider_stream *stream, size_t i, bool is_cut)
                     .opaque = opaque,
                     .retry_after_ms = -1,
                 });
-    free(opaque);
+    sl_free(opaque);
 }
 
 static void give_calls(struct sl_provider_stream *stream)
@@ -462,13 +453,13 @@ static void take_model(struct sl_provider_stream *stream, const json_t *document
 static void take_document(struct sl_provider_stream *stream, const json_t *document)
 {
     const json_t *choice = json_array_get(json_object_get(document, "choices"), 0);
-    const json_t *delta = json_object_get(choice, "delta");
+    json_t *delta = json_object_get(choice, "delta");
     if (!json_is_object(delta)) {
         delta = json_object_get(choice, "message");
     }
     take_model(stream, document);
     take_reasoning(stream, delta);
-    take_details(stream, json_object_get(delta, "reasoning_details"));
+    take_details(stream, delta);
     const json_t *content = json_object_get(delta, "content");
     if (json_is_array(content)) {
         take_parts(stream, content);
@@ -648,6 +639,7 @@ const struct sl_provider sl_provider_openai = {
     .stream_new = stream_new,
     .stream_free = stream_free,
     .on_event = on_event,
+    .prepare = sl_opaque_prepare,
     .needs_document = needs_document,
     .on_reply = on_reply,
     .on_end = on_end,

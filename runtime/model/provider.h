@@ -79,6 +79,9 @@ struct sl_provider {
      * NULL: not parsed yet. Borrows both. */
     bool (*on_event)(
         struct sl_provider_stream *stream, const struct sl_sse_event *event, json_t *document);
+    /* For a document that is parsed elsewhere, there, before on_event or on_reply: does what would
+     * take long on a loop. Thread: any. Fails: SL_RESOURCE_EXHAUSTED. */
+    enum sl_status (*prepare)(json_t *document);
     /* True when on_event would parse `data` with jansson (so a large one can be parsed elsewhere).
      */
     bool (*needs_document)(struct sl_provider_stream *stream, const struct sl_sse_event *event);

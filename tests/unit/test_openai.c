@@ -302,6 +302,46 @@ static void reasoning_details_are_kept_by_setting(void **state)
         DELTA("\"reasoning_details\":[\"01234567\"]"));
 }
 
+/* PM-1.6: what was parsed and prepared on the pool gives the same. */
+static void a_prepared_document_gives_the_same_chunks(void **state)
+{
+    static const char *const events[] = {
+        DELTA("\"content\":\"t\",\"reasoning_details\":[{\"a\":1},2]"),
+        DELTA("\"reasoning_details\":[]"),
+        DELTA("\"reasoning_details\":[3]"),
+        "{\"choices\":[{\"message\":{\"content\":\"u\",\"reasoning_details\":[4]}}]}",
+        "{}",
+        CALLS("{\"id\":\"a\",\"function\":{\"name\":\"f\",\"arguments\":{\"x\":[1,{}]}},\"q\":null,"
+              "\"extra_content\":{\"s\":\"\\u00e9\"},\"\\\"k\":1},7"),
+        CALLS("{\"id\":\"a\",\"extra_content\":{\"s\":2}}"),
+        FINISH("tool_calls"),
+    };
+    static const char log[] =
+        "text tu\n"
+        "call a f {\"x\":[1,{}]} opaque {\"extra_content\":{\"s\":2},\"\\\"k\":1}\n"
+        "opaque [{\"a\":1},2,3,4]\nfinish TOOL_USE\n";
+    struct world *world = *state;
+    world->quirks.reasoning_details_echo = true;
+    for (int is_prepared = 0; is_prepared < 2; is_prepared++) {
+        open_stream(world);
+        for (size_t i = 0; i < SL_COUNT(events); i++) {
+            json_t *document = NULL;
+            const struct sl_sse_event event = { .data = sl_slice_str(events[i]) };
+            assert_int_equal(sl_json_parse(event.data, 128, &document), SL_OK);
+            if (is_prepared == 1) {
+                assert_int_equal(sl_provider_openai.prepare(document), SL_OK);
+            }
+            (void)sl_provider_openai.on_event(world->stream, &event, document);
+            json_decref(document);
+        }
+        sl_provider_openai.on_end(world->stream);
+        assert_string_equal(test_sink_log(&world->sink), log);
+    }
+    json_t *list = json_array();
+    assert_int_equal(sl_provider_openai.prepare(list), SL_OK);
+    json_decref(list);
+}
+
 static void calls_and_arguments_have_limits(void **state)
 {
     struct world *world = *state;
@@ -314,6 +354,14 @@ static void calls_and_arguments_have_limits(void **state)
     PLAY(
         world, "fail PROVIDER_LIMIT\n", CALLS("{\"index\":0,\"function\":{\"name\":\"f\"}}"),
         CALLS("{\"index\":0," ARGS("12345") "}"));
+    world->limits.tool_arguments = 20;
+    PLAY(
+        world, "call a f {} opaque {\"x\":\"01234567\"}\nfinish TOOL_USE\n",
+        CALLS("{\"id\":\"a\",\"function\":{\"name\":\"f\"},\"x\":\"01234567\"}"),
+        FINISH("tool_calls"));
+    PLAY(
+        world, "fail PROVIDER_LIMIT\n",
+        CALLS("{\"id\":\"a\",\"function\":{\"name\":\"f\"},\"x\":\"012345678\"}"));
     world->limits.model_json_depth = 8;
     PLAY(world, "fail PROVIDER_LIMIT\n", "{\"a\":[[[[[[[[1]]]]]]]]}");
 }
@@ -636,6 +684,7 @@ int main(void)
         CASE(a_call_that_was_cut_is_dropped),
         CASE(unknown_members_of_a_call_are_kept),
         CASE(reasoning_details_are_kept_by_setting),
+        CASE(a_prepared_document_gives_the_same_chunks),
         CASE(calls_and_arguments_have_limits),
         CASE(any_interleaving_gives_the_same_calls),
         CASE(errors_in_the_stream_are_mapped),
