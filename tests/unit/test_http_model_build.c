@@ -107,69 +107,93 @@ static void only_a_large_request_goes_to_the_pool(void **state)
     }
 }
 
-/* All that a request can have, built on both ways, is the same. */
+/* Everything that a request points to, in one block that goes as soon as the turn has started. */
+struct owned {
+    char model_text[8], schema[LARGE + 16], name[2][4], id[2][4], arguments[2][16], opaque[16],
+        details[8], description[4], parameters[24], stop_text[8], effort[8];
+    double temperature, top_p;
+    const char *stop[1];
+    struct sl_chat_tool tools[2];
+    struct sl_chat_call calls[2];
+    struct sl_chat_message messages[3];
+};
+
+static void fill(struct owned *own, size_t schema_bytes)
+{
+    *own = (struct owned){
+        .model_text = "text",
+        .name = { "f", "g" },
+        .id = { "c1", "c2" },
+        .arguments = { "{\"a\":1}", "{}" },
+        .opaque = "{\"x\":2}",
+        .details = "[1]",
+        .description = "D",
+        .parameters = "{\"type\":\"object\"}",
+        .stop_text = "END",
+        .effort = "low",
+        .temperature = 0.5,
+        .top_p = 0.25,
+    };
+    (void)snprintf(own->schema, sizeof(own->schema), "{\"a\":\"%*s\"}", (int)schema_bytes, "");
+    own->stop[0] = own->stop_text;
+    for (int i = 0; i < 2; i++) {
+        own->tools[i] = (struct sl_chat_tool){ own->name[i], own->description, own->parameters };
+        own->calls[i] = (struct sl_chat_call){ own->id[i], own->name[i], own->arguments[i],
+                                               i == 0 ? own->opaque : NULL };
+    }
+    const struct sl_slice text = sl_slice_str(own->model_text);
+    own->messages[0] = (struct sl_chat_message){ .role = SL_CHAT_USER, .content = text };
+    own->messages[1] = (struct sl_chat_message){ .role = SL_CHAT_ASSISTANT,
+                                                 .content = text,
+                                                 .calls = own->calls,
+                                                 .n_calls = 2,
+                                                 .reasoning = text,
+                                                 .opaque_json = own->details };
+    own->messages[2] = (struct sl_chat_message){
+        .role = SL_CHAT_TOOL, .content = text, .call_id = own->id[0], .tool_name = own->name[0]
+    };
+}
+
+static void start_owned(struct world *world, size_t schema_bytes)
+{
+    struct owned *own = malloc(sizeof(*own));
+    assert_non_null(own);
+    fill(own, schema_bytes);
+    test_sink_done(&world->sink);
+    test_sink_init(&world->sink);
+    start_with(
+        world, &(struct sl_model_request){
+                   .system = own->model_text,
+                   .messages = own->messages,
+                   .n_messages = SL_COUNT(own->messages),
+                   .tools = own->tools,
+                   .n_tools = 2,
+                   .temperature = &own->temperature,
+                   .top_p = &own->top_p,
+                   .max_tokens = 7,
+                   .stop = own->stop,
+                   .n_stop = 1,
+                   .reasoning_effort = own->effort,
+                   .output_schema_json = own->schema,
+               });
+    memset(own, 'x', sizeof(*own));
+    free(own);
+}
+
+/* All that a request can have, built both ways, is the same. */
 static void the_pool_builds_the_same_request(void **state)
 {
-    static const double temperature = 0.5;
-    static const double top_p = 0.25;
-    static const char *const stop[] = { "END", "STOP" };
-    static const struct sl_chat_tool tools[] = {
-        { .name = "f", .description = "D", .parameters_json = "{\"type\":\"object\"}" },
-        { .name = "g", .description = "E", .parameters_json = "{\"type\":\"object\"}" },
-    };
-    static const struct sl_chat_call calls[] = {
-        { .id = "c1", .name = "f", .arguments_json = "{\"a\":1}", .opaque_json = "{\"x\":2}" },
-        { .id = "c2", .name = "g", .arguments_json = "{}" },
-    };
-    static const struct sl_chat_message messages[] = {
-        { .role = SL_CHAT_USER, .content = { (const uint8_t *)"U", 1 } },
-        { .role = SL_CHAT_ASSISTANT,
-          .content = { (const uint8_t *)"A", 1 },
-          .calls = calls,
-          .n_calls = 2,
-          .reasoning = { (const uint8_t *)"R", 1 },
-          .opaque_json = "[1]" },
-        { .role = SL_CHAT_TOOL,
-          .content = { (const uint8_t *)"1", 1 },
-          .call_id = "c1",
-          .tool_name = "f" },
-        { .role = SL_CHAT_TOOL,
-          .content = { (const uint8_t *)"2", 1 },
-          .call_id = "c2",
-          .tool_name = "g",
-          .is_error = true },
-    };
     struct world *world = *state;
     struct sl_quirks *quirks = &sl_models_entry(world->models, "openai")->quirks;
     quirks->reasoning_echo = SL_ECHO_REASONING;
     quirks->reasoning_details_echo = true;
     quirks->idempotency_header = "Idempotency-Key";
-    char *schema = malloc(LARGE + 16);
-    assert_non_null(schema);
     char *bodies[2] = { NULL };
     world->server.answers = &ok_answer;
     world->server.n_answers = 1;
     for (int i = 0; i < 2; i++) {
-        (void)snprintf(schema, LARGE + 16, "{\"a\":\"%*s\"}", i == 0 ? 1 : LARGE, "");
-        test_sink_done(&world->sink);
-        test_sink_init(&world->sink);
-        start_with(
-            world, &(struct sl_model_request){
-                       .system = "S",
-                       .messages = messages,
-                       .n_messages = SL_COUNT(messages),
-                       .tools = tools,
-                       .n_tools = 2,
-                       .temperature = &temperature,
-                       .top_p = &top_p,
-                       .max_tokens = 7,
-                       .stop = stop,
-                       .n_stop = 2,
-                       .reasoning_effort = "low",
-                       .output_schema_json = schema,
-                   });
+        start_owned(world, i == 0 ? 1 : LARGE);
         assert_int_equal(n_jobs(world), i);
-        memset(schema, 'x', LARGE);
         run(world);
         world->turn = sl_model_turn_free(world->turn);
         const char *request = sl_fake_http_request(&world->server);
@@ -177,13 +201,13 @@ static void the_pool_builds_the_same_request(void **state)
         const char *body = strstr(request, "\r\n\r\n");
         assert_non_null(body);
         bodies[i] = strdup(body + 4);
+        assert_non_null(bodies[i]);
     }
     const size_t n_head = (size_t)(strstr(bodies[0], "{\"a\":\"") - bodies[0]) + 6;
     assert_memory_equal(bodies[0], bodies[1], n_head);
     assert_string_equal(strrchr(bodies[0], ' ') + 1, strrchr(bodies[1], ' ') + 1);
     free(bodies[0]);
     free(bodies[1]);
-    free(schema);
 }
 
 static void a_large_request_over_the_limit_fails_without_a_copy(void **state)

@@ -9,6 +9,7 @@
 #include "runtime/base/random.h"
 #include "runtime/model/delta_scan.h"
 #include "runtime/model/json.h"
+#include "runtime/model/openai_opaque.h"
 #include "runtime/model/provider.h"
 #include "tests/unit/test_model_sink.h"
 
@@ -340,6 +341,30 @@ static void a_prepared_document_gives_the_same_chunks(void **state)
     json_t *list = json_array();
     assert_int_equal(sl_provider_openai.prepare(list), SL_OK);
     json_decref(list);
+}
+
+/* The texts are written once, on the pool: what they were made of is not looked at again. */
+static void what_was_prepared_is_not_written_again(void **state)
+{
+    json_t *text = NULL;
+    json_t *document = NULL;
+    (void)state;
+    const struct sl_slice json = sl_slice_str(
+        "{\"choices\":[{\"delta\":{\"reasoning_details\":[1],\"tool_calls\":[{\"x\":[2]}]}}]}");
+    assert_int_equal(sl_json_parse(json, 128, &document), SL_OK);
+    json_t *delta =
+        json_object_get(json_array_get(json_object_get(document, "choices"), 0), "delta");
+    json_t *call = json_array_get(json_object_get(delta, "tool_calls"), 0);
+    assert_int_equal(sl_opaque_prepare(document), SL_OK);
+    assert_int_equal(json_array_clear(json_object_get(delta, "reasoning_details")), 0);
+    assert_int_equal(json_array_clear(json_object_get(call, "x")), 0);
+    assert_int_equal(sl_opaque_details(delta, &text), SL_OK);
+    assert_string_equal(json_string_value(text), "[1]");
+    json_decref(text);
+    json_t *members = sl_opaque_members(call);
+    assert_string_equal(json_string_value(json_object_get(members, "x")), "[2]");
+    json_decref(members);
+    json_decref(document);
 }
 
 static void calls_and_arguments_have_limits(void **state)
@@ -685,6 +710,7 @@ int main(void)
         CASE(unknown_members_of_a_call_are_kept),
         CASE(reasoning_details_are_kept_by_setting),
         CASE(a_prepared_document_gives_the_same_chunks),
+        CASE(what_was_prepared_is_not_written_again),
         CASE(calls_and_arguments_have_limits),
         CASE(any_interleaving_gives_the_same_calls),
         CASE(errors_in_the_stream_are_mapped),
