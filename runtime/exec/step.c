@@ -128,9 +128,19 @@ static void on_finish(struct sl_run *run, const struct sl_model_chunk *chunk)
         copy_clean(
             run->turn.answered_model, sizeof(run->turn.answered_model), chunk->answered_model);
     }
-    const Sluice__V1__StopReason stop = effective_stop(chunk->finish, run->tools.n_slots > 0);
     keep_facts(run, chunk);
+    run->turn.finish = chunk->finish;
     run->turn.handle = sl_model_turn_free(run->turn.handle);
+    run->turn.is_waiting = run->tools.n_read < run->tools.n_slots;
+    if (!run->turn.is_waiting) {
+        sl_run_answered(run);
+    }
+}
+
+void sl_run_answered(struct sl_run *run)
+{
+    const Sluice__V1__StopReason stop = effective_stop(run->turn.finish, run->tools.n_slots > 0);
+    run->turn.is_waiting = false;
     if (stop == SL_STOP_REASON(UNSPECIFIED)) {
         sl_run_fail(run, SL_CODE(PROVIDER_PROTOCOL));
     } else if (sl_run_emit_held(run) && sl_run_emit_iteration_complete(run, stop)) {
@@ -426,6 +436,7 @@ void sl_run_next_iteration(struct sl_run *run)
     run->turn.phase = SL_MODEL_WAIT;
     run->turn.n_retries = 0;
     run->turn.facts = (struct sl_usage_facts){ .n_requests = 0 };
+    run->turn.is_waiting = false;
     run->turn.raw[0] = '\0';
     run->turn.opaque_json = NULL;
     copy_clean(run->turn.answered_model, sizeof(run->turn.answered_model), run->agent->model);

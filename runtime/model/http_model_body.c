@@ -250,8 +250,11 @@ static void end_stream(struct sl_http_turn *self)
 void sl_http_turn_end_error(struct sl_http_turn *self)
 {
     struct sl_provider_error error;
-    self->provider->map_error(
-        self->attempt.status, sl_buf_slice(&self->attempt.body), &self->entry->limits, &error);
+    struct sl_slice body = sl_buf_slice(&self->attempt.body);
+    if (body.size > SL_JOB_DOCUMENT_BYTES) {
+        body.size = 0; /* no explanation is that long: the status has to do */
+    }
+    self->provider->map_error(self->attempt.status, body, &self->entry->limits, &error);
     self->request_bytes -= self->request.body.size; /* it was answered, and used nothing */
     sl_http_turn_fail(self, &error, self->attempt.status, false);
 }

@@ -124,6 +124,9 @@ struct sl_model_chunk {
     struct sl_slice text;
     uint32_t index;
     const char *id, *name, *opaque;
+    /* CALL: the answer was cut (length) and the arguments are large: nobody has looked whether they
+     * are an object, and if they are not, this is no call (PM-2.3.3). */
+    bool is_cut;
     struct sl_model_usage usage;
     enum sl_model_finish finish;
     const char *raw; /* the provider's own finish reason; NULL: none */

@@ -324,7 +324,9 @@ static void give_call(struct sl_provider_stream *stream, size_t i, bool is_cut)
     if (is_blank_text(text)) {
         text = sl_slice_str("{}");
     }
-    if (is_cut && !sl_json_is_object(text, stream->settings->limits->model_json_depth)) {
+    const bool is_large = text.size > SL_JOB_DOCUMENT_BYTES;
+    if (is_cut && !is_large &&
+        !sl_json_is_object(text, stream->settings->limits->model_json_depth)) {
         return; /* half a call is none */
     }
     if (slot->opaque != NULL) {
@@ -342,6 +344,7 @@ static void give_call(struct sl_provider_stream *stream, size_t i, bool is_cut)
                     .id = slot->id,
                     .name = slot->name,
                     .opaque = opaque,
+                    .is_cut = is_cut && is_large,
                     .retry_after_ms = -1,
                 });
     sl_free(opaque);

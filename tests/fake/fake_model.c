@@ -200,6 +200,16 @@ void sl_fake_model_call(
             .kind = SL_CHUNK_CALL, .id = id, .name = name, .text = sl_slice_str(arguments) });
 }
 
+void sl_fake_model_cut_call(struct sl_models *models, const char *id, const char *arguments)
+{
+    send(
+        models, &(struct sl_model_chunk){ .kind = SL_CHUNK_CALL,
+                                          .id = id,
+                                          .name = "add",
+                                          .text = sl_slice_str(arguments),
+                                          .is_cut = true });
+}
+
 void sl_fake_model_opaque(struct sl_models *models, const char *text)
 {
     send(models, &(struct sl_model_chunk){ .kind = SL_CHUNK_OPAQUE, .text = sl_slice_str(text) });

@@ -73,7 +73,11 @@ static inline void test_sink_line(struct test_sink *sink, const struct sl_model_
             strncmp(chunk->id, "call_", 5) == 0 && strlen(chunk->id) == 29 ? "MINTED" : chunk->id,
             chunk->name);
         test_sink_add(sink, line);
-        test_sink_add_slice(sink, chunk->text);
+        if (chunk->is_cut) { /* and large: nobody has looked into it */
+            test_sink_add(sink, "CUT");
+        } else {
+            test_sink_add_slice(sink, chunk->text);
+        }
         if (chunk->opaque != NULL) {
             test_sink_add(sink, " opaque ");
             test_sink_add(sink, chunk->opaque);
