@@ -90,7 +90,10 @@ void sl_http_turn_fail(
     uint64_t wait_ms = 0;
     uint64_t random = 0;
     sl_random_bytes(&random, sizeof(random));
-    (void)sl_retry_after_parse(after_ms, after, sl_loop_wall_ms(self->base.loop), &asked_ms);
+    if (!sl_retry_after_parse(after_ms, after, sl_loop_wall_ms(self->base.loop), &asked_ms) &&
+        error->has_retry_after) {
+        asked_ms = error->retry_after_ms;
+    }
     const struct sl_retry_question question = {
         .is_retryable = error->is_retryable,
         .should_retry = status == 0 ? NULL : should,
@@ -175,6 +178,8 @@ static void fail_by_chunk(struct sl_http_turn *self, const struct sl_model_chunk
     struct sl_provider_error error = {
         .fault = chunk->fault,
         .is_retryable = chunk->is_retryable,
+        .has_retry_after = chunk->retry_after_ms >= 0,
+        .retry_after_ms = chunk->retry_after_ms,
     };
     (void)snprintf(
         error.text, sizeof(error.text), "%s", chunk->message == NULL ? "" : chunk->message);
@@ -265,9 +270,11 @@ static void end_transfer(struct sl_http_turn *self)
 /* ---- Callbacks of the transfer ------------------------------------------------------------------
  */
 
-static bool starts_with(const char *text, const char *prefix)
+/* Whatever its parameters are. */
+static bool is_type(const char *text, const char *type)
 {
-    return text != NULL && strncasecmp(text, prefix, strlen(prefix)) == 0;
+    const size_t n = strlen(type);
+    return text != NULL && strncasecmp(text, type, n) == 0 && strchr(" \t;", text[n]) != NULL;
 }
 
 static void on_headers(struct sl_http_request *transfer, uint32_t status, void *user_data)
@@ -277,9 +284,9 @@ static void on_headers(struct sl_http_request *transfer, uint32_t status, void *
     self->attempt.status = status;
     if (status != 200) {
         self->attempt.mode = SL_HTTP_MODE_ERROR;
-    } else if (starts_with(type, "text/event-stream")) {
+    } else if (is_type(type, "text/event-stream")) {
         self->attempt.mode = SL_HTTP_MODE_STREAM;
-    } else if (starts_with(type, "application/json")) {
+    } else if (is_type(type, "application/json")) {
         self->attempt.mode = SL_HTTP_MODE_REPLY;
     }
 }

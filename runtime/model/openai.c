@@ -442,7 +442,16 @@ static void take_error(struct sl_provider_stream *stream, const json_t *document
 {
     struct sl_provider_error error;
     sl_openai_map_document(0, document, &error);
-    give_fail(stream, error.fault, error.is_retryable, error.text);
+    give(
+        stream, &(struct sl_model_chunk){
+                    .kind = SL_CHUNK_FAIL,
+                    .fault = error.fault,
+                    .is_retryable = error.is_retryable,
+                    .retry_after_ms = error.has_retry_after ? error.retry_after_ms : -1,
+                    .message = error.text,
+                    .received_bytes = stream->received_bytes,
+                });
+    stream->is_over = true;
 }
 
 static void take_model(struct sl_provider_stream *stream, const json_t *document)

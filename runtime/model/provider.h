@@ -51,7 +51,9 @@ struct sl_provider_request {
 struct sl_provider_error {
     enum sl_model_fault fault;
     bool is_retryable;
-    char text[501]; /* for the log */
+    bool has_retry_after;
+    int64_t retry_after_ms; /* has_retry_after: what the body asks for */
+    char text[501];         /* for the log */
 };
 
 /* False: stop, the owner takes nothing more. */

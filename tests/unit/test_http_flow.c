@@ -284,6 +284,29 @@ static void a_full_reader_holds_the_provider_back(void **state)
     world->turn = sl_model_turn_free(world->turn);
 }
 
+/* PM-1.3: the first byte is there, and was not taken. */
+static void a_full_reader_stops_the_first_byte_timer(void **state)
+{
+    static const char bytes[] = HEAD CHUNK("\"content\":\"a\"", "\"stop\"") DONE;
+    static const struct sl_fake_http_answer answer = {
+        bytes, sizeof(bytes) - 1, 0, SL_FAKE_CLOSE, 0, NULL,
+    };
+    struct world *world = *state;
+    world->limits.model_first_byte = 60;
+    set_limits(world);
+    world->server.answers = &answer;
+    world->server.n_answers = 1;
+    world->sink.n_texts = world->sink.full_after = 1;
+    start(world);
+    wait_ms(world, 300);
+    assert_false(world->sink.is_over);
+    assert_int_equal(world->server.n_requests, 1);
+    world->sink.full_after = 0;
+    sl_model_turn_resume(world->turn);
+    run(world);
+    expect(world, "text a\nfinish END_TURN\n");
+}
+
 static void a_cancel_closes_the_socket(void **state)
 {
     static const struct sl_fake_http_answer answer = {
@@ -405,6 +428,7 @@ int main(void)
         CASE(a_large_event_is_parsed_elsewhere_and_in_order),
         CASE(a_turn_may_go_while_its_document_is_parsed),
         CASE(a_full_reader_holds_the_provider_back),
+        CASE(a_full_reader_stops_the_first_byte_timer),
         CASE(a_cancel_closes_the_socket),
         CASE(a_turn_may_be_freed_before_anything_happened),
         CASE(a_connection_is_used_again_after_a_whole_answer),
