@@ -123,8 +123,8 @@ void sl_loop_undefer(struct sl_loop *loop, struct sl_task *task);
  * Owns: borrowed until on_done. The loop is not freed before. Thread: loop. Never fails. */
 void sl_loop_offload(struct sl_loop *loop, struct sl_job *job);
 
-/* Nobody wants the job any more: it is skipped if it has not begun. on_done comes in any case, later.
- * Thread: loop. */
+/* Nobody wants the job any more: it is skipped if it has not begun. on_done comes in any case,
+ * later. Thread: loop. */
 void sl_job_take_back(struct sl_job *job);
 
 /* True on the loop's own thread, and before the loop has a thread. */

@@ -97,7 +97,8 @@ void sl_fake_loop_turn(struct sl_fake_loop *fake)
 
 static bool is_busy(struct sl_fake_loop *fake)
 {
-    return (fake->jobs != NULL && !fake->holds_jobs) || sl_loop_has_work(&fake->base) || sl_loop_next_due_ns(&fake->base) <= fake->now_ns;
+    return (fake->jobs != NULL && !fake->holds_jobs) || sl_loop_has_work(&fake->base) ||
+           sl_loop_next_due_ns(&fake->base) <= fake->now_ns;
 }
 
 bool sl_fake_loop_run(struct sl_fake_loop *fake)

@@ -12,7 +12,7 @@
 struct sl_fake_loop {
     struct sl_loop base;
     uint64_t now_ns;
-    uint64_t n_wakes; /* how often somebody ended the wait */
+    uint64_t n_wakes;    /* how often somebody ended the wait */
     struct sl_job *jobs; /* that are not done, in order */
     size_t n_jobs;       /* that were ever offloaded */
     bool holds_jobs;     /* they wait for the test; else the next turn does them */
