@@ -112,7 +112,7 @@ static void drop_next(struct sl_run *run)
     const size_t at = run->tools.n_read;
     (void)sl_free(slots[at]);
     run->tools.n_slots--;
-    memmove(&slots[at], &slots[at + 1], (run->tools.n_slots - at) * sizeof(*slots));
+    memmove(&slots[at], &slots[at + 1], (run->tools.n_slots - at) * sizeof(struct sl_tool_slot *));
 }
 
 /* Takes what was read of the next call. */

@@ -504,6 +504,9 @@ static void fail_json(
 static void
 take_parsed(struct sl_provider_stream *stream, const struct sl_sse_event *event, json_t *document)
 {
+    if (event->is_raw && json_is_array(document)) {
+        document = json_array_get(document, 0); /* Gemini wraps an error into a list */
+    }
     if (has_error(event, document)) {
         take_error(stream, document);
     } else if (!event->is_raw && json_is_object(document)) {

@@ -242,6 +242,19 @@ static void what_cannot_be_sent_is_refused_at_once(void **state)
     }
 }
 
+/* PM-1.1: no proxy stands before this machine's own servers. */
+static void loopback_is_never_asked_through_a_proxy(void **state)
+{
+    static const char *const proxies[] = { "env", "http://127.0.0.1:1" };
+    struct world *world = *state;
+    assert_int_equal(setenv("http_proxy", "http://127.0.0.1:1", 1), 0);
+    for (size_t i = 0; i < SL_COUNT(proxies); i++) {
+        ask(world, &(struct sl_http_options){ .proxy = proxies[i] }, OK_ANSWER);
+        assert_int_equal(world->result.end, SL_HTTP_DONE);
+    }
+    assert_int_equal(unsetenv("http_proxy"), 0);
+}
+
 /* PM-1.2: a tool that inherited the socket would keep it open after a cancel. */
 static void a_socket_is_not_inherited(void **state)
 {
@@ -343,6 +356,7 @@ int main(void)
         CASE(the_guard_sees_the_address_and_may_refuse),
         CASE(a_guarded_transfer_takes_no_connection_that_is_open),
         CASE(what_cannot_be_sent_is_refused_at_once),
+        CASE(loopback_is_never_asked_through_a_proxy),
         CASE(a_socket_is_not_inherited),
         CASE(a_body_over_its_limit_ends_the_transfer),
         CASE(the_total_timer_fires),

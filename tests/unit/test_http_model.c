@@ -68,10 +68,10 @@ static void a_missing_end_mark_after_the_finish_reason_is_no_fault(void **state)
         { .bytes = HEAD STORY,
           .size = sizeof(HEAD STORY) - 1,
           .end = SL_FAKE_RESET,
-          .reset_delay_ms = 15 },
+          .reset_delay_ms = 150 },
         { .bytes = HEAD STORY, .size = sizeof(HEAD STORY) - 1, .end = SL_FAKE_HANG },
     };
-    world->limits.model_end_grace = 100;
+    world->limits.model_end_grace = 500;
     set_limits(world);
     for (size_t i = 0; i < SL_COUNT(answers); i++) {
         ask(world, &answers[i], 1);
@@ -186,6 +186,16 @@ static void each_status_has_its_fault(void **state)
         { "200 OK\r\nContent-Type: text/event-stream",
           "{\"error\":{\"code\":429,\"message\":\"x\"}}\n",
           "fail PROVIDER_RATE_LIMITED retryable\n" },
+        /* PM-1.5.6: bare JSON without an error is ignored, also when it is none. */
+        { "200 OK\r\nContent-Type: text/event-stream",
+          "{\"x\":1}\n\n{broken\n\n[]\n\ndata: {\"choices\":[{\"finish_reason\":\"stop\"}]}\n\n",
+          "finish END_TURN\n" },
+        { "200 OK\r\nContent-Type: text/event-stream",
+          "[{\"error\":{\"code\":503,\"status\":\"UNAVAILABLE\"}}]\n\n",
+          "fail PROVIDER_OVERLOADED retryable\n" },
+        { "200 OK\r\nContent-Type: text/event-stream",
+          "event: error\ndata: {\"type\":\"server_error\"}\n\n",
+          "fail PROVIDER_OVERLOADED retryable\n" },
     };
     struct world *world = *state;
     for (size_t i = 0; i < SL_COUNT(cases); i++) {
@@ -274,6 +284,22 @@ static void a_failed_request_is_sent_again(void **state)
     assert_int_equal(world->sink.n_retry_waits, 2);
     assert_int_equal(world->sink.end.n_requests, 3);
     assert_true(world->sink.end.request_bytes < 300); /* the two refusals used nothing */
+}
+
+/* PM-1.7: ten tokens, one a retry, none at five or below; the next run finds what is left. */
+static void the_budget_of_the_entry_bounds_all_retries(void **state)
+{
+    static const struct sl_fake_http_answer answers[] = { KEPT(BUSY("Retry-After-Ms: 1\r\n")) };
+    struct world *world = *state;
+    world->limits.model_retries = 4;
+    set_limits(world);
+    ask(world, answers, 1);
+    assert_int_equal(world->server.n_requests, 5);
+    ask(world, answers, 1);
+    assert_int_equal(world->server.n_requests, 2);
+    ask(world, answers, 1);
+    assert_int_equal(world->server.n_requests, 1);
+    expect(world, "fail PROVIDER_OVERLOADED retryable\n");
 }
 
 /* PM-1.7: an overload may be the first event of a 200 stream. */
@@ -379,6 +405,7 @@ int main(void)
         CASE(an_answer_that_is_not_http_is_a_fault_of_the_protocol),
         CASE(a_closed_port_is_unreachable),
         CASE(a_failed_request_is_sent_again),
+        CASE(the_budget_of_the_entry_bounds_all_retries),
         CASE(an_overload_inside_the_stream_is_tried_again),
         CASE(a_delay_in_the_body_counts_as_retry_after),
         CASE(a_long_wait_is_handed_up),

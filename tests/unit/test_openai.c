@@ -640,6 +640,7 @@ static void quirks_change_the_request(void **state)
     world->quirks = (struct sl_quirks){
         .max_tokens_field = SL_MAX_TOKENS_COMPLETION,
         .developer_role = true,
+        .no_obfuscation = true,
         .reasoning_echo = SL_ECHO_REASONING_CONTENT,
         .reasoning_details_echo = true,
         .tool_id_format = SL_ID_ALNUM9,
@@ -657,6 +658,7 @@ static void quirks_change_the_request(void **state)
     assert_non_null(memmem(headers.data, headers.size, "Idempotency-Key: r:2", 21));
     const char *body = sl_buf_cstr(&built.body);
     assert_non_null(strstr(body, "\"role\":\"developer\""));
+    assert_non_null(strstr(body, "{\"include_usage\":true,\"include_obfuscation\":false}"));
     assert_non_null(strstr(body, "\"max_completion_tokens\":7"));
     assert_non_null(
         strstr(body, "\"reasoning_content\":\"why\",\"reasoning_details\":[{\"d\":1}]"));
