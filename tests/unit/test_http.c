@@ -247,11 +247,13 @@ static void loopback_is_never_asked_through_a_proxy(void **state)
 {
     static const char *const proxies[] = { "env", "http://127.0.0.1:1" };
     struct world *world = *state;
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): no other thread looks yet */
     assert_int_equal(setenv("http_proxy", "http://127.0.0.1:1", 1), 0);
     for (size_t i = 0; i < SL_COUNT(proxies); i++) {
         ask(world, &(struct sl_http_options){ .proxy = proxies[i] }, OK_ANSWER);
         assert_int_equal(world->result.end, SL_HTTP_DONE);
     }
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): no other thread looks yet */
     assert_int_equal(unsetenv("http_proxy"), 0);
 }
 

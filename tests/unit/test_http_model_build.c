@@ -276,6 +276,7 @@ static void the_loop_waits_for_the_job(void **state)
 
 int main(void)
 {
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): no other thread looks yet */
     (void)setenv("UV_THREADPOOL_SIZE", "4", 1);
     const struct CMUnitTest tests[] = {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)

@@ -319,6 +319,7 @@ static void a_job_that_was_taken_back_in_time_does_not_run(void **state)
     struct sl_loop_uv *loop = NULL;
     struct work busy[BUSY_JOBS];
     pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): no other thread looks yet */
     assert_int_equal(setenv("UV_THREADPOOL_SIZE", "4", 1), 0);
     start(&loop);
     sl_loop_uv_step(loop, 0);

@@ -285,15 +285,15 @@ static void reasoning_details_are_kept_by_setting(void **state)
         "\"signature\":null},{\"z\":1,\"a\":-2.5}]");
     const char *second = DELTA("\"content\":\"t\",\"reasoning_details\":[]");
     const char *third = DELTA("\"reasoning_details\":[{\"data\":\"\\u0000\xC3\xA9\"},7]");
-    PLAY(world, "reasoning w\ntext t\nfinish END_TURN\n", first, second, third, FINISH("stop"));
-    world->quirks.reasoning_details_echo = true;
-    PLAY(
-        world,
+    const char *last = FINISH("stop");
+    static const char log[] =
         "reasoning w\ntext t\n"
         "opaque "
         "[{\"type\":\"reasoning.text\",\"text\":\"w\",\"signature\":null},{\"z\":1,\"a\":-2.5},"
-        "{\"data\":\"\\u0000\xC3\xA9\"},7]\nfinish END_TURN\n",
-        first, second, third, FINISH("stop"));
+        "{\"data\":\"\\u0000\xC3\xA9\"},7]\nfinish END_TURN\n";
+    PLAY(world, "reasoning w\ntext t\nfinish END_TURN\n", first, second, third, last);
+    world->quirks.reasoning_details_echo = true;
+    PLAY(world, log, first, second, third, last);
     world->limits.tool_arguments = 20;
     PLAY(
         world, "opaque [\"0123456789012345\"]\nfinish END_TURN\n",
