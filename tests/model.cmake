@@ -11,6 +11,7 @@ sl_add_test(builtin_models sl_model sl_fake)
 sl_add_test(http sl_model sl_fake_http)
 sl_add_test(http_model sl_model sl_fake_http)
 sl_add_test(http_flow sl_model sl_fake_http)
+sl_add_test(http_model_build sl_model sl_fake_http)
 
 sl_add_fuzzer(sse sl_model)
 sl_add_fuzzer(openai_delta sl_model)

@@ -100,6 +100,38 @@ static size_t bearer_at(struct sl_slice text, size_t at)
     return n;
 }
 
+/* What follows the name of a header that carries a key or a cookie, as it stands or as JSON: up to
+ * the end of the line, a comma or a quote. The names are endings: x-api-key, set-cookie and so on
+ * too. */
+static size_t header_at(struct sl_slice text, size_t at)
+{
+    static const char *const names[] = { "authorization", "api-key", "cookie" };
+    size_t end = at;
+    if (at == 0 || strchr(" \":,\r\n", text.data[at]) != NULL) {
+        return 0;
+    }
+    end -= text.data[end - 1] == '"';
+    while (end > 0 && text.data[end - 1] == ' ') {
+        end--;
+    }
+    if (end == 0 || text.data[end - 1] != ':') {
+        return 0;
+    }
+    end--;
+    end -= end > 0 && text.data[end - 1] == '"';
+    for (size_t i = 0; i < SL_COUNT(names); i++) {
+        const size_t n = strlen(names[i]);
+        if (end >= n && strncasecmp((const char *)text.data + end - n, names[i], n) == 0) {
+            size_t size = 0;
+            while (at + size < text.size && strchr("\",\r\n", text.data[at + size]) == NULL) {
+                size++;
+            }
+            return size;
+        }
+    }
+    return 0;
+}
+
 /* A block from "-----BEGIN" to the end of its END line, or of the text. */
 static size_t pem_at(struct sl_slice rest)
 {
@@ -122,7 +154,7 @@ size_t sl_log_text_secret_at(struct sl_slice text, size_t at, bool is_cut)
 {
     const struct sl_slice rest = sl_slice_of(text.data + at, text.size - at);
     const size_t sizes[] = { known_secret_at(rest, is_cut), key_at(text, at), bearer_at(text, at),
-                             pem_at(rest) };
+                             header_at(text, at), pem_at(rest) };
     size_t longest = 0;
     for (size_t i = 0; i < SL_COUNT(sizes); i++) {
         longest = sizes[i] > longest ? sizes[i] : longest;

@@ -122,6 +122,21 @@ static bool run_posted(struct sl_loop *loop)
     return had_some;
 }
 
+void sl_loop_offload(struct sl_loop *loop, struct sl_job *job)
+{
+    SL_ON_LOOP(loop);
+    job->loop = loop;
+    job->next = NULL;
+    job->is_skipped = false;
+    loop->backend->offload(loop, job);
+}
+
+void sl_job_take_back(struct sl_job *job)
+{
+    SL_ON_LOOP(job->loop);
+    job->loop->backend->take_back(job);
+}
+
 bool sl_loop_is_current(const struct sl_loop *loop)
 {
     return !loop->loop.has_thread || pthread_equal(loop->loop.thread, pthread_self()) != 0;

@@ -7,13 +7,16 @@
  * are not part of it: service/net, runtime/model/http and runtime/tool/process use libuv
  * themselves.
  *
- * Nothing here allocates: tasks and timers are embedded in their owners. */
+ * What takes too long for a loop is a job, done by a thread of the pool that all loops share.
+ *
+ * Nothing here allocates: tasks, timers and jobs are embedded in their owners. */
 #ifndef SL_RUNTIME_BASE_LOOP_H
 #define SL_RUNTIME_BASE_LOOP_H
 
 #include <assert.h>
 #include <pthread.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "runtime/base/reserve.h"
@@ -44,6 +47,19 @@ struct sl_timer {
     uint64_t late_firing;                        /* the firing in which it was put into `late` */
 };
 
+/* JSON documents over this size are parsed and written by jobs (PM-1.6). */
+enum { SL_JOB_DOCUMENT_BYTES = 262144, SL_JOB_ROOM_BYTES = 192 };
+
+/* A piece of work for the pool, embedded in its owner, which must not go before `on_done`. */
+struct sl_job {
+    void (*run)(struct sl_job *job);     /* on the pool: touches nothing that a loop may change */
+    void (*on_done)(struct sl_job *job); /* on the loop; the job may go, or be offloaded again */
+    struct sl_loop *loop;
+    struct sl_job *next; /* for backends */
+    bool is_skipped;     /* taken back before it began: `run` was not called */
+    _Alignas(max_align_t) unsigned char room[SL_JOB_ROOM_BYTES]; /* for backends */
+};
+
 /* What a backend does. */
 struct sl_loop_backend {
     /* Makes the wait of the loop end. Any thread. */
@@ -55,6 +71,10 @@ struct sl_loop_backend {
      * and before the next turn has begun. May be NULL when time does not pass in a wait. Loop's
      * thread. */
     void (*refresh)(struct sl_loop *loop);
+    /* Both of sl_loop_offload and sl_job_take_back. NULL where no job is ever offloaded. Loop's
+     * thread. */
+    void (*offload)(struct sl_loop *loop, struct sl_job *job);
+    void (*take_back)(struct sl_job *job);
 };
 
 struct sl_loop {
@@ -101,6 +121,14 @@ void sl_loop_defer(struct sl_loop *loop, struct sl_task *task);
 
 /* Takes a deferred task out again; harmless when it is not queued. Thread: loop. */
 void sl_loop_undefer(struct sl_loop *loop, struct sl_task *task);
+
+/* Hands `job` to the pool: `run` there, then `on_done` on the loop, never from inside this call.
+ * Owns: borrowed until on_done. The loop is not freed before. Thread: loop. Never fails. */
+void sl_loop_offload(struct sl_loop *loop, struct sl_job *job);
+
+/* Nobody wants the job any more: it is skipped if it has not begun. on_done comes in any case,
+ * later. Thread: loop. */
+void sl_job_take_back(struct sl_job *job);
 
 /* True on the loop's own thread, and before the loop has a thread. */
 bool sl_loop_is_current(const struct sl_loop *loop);

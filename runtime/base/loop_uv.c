@@ -82,7 +82,46 @@ static void refresh(struct sl_loop *loop)
     sl_loop_set_time(loop, uv_hrtime(), read_wall_ms(), !from_base(loop)->is_running);
 }
 
-static const struct sl_loop_backend uv_backend = { .wake = wake, .arm = arm, .refresh = refresh };
+_Static_assert(sizeof(uv_work_t) <= SL_JOB_ROOM_BYTES, "a job has room for libuv's part of it");
+
+static uv_work_t *work_of(struct sl_job *job)
+{
+    return (uv_work_t *)(void *)job->room;
+}
+
+static void run_job(uv_work_t *work)
+{
+    struct sl_job *job = work->data;
+    job->run(job);
+}
+
+static void job_done(uv_work_t *work, int status)
+{
+    struct sl_job *job = work->data;
+    job->is_skipped = status != 0;
+    job->on_done(job);
+}
+
+static void offload(struct sl_loop *loop, struct sl_job *job)
+{
+    uv_work_t *work = work_of(job);
+    work->data = job;
+    /* It fails only for want of a function. */
+    (void)uv_queue_work(&from_base(loop)->uv, work, run_job, job_done);
+}
+
+static void take_back(struct sl_job *job)
+{
+    (void)uv_cancel((uv_req_t *)work_of(job));
+}
+
+static const struct sl_loop_backend uv_backend = {
+    .wake = wake,
+    .arm = arm,
+    .refresh = refresh,
+    .offload = offload,
+    .take_back = take_back,
+};
 
 /* ---- One turn -------------------------------------------------------------------------------- */
 

@@ -54,14 +54,10 @@ void sl_usage_add(struct sl_usage *total, const struct sl_usage *part)
     total->is_estimated |= part->is_estimated;
 }
 
-enum sl_status sl_budget_call(
-    struct sl_budget *budget,
-    const char *name,
-    struct sl_slice canonical_arguments,
-    enum sl_budget_verdict *ret_verdict)
+enum sl_status sl_budget_digest(
+    const char *name, struct sl_slice canonical_arguments, uint8_t ret_digest[SL_SHA256_BYTES])
 {
     struct sl_buf key;
-    uint8_t digest[SL_SHA256_BYTES];
     sl_buf_init(&key, MAX_KEY_BYTES);
     /* The NUL keeps name and arguments apart. */
     enum sl_status status = sl_buf_add(&key, sl_slice_of(name, strlen(name) + 1));
@@ -69,20 +65,23 @@ enum sl_status sl_budget_call(
         status = sl_buf_add(&key, canonical_arguments);
     }
     if (status == SL_OK) {
-        status = sl_sha256(sl_buf_slice(&key), digest);
+        status = sl_sha256(sl_buf_slice(&key), ret_digest);
     }
     sl_buf_done(&key);
-    SL_TRY(status);
+    return status;
+}
 
+enum sl_budget_verdict
+sl_budget_call(struct sl_budget *budget, const uint8_t digest[SL_SHA256_BYTES])
+{
     const bool is_same =
-        budget->n_calls > 0 && memcmp(digest, budget->last_call, sizeof(digest)) == 0;
+        budget->n_calls > 0 && memcmp(digest, budget->last_call, SL_SHA256_BYTES) == 0;
     budget->n_same = is_same ? budget->n_same + 1 : 1;
     budget->n_calls++;
-    memcpy(budget->last_call, digest, sizeof(digest));
-    *ret_verdict = budget->n_calls > budget->max_calls  ? SL_BUDGET_CALLS
-                   : budget->n_same >= budget->max_same ? SL_BUDGET_LOOP
-                                                        : SL_BUDGET_OK;
-    return SL_OK;
+    memcpy(budget->last_call, digest, SL_SHA256_BYTES);
+    return budget->n_calls > budget->max_calls  ? SL_BUDGET_CALLS
+           : budget->n_same >= budget->max_same ? SL_BUDGET_LOOP
+                                                : SL_BUDGET_OK;
 }
 
 bool sl_budget_is_spent(const struct sl_budget *budget)

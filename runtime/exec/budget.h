@@ -43,12 +43,13 @@ struct sl_budget {
     struct sl_usage used;
 };
 
-/* Counts a call by its name and canonical arguments. Fails: SL_RESOURCE_EXHAUSTED no memory. */
-SL_CHECK enum sl_status sl_budget_call(
-    struct sl_budget *budget,
-    const char *name,
-    struct sl_slice canonical_arguments,
-    enum sl_budget_verdict *ret_verdict);
+/* By which equal calls are known: their name and canonical arguments. Thread: any. Fails:
+ * SL_RESOURCE_EXHAUSTED no memory. */
+SL_CHECK enum sl_status sl_budget_digest(
+    const char *name, struct sl_slice canonical_arguments, uint8_t ret_digest[SL_SHA256_BYTES]);
+/* Counts a call. */
+enum sl_budget_verdict
+sl_budget_call(struct sl_budget *budget, const uint8_t digest[SL_SHA256_BYTES]);
 /* True when no token is left for another iteration. */
 bool sl_budget_is_spent(const struct sl_budget *budget);
 

@@ -85,6 +85,7 @@ static bool copy_calls(
 static size_t message_bytes(const struct sl_chat_message *message)
 {
     size_t bytes = message->content.size + message->reasoning.size;
+    bytes += message->opaque_json == NULL ? 0 : strlen(message->opaque_json);
     for (size_t i = 0; i < message->n_calls; i++) {
         bytes += strlen(message->calls[i].name) + strlen(message->calls[i].arguments_json);
     }
@@ -114,6 +115,7 @@ enum sl_status sl_history_add(struct sl_history *history, const struct sl_chat_m
         !copy_slice(history, message->reasoning, &copy.reasoning) ||
         !copy_text(history, message->call_id, &copy.call_id) ||
         !copy_text(history, message->tool_name, &copy.tool_name) ||
+        !copy_text(history, message->opaque_json, &copy.opaque_json) ||
         !copy_calls(history, message, &copy)) {
         return SL_RESOURCE_EXHAUSTED;
     }

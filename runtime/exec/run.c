@@ -78,7 +78,8 @@ static void send_heartbeat(struct sl_run *run)
     heartbeat.last_sequence = sl_event_channel_last_sequence(run->channel);
     heartbeat.open_tool_ids = open_ids;
     for (size_t i = 0; i < run->tools.n_slots && heartbeat.n_open_tool_ids < MAX_OPEN_IDS; i++) {
-        if (run->tools.slots[i]->state != SL_SLOT_DONE) {
+        const enum sl_tool_slot_state state = run->tools.slots[i]->state;
+        if (state == SL_SLOT_ASKED || state == SL_SLOT_RUNNING) {
             open_ids[heartbeat.n_open_tool_ids++] = run->tools.slots[i]->tool_id;
         }
     }

@@ -5,6 +5,7 @@
 #define SL_RUNTIME_EXEC_RUN_PRIVATE_H
 
 #include "runtime/base/buf.h"
+#include "runtime/exec/arguments.h"
 #include "runtime/exec/budget.h"
 #include "runtime/exec/collect.h"
 #include "runtime/exec/encode.h"
@@ -22,7 +23,8 @@ enum sl_run_state {
 
 enum { SL_TOOL_ID_BYTES = 24, SL_MODEL_NAME_BYTES = 128, SL_PROGRESS_BYTES = 4096 };
 
-enum sl_tool_slot_state { SL_SLOT_ASKED, SL_SLOT_RUNNING, SL_SLOT_DONE };
+/* UNREAD: nobody knows of the call yet; its arguments are being read, or wait for it. */
+enum sl_tool_slot_state { SL_SLOT_UNREAD, SL_SLOT_ASKED, SL_SLOT_RUNNING, SL_SLOT_DONE };
 
 /* Live output of a tool that was not sent yet: at most ten events a second (AL-2.2). */
 struct sl_tool_progress {
@@ -46,6 +48,7 @@ struct sl_tool_slot {
     const char *opaque_json;    /* NULL: none */
     char *result;               /* for the model; owned; NULL: not there yet */
     bool is_error;
+    bool is_cut;               /* UNREAD: no call unless the arguments are an object */
     struct sl_tool_call *call; /* RUNNING */
     struct sl_tool_progress progress;
 };
@@ -72,7 +75,10 @@ struct sl_run {
         bool is_open; /* IterationStart is out, IterationComplete is not */
         enum sl_model_phase phase;
         uint32_t n_retries; /* begun, the pause before included */
+        const char *opaque_json; /* in the history's arena; NULL: none */
         struct sl_usage_facts facts;
+        enum sl_model_finish finish;
+        bool is_waiting; /* the answer is complete, and arguments are still being read */
         char raw[SL_MODEL_NAME_BYTES];
         char answered_model[SL_MODEL_NAME_BYTES];
     } turn;
@@ -80,7 +86,9 @@ struct sl_run {
     struct { /* the calls of the iteration, in call order */
         struct sl_tool_slot **slots;
         size_t n_slots, capacity;
-        size_t n_begun; /* the first ones were started or answered */
+        size_t n_read;                /* the first ones are not UNREAD */
+        struct sl_arguments_job *job; /* reads the next one */
+        size_t n_begun;               /* the first ones were started or answered */
         size_t n_running;
         uint32_t n_minted; /* in the run */
         enum sl_budget_verdict verdict;
@@ -123,12 +131,14 @@ bool sl_run_emit_iteration_complete(struct sl_run *run, Sluice__V1__StopReason s
 
 /* ---- step.c ------------------------------------------------------------------------------------
  */
+/* The answer is complete, and every call of it is read. */
+void sl_run_answered(struct sl_run *run);
 /* The gate (AL-4.4), and the next request to the model. */
 void sl_run_next_iteration(struct sl_run *run);
 
 /* ---- tools.c -----------------------------------------------------------------------------------
  */
-/* The model asked for a call: ToolCallStart. */
+/* The model asked for a call: ToolCallStart, when its arguments are read. */
 void sl_run_tool_asked(struct sl_run *run, const struct sl_model_chunk *chunk);
 /* Runs the calls of the iteration, then goes on with the next one. */
 void sl_run_tools_begin(struct sl_run *run);

@@ -87,6 +87,7 @@ static bool record_answer(struct sl_run *run)
         .calls = calls,
         .n_calls = n_calls,
         .reasoning = sl_buf_slice(&run->collect.reasoning),
+        .opaque_json = run->turn.opaque_json,
     };
     /* A part of it would be another conversation. */
     const bool is_whole = !run->collect.is_out_of_memory && !run->collect.is_truncated;
@@ -127,9 +128,19 @@ static void on_finish(struct sl_run *run, const struct sl_model_chunk *chunk)
         copy_clean(
             run->turn.answered_model, sizeof(run->turn.answered_model), chunk->answered_model);
     }
-    const Sluice__V1__StopReason stop = effective_stop(chunk->finish, run->tools.n_slots > 0);
     keep_facts(run, chunk);
+    run->turn.finish = chunk->finish;
     run->turn.handle = sl_model_turn_free(run->turn.handle);
+    run->turn.is_waiting = run->tools.n_read < run->tools.n_slots;
+    if (!run->turn.is_waiting) {
+        sl_run_answered(run);
+    }
+}
+
+void sl_run_answered(struct sl_run *run)
+{
+    const Sluice__V1__StopReason stop = effective_stop(run->turn.finish, run->tools.n_slots > 0);
+    run->turn.is_waiting = false;
     if (stop == SL_STOP_REASON(UNSPECIFIED)) {
         sl_run_fail(run, SL_CODE(PROVIDER_PROTOCOL));
     } else if (sl_run_emit_held(run) && sl_run_emit_iteration_complete(run, stop)) {
@@ -252,6 +263,14 @@ static void on_reasoning(struct sl_run *run, const struct sl_model_chunk *chunk)
     }
 }
 
+static void on_opaque(struct sl_run *run, const struct sl_model_chunk *chunk)
+{
+    run->turn.opaque_json = sl_history_text(&run->history, chunk->text);
+    if (run->turn.opaque_json == NULL) {
+        sl_run_fail_full(run);
+    }
+}
+
 static void on_chunk(void *user_data, const struct sl_model_chunk *chunk)
 {
     struct sl_run *run = user_data;
@@ -270,6 +289,9 @@ static void on_chunk(void *user_data, const struct sl_model_chunk *chunk)
         break;
     case SL_CHUNK_CALL:
         sl_run_tool_asked(run, chunk);
+        break;
+    case SL_CHUNK_OPAQUE:
+        on_opaque(run, chunk);
         break;
     case SL_CHUNK_USAGE:
         run->turn.facts.reported = chunk->usage;
@@ -414,7 +436,9 @@ void sl_run_next_iteration(struct sl_run *run)
     run->turn.phase = SL_MODEL_WAIT;
     run->turn.n_retries = 0;
     run->turn.facts = (struct sl_usage_facts){ .n_requests = 0 };
+    run->turn.is_waiting = false;
     run->turn.raw[0] = '\0';
+    run->turn.opaque_json = NULL;
     copy_clean(run->turn.answered_model, sizeof(run->turn.answered_model), run->agent->model);
     if (!emit_iteration_start(run)) {
         return;

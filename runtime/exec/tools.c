@@ -17,26 +17,6 @@ enum { PROGRESS_GAP_MS = 100, MAX_RESULT_BYTES = 64 * 1024 * 1024, SHOWN_NAME_BY
 /* ---- A call is asked for -----------------------------------------------------------------------
  */
 
-/* Gives the arguments as an object, whatever the model sent, and in canonical form. */
-static bool read_arguments(struct sl_run *run, struct sl_tool_slot *slot, char **ret_canonical)
-{
-    json_t *json = json_loads(slot->arguments, JSON_REJECT_DUPLICATES, NULL);
-    if (json_is_object(json)) {
-        slot->arguments_json = slot->arguments;
-    } else {
-        /* History must stay valid for the next request (AL-6.1). */
-        json_decref(json);
-        json = json_pack("{s:s}", "_invalid_arguments", slot->arguments);
-        char *wrapped = json == NULL ? NULL : json_dumps(json, JSON_COMPACT);
-        slot->arguments_json =
-            wrapped == NULL ? NULL : sl_history_text(&run->history, sl_slice_str(wrapped));
-        free(wrapped);
-    }
-    *ret_canonical = json == NULL ? NULL : json_dumps(json, JSON_COMPACT | JSON_SORT_KEYS);
-    json_decref(json);
-    return slot->arguments_json != NULL && *ret_canonical != NULL;
-}
-
 static bool is_id_taken(const struct sl_run *run, const char *id)
 {
     for (size_t i = 0; i < run->tools.n_slots; i++) {
@@ -47,7 +27,7 @@ static bool is_id_taken(const struct sl_run *run, const char *id)
     return false;
 }
 
-/* Fills the texts and counts the call; false: no memory. */
+/* Fills the texts; false: no memory. */
 static bool
 fill_slot(struct sl_run *run, struct sl_tool_slot *slot, const struct sl_model_chunk *chunk)
 {
@@ -67,17 +47,8 @@ fill_slot(struct sl_run *run, struct sl_tool_slot *slot, const struct sl_model_c
     const bool is_of_use = provider_id[0] != '\0' && !is_id_taken(run, provider_id);
     slot->provider_id = provider_id;
     slot->call_id = is_of_use ? provider_id : slot->tool_id;
-
-    char *canonical = NULL;
-    enum sl_budget_verdict verdict = SL_BUDGET_OK;
-    const bool is_filled =
-        read_arguments(run, slot, &canonical) &&
-        sl_budget_call(&run->budget, slot->name, sl_slice_str(canonical), &verdict) == SL_OK;
-    free(canonical);
-    if (run->tools.verdict == SL_BUDGET_OK) {
-        run->tools.verdict = verdict;
-    }
-    return is_filled;
+    slot->is_cut = chunk->is_cut;
+    return true;
 }
 
 static bool grow(struct sl_run *run)
@@ -111,6 +82,88 @@ static bool emit_start(struct sl_run *run, const struct sl_tool_slot *slot)
     return sl_run_emit(run, &event);
 }
 
+/* The arguments are read: the call is counted and shown. False: the run is ending. */
+static bool
+take_arguments(struct sl_run *run, struct sl_tool_slot *slot, const struct sl_arguments *arguments)
+{
+    slot->arguments_json = arguments->is_object
+                               ? slot->arguments
+                               : sl_history_text(&run->history, sl_slice_str(arguments->wrapped));
+    if (slot->arguments_json == NULL) {
+        sl_run_fail_full(run);
+        return false;
+    }
+    const enum sl_budget_verdict verdict = sl_budget_call(&run->budget, arguments->digest);
+    if (run->tools.verdict == SL_BUDGET_OK) {
+        run->tools.verdict = verdict;
+    }
+    if (!emit_start(run, slot)) {
+        return false;
+    }
+    slot->state = SL_SLOT_ASKED;
+    run->tools.n_read++;
+    return true;
+}
+
+/* Half a call is none. */
+static void drop_next(struct sl_run *run)
+{
+    struct sl_tool_slot **slots = run->tools.slots;
+    const size_t at = run->tools.n_read;
+    (void)sl_free(slots[at]);
+    run->tools.n_slots--;
+    memmove(&slots[at], &slots[at + 1], (run->tools.n_slots - at) * sizeof(struct sl_tool_slot *));
+}
+
+/* Takes what was read of the next call. */
+static void take_read(struct sl_run *run, enum sl_status status, struct sl_arguments *arguments)
+{
+    struct sl_tool_slot *slot = run->tools.slots[run->tools.n_read];
+    if (status != SL_OK) {
+        sl_run_fail(run, SL_CODE(OUT_OF_MEMORY));
+        return;
+    }
+    if (slot->is_cut && !arguments->is_object) {
+        drop_next(run);
+    } else {
+        (void)take_arguments(run, slot, arguments);
+    }
+    (void)sl_free(arguments->wrapped);
+}
+
+static void read_more(struct sl_run *run);
+
+static void on_read(void *user_data, enum sl_status status, struct sl_arguments *arguments)
+{
+    struct sl_run *run = user_data;
+    run->tools.job = NULL;
+    take_read(run, status, arguments);
+    read_more(run);
+    if (run->turn.is_waiting && !run->is_claimed && run->tools.n_read == run->tools.n_slots) {
+        sl_run_answered(run);
+    }
+}
+
+/* One after the other, so that the events keep the order of the calls. */
+static void read_more(struct sl_run *run)
+{
+    while (run->tools.job == NULL && !run->is_claimed && run->tools.n_read < run->tools.n_slots) {
+        const struct sl_tool_slot *slot = run->tools.slots[run->tools.n_read];
+        struct sl_arguments arguments = { .wrapped = NULL };
+        if (strlen(slot->arguments) <= SL_JOB_DOCUMENT_BYTES) {
+            const enum sl_status status =
+                sl_arguments_read(slot->name, slot->arguments, &arguments);
+            take_read(run, status, &arguments);
+            continue;
+        }
+        run->tools.job =
+            sl_arguments_start(run->env->loop, slot->name, slot->arguments, on_read, run);
+        if (run->tools.job == NULL) {
+            sl_run_fail(run, SL_CODE(OUT_OF_MEMORY));
+        }
+    }
+}
+
 void sl_run_tool_asked(struct sl_run *run, const struct sl_model_chunk *chunk)
 {
     run->turn.facts.received_bytes += chunk->text.size;
@@ -127,11 +180,8 @@ void sl_run_tool_asked(struct sl_run *run, const struct sl_model_chunk *chunk)
         return;
     }
     sl_buf_init(&slot->progress.held, SL_PROGRESS_BYTES + 8);
-    if (!emit_start(run, slot)) {
-        (void)sl_free(slot);
-        return;
-    }
     run->tools.slots[run->tools.n_slots++] = slot;
+    read_more(run);
 }
 
 /* ---- A call is answered ------------------------------------------------------------------------
@@ -449,9 +499,12 @@ void sl_run_tools_begin(struct sl_run *run)
 
 void sl_run_tools_cancel(struct sl_run *run, enum sl_tool_code code)
 {
+    run->tools.job = sl_arguments_drop(run->tools.job);
     for (size_t i = 0; i < run->tools.n_slots; i++) {
         struct sl_tool_slot *slot = run->tools.slots[i];
         switch (slot->state) {
+        case SL_SLOT_UNREAD:
+            break; /* nobody knows of it */
         case SL_SLOT_ASKED:
             answer_failed(slot, code, "%s: not executed: run ended", slot->name);
             break;
@@ -473,6 +526,6 @@ void sl_run_tools_clear(struct sl_run *run)
         (void)sl_free(slot->result);
         (void)sl_free(slot);
     }
-    run->tools.n_slots = run->tools.n_begun = 0;
+    run->tools.n_slots = run->tools.n_read = run->tools.n_begun = 0;
     run->tools.verdict = SL_BUDGET_OK;
 }

@@ -337,7 +337,7 @@ static bool is_one_of(struct sl_slice key, const char *const *names)
     return false;
 }
 
-/* No calls: null or an empty list. */
+/* No calls, no details: null or an empty list. */
 static bool take_nothing(struct scan *scan)
 {
     return take_null(scan) || (take(scan, '[') && take(scan, ']'));
@@ -354,7 +354,7 @@ static bool read_delta_key(struct scan *scan, struct sl_slice key, struct found 
     if (sl_slice_equals(key, "reasoning")) {
         return take_text(scan, &found->other_reasoning, &found->has_other);
     }
-    if (sl_slice_equals(key, "tool_calls")) {
+    if (sl_slice_equals(key, "tool_calls") || sl_slice_equals(key, "reasoning_details")) {
         return take_nothing(scan);
     }
     return sl_slice_equals(key, "refusal") ? take_null(scan) : skip_value(scan);

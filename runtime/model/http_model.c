@@ -56,6 +56,7 @@ static uint64_t remaining_ms(const struct sl_http_turn *self)
 static void end_turn(struct sl_http_turn *self, bool may_linger)
 {
     clear_attempt(self, may_linger);
+    sl_http_turn_drop_build(self);
     sl_timer_stop(&self->total);
     sl_timer_stop(&self->wait);
     if (sl_gate_leave(&self->entry->gate, &self->ticket) == SL_GATE_WAITING) {
@@ -89,7 +90,10 @@ void sl_http_turn_fail(
     uint64_t wait_ms = 0;
     uint64_t random = 0;
     sl_random_bytes(&random, sizeof(random));
-    (void)sl_retry_after_parse(after_ms, after, sl_loop_wall_ms(self->base.loop), &asked_ms);
+    if (!sl_retry_after_parse(after_ms, after, sl_loop_wall_ms(self->base.loop), &asked_ms) &&
+        error->has_retry_after) {
+        asked_ms = error->retry_after_ms;
+    }
     const struct sl_retry_question question = {
         .is_retryable = error->is_retryable,
         .should_retry = status == 0 ? NULL : should,
@@ -174,6 +178,8 @@ static void fail_by_chunk(struct sl_http_turn *self, const struct sl_model_chunk
     struct sl_provider_error error = {
         .fault = chunk->fault,
         .is_retryable = chunk->is_retryable,
+        .has_retry_after = chunk->retry_after_ms >= 0,
+        .retry_after_ms = chunk->retry_after_ms,
     };
     (void)snprintf(
         error.text, sizeof(error.text), "%s", chunk->message == NULL ? "" : chunk->message);
@@ -187,7 +193,9 @@ static bool on_chunk(void *user_data, const struct sl_model_chunk *chunk)
     if (!self->attempt.is_running) {
         return false;
     }
-    self->last_chunk_ns = sl_loop_now_ns(self->base.loop);
+    if (chunk->kind != SL_CHUNK_OPAQUE) {
+        self->last_chunk_ns = sl_loop_now_ns(self->base.loop);
+    }
     switch (chunk->kind) {
     case SL_CHUNK_FAIL:
         fail_by_chunk(self, chunk);
@@ -202,6 +210,7 @@ static bool on_chunk(void *user_data, const struct sl_model_chunk *chunk)
     case SL_CHUNK_CALL:
         self->has_output = true;
         break;
+    case SL_CHUNK_OPAQUE:
     case SL_CHUNK_USAGE:
         break;
     }
@@ -261,9 +270,11 @@ static void end_transfer(struct sl_http_turn *self)
 /* ---- Callbacks of the transfer ------------------------------------------------------------------
  */
 
-static bool starts_with(const char *text, const char *prefix)
+/* Whatever its parameters are. */
+static bool is_type(const char *text, const char *type)
 {
-    return text != NULL && strncasecmp(text, prefix, strlen(prefix)) == 0;
+    const size_t n = strlen(type);
+    return text != NULL && strncasecmp(text, type, n) == 0 && strchr(" \t;", text[n]) != NULL;
 }
 
 static void on_headers(struct sl_http_request *transfer, uint32_t status, void *user_data)
@@ -273,9 +284,9 @@ static void on_headers(struct sl_http_request *transfer, uint32_t status, void *
     self->attempt.status = status;
     if (status != 200) {
         self->attempt.mode = SL_HTTP_MODE_ERROR;
-    } else if (starts_with(type, "text/event-stream")) {
+    } else if (is_type(type, "text/event-stream")) {
         self->attempt.mode = SL_HTTP_MODE_STREAM;
-    } else if (starts_with(type, "application/json")) {
+    } else if (is_type(type, "application/json")) {
         self->attempt.mode = SL_HTTP_MODE_REPLY;
     }
 }
@@ -480,10 +491,8 @@ static enum sl_status collect_headers(struct sl_http_turn *self)
 }
 
 /* What fails in building a request is told as a chunk, as every other failure of the turn. */
-static void build(struct sl_http_turn *self, const struct sl_model_request *request)
+static void note_built(struct sl_http_turn *self, enum sl_status status)
 {
-    enum sl_status status =
-        self->provider->build_request(&self->settings, request, &self->request, NULL);
     if (status == SL_OK) {
         status = collect_headers(self);
     }
@@ -493,16 +502,31 @@ static void build(struct sl_http_turn *self, const struct sl_model_request *requ
                                                         : SL_FAULT_OUT_OF_MEMORY;
 }
 
-static void begin(struct sl_http_turn *self, uint64_t remaining)
+/* To the gate, with a request or with the reason why there is none. */
+static void line_up(struct sl_http_turn *self)
 {
-    if (remaining > 0) {
-        self->deadline_ns = sl_loop_now_ns(self->base.loop) + remaining * SL_NS_PER_MS;
-        sl_timer_start(&self->total, self->deadline_ns);
-    }
     if (self->has_early_fault || sl_gate_enter(&self->entry->gate, &self->ticket)) {
         sl_timer_start_ms(&self->wait, 0); /* no chunk comes from inside the start */
     } else {
         sl_turn_enter(&self->base); /* until the gate opens, or the turn leaves the line */
+    }
+}
+
+void sl_http_turn_built(struct sl_http_turn *self, enum sl_status status)
+{
+    note_built(self, status);
+    line_up(self);
+}
+
+static void begin(struct sl_http_turn *self, const struct sl_model_request *request)
+{
+    if (request->remaining_ms > 0) {
+        self->deadline_ns = sl_loop_now_ns(self->base.loop) + request->remaining_ms * SL_NS_PER_MS;
+        sl_timer_start(&self->total, self->deadline_ns);
+    }
+    const enum sl_status status = sl_http_turn_build(self, request);
+    if (status != SL_AGAIN) {
+        sl_http_turn_built(self, status);
     }
 }
 
@@ -531,8 +555,7 @@ enum sl_status sl_http_turn_start(
     sl_timer_init(&self->total, start->loop, on_total, self);
     sl_timer_init(&self->wait, start->loop, on_wait, self);
     sl_timer_init(&self->progress, start->loop, on_progress, self);
-    build(self, start->request);
-    begin(self, start->request->remaining_ms);
+    begin(self, start->request);
     *ret_turn = &self->base;
     return SL_OK;
 }

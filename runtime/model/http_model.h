@@ -1,5 +1,5 @@
-/* The insides of a turn over HTTP, for http_model.c (attempts, transfers, retries) and
- * http_model_body.c (what comes). */
+/* The insides of a turn over HTTP, for http_model.c (attempts, transfers, retries),
+ * http_model_build.c (what is sent) and http_model_body.c (what comes). */
 #ifndef SL_RUNTIME_MODEL_HTTP_MODEL_H
 #define SL_RUNTIME_MODEL_HTTP_MODEL_H
 
@@ -17,6 +17,7 @@ enum sl_http_mode {
 enum { SL_HTTP_TURN_HEADERS = 64 };
 
 struct sl_parse_job;
+struct sl_build_job;
 
 struct sl_http_turn {
     struct sl_model_turn base;
@@ -24,6 +25,7 @@ struct sl_http_turn {
     const struct sl_provider *provider;
     struct sl_provider_settings settings;
     struct sl_provider_request request;
+    struct sl_build_job *build; /* the request is being built on the pool */
     const char *headers[SL_HTTP_TURN_HEADERS];
     struct sl_http *http;
     struct sl_gate_ticket ticket;
@@ -66,6 +68,19 @@ void sl_http_turn_fail_with(
     struct sl_http_turn *self, enum sl_model_fault fault, bool is_retryable, const char *text);
 /* Of the SSE parser, or of a buffer. */
 void sl_http_turn_fail_by_status(struct sl_http_turn *self, enum sl_status status);
+
+/* The request was built on the pool, or could not be. */
+void sl_http_turn_built(struct sl_http_turn *self, enum sl_status status);
+
+/* ---- http_model_build.c
+ * -------------------------------------------------------------------------- */
+
+/* Builds the request. Fails: SL_AGAIN the pool does it, and sl_http_turn_built() comes later; else
+ * as build_request. */
+enum sl_status
+sl_http_turn_build(struct sl_http_turn *self, const struct sl_model_request *request);
+/* Nobody waits for the request any more. */
+void sl_http_turn_drop_build(struct sl_http_turn *self);
 
 /* ---- http_model_body.c
  * --------------------------------------------------------------------------- */

@@ -1,22 +1,16 @@
 /* What comes over HTTP: the stream, replies, errors, and documents that are parsed on the pool. */
-#include <uv.h>
-
-#include "runtime/base/loop_uv.h"
 #include "runtime/base/mem.h"
 #include "runtime/model/http_model.h"
 #include "runtime/model/json.h"
 
-/* Documents over this size are parsed on the pool (PM-1.6). */
-enum { PARSE_HERE_BYTES = 262144 };
-
 /* A document that is parsed on the pool. It outlives the turn if it must. */
 struct sl_parse_job {
-    uv_work_t work;
+    struct sl_job job;
     struct sl_http_turn *turn; /* NULL: nobody waits any more */
     struct sl_buf text;
     struct sl_slice name;
     struct sl_models *models;
-    struct sl_loop *loop;
+    const struct sl_provider *provider;
     bool is_raw, is_cut, is_reply;
     size_t max_depth;
     enum sl_status status;
@@ -26,10 +20,40 @@ struct sl_parse_job {
 /* ---- Documents that are parsed on the pool ------------------------------------------------------
  */
 
-static void run_parse(uv_work_t *work)
+static struct sl_parse_job *of(struct sl_job *job)
 {
-    struct sl_parse_job *job = work->data;
+    return SL_CONTAINER(job, struct sl_parse_job, job);
+}
+
+static void run_parse(struct sl_job *work)
+{
+    struct sl_parse_job *job = of(work);
     job->status = sl_json_parse(sl_buf_slice(&job->text), job->max_depth, &job->document);
+    if (job->status == SL_OK) {
+        job->status = job->provider->prepare(job->document);
+    }
+}
+
+/* A large tree takes long to free, too. */
+static void run_release(struct sl_job *work)
+{
+    struct sl_parse_job *job = of(work);
+    json_decref(job->document);
+    sl_buf_done(&job->text);
+}
+
+static void on_released(struct sl_job *work)
+{
+    struct sl_parse_job *job = of(work);
+    sl_models_count_job(job->models, work->loop, -1);
+    sl_free(job);
+}
+
+static void release(struct sl_parse_job *job)
+{
+    job->job.run = run_release;
+    job->job.on_done = on_released;
+    sl_loop_offload(job->job.loop, &job->job);
 }
 
 /* What came while the document was parsed. */
@@ -88,13 +112,10 @@ static void take_parsed(struct sl_http_turn *self, struct sl_parse_job *job)
     }
 }
 
-static void on_parsed(uv_work_t *work, int status)
+static void on_parsed(struct sl_job *work)
 {
-    struct sl_parse_job *job = work->data;
+    struct sl_parse_job *job = of(work);
     struct sl_http_turn *self = job->turn;
-    if (status != 0 && job->status == SL_OK && job->document == NULL) {
-        job->status = SL_RESOURCE_EXHAUSTED;
-    }
     if (self != NULL) {
         sl_turn_enter(&self->base);
         self->attempt.job = NULL;
@@ -104,16 +125,13 @@ static void on_parsed(uv_work_t *work, int status)
         }
         sl_turn_leave(&self->base);
     }
-    sl_models_count_job(job->models, job->loop, -1);
-    json_decref(job->document);
-    sl_buf_done(&job->text);
-    sl_free(job);
+    release(job);
 }
 
 void sl_http_turn_drop_job(struct sl_http_turn *self)
 {
     if (self->attempt.job != NULL) {
-        (void)uv_cancel((uv_req_t *)&self->attempt.job->work);
+        sl_job_take_back(&self->attempt.job->job);
         self->attempt.job->turn = NULL;
         self->attempt.job = NULL;
     }
@@ -128,25 +146,25 @@ static bool start_job(struct sl_http_turn *self, const struct sl_sse_event *even
         return false;
     }
     sl_buf_init(&job->text, event->data.size);
-    job->work.data = job;
+    job->job = (struct sl_job){ .run = run_parse, .on_done = on_parsed };
     job->turn = self;
     job->models = self->base.models;
-    job->loop = self->base.loop;
+    job->provider = self->provider;
     job->is_raw = event->is_raw;
     job->is_cut = event->is_cut;
     job->is_reply = is_reply;
     job->max_depth = self->entry->limits.model_json_depth;
     /* The only name that means anything. */
     job->name = sl_slice_equals(event->name, "error") ? sl_slice_str("error") : sl_slice_of("", 0);
-    if (sl_buf_add(&job->text, event->data) != SL_OK ||
-        uv_queue_work(sl_loop_uv_handle(self->base.loop), &job->work, run_parse, on_parsed) != 0) {
+    if (sl_buf_add(&job->text, event->data) != SL_OK) {
         sl_buf_done(&job->text);
         sl_free(job);
         sl_http_turn_fail_by_status(self, SL_RESOURCE_EXHAUSTED);
         return false;
     }
-    sl_models_count_job(job->models, job->loop, 1);
+    sl_models_count_job(job->models, self->base.loop, 1);
     self->attempt.job = job;
+    sl_loop_offload(self->base.loop, &job->job);
     return true;
 }
 
@@ -156,7 +174,7 @@ static bool start_job(struct sl_http_turn *self, const struct sl_sse_event *even
 static bool on_event(void *user_data, const struct sl_sse_event *event)
 {
     struct sl_http_turn *self = user_data;
-    if (event->data.size > PARSE_HERE_BYTES &&
+    if (event->data.size > SL_JOB_DOCUMENT_BYTES &&
         self->provider->needs_document(self->attempt.stream, event)) {
         (void)start_job(self, event, false);
         return false; /* it goes on when the document is there */
@@ -202,7 +220,7 @@ static void end_reply(struct sl_http_turn *self)
 {
     json_t *document = NULL;
     const struct sl_sse_event event = { .data = sl_buf_slice(&self->attempt.body) };
-    if (event.data.size > PARSE_HERE_BYTES) {
+    if (event.data.size > SL_JOB_DOCUMENT_BYTES) {
         (void)start_job(self, &event, true);
         return;
     }
@@ -232,8 +250,11 @@ static void end_stream(struct sl_http_turn *self)
 void sl_http_turn_end_error(struct sl_http_turn *self)
 {
     struct sl_provider_error error;
-    self->provider->map_error(
-        self->attempt.status, sl_buf_slice(&self->attempt.body), &self->entry->limits, &error);
+    struct sl_slice body = sl_buf_slice(&self->attempt.body);
+    if (body.size > SL_JOB_DOCUMENT_BYTES) {
+        body.size = 0; /* no explanation is that long: the status has to do */
+    }
+    self->provider->map_error(self->attempt.status, body, &self->entry->limits, &error);
     self->request_bytes -= self->request.body.size; /* it was answered, and used nothing */
     sl_http_turn_fail(self, &error, self->attempt.status, false);
 }

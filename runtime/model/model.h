@@ -40,7 +40,8 @@ struct sl_chat_message {
     const char *tool_name; /* TOOL */
     bool is_error;         /* TOOL */
     struct sl_slice
-        reasoning; /* ASSISTANT: for providers that want it back (quirk reasoning_echo) */
+        reasoning;           /* ASSISTANT: for providers that want it back (quirk reasoning_echo) */
+    const char *opaque_json; /* ASSISTANT: what SL_CHUNK_OPAQUE gave; NULL: nothing */
 };
 
 struct sl_chat_tool {
@@ -110,6 +111,8 @@ enum sl_model_chunk_kind {
     SL_CHUNK_REASONING,     /* text */
     SL_CHUNK_CALL_FRAGMENT, /* index, name (once known), text = arguments fragment */
     SL_CHUNK_CALL,   /* index, id, name, text = whole arguments as sent (may not parse), opaque */
+    SL_CHUNK_OPAQUE, /* text: JSON of the turn, to be sent back unchanged; at most one, before
+                        FINISH */
     SL_CHUNK_USAGE,  /* usage: replaces what came earlier */
     SL_CHUNK_FINISH, /* finish, raw */
     SL_CHUNK_FAIL    /* fault, is_retryable, retry_after_ms, http_status, message */
@@ -121,6 +124,9 @@ struct sl_model_chunk {
     struct sl_slice text;
     uint32_t index;
     const char *id, *name, *opaque;
+    /* CALL: the answer was cut (length) and the arguments are large: nobody has looked whether they
+     * are an object, and if they are not, this is no call (PM-2.3.3). */
+    bool is_cut;
     struct sl_model_usage usage;
     enum sl_model_finish finish;
     const char *raw; /* the provider's own finish reason; NULL: none */

@@ -420,6 +420,8 @@ static void read_quirks(struct reader *reader, const struct sl_conf_node *map)
     read_flag(reader, node, "stream_usage", usage, &quirks->no_stream_usage);
     read_flag(reader, node, "done_without_finish", done, &quirks->done_is_end);
     (void)sl_conf_bool(reader->conf, node, "openai_stream_options", &quirks->no_obfuscation);
+    (void)sl_conf_bool(
+        reader->conf, node, "reasoning_details_echo", &quirks->reasoning_details_echo);
     quirks->path = read_text(reader, node, "path", quirks->path);
     if (quirks->path != NULL && *quirks->path != '/') {
         sl_conf_error(reader->conf, node, "path must begin with a slash");

@@ -11,6 +11,7 @@
 #include "runtime/model/json.h"
 #include "runtime/model/openai_calls.h"
 #include "runtime/model/openai_error.h"
+#include "runtime/model/openai_opaque.h"
 #include "runtime/model/provider.h"
 
 struct sl_provider_stream {
@@ -20,8 +21,9 @@ struct sl_provider_stream {
     struct sl_calls calls;
     struct sl_model_usage usage;
     struct sl_buf scratch;
-    char *model;  /* of the answer; NULL: not known yet */
-    char *finish; /* the provider's word; NULL: not finished */
+    struct sl_buf details; /* quirk reasoning_details_echo: a JSON list without its end; or empty */
+    char *model;           /* of the answer; NULL: not known yet */
+    char *finish;          /* the provider's word; NULL: not finished */
     uint64_t received_bytes;
     bool is_refusal;
     bool is_over; /* FINISH or FAIL was given, or the owner said stop */
@@ -169,6 +171,53 @@ static void take_reasoning(struct sl_provider_stream *stream, const json_t *delt
     }
 }
 
+/* Quirk reasoning_details_echo: what the provider wants back, element by element as it came. */
+
+/* `list`: the text of a JSON list. */
+static enum sl_status add_details(struct sl_provider_stream *stream, struct sl_slice list)
+{
+    struct sl_buf *details = &stream->details;
+    if (list.size <= 2) {
+        return SL_OK;
+    }
+    if (list.size > details->max_bytes - details->size) { /* its brackets: a comma, and the end */
+        return SL_OUT_OF_RANGE;
+    }
+    SL_TRY(sl_buf_add_byte(details, details->size == 0 ? '[' : ','));
+    return sl_buf_add(details, sl_slice_of(list.data + 1, list.size - 2));
+}
+
+static void take_details(struct sl_provider_stream *stream, json_t *delta)
+{
+    json_t *text = NULL;
+    if (!stream->settings->quirks->reasoning_details_echo) {
+        return;
+    }
+    enum sl_status status = sl_opaque_details(delta, &text);
+    if (status == SL_OK) {
+        status = add_details(stream, sl_json_slice(text));
+    }
+    fail_by_status(stream, status, "the reasoning details are too long");
+    json_decref(text);
+}
+
+static void give_details(struct sl_provider_stream *stream)
+{
+    if (stream->details.size == 0 || stream->is_over) {
+        return;
+    }
+    if (sl_buf_add_byte(&stream->details, ']') != SL_OK) {
+        fail_by_status(stream, SL_RESOURCE_EXHAUSTED, NULL);
+        return;
+    }
+    give(
+        stream, &(struct sl_model_chunk){
+                    .kind = SL_CHUNK_OPAQUE,
+                    .text = sl_buf_slice(&stream->details),
+                    .retry_after_ms = -1,
+                });
+}
+
 /* ---- Calls ----------------------------------------------------------------------------------- */
 
 static void give_fragment(struct sl_provider_stream *stream, size_t i, struct sl_slice text)
@@ -203,7 +252,7 @@ static void add_fragment(struct sl_provider_stream *stream, json_t *call, struct
     if (status != SL_OK) {
         fail_by_status(
             stream, status,
-            status == SL_OUT_OF_RANGE ? "too many tool calls, or too long arguments"
+            status == SL_OUT_OF_RANGE ? "too many or too long tool calls"
                                       : "the fragments of a tool call contradict each other");
         return;
     }
@@ -275,11 +324,13 @@ static void give_call(struct sl_provider_stream *stream, size_t i, bool is_cut)
     if (is_blank_text(text)) {
         text = sl_slice_str("{}");
     }
-    if (is_cut && !sl_json_is_object(text, stream->settings->limits->model_json_depth)) {
+    const bool is_large = text.size > SL_JOB_DOCUMENT_BYTES;
+    if (is_cut && !is_large &&
+        !sl_json_is_object(text, stream->settings->limits->model_json_depth)) {
         return; /* half a call is none */
     }
     if (slot->opaque != NULL) {
-        opaque = json_dumps(slot->opaque, JSON_COMPACT);
+        opaque = sl_calls_opaque(&stream->calls, slot);
         if (opaque == NULL) {
             fail_by_status(stream, SL_RESOURCE_EXHAUSTED, NULL);
             return;
@@ -293,9 +344,10 @@ static void give_call(struct sl_provider_stream *stream, size_t i, bool is_cut)
                     .id = slot->id,
                     .name = slot->name,
                     .opaque = opaque,
+                    .is_cut = is_cut && is_large,
                     .retry_after_ms = -1,
                 });
-    free(opaque);
+    sl_free(opaque);
 }
 
 static void give_calls(struct sl_provider_stream *stream)
@@ -363,6 +415,7 @@ static enum sl_model_finish map_finish(const struct sl_provider_stream *stream)
 
 static void give_finish(struct sl_provider_stream *stream)
 {
+    give_details(stream);
     give(
         stream, &(struct sl_model_chunk){
                     .kind = SL_CHUNK_FINISH,
@@ -389,7 +442,16 @@ static void take_error(struct sl_provider_stream *stream, const json_t *document
 {
     struct sl_provider_error error;
     sl_openai_map_document(0, document, &error);
-    give_fail(stream, error.fault, error.is_retryable, error.text);
+    give(
+        stream, &(struct sl_model_chunk){
+                    .kind = SL_CHUNK_FAIL,
+                    .fault = error.fault,
+                    .is_retryable = error.is_retryable,
+                    .retry_after_ms = error.has_retry_after ? error.retry_after_ms : -1,
+                    .message = error.text,
+                    .received_bytes = stream->received_bytes,
+                });
+    stream->is_over = true;
 }
 
 static void take_model(struct sl_provider_stream *stream, const json_t *document)
@@ -403,12 +465,13 @@ static void take_model(struct sl_provider_stream *stream, const json_t *document
 static void take_document(struct sl_provider_stream *stream, const json_t *document)
 {
     const json_t *choice = json_array_get(json_object_get(document, "choices"), 0);
-    const json_t *delta = json_object_get(choice, "delta");
+    json_t *delta = json_object_get(choice, "delta");
     if (!json_is_object(delta)) {
         delta = json_object_get(choice, "message");
     }
     take_model(stream, document);
     take_reasoning(stream, delta);
+    take_details(stream, delta);
     const json_t *content = json_object_get(delta, "content");
     if (json_is_array(content)) {
         take_parts(stream, content);
@@ -441,6 +504,9 @@ static void fail_json(
 static void
 take_parsed(struct sl_provider_stream *stream, const struct sl_sse_event *event, json_t *document)
 {
+    if (event->is_raw && json_is_array(document)) {
+        document = json_array_get(document, 0); /* Gemini wraps an error into a list */
+    }
     if (has_error(event, document)) {
         take_error(stream, document);
     } else if (!event->is_raw && json_is_object(document)) {
@@ -564,6 +630,7 @@ static enum sl_status stream_new(
     stream->emit = emit;
     stream->user_data = user_data;
     sl_calls_init(&stream->calls, settings->limits);
+    sl_buf_init(&stream->details, settings->limits->tool_arguments);
     sl_buf_init(&stream->scratch, sl_utf8_repaired_max(settings->limits->model_event));
     *ret_stream = stream;
     return SL_OK;
@@ -573,6 +640,7 @@ static struct sl_provider_stream *stream_free(struct sl_provider_stream *stream)
 {
     if (stream != NULL) {
         sl_calls_done(&stream->calls);
+        sl_buf_done(&stream->details);
         sl_buf_done(&stream->scratch);
         sl_free(stream->model);
         sl_free(stream->finish);
@@ -586,6 +654,7 @@ const struct sl_provider sl_provider_openai = {
     .stream_new = stream_new,
     .stream_free = stream_free,
     .on_event = on_event,
+    .prepare = sl_opaque_prepare,
     .needs_document = needs_document,
     .on_reply = on_reply,
     .on_end = on_end,

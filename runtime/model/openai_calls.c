@@ -2,8 +2,12 @@
 
 #include "runtime/base/mem.h"
 #include "runtime/base/random.h"
+#include "runtime/model/json.h"
+#include "runtime/model/json_write.h"
+#include "runtime/model/openai_opaque.h"
 
-enum { ID_TEXT_BYTES = 512, FIRST_SLOTS = 4 };
+/* A byte of a name takes six when it is escaped; a member has two quotes, a colon and a comma. */
+enum { ID_TEXT_BYTES = 512, FIRST_SLOTS = 4, MOST_ESCAPED = 6, MEMBER_BYTES = 4 };
 
 void sl_calls_init(struct sl_calls *calls, const struct sl_limits *limits)
 {
@@ -92,28 +96,35 @@ static enum sl_status set_once(char **text, const char *value)
     return *text == NULL ? SL_RESOURCE_EXHAUSTED : SL_OK;
 }
 
-static enum sl_status keep_opaque(struct sl_call_slot *slot, json_t *call)
+/* The cap of arguments holds for them, too. */
+static enum sl_status keep_members(struct sl_call_slot *slot, json_t *members, size_t max_bytes)
 {
-    static const char *const known[] = { "index", "id", "type", "function" };
     const char *key = NULL;
-    json_t *value = NULL;
-    json_object_foreach(call, key, value)
+    json_t *text = NULL;
+    json_object_foreach(members, key, text)
     {
-        bool is_known = json_is_null(value);
-        for (size_t i = 0; i < SL_COUNT(known); i++) {
-            is_known |= strcmp(key, known[i]) == 0;
+        const size_t bytes = strlen(key) * MOST_ESCAPED + MEMBER_BYTES + json_string_length(text);
+        if (bytes > max_bytes - slot->opaque_bytes) {
+            return SL_OUT_OF_RANGE;
         }
-        if (is_known) {
-            continue;
-        }
+        slot->opaque_bytes += bytes;
         if (slot->opaque == NULL) {
             slot->opaque = json_object();
         }
-        if (slot->opaque == NULL || json_object_set(slot->opaque, key, value) != 0) {
+        if (json_object_set(slot->opaque, key, text) != 0) {
             return SL_RESOURCE_EXHAUSTED;
         }
     }
     return SL_OK;
+}
+
+static enum sl_status keep_opaque(struct sl_call_slot *slot, json_t *call, size_t max_bytes)
+{
+    json_t *members = sl_opaque_members(call);
+    const enum sl_status status =
+        members == NULL ? SL_RESOURCE_EXHAUSTED : keep_members(slot, members, max_bytes);
+    json_decref(members);
+    return status;
 }
 
 static enum sl_status fill(
@@ -130,7 +141,9 @@ static enum sl_status fill(
         return SL_OUT_OF_RANGE;
     }
     SL_TRY(sl_buf_add(&slot->arguments, fragment->arguments));
-    return fragment->call == NULL ? SL_OK : keep_opaque(slot, fragment->call);
+    return fragment->call == NULL
+               ? SL_OK
+               : keep_opaque(slot, fragment->call, calls->limits->tool_arguments);
 }
 
 enum sl_status
@@ -144,6 +157,28 @@ sl_calls_add(struct sl_calls *calls, const struct sl_call_fragment *fragment, si
     SL_TRY(fill(calls, &calls->slots[i], fragment));
     *ret_slot = i;
     return SL_OK;
+}
+
+char *sl_calls_opaque(const struct sl_calls *calls, const struct sl_call_slot *slot)
+{
+    struct sl_buf buf;
+    sl_buf_init(&buf, calls->limits->tool_arguments + 2);
+    struct sl_json_out out = { .buf = &buf };
+    const char *key = NULL;
+    json_t *text = NULL;
+    const char *before = "{";
+    json_object_foreach(slot->opaque, key, text)
+    {
+        sl_json_put(&out, before);
+        sl_json_put_cstr(&out, key);
+        sl_json_put(&out, ":");
+        sl_json_put_bytes(&out, sl_json_slice(text));
+        before = ",";
+    }
+    sl_json_put(&out, "}");
+    char *object = out.status == SL_OK ? sl_buf_take(&buf) : NULL;
+    sl_buf_done(&buf);
+    return object;
 }
 
 /* ---- The end --------------------------------------------------------------------------------- */

@@ -16,7 +16,8 @@ struct sl_call_slot {
     int64_t index;   /* the provider's */
     char *id, *name; /* NULL: not known */
     struct sl_buf arguments;
-    json_t *opaque; /* members that nobody knows, to be sent back; NULL: none */
+    json_t *opaque; /* members that nobody knows, name and JSON text, to be sent back; NULL: none */
+    size_t opaque_bytes; /* at most, written with their names */
 };
 
 struct sl_calls {
@@ -38,7 +39,8 @@ void sl_calls_init(struct sl_calls *calls, const struct sl_limits *limits);
 void sl_calls_done(struct sl_calls *calls);
 
 /* Adds a fragment; gives its slot's number. Fails: SL_INVALID_ARGUMENT it contradicts what came
- * before; SL_OUT_OF_RANGE too many calls, or too long arguments; SL_RESOURCE_EXHAUSTED. */
+ * before; SL_OUT_OF_RANGE too many calls, too long arguments, or too
+ * long unknown members; SL_RESOURCE_EXHAUSTED. */
 SL_CHECK enum sl_status
 sl_calls_add(struct sl_calls *calls, const struct sl_call_fragment *fragment, size_t *ret_slot);
 
@@ -47,6 +49,11 @@ sl_calls_add(struct sl_calls *calls, const struct sl_call_fragment *fragment, si
  * SL_RESOURCE_EXHAUSTED. */
 SL_CHECK enum sl_status
 sl_calls_close(struct sl_calls *calls, enum sl_quirk_id format, size_t *order);
+
+/* Writes the members of the slot that nobody knows as one object. Gives: sl_free(). NULL: no
+ * memory.
+ */
+SL_CHECK char *sl_calls_opaque(const struct sl_calls *calls, const struct sl_call_slot *slot);
 
 /* A new id: "call_" and 24 characters, or 9 characters. */
 enum { SL_CALL_ID_BYTES = 32 };

@@ -7,6 +7,7 @@
 #include "runtime/base/mem.h"
 #include "runtime/base/utf8.h"
 #include "runtime/model/json.h"
+#include "runtime/model/retry.h"
 
 struct rule {
     const char *word;
@@ -86,7 +87,8 @@ static struct rule from_status(uint32_t status)
 }
 
 /* The status decides, except where a code says more: a quota among the rate limits, a context that
- * is too long among the rejected. In the stream there is no status, and words decide. */
+ * is too long and whatever else has a name among the rejected. In the stream there is no status,
+ * and words decide. */
 static struct rule decide(uint32_t status, const char *type, const char *code, const char *message)
 {
     const struct rule *by_code = find_rule(code);
@@ -97,14 +99,15 @@ static struct rule decide(uint32_t status, const char *type, const char *code, c
         ((rule != NULL && rule->fault == SL_FAULT_CONTEXT_OVERFLOW) || says_too_long(message))) {
         return (struct rule){ .fault = SL_FAULT_CONTEXT_OVERFLOW };
     }
-    if (status == 429 && rule != NULL && rule->fault == SL_FAULT_PROVIDER_QUOTA) {
+    const struct rule by_status = from_status(status);
+    const bool is_vague = status >= 400 && by_status.fault == SL_FAULT_PROVIDER_REJECTED;
+    const bool is_quota = rule != NULL && rule->fault == SL_FAULT_PROVIDER_QUOTA;
+    if (rule != NULL && rule->fault != SL_FAULT_CONTEXT_OVERFLOW &&
+        (status == 0 || is_vague || (status == 429 && is_quota))) {
         return *rule;
     }
     if (status != 0) {
-        return from_status(status);
-    }
-    if (rule != NULL) {
-        return *rule;
+        return by_status;
     }
     return (struct rule){ .fault = SL_FAULT_PROVIDER_OVERLOADED, .is_retryable = true };
 }
@@ -150,6 +153,25 @@ static const char *find_message(const json_t *document, const json_t *error)
     return text != NULL ? text : sl_json_cstr(json_object_get(document, "detail"));
 }
 
+/* google.rpc.RetryInfo among the details of an error: "12.5s". */
+static void find_delay(const json_t *error, struct sl_provider_error *ret_error)
+{
+    size_t i = 0;
+    const json_t *detail = NULL;
+    json_array_foreach(json_object_get(error, "details"), i, detail)
+    {
+        char seconds[32];
+        const struct sl_slice delay = sl_json_slice(json_object_get(detail, "retryDelay"));
+        if (delay.size < 2 || delay.size > sizeof(seconds) || delay.data[delay.size - 1] != 's') {
+            continue;
+        }
+        memcpy(seconds, delay.data, delay.size - 1);
+        seconds[delay.size - 1] = '\0';
+        ret_error->has_retry_after =
+            sl_retry_after_parse(NULL, seconds, 0, &ret_error->retry_after_ms);
+    }
+}
+
 void sl_openai_map_document(
     uint32_t status, const json_t *document, struct sl_provider_error *ret_error)
 {
@@ -168,6 +190,7 @@ void sl_openai_map_document(
     sl_openai_map_error(
         status, sl_json_cstr(json_object_get(holder, "type")), word, find_message(document, error),
         ret_error);
+    find_delay(error, ret_error);
 }
 
 void sl_openai_map_body(

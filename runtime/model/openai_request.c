@@ -183,6 +183,14 @@ static void put_reasoning(struct writer *writer, const struct sl_chat_message *m
     sl_json_put_string(&writer->out, message->reasoning);
 }
 
+static void put_details(struct writer *writer, const struct sl_chat_message *message)
+{
+    if (writer->quirks->reasoning_details_echo && message->opaque_json != NULL) {
+        sl_json_put(&writer->out, ",\"reasoning_details\":");
+        sl_json_put(&writer->out, message->opaque_json);
+    }
+}
+
 static void put_assistant(struct writer *writer, const struct sl_chat_message *message)
 {
     sl_json_put(&writer->out, "{\"role\":\"assistant\",\"content\":");
@@ -192,6 +200,7 @@ static void put_assistant(struct writer *writer, const struct sl_chat_message *m
         sl_json_put_string(&writer->out, message->content);
     }
     put_reasoning(writer, message);
+    put_details(writer, message);
     for (size_t i = 0; i < message->n_calls; i++) {
         sl_json_put(&writer->out, i == 0 ? ",\"tool_calls\":[" : ",");
         put_call(writer, &message->calls[i]);

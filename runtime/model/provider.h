@@ -26,6 +26,7 @@ struct sl_quirks {
     bool no_obfuscation;  /* openai_stream_options */
     bool done_is_end;     /* done_without_finish: end_turn */
     enum sl_quirk_echo reasoning_echo;
+    bool reasoning_details_echo;
     enum sl_quirk_id tool_id_format;
     enum sl_quirk_auth auth;
     enum sl_quirk_parallel parallel_tool_calls;
@@ -50,7 +51,9 @@ struct sl_provider_request {
 struct sl_provider_error {
     enum sl_model_fault fault;
     bool is_retryable;
-    char text[501]; /* for the log */
+    bool has_retry_after;
+    int64_t retry_after_ms; /* has_retry_after: what the body asks for */
+    char text[501];         /* for the log */
 };
 
 /* False: stop, the owner takes nothing more. */
@@ -78,6 +81,9 @@ struct sl_provider {
      * NULL: not parsed yet. Borrows both. */
     bool (*on_event)(
         struct sl_provider_stream *stream, const struct sl_sse_event *event, json_t *document);
+    /* For a document that is parsed elsewhere, there, before on_event or on_reply: does what would
+     * take long on a loop. Thread: any. Fails: SL_RESOURCE_EXHAUSTED. */
+    enum sl_status (*prepare)(json_t *document);
     /* True when on_event would parse `data` with jansson (so a large one can be parsed elsewhere).
      */
     bool (*needs_document)(struct sl_provider_stream *stream, const struct sl_sse_event *event);

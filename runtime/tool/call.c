@@ -1,11 +1,12 @@
 /* One call of a tool.
  *
- *   start ─▶ WAITING ─slot─▶ RUNNING ─▶ ENDING ─end of the turn─▶ on_done
- *              │               │  ▲
- *              │               ▼  │ TIMEOUT, HTTP 503 …: idempotent tools only, at most 3 attempts
- *              └─ cancel    PAUSING (1 s, 2 s, ±20 %)
+ *   start ─▶ CHECKING ─▶ WAITING ─slot─▶ RUNNING ─▶ ENDING ─end of the turn─▶ on_done
+ *              │           │               │  ▲
+ *              │           │               ▼  │ TIMEOUT, HTTP 503 …: idempotent tools only, at most
+ * 3 attempts └───────────┴─ cancel    PAUSING (1 s, 2 s, ±20 %)
  *
- * The slot is held from the first attempt to the end, pauses included. */
+ * Small arguments are checked at once; those over SL_JOB_DOCUMENT_BYTES on the pool (PM-1.6). The
+ * slot is held from the first attempt to the end, pauses included. */
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -17,8 +18,20 @@
 
 enum { MAX_ATTEMPTS = 3, FIRST_PAUSE_MS = 1000 };
 
-enum state { WAITING, RUNNING, PAUSING, ENDING, DONE };
+enum state { CHECKING, WAITING, RUNNING, PAUSING, ENDING, DONE };
 enum stop { GO_ON, STOP_CANCEL, STOP_TIMEOUT };
+
+/* Large arguments: parsed, checked and freed on the pool. It outlives the call if it must. */
+struct check {
+    struct sl_job job;
+    struct sl_tool_call *call; /* NULL: nobody waits any more */
+    char *text;
+    size_t size, max_bytes;
+    json_t *parameters; /* counted: the tool may go */
+    json_t *arguments;
+    enum sl_status status;
+    struct sl_error err;
+};
 
 struct sl_tool_call {
     struct sl_tools *tools;
@@ -28,6 +41,7 @@ struct sl_tool_call {
     void (*on_output)(struct sl_tool_call *, bool, struct sl_slice, void *);
     void *user_data;
     char *key;
+    struct check *check; /* NULL: the arguments are small */
     json_t *arguments;
     struct {
         enum state state;
@@ -130,7 +144,7 @@ static void describe_stop(struct sl_tool_call *call)
     const char *name = call->tool->info.name;
     if (call->own.stop == STOP_CANCEL) {
         sl_outcome_fail(outcome, SL_TOOL_CANCELLED, "%s: cancelled", name);
-    } else if (call->own.state == WAITING) {
+    } else if (call->own.state <= WAITING) {
         sl_outcome_fail(
             outcome, SL_TOOL_TIMEOUT, "%s: the run's time ended before the tool could start", name);
     } else {
@@ -239,6 +253,73 @@ void sl_attempt_output(struct sl_attempt *attempt, bool is_stderr, struct sl_sli
     }
 }
 
+/* ---- Checks ------------------------------------------------------------------------------------
+ */
+
+static enum sl_status check_text(
+    struct sl_slice text,
+    size_t max_bytes,
+    json_t *parameters,
+    json_t **ret_arguments,
+    struct sl_error *err)
+{
+    SL_TRY(sl_schema_parse_object(text, max_bytes, ret_arguments, err));
+    return sl_schema_validate(parameters, *ret_arguments, err);
+}
+
+static void run_check(struct sl_job *job)
+{
+    struct check *check = SL_CONTAINER(job, struct check, job);
+    check->status = check_text(
+        sl_slice_of(check->text, check->size), check->max_bytes, check->parameters,
+        &check->arguments, &check->err);
+    check->text = sl_free(check->text);
+}
+
+static void run_release(struct sl_job *job)
+{
+    struct check *check = SL_CONTAINER(job, struct check, job);
+    json_decref(check->arguments);
+}
+
+static void released(struct sl_job *job)
+{
+    struct check *check = SL_CONTAINER(job, struct check, job);
+    json_decref(check->parameters);
+    sl_free(check->text);
+    sl_free(check);
+}
+
+/* Frees the arguments where they were made. */
+static void release(struct check *check, struct sl_loop *loop)
+{
+    check->job.run = run_release;
+    check->job.on_done = released;
+    sl_loop_offload(loop, &check->job);
+}
+
+/* The check that runs is of no use any more. */
+static void leave_check(struct sl_tool_call *call)
+{
+    struct check *check = SL_TAKE(call->check);
+    check->call = NULL;
+    sl_job_take_back(&check->job);
+}
+
+/* The call goes, and its arguments. */
+static void drop_check(struct sl_tool_call *call)
+{
+    struct check *check = SL_TAKE(call->check);
+    if (check == NULL) {
+        json_decref(call->arguments);
+    } else if (call->arguments != NULL) {
+        check->arguments = SL_TAKE(call->arguments);
+        release(check, call->loop);
+    } else {
+        released(&check->job);
+    }
+}
+
 /* ---- Slots --------------------------------------------------------------------------------------
  */
 
@@ -317,7 +398,11 @@ static void stop(struct sl_tool_call *call, enum stop why)
         call->own.attempt->kind->stop(call->own.attempt);
         return;
     }
-    if (call->own.state == PAUSING || leave_queue(call)) {
+    if (call->own.state == CHECKING) {
+        leave_check(call);
+    }
+    const bool is_out = call->own.state == CHECKING || call->own.state == PAUSING;
+    if (is_out || leave_queue(call)) {
         describe_stop(call);
         finish(call);
     }
@@ -342,32 +427,95 @@ void sl_tool_call_cancel(struct sl_tool_call *call)
 /* ---- Start and free -----------------------------------------------------------------------------
  */
 
-/* May the call go on? False: the outcome says why not. */
-static bool check(struct sl_tool_call *call, struct sl_slice arguments_json)
+/* Until it runs, only the run's time bounds it. */
+static void watch_deadline(struct sl_tool_call *call)
+{
+    if (call->own.deadline_ns < SL_NEVER_NS - 1) {
+        sl_timer_start(&call->own.timer, call->own.deadline_ns);
+    }
+}
+
+/* The arguments are known to be right or wrong. */
+static void checked(struct sl_tool_call *call, enum sl_status status, const struct sl_error *err)
+{
+    sl_timer_stop(&call->own.timer);
+    call->own.state = WAITING;
+    if (status != SL_OK) {
+        sl_outcome_fail(
+            &call->own.outcome,
+            status == SL_RESOURCE_EXHAUSTED ? SL_TOOL_OUT_OF_MEMORY : SL_TOOL_INVALID_ARGS, "%s",
+            err->text);
+        finish(call);
+    } else if (take_slot(call)) {
+        call->own.has_slot = true;
+        begin_attempt(call);
+    } else {
+        watch_deadline(call);
+    }
+}
+
+static void on_checked(struct sl_job *job)
+{
+    struct check *check = SL_CONTAINER(job, struct check, job);
+    struct sl_tool_call *call = check->call;
+    if (call == NULL) {
+        release(check, job->loop);
+        return;
+    }
+    call->arguments = SL_TAKE(check->arguments);
+    checked(call, check->status, &check->err);
+}
+
+static bool start_check(struct sl_tool_call *call, struct sl_slice text)
+{
+    struct check *check = sl_calloc(1, sizeof *check);
+    if (check == NULL) {
+        return false;
+    }
+    check->text = sl_strndup((const char *)text.data, text.size);
+    if (check->text == NULL) {
+        sl_free(check);
+        return false;
+    }
+    check->job = (struct sl_job){ .run = run_check, .on_done = on_checked };
+    check->call = call;
+    check->size = text.size;
+    check->max_bytes = call->tools->limits->tool_arguments;
+    check->parameters = json_incref(call->tool->parameters);
+    call->check = check;
+    sl_loop_offload(call->loop, &check->job);
+    return true;
+}
+
+/* May the tool be called at all? False: the outcome says why not. */
+static bool is_allowed(struct sl_tool_call *call)
 {
     struct sl_tool_outcome *outcome = &call->own.outcome;
     const struct sl_tool_info *info = &call->tool->info;
     if (info->policy == SL_TOOL_DENY) {
         sl_outcome_fail(outcome, SL_TOOL_DENIED, "%s: not allowed by its policy", info->name);
-        return false;
-    }
-    if (info->policy == SL_TOOL_ASK) {
+    } else if (info->policy == SL_TOOL_ASK) {
         sl_outcome_fail(
             outcome, SL_TOOL_DENIED, "%s: needs an approval, and nobody can give one", info->name);
-        return false;
     }
+    return info->policy == SL_TOOL_ALLOW;
+}
+
+static void begin(struct sl_tool_call *call, struct sl_slice arguments_json)
+{
     struct sl_error err = { 0 };
-    enum sl_status status = sl_schema_parse_object(
-        arguments_json, call->tools->limits->tool_arguments, &call->arguments, &err);
-    if (status == SL_OK) {
-        status = sl_schema_validate(call->tool->parameters, call->arguments, &err);
+    const size_t max_bytes = call->tools->limits->tool_arguments;
+    if (!is_allowed(call)) {
+        finish(call);
+    } else if (arguments_json.size <= SL_JOB_DOCUMENT_BYTES || arguments_json.size > max_bytes) {
+        const enum sl_status status =
+            check_text(arguments_json, max_bytes, call->tool->parameters, &call->arguments, &err);
+        checked(call, status, &err);
+    } else if (start_check(call, arguments_json)) {
+        watch_deadline(call);
+    } else {
+        checked(call, sl_fail(&err, SL_RESOURCE_EXHAUSTED, "no memory"), &err);
     }
-    if (status != SL_OK) {
-        sl_outcome_fail(
-            outcome, status == SL_RESOURCE_EXHAUSTED ? SL_TOOL_OUT_OF_MEMORY : SL_TOOL_INVALID_ARGS,
-            "%s", err.text);
-    }
-    return status == SL_OK;
 }
 
 static char *make_key(const struct sl_tool_call_options *options)
@@ -422,14 +570,7 @@ enum sl_status sl_tool_call_start(
     }
     (void)__atomic_add_fetch(&tools->n_calls, 1, __ATOMIC_RELAXED);
     *ret_call = call;
-    if (!check(call, options->arguments_json)) {
-        finish(call);
-    } else if (take_slot(call)) {
-        call->own.has_slot = true;
-        begin_attempt(call);
-    } else if (call->own.deadline_ns < SL_NEVER_NS - 1) {
-        sl_timer_start(&call->own.timer, call->own.deadline_ns);
-    }
+    begin(call, options->arguments_json);
     return SL_OK;
 }
 
@@ -438,7 +579,7 @@ struct sl_tool_call *sl_tool_call_free(struct sl_tool_call *call)
     if (call != NULL) {
         assert(call->own.state == DONE);
         json_decref(call->own.outcome.result);
-        json_decref(call->arguments);
+        drop_check(call);
         (void)sl_tool_unref(call->tool);
         sl_free(call->key);
         sl_free(call);

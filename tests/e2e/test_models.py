@@ -1,8 +1,12 @@
 """Runs against `sluice mock-model` over real HTTP: text, tools, every fault, cancel, backpressure."""
 
 import json
+import shutil
 import signal
 import socket
+import ssl
+import subprocess
+import tempfile
 import threading
 import time
 import unittest
@@ -75,6 +79,16 @@ class Models(harness.Case):
         self.assertEqual(events[-1]["total_iterations"], 2)
         self.assertIn("UNKNOWN_TOOL", harness.text_of(events), "the model sees the failed tool's error")
 
+    def test_documents_too_large_for_a_loop_go_through_the_pool(self):
+        # PM-1.6: arguments of 480 KB are read and checked there, and the next request is built there.
+        step = '      - tool_call: {name: current_time, arguments: {format: "%s"}}\n' % ("{{input}}" * 120)
+        mock, server = self.pair("turns:\n  - steps:\n" + step + '  - steps:\n      - text: "after"\n')
+        events = harness.run_agent(server, "helper", "x" * 4000)
+        completes = [e for e in events if e["type"] == "tool_call_complete"]
+        self.assertEqual([e["error_code"] for e in completes], ["INVALID_ARGS"])
+        self.assertEqual(harness.text_of(events), "after")
+        self.assertEqual(mock.stats()["completed"], 2)
+
     def test_the_provider_faults_have_their_codes(self):
         self.fails_with(error(status=401), "PROVIDER_AUTH", "FAILED_PRECONDITION")
         self.fails_with(error(status=400, message="bad"), "PROVIDER_REJECTED", "FAILED_PRECONDITION")
@@ -105,6 +119,49 @@ class Models(harness.Case):
         )
         events = harness.run_agent(server, "helper", "x", expected=1)
         self.assertEqual(events[-1]["code"], "PROVIDER_UNREACHABLE")
+
+    def serve_tls(self, host):
+        """A TLS server with a certificate for this host that nobody has signed; gives its port."""
+        folder = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, folder)
+        subprocess.run(
+            [
+                *"openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2".split(),
+                *("-subj", "/CN=" + host, "-keyout", folder + "/key.pem", "-out", folder + "/cert.pem"),
+            ],
+            check=True,
+            capture_output=True,
+        )
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(folder + "/cert.pem", folder + "/key.pem")
+        listener = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(listener.close)
+        self.connections = 0
+
+        def serve():
+            for _ in range(8):
+                try:
+                    conn, _ = listener.accept()
+                except OSError:
+                    return
+                self.connections += 1
+                try:
+                    context.wrap_socket(conn, server_side=True).close()
+                except OSError:
+                    conn.close()
+
+        threading.Thread(target=serve, daemon=True).start()
+        return listener.getsockname()[1]
+
+    def test_a_certificate_that_nobody_signed_is_refused_and_not_tried_again(self):
+        # PM-1.8, PM-1.7: TLS errors are never retried.
+        server = self.daemon(
+            agents={"helper.yaml": harness.HELPER},
+            env={"OPENAI_BASE_URL": "https://localhost:%d/v1" % self.serve_tls("localhost"), "OPENAI_API_KEY": "k" * 20},
+        )
+        events = harness.run_agent(server, "helper", "x", expected=1)
+        self.assertEqual((events[-1]["code"], events[-1].get("retryable", False)), ("PROVIDER_TLS", False))
+        self.assertEqual(self.connections, 1)
 
     def test_html_instead_of_a_stream_is_a_protocol_error(self):
         listener = socket.create_server(("127.0.0.1", 0))

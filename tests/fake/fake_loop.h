@@ -12,7 +12,10 @@
 struct sl_fake_loop {
     struct sl_loop base;
     uint64_t now_ns;
-    uint64_t n_wakes; /* how often somebody ended the wait */
+    uint64_t n_wakes;    /* how often somebody ended the wait */
+    struct sl_job *jobs; /* that are not done, in order */
+    size_t n_jobs;       /* that were ever offloaded */
+    bool holds_jobs;     /* they wait for the test; else the next turn does them */
 };
 
 void sl_fake_loop_init(struct sl_fake_loop *fake);
@@ -21,6 +24,11 @@ void sl_fake_loop_done(struct sl_fake_loop *fake);
 
 /* One turn: posted tasks, due timers, deferred tasks. */
 void sl_fake_loop_turn(struct sl_fake_loop *fake);
+
+/* Jobs of the pool, where the test holds them: `begin` runs what has not begun, and they are not
+ * done yet; `end` ends all of them. */
+void sl_fake_loop_begin_jobs(struct sl_fake_loop *fake);
+void sl_fake_loop_end_jobs(struct sl_fake_loop *fake);
 
 /* Runs turns until nothing is posted or deferred and no timer is due. The clock does not move.
  * False: still busy after 100,000 turns, which is a loop without an end. */

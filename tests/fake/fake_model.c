@@ -39,6 +39,9 @@ static void describe(struct sl_models *models, const struct sl_model_request *re
                 &buf, "[%s:%s%s]", message->calls[k].id, message->calls[k].name,
                 message->calls[k].arguments_json);
         }
+        if (message->opaque_json != NULL && status == SL_OK) {
+            status = sl_buf_addf(&buf, "?%s", message->opaque_json);
+        }
         if (message->call_id != NULL && status == SL_OK) {
             status = sl_buf_addf(&buf, "<%s", message->call_id);
         }
@@ -195,6 +198,21 @@ void sl_fake_model_call(
         models,
         &(struct sl_model_chunk){
             .kind = SL_CHUNK_CALL, .id = id, .name = name, .text = sl_slice_str(arguments) });
+}
+
+void sl_fake_model_cut_call(struct sl_models *models, const char *id, const char *arguments)
+{
+    send(
+        models, &(struct sl_model_chunk){ .kind = SL_CHUNK_CALL,
+                                          .id = id,
+                                          .name = "add",
+                                          .text = sl_slice_str(arguments),
+                                          .is_cut = true });
+}
+
+void sl_fake_model_opaque(struct sl_models *models, const char *text)
+{
+    send(models, &(struct sl_model_chunk){ .kind = SL_CHUNK_OPAQUE, .text = sl_slice_str(text) });
 }
 
 void sl_fake_model_usage(struct sl_models *models, uint64_t input, uint64_t output)

@@ -28,6 +28,9 @@ void sl_fake_model_fragment(
     struct sl_models *models, uint32_t index, const char *name, const char *text);
 void sl_fake_model_call(
     struct sl_models *models, const char *id, const char *name, const char *arguments);
+/* Of an answer that was cut. */
+void sl_fake_model_cut_call(struct sl_models *models, const char *id, const char *arguments);
+void sl_fake_model_opaque(struct sl_models *models, const char *text);
 void sl_fake_model_usage(struct sl_models *models, uint64_t input, uint64_t output);
 void sl_fake_model_finish(struct sl_models *models, enum sl_model_finish finish, const char *raw);
 void sl_fake_model_fail(struct sl_models *models, enum sl_model_fault fault, uint32_t http_status);

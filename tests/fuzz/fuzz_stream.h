@@ -67,6 +67,7 @@ static inline void fuzz_stream_open(struct fuzz_stream *it)
     it->limits.model_json_depth = 16;
     it->limits.calls_per_iteration = 4;
     it->limits.tool_arguments = 64;
+    it->quirks.reasoning_details_echo = true;
     it->settings = (struct sl_provider_settings){ .quirks = &it->quirks, .limits = &it->limits };
     sl_buf_init(&it->log, 1 << 26);
     fuzz_must(

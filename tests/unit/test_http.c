@@ -1,9 +1,12 @@
 /* The transfers themselves, as the http tool uses them. */
+#include <arpa/inet.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 
 #include <cmocka.h>
 
@@ -239,6 +242,45 @@ static void what_cannot_be_sent_is_refused_at_once(void **state)
     }
 }
 
+/* PM-1.1: no proxy stands before this machine's own servers. */
+static void loopback_is_never_asked_through_a_proxy(void **state)
+{
+    static const char *const proxies[] = { "env", "http://127.0.0.1:1" };
+    struct world *world = *state;
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): no other thread looks yet */
+    assert_int_equal(setenv("http_proxy", "http://127.0.0.1:1", 1), 0);
+    for (size_t i = 0; i < SL_COUNT(proxies); i++) {
+        ask(world, &(struct sl_http_options){ .proxy = proxies[i] }, OK_ANSWER);
+        assert_int_equal(world->result.end, SL_HTTP_DONE);
+    }
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): no other thread looks yet */
+    assert_int_equal(unsetenv("http_proxy"), 0);
+}
+
+/* PM-1.2: a tool that inherited the socket would keep it open after a cancel. */
+static void a_socket_is_not_inherited(void **state)
+{
+    const struct sl_fake_http_answer answer = { .bytes = "", .end = SL_FAKE_HANG };
+    struct world *world = *state;
+    size_t n_found = 0;
+    world->server.answers = &answer;
+    world->server.n_answers = 1;
+    assert_int_equal(start(world, &(struct sl_http_options){ .method = "GET" }), SL_OK);
+    for (int i = 0; i < 100 && world->server.n_requests == 0; i++) {
+        sl_loop_uv_step(world->uv, 20);
+    }
+    for (int fd = 0; fd < 256; fd++) {
+        struct sockaddr_in peer = { .sin_family = AF_UNSPEC };
+        socklen_t size = sizeof(peer);
+        if (getpeername(fd, (struct sockaddr *)&peer, &size) == 0 && peer.sin_family == AF_INET &&
+            ntohs(peer.sin_port) == world->server.port) {
+            n_found++;
+            assert_true((fcntl(fd, F_GETFD) & FD_CLOEXEC) != 0);
+        }
+    }
+    assert_int_equal(n_found, 1);
+}
+
 static void a_body_over_its_limit_ends_the_transfer(void **state)
 {
     struct world *world = *state;
@@ -316,6 +358,8 @@ int main(void)
         CASE(the_guard_sees_the_address_and_may_refuse),
         CASE(a_guarded_transfer_takes_no_connection_that_is_open),
         CASE(what_cannot_be_sent_is_refused_at_once),
+        CASE(loopback_is_never_asked_through_a_proxy),
+        CASE(a_socket_is_not_inherited),
         CASE(a_body_over_its_limit_ends_the_transfer),
         CASE(the_total_timer_fires),
         CASE(after_on_body_said_stop_nothing_comes),

@@ -1,4 +1,9 @@
 /* Models over HTTP: timers, limits, backpressure, cancel, connections. */
+#include <arpa/inet.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
 #include "tests/unit/test_http_world.h"
 
 /* ---- Timers and limits ------------------------------------------------------------------------
@@ -22,6 +27,76 @@ static void silence_trips_the_timers(void **state)
     expect(world, "fail PROVIDER_TIMEOUT retryable\n");
     ask(world, &answers[2], 1);
     expect(world, "text a\nfail PROVIDER_TIMEOUT retryable\n");
+}
+
+/* A socket that listens, and takes nobody any more: the kernel drops what wants to connect. */
+struct deaf {
+    int listener;
+    int waiting[16];
+    size_t n_waiting;
+    uint16_t port;
+};
+
+static void open_deaf(struct deaf *deaf)
+{
+    struct sockaddr_in address = { .sin_family = AF_INET };
+    socklen_t size = sizeof(address);
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    *deaf = (struct deaf){ .listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0) };
+    assert_true(deaf->listener >= 0);
+    assert_int_equal(bind(deaf->listener, (struct sockaddr *)&address, size), 0);
+    assert_int_equal(listen(deaf->listener, 0), 0);
+    assert_int_equal(getsockname(deaf->listener, (struct sockaddr *)&address, &size), 0);
+    deaf->port = ntohs(address.sin_port);
+    /* On loopback a connect is through at once, or the queue is full. */
+    bool is_full = false;
+    while (!is_full && deaf->n_waiting < SL_COUNT(deaf->waiting)) {
+        const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        struct pollfd ready = { .fd = fd, .events = POLLOUT };
+        assert_true(fd >= 0);
+        (void)connect(fd, (struct sockaddr *)&address, size);
+        deaf->waiting[deaf->n_waiting++] = fd;
+        is_full = poll(&ready, 1, 100) == 0;
+    }
+    assert_true(is_full);
+}
+
+static void close_deaf(const struct deaf *deaf)
+{
+    for (size_t i = 0; i < deaf->n_waiting; i++) {
+        (void)close(deaf->waiting[i]);
+    }
+    (void)close(deaf->listener);
+}
+
+/* PM-1.3 connect: TCP and TLS together. */
+static void a_connection_that_does_not_come_is_unreachable(void **state)
+{
+    static const struct sl_fake_http_answer answer = { "", 0, 0, SL_FAKE_HANG, 0, NULL };
+    struct world *world = *state;
+    struct deaf deaf;
+    open_deaf(&deaf);
+    world->server.answers = &answer;
+    world->server.n_answers = 1;
+    world->limits.model_connect = 40;
+    for (int is_tls = 0; is_tls < 2; is_tls++) {
+        (void)snprintf(
+            base_url, sizeof(base_url), "%s://127.0.0.1:%u/v1", is_tls ? "https" : "http",
+            is_tls ? world->server.port : deaf.port);
+        set_limits(world);
+        test_sink_done(&world->sink);
+        test_sink_init(&world->sink);
+        start(world);
+        run(world);
+        expect(world, "fail PROVIDER_UNREACHABLE retryable\n");
+        assert_int_equal(world->sink.end.n_requests, 0);
+        assert_int_equal(world->sink.end.request_bytes, 0);
+        assert_non_null(strcasestr(world->sink.end.message, "timeout"));
+        world->turn = sl_model_turn_free(world->turn);
+    }
+    assert_int_equal(world->server.n_connections, 1);
+    assert_int_equal(world->server.n_requests, 0);
+    close_deaf(&deaf);
 }
 
 static void pings_without_content_are_no_progress(void **state)
@@ -129,8 +204,8 @@ static void a_large_event_is_parsed_elsewhere_and_in_order(void **state)
         sl_buf_add_str(&bytes, CHUNK("\"content\":\">\"", "null") CHUNK("", "\"length\"") DONE),
         SL_OK);
     ask_text(world, sl_buf_cstr(&bytes));
-    /* The arguments are no JSON, and the answer was cut: the call is dropped. */
-    expect(world, "text <>\nfinish MAX_TOKENS\n");
+    /* The answer was cut: whether the arguments are an object is looked at by who takes them. */
+    expect(world, "text <>\ncall a f CUT\nfinish MAX_TOKENS\n");
     assert_int_equal(world->sink.end.received_bytes, 900002);
     sl_buf_done(&bytes);
 }
@@ -207,6 +282,29 @@ static void a_full_reader_holds_the_provider_back(void **state)
         sl_loop_uv_step(world->uv, 20);
     }
     world->turn = sl_model_turn_free(world->turn);
+}
+
+/* PM-1.3: the first byte is there, and was not taken. */
+static void a_full_reader_stops_the_first_byte_timer(void **state)
+{
+    static const char bytes[] = HEAD CHUNK("\"content\":\"a\"", "\"stop\"") DONE;
+    static const struct sl_fake_http_answer answer = {
+        bytes, sizeof(bytes) - 1, 0, SL_FAKE_CLOSE, 0, NULL,
+    };
+    struct world *world = *state;
+    world->limits.model_first_byte = 60;
+    set_limits(world);
+    world->server.answers = &answer;
+    world->server.n_answers = 1;
+    world->sink.n_texts = world->sink.full_after = 1;
+    start(world);
+    wait_ms(world, 300);
+    assert_false(world->sink.is_over);
+    assert_int_equal(world->server.n_requests, 1);
+    world->sink.full_after = 0;
+    sl_model_turn_resume(world->turn);
+    run(world);
+    expect(world, "text a\nfinish END_TURN\n");
 }
 
 static void a_cancel_closes_the_socket(void **state)
@@ -321,6 +419,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
         CASE(silence_trips_the_timers),
+        CASE(a_connection_that_does_not_come_is_unreachable),
         CASE(pings_without_content_are_no_progress),
         CASE(the_runs_time_is_the_last_word),
         CASE(endless_answers_end_at_the_limits),
@@ -329,6 +428,7 @@ int main(void)
         CASE(a_large_event_is_parsed_elsewhere_and_in_order),
         CASE(a_turn_may_go_while_its_document_is_parsed),
         CASE(a_full_reader_holds_the_provider_back),
+        CASE(a_full_reader_stops_the_first_byte_timer),
         CASE(a_cancel_closes_the_socket),
         CASE(a_turn_may_be_freed_before_anything_happened),
         CASE(a_connection_is_used_again_after_a_whole_answer),

@@ -68,10 +68,10 @@ static void a_missing_end_mark_after_the_finish_reason_is_no_fault(void **state)
         { .bytes = HEAD STORY,
           .size = sizeof(HEAD STORY) - 1,
           .end = SL_FAKE_RESET,
-          .reset_delay_ms = 15 },
+          .reset_delay_ms = 150 },
         { .bytes = HEAD STORY, .size = sizeof(HEAD STORY) - 1, .end = SL_FAKE_HANG },
     };
-    world->limits.model_end_grace = 100;
+    world->limits.model_end_grace = 500;
     set_limits(world);
     for (size_t i = 0; i < SL_COUNT(answers); i++) {
         ask(world, &answers[i], 1);
@@ -163,7 +163,19 @@ static void each_status_has_its_fault(void **state)
         { "529 Busy", "", "fail PROVIDER_OVERLOADED retryable\n" },
         { "204 Empty", "", "fail PROVIDER_PROTOCOL\n" },
         { "200 OK\r\nContent-Type: text/html", "<html>", "fail PROVIDER_PROTOCOL\n" },
+        { "200 OK\r\nContent-Type: application/jsonl", "{}", "fail PROVIDER_PROTOCOL\n" },
+        { "200 OK\r\nContent-Type: Text/Event-Stream ; charset=utf-8",
+          "data: {\"choices\":[{\"finish_reason\":\"stop\"}]}", "finish END_TURN\n" },
         { "200 OK", "x", "fail PROVIDER_PROTOCOL\n" },
+        { "400 Bad", "{\"error\":{\"type\":\"billing_error\"}}", "fail PROVIDER_QUOTA\n" },
+        { "400 Bad", "{\"error\":{\"code\":\"invalid_api_key\"}}", "fail PROVIDER_AUTH\n" },
+        { "400 Bad", "{\"error\":{\"type\":\"invalid_request_error\"}}",
+          "fail PROVIDER_REJECTED\n" },
+        { "401 Who", "{\"error\":{\"code\":\"rate_limit_exceeded\"}}", "fail PROVIDER_AUTH\n" },
+        { "429 Slow", "{\"error\":{\"type\":\"invalid_request_error\"}}",
+          "fail PROVIDER_RATE_LIMITED retryable\n" },
+        { "404 Not", "{\"error\":{\"code\":\"context_length_exceeded\"}}",
+          "fail PROVIDER_REJECTED\n" },
         { "200 OK\r\nContent-Type: text/event-stream\r\nContent-Encoding: gzip", "x",
           "fail PROVIDER_PROTOCOL\n" },
         { "200 OK\r\nContent-Type: application/json", "{", "fail PROVIDER_PROTOCOL\n" },
@@ -174,6 +186,16 @@ static void each_status_has_its_fault(void **state)
         { "200 OK\r\nContent-Type: text/event-stream",
           "{\"error\":{\"code\":429,\"message\":\"x\"}}\n",
           "fail PROVIDER_RATE_LIMITED retryable\n" },
+        /* PM-1.5.6: bare JSON without an error is ignored, also when it is none. */
+        { "200 OK\r\nContent-Type: text/event-stream",
+          "{\"x\":1}\n\n{broken\n\n[]\n\ndata: {\"choices\":[{\"finish_reason\":\"stop\"}]}\n\n",
+          "finish END_TURN\n" },
+        { "200 OK\r\nContent-Type: text/event-stream",
+          "[{\"error\":{\"code\":503,\"status\":\"UNAVAILABLE\"}}]\n\n",
+          "fail PROVIDER_OVERLOADED retryable\n" },
+        { "200 OK\r\nContent-Type: text/event-stream",
+          "event: error\ndata: {\"type\":\"server_error\"}\n\n",
+          "fail PROVIDER_OVERLOADED retryable\n" },
     };
     struct world *world = *state;
     for (size_t i = 0; i < SL_COUNT(cases); i++) {
@@ -186,6 +208,36 @@ static void each_status_has_its_fault(void **state)
             fail_msg("%s: %s", cases[i].head, test_sink_log(&world->sink));
         }
     }
+}
+
+/* PM-1.8: where the words of an error are looked for, and how many of them are kept. */
+static void the_words_of_an_error_are_for_the_log(void **state)
+{
+    static const char *const bodies[] = {
+        "{\"error\":{\"message\":\"words\"},\"message\":\"no\"}",
+        "{\"error\":{},\"message\":\"words\",\"detail\":\"no\"}",
+        "{\"error\":\"words\",\"detail\":\"no\"}",
+        "{\"detail\":\"words\"}",
+    };
+    struct world *world = *state;
+    char bytes[2048];
+    for (size_t i = 0; i < SL_COUNT(bodies); i++) {
+        (void)snprintf(
+            bytes, sizeof(bytes), "HTTP/1.1 400 Bad\r\nConnection: close\r\n\r\n%s", bodies[i]);
+        ask_text(world, bytes);
+        assert_string_equal(world->sink.end.message, "words");
+    }
+    (void)snprintf(
+        bytes, sizeof(bytes),
+        "HTTP/1.1 400 Bad\r\nConnection: close\r\n\r\n{\"error\":\"key-of-the-test x-api-key: k "
+        "%0600d\"}",
+        0);
+    ask_text(world, bytes);
+    assert_true(strlen(world->sink.end.message) <= 500);
+    assert_null(strstr(world->sink.end.message, "key-of-the-test"));
+    assert_memory_equal(world->sink.end.message, "*** x-api-key: ***", 18);
+    ask_text(world, "HTTP/1.1 400 Bad\r\nConnection: close\r\n\r\n<html>x</html>");
+    assert_string_equal(world->sink.end.message, "HTTP status 400");
 }
 
 static void an_answer_that_is_not_http_is_a_fault_of_the_protocol(void **state)
@@ -232,6 +284,59 @@ static void a_failed_request_is_sent_again(void **state)
     assert_int_equal(world->sink.n_retry_waits, 2);
     assert_int_equal(world->sink.end.n_requests, 3);
     assert_true(world->sink.end.request_bytes < 300); /* the two refusals used nothing */
+}
+
+/* PM-1.7: ten tokens, one a retry, none at five or below; the next run finds what is left. */
+static void the_budget_of_the_entry_bounds_all_retries(void **state)
+{
+    static const struct sl_fake_http_answer answers[] = { KEPT(BUSY("Retry-After-Ms: 1\r\n")) };
+    struct world *world = *state;
+    world->limits.model_retries = 4;
+    set_limits(world);
+    ask(world, answers, 1);
+    assert_int_equal(world->server.n_requests, 5);
+    ask(world, answers, 1);
+    assert_int_equal(world->server.n_requests, 2);
+    ask(world, answers, 1);
+    assert_int_equal(world->server.n_requests, 1);
+    expect(world, "fail PROVIDER_OVERLOADED retryable\n");
+}
+
+/* PM-1.7: an overload may be the first event of a 200 stream. */
+static void an_overload_inside_the_stream_is_tried_again(void **state)
+{
+    static const char busy[] =
+        HEAD "data: {\"error\":{\"type\":\"overloaded_error\",\"details\":[{\"@type\":"
+             "\"type.googleapis.com/google.rpc.RetryInfo\",\"retryDelay\":\"0.01s\"}]}}\n\n";
+    static const struct sl_fake_http_answer answers[] = {
+        { busy, sizeof(busy) - 1, 0, SL_FAKE_CLOSE, 0, NULL },
+        { HEAD STORY DONE, sizeof(HEAD STORY DONE) - 1, 0, SL_FAKE_CLOSE, 0, NULL },
+    };
+    struct world *world = *state;
+    world->limits.model_retries = 2;
+    set_limits(world);
+    ask(world, answers, 2);
+    expect(world, STORY_LOG "finish END_TURN\n");
+    assert_int_equal(world->server.n_requests, 2);
+    assert_int_equal(world->sink.n_retry_waits, 1);
+}
+
+/* PM-1.7: Gemini says in the body when to come again; a header is asked first. */
+static void a_delay_in_the_body_counts_as_retry_after(void **state)
+{
+#define GEMINI(head)                                                                               \
+    "HTTP/1.1 429 Slow\r\n" head                                                                   \
+    "Connection: close\r\n\r\n[{\"error\":{\"details\":[7,{\"@type\":"                             \
+    "\"x\"},{\"retryDelay\":\"61.5s\"}]}}]"
+    struct world *world = *state;
+    world->limits.model_retries = 2;
+    set_limits(world);
+    ask_text(world, GEMINI(""));
+    expect(world, "fail PROVIDER_RATE_LIMITED retryable\n");
+    assert_int_equal(world->sink.end.retry_after_ms, 61500);
+    assert_int_equal(world->server.n_requests, 1);
+    ask_text(world, GEMINI("Retry-After: 70\r\n"));
+    assert_int_equal(world->sink.end.retry_after_ms, 70000);
 }
 
 static void a_long_wait_is_handed_up(void **state)
@@ -296,9 +401,13 @@ int main(void)
         CASE(a_chunked_answer_that_is_cut_is_truncated),
         CASE(done_without_a_finish_reason_is_truncated),
         CASE(each_status_has_its_fault),
+        CASE(the_words_of_an_error_are_for_the_log),
         CASE(an_answer_that_is_not_http_is_a_fault_of_the_protocol),
         CASE(a_closed_port_is_unreachable),
         CASE(a_failed_request_is_sent_again),
+        CASE(the_budget_of_the_entry_bounds_all_retries),
+        CASE(an_overload_inside_the_stream_is_tried_again),
+        CASE(a_delay_in_the_body_counts_as_retry_after),
         CASE(a_long_wait_is_handed_up),
         CASE(the_provider_may_forbid_a_retry),
         CASE(nothing_is_sent_again_after_a_word),

@@ -214,7 +214,17 @@ static void what_looks_like_a_secret_is_masked(void **state)
         { "key=sk-proj_ABC-0123456789012345 x", "key=*** x" },
         { "key=sk-abcdefghijklmnopqrs", "key=sk-abcdefghijklmnopqrs" }, /* 19 */
         { "task-abcdefghijklmnopqrstuvwxyz", "task-abcdefghijklmnopqrstuvwxyz" },
-        { "Authorization: Bearer abc.def-1~+/=, x", "Authorization: Bearer ***, x" },
+        { "Token: Bearer abc.def-1~+/=, x", "Token: Bearer ***, x" },
+        /* PM-1.1: headers that carry keys and cookies. */
+        { "Authorization: Bearer abc.def-1~+/=, x", "Authorization: ***, x" },
+        { "authorization:Basic abc", "authorization:***" },
+        { "X-Api-Key: abc", "X-Api-Key: ***" },
+        { "x-goog-api-key: abcd\nb: c", "x-goog-api-key: ***\nb: c" },
+        { "{\"api-key\": \"abc\",\"b\":1}", "{\"api-key\": \"***\",\"b\":1}" },
+        { "{\"api-key\":\"abc\"}", "{\"api-key\":\"***\"}" },
+        { "Set-Cookie: a=b; c=d", "Set-Cookie: ***" },
+        { "cookies: abc", "cookies: abc" },
+        { "cookie:", "cookie:" },
         { "BEARER x bearer yy", "BEARER * bearer **" },
         { "Bearer  x", "Bearer  x" },
         { "a -----BEGIN KEY-----\\nabc\\n-----END KEY----- b", "a *** b" },

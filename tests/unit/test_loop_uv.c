@@ -2,6 +2,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -257,6 +258,90 @@ static void what_is_queued_runs_when_the_loop_is_freed(void **state)
     assert_int_equal(deferred.n_runs, 1);
 }
 
+/* ---- Jobs of the pool ------------------------------------------------------------------------ */
+
+/* One job more than the pool has threads. */
+enum { BUSY_JOBS = 5 };
+
+struct work {
+    struct sl_job job;
+    pthread_t ran_on;
+    int n_runs, n_done, again;
+    pthread_mutex_t *gate; /* held by the test; NULL: none */
+};
+
+static void do_work(struct sl_job *job)
+{
+    struct work *work = SL_CONTAINER(job, struct work, job);
+    work->n_runs++;
+    work->ran_on = pthread_self();
+    if (work->gate != NULL) {
+        (void)pthread_mutex_lock(work->gate);
+        (void)pthread_mutex_unlock(work->gate);
+    }
+}
+
+static void work_done(struct sl_job *job)
+{
+    struct work *work = SL_CONTAINER(job, struct work, job);
+    assert_true(sl_loop_is_current(job->loop));
+    work->n_done++;
+    if (work->again > 0) {
+        work->again--;
+        sl_loop_offload(job->loop, job);
+    }
+}
+
+static void a_job_runs_on_the_pool_and_is_done_on_the_loop(void **state)
+{
+    (void)state;
+    struct sl_loop_uv *loop = NULL;
+    struct work work = { .job = { .run = do_work, .on_done = work_done }, .again = 1 };
+    start(&loop);
+    sl_loop_uv_step(loop, 0);
+    sl_loop_offload(sl_loop_uv_base(loop), &work.job);
+    assert_int_equal(work.n_done, 0);
+    for (int i = 0; i < MAX_STEPS && work.n_done < 2; i++) {
+        sl_loop_uv_step(loop, 100);
+    }
+    assert_int_equal(work.n_runs, 2);
+    assert_int_equal(work.n_done, 2);
+    assert_false(work.job.is_skipped);
+    assert_int_equal(pthread_equal(work.ran_on, pthread_self()), 0);
+    sl_loop_offload(sl_loop_uv_base(loop), &work.job);
+    (void)sl_loop_uv_free(loop); /* waits for it */
+    assert_int_equal(work.n_done, 3);
+}
+
+static void a_job_that_was_taken_back_in_time_does_not_run(void **state)
+{
+    (void)state;
+    struct sl_loop_uv *loop = NULL;
+    struct work busy[BUSY_JOBS];
+    pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): no other thread looks yet */
+    assert_int_equal(setenv("UV_THREADPOOL_SIZE", "4", 1), 0);
+    start(&loop);
+    sl_loop_uv_step(loop, 0);
+    (void)pthread_mutex_lock(&gate);
+    for (int i = 0; i < BUSY_JOBS; i++) {
+        busy[i] = (struct work){ .job = { .run = do_work, .on_done = work_done }, .gate = &gate };
+        sl_loop_offload(sl_loop_uv_base(loop), &busy[i].job);
+    }
+    sl_job_take_back(&busy[BUSY_JOBS - 1].job); /* all threads wait at the gate */
+    for (int i = 0; i < MAX_STEPS && busy[BUSY_JOBS - 1].n_done == 0; i++) {
+        sl_loop_uv_step(loop, 100);
+    }
+    (void)pthread_mutex_unlock(&gate);
+    assert_int_equal(busy[BUSY_JOBS - 1].n_done, 1);
+    assert_int_equal(busy[BUSY_JOBS - 1].n_runs, 0);
+    assert_true(busy[BUSY_JOBS - 1].job.is_skipped);
+    (void)sl_loop_uv_free(loop);
+    for (int i = 0; i < BUSY_JOBS - 1; i++) {
+        assert_int_equal(busy[i].n_done, 1);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -268,6 +353,8 @@ int main(void)
         cmocka_unit_test(a_step_waits_no_longer_than_told),
         cmocka_unit_test(posts_of_many_threads_all_arrive),
         cmocka_unit_test(what_is_queued_runs_when_the_loop_is_freed),
+        cmocka_unit_test(a_job_that_was_taken_back_in_time_does_not_run),
+        cmocka_unit_test(a_job_runs_on_the_pool_and_is_done_on_the_loop),
     };
     return cmocka_run_group_tests_name("loop_uv", tests, NULL, NULL);
 }

@@ -40,6 +40,25 @@ static inline void test_sink_add_slice(struct test_sink *sink, struct sl_slice t
     }
 }
 
+static inline void test_sink_call(struct test_sink *sink, const struct sl_model_chunk *chunk)
+{
+    char line[1024];
+    (void)snprintf(
+        line, sizeof(line), "call %s %s ",
+        strncmp(chunk->id, "call_", 5) == 0 && strlen(chunk->id) == 29 ? "MINTED" : chunk->id,
+        chunk->name);
+    test_sink_add(sink, line);
+    if (chunk->is_cut) { /* and large: nobody has looked into it */
+        test_sink_add(sink, "CUT");
+    } else {
+        test_sink_add_slice(sink, chunk->text);
+    }
+    if (chunk->opaque != NULL) {
+        test_sink_add(sink, " opaque ");
+        test_sink_add(sink, chunk->opaque);
+    }
+}
+
 static inline void test_sink_line(struct test_sink *sink, const struct sl_model_chunk *chunk)
 {
     static const char *const finishes[] = {
@@ -68,16 +87,11 @@ static inline void test_sink_line(struct test_sink *sink, const struct sl_model_
         test_sink_add_slice(sink, chunk->text);
         break;
     case SL_CHUNK_CALL:
-        (void)snprintf(
-            line, sizeof(line), "call %s %s ",
-            strncmp(chunk->id, "call_", 5) == 0 && strlen(chunk->id) == 29 ? "MINTED" : chunk->id,
-            chunk->name);
-        test_sink_add(sink, line);
+        test_sink_call(sink, chunk);
+        break;
+    case SL_CHUNK_OPAQUE:
+        test_sink_add(sink, "opaque ");
         test_sink_add_slice(sink, chunk->text);
-        if (chunk->opaque != NULL) {
-            test_sink_add(sink, " opaque ");
-            test_sink_add(sink, chunk->opaque);
-        }
         break;
     case SL_CHUNK_USAGE:
         (void)snprintf(

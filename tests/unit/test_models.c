@@ -217,6 +217,7 @@ static void an_entry_is_read_whole(void **state)
         "      system_role: developer\n"
         "      stream_usage: never\n"
         "      reasoning_echo: reasoning\n"
+        "      reasoning_details_echo: true\n"
         "      done_without_finish: end_turn\n"
         "      tool_id_format: alnum9\n"
         "      auth: api-key\n"
@@ -249,6 +250,7 @@ static void an_entry_is_read_whole(void **state)
     assert_true(entry->quirks.developer_role && entry->quirks.no_stream_usage);
     assert_true(entry->quirks.done_is_end);
     assert_int_equal(entry->quirks.reasoning_echo, SL_ECHO_REASONING);
+    assert_true(entry->quirks.reasoning_details_echo);
     assert_int_equal(entry->quirks.tool_id_format, SL_ID_ALNUM9);
     assert_int_equal(entry->quirks.auth, SL_AUTH_API_KEY);
     assert_int_equal(entry->quirks.parallel_tool_calls, SL_PARALLEL_FALSE);
@@ -270,6 +272,8 @@ static void a_preset_is_completed_by_an_entry_of_its_name(void **state)
     const struct sl_model_entry *entry = sl_models_entry(world->models, "deepseek");
     assert_int_equal(entry->quirks.reasoning_echo, SL_ECHO_REASONING_CONTENT);
     expect_name(world, "deepseek:r", NULL, "deepseek r");
+    assert_false(entry->quirks.reasoning_details_echo);
+    assert_true(sl_models_entry(world->models, "openrouter")->quirks.reasoning_details_echo);
 }
 
 #define ENTRY(keys) "providers: [{name: a, kind: openai_chat, base_url: \"http://x\", " keys "}]"

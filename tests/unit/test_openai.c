@@ -9,6 +9,7 @@
 #include "runtime/base/random.h"
 #include "runtime/model/delta_scan.h"
 #include "runtime/model/json.h"
+#include "runtime/model/openai_opaque.h"
 #include "runtime/model/provider.h"
 #include "tests/unit/test_model_sink.h"
 
@@ -275,6 +276,97 @@ static void unknown_members_of_a_call_are_kept(void **state)
         FINISH("tool_calls"));
 }
 
+/* PM-2.4: kept in order and unchanged, whatever is in them, and given before the end. */
+static void reasoning_details_are_kept_by_setting(void **state)
+{
+    struct world *world = *state;
+    const char *first = DELTA(
+        "\"reasoning\":\"w\",\"reasoning_details\":[{\"type\":\"reasoning.text\",\"text\":\"w\","
+        "\"signature\":null},{\"z\":1,\"a\":-2.5}]");
+    const char *second = DELTA("\"content\":\"t\",\"reasoning_details\":[]");
+    const char *third = DELTA("\"reasoning_details\":[{\"data\":\"\\u0000\xC3\xA9\"},7]");
+    const char *last = FINISH("stop");
+    static const char log[] =
+        "reasoning w\ntext t\n"
+        "opaque "
+        "[{\"type\":\"reasoning.text\",\"text\":\"w\",\"signature\":null},{\"z\":1,\"a\":-2.5},"
+        "{\"data\":\"\\u0000\xC3\xA9\"},7]\nfinish END_TURN\n";
+    PLAY(world, "reasoning w\ntext t\nfinish END_TURN\n", first, second, third, last);
+    world->quirks.reasoning_details_echo = true;
+    PLAY(world, log, first, second, third, last);
+    world->limits.tool_arguments = 20;
+    PLAY(
+        world, "opaque [\"0123456789012345\"]\nfinish END_TURN\n",
+        DELTA("\"reasoning_details\":[\"0123456789012345\"]"), FINISH("stop"));
+    PLAY(
+        world, "fail PROVIDER_LIMIT\n", DELTA("\"reasoning_details\":[\"01234567\"]"),
+        DELTA("\"reasoning_details\":[\"01234567\"]"));
+}
+
+/* PM-1.6: what was parsed and prepared on the pool gives the same. */
+static void a_prepared_document_gives_the_same_chunks(void **state)
+{
+    static const char *const events[] = {
+        DELTA("\"content\":\"t\",\"reasoning_details\":[{\"a\":1},2]"),
+        DELTA("\"reasoning_details\":[]"),
+        DELTA("\"reasoning_details\":[3]"),
+        "{\"choices\":[{\"message\":{\"content\":\"u\",\"reasoning_details\":[4]}}]}",
+        "{}",
+        CALLS("{\"id\":\"a\",\"function\":{\"name\":\"f\",\"arguments\":{\"x\":[1,{}]}},\"q\":null,"
+              "\"extra_content\":{\"s\":\"\\u00e9\"},\"\\\"k\":1},7"),
+        CALLS("{\"id\":\"a\",\"extra_content\":{\"s\":2}}"),
+        FINISH("tool_calls"),
+    };
+    static const char log[] =
+        "text tu\n"
+        "call a f {\"x\":[1,{}]} opaque {\"extra_content\":{\"s\":2},\"\\\"k\":1}\n"
+        "opaque [{\"a\":1},2,3,4]\nfinish TOOL_USE\n";
+    struct world *world = *state;
+    world->quirks.reasoning_details_echo = true;
+    for (int is_prepared = 0; is_prepared < 2; is_prepared++) {
+        open_stream(world);
+        for (size_t i = 0; i < SL_COUNT(events); i++) {
+            json_t *document = NULL;
+            const struct sl_sse_event event = { .data = sl_slice_str(events[i]) };
+            assert_int_equal(sl_json_parse(event.data, 128, &document), SL_OK);
+            if (is_prepared == 1) {
+                assert_int_equal(sl_provider_openai.prepare(document), SL_OK);
+            }
+            (void)sl_provider_openai.on_event(world->stream, &event, document);
+            json_decref(document);
+        }
+        sl_provider_openai.on_end(world->stream);
+        assert_string_equal(test_sink_log(&world->sink), log);
+    }
+    json_t *list = json_array();
+    assert_int_equal(sl_provider_openai.prepare(list), SL_OK);
+    json_decref(list);
+}
+
+/* The texts are written once, on the pool: what they were made of is not looked at again. */
+static void what_was_prepared_is_not_written_again(void **state)
+{
+    json_t *text = NULL;
+    json_t *document = NULL;
+    (void)state;
+    const struct sl_slice json = sl_slice_str(
+        "{\"choices\":[{\"delta\":{\"reasoning_details\":[1],\"tool_calls\":[{\"x\":[2]}]}}]}");
+    assert_int_equal(sl_json_parse(json, 128, &document), SL_OK);
+    json_t *delta =
+        json_object_get(json_array_get(json_object_get(document, "choices"), 0), "delta");
+    json_t *call = json_array_get(json_object_get(delta, "tool_calls"), 0);
+    assert_int_equal(sl_opaque_prepare(document), SL_OK);
+    assert_int_equal(json_array_clear(json_object_get(delta, "reasoning_details")), 0);
+    assert_int_equal(json_array_clear(json_object_get(call, "x")), 0);
+    assert_int_equal(sl_opaque_details(delta, &text), SL_OK);
+    assert_string_equal(json_string_value(text), "[1]");
+    json_decref(text);
+    json_t *members = sl_opaque_members(call);
+    assert_string_equal(json_string_value(json_object_get(members, "x")), "[2]");
+    json_decref(members);
+    json_decref(document);
+}
+
 static void calls_and_arguments_have_limits(void **state)
 {
     struct world *world = *state;
@@ -287,6 +379,14 @@ static void calls_and_arguments_have_limits(void **state)
     PLAY(
         world, "fail PROVIDER_LIMIT\n", CALLS("{\"index\":0,\"function\":{\"name\":\"f\"}}"),
         CALLS("{\"index\":0," ARGS("12345") "}"));
+    world->limits.tool_arguments = 20;
+    PLAY(
+        world, "call a f {} opaque {\"x\":\"01234567\"}\nfinish TOOL_USE\n",
+        CALLS("{\"id\":\"a\",\"function\":{\"name\":\"f\"},\"x\":\"01234567\"}"),
+        FINISH("tool_calls"));
+    PLAY(
+        world, "fail PROVIDER_LIMIT\n",
+        CALLS("{\"id\":\"a\",\"function\":{\"name\":\"f\"},\"x\":\"012345678\"}"));
     world->limits.model_json_depth = 8;
     PLAY(world, "fail PROVIDER_LIMIT\n", "{\"a\":[[[[[[[[1]]]]]]]]}");
 }
@@ -384,11 +484,13 @@ static void the_scanner_knows_the_usual_shapes(void **state)
         " \"content_filter_results\":{\"hate\":{\"filtered\":false,\"n\":-1.5}} } ] } ",
         DELTA(
             "\"role\":\"assistant\",\"content\":\"a\",\"reasoning_content\":null,\"refusal\":null"),
+        DELTA("\"content\":\"a\",\"reasoning_details\":[]"),
     };
     static const char *const unknown[] = {
         DELTA("\"content\":\"a\",\"content\":\"b\""),
         DELTA("\"refusal\":\"a\""),
         DELTA("\"content\":[]"),
+        DELTA("\"content\":\"a\",\"reasoning_details\":[{}]"),
         DELTA("\"content\":\"a"),
         FINISH("stop"),
         DELTA("\"content\":\"a\"") "x",
@@ -460,7 +562,8 @@ static const struct sl_chat_message conversation[] = {
     { .role = SL_CHAT_ASSISTANT,
       .calls = &the_call,
       .n_calls = 1,
-      .reasoning = { (const uint8_t *)"why", 3 } },
+      .reasoning = { (const uint8_t *)"why", 3 },
+      .opaque_json = "[{\"d\":1}]" },
     { .role = SL_CHAT_TOOL, .content = { (const uint8_t *)"R", 1 }, .call_id = "call_x" },
     { .role = SL_CHAT_ASSISTANT, .content = { (const uint8_t *)"T", 1 } },
 };
@@ -537,7 +640,9 @@ static void quirks_change_the_request(void **state)
     world->quirks = (struct sl_quirks){
         .max_tokens_field = SL_MAX_TOKENS_COMPLETION,
         .developer_role = true,
+        .no_obfuscation = true,
         .reasoning_echo = SL_ECHO_REASONING_CONTENT,
+        .reasoning_details_echo = true,
         .tool_id_format = SL_ID_ALNUM9,
         .auth = SL_AUTH_API_KEY,
         .path = "/d/{model}/c?v=1",
@@ -553,8 +658,10 @@ static void quirks_change_the_request(void **state)
     assert_non_null(memmem(headers.data, headers.size, "Idempotency-Key: r:2", 21));
     const char *body = sl_buf_cstr(&built.body);
     assert_non_null(strstr(body, "\"role\":\"developer\""));
+    assert_non_null(strstr(body, "{\"include_usage\":true,\"include_obfuscation\":false}"));
     assert_non_null(strstr(body, "\"max_completion_tokens\":7"));
-    assert_non_null(strstr(body, "\"reasoning_content\":\"why\""));
+    assert_non_null(
+        strstr(body, "\"reasoning_content\":\"why\",\"reasoning_details\":[{\"d\":1}]"));
     assert_null(strstr(body, "call_x"));
     const char *id = strstr(body, "\"id\":\"") + 6;
     const char *result = strstr(body, "\"tool_call_id\":\"") + 16;
@@ -603,6 +710,9 @@ int main(void)
         CASE(what_contradicts_itself_is_refused),
         CASE(a_call_that_was_cut_is_dropped),
         CASE(unknown_members_of_a_call_are_kept),
+        CASE(reasoning_details_are_kept_by_setting),
+        CASE(a_prepared_document_gives_the_same_chunks),
+        CASE(what_was_prepared_is_not_written_again),
         CASE(calls_and_arguments_have_limits),
         CASE(any_interleaving_gives_the_same_calls),
         CASE(errors_in_the_stream_are_mapped),

@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -112,7 +113,24 @@ static void a_model_that_does_not_start_ends_the_run(void **state)
 /* ---- Cancel in every state --------------------------------------------------------------------
  */
 
-enum place { IN_WAIT, IN_STREAM, IN_PAUSE, IN_RETRY, IN_TOOLS, IN_LAST_TOOL, N_PLACES };
+enum place {
+    IN_WAIT,
+    IN_STREAM,
+    IN_PAUSE,
+    IN_RETRY,
+    IN_READING,      /* large arguments wait for the pool, and more is to come */
+    IN_LAST_READING, /* they are on the pool, and the answer is complete */
+    IN_TOOLS,
+    IN_LAST_TOOL,
+    N_PLACES
+};
+
+static const char *large_arguments(void)
+{
+    static char text[SL_JOB_DOCUMENT_BYTES + 16];
+    (void)snprintf(text, sizeof(text), "{%*s}", SL_JOB_DOCUMENT_BYTES, "");
+    return text;
+}
 
 /* Brings a run into a state. */
 static void go_to(enum place place)
@@ -137,6 +155,16 @@ static void go_to(enum place place)
     case IN_RETRY:
         sl_fake_model_phase(&rig.models, SL_MODEL_RETRY_WAIT);
         break;
+    case IN_READING:
+    case IN_LAST_READING:
+        rig.loop.holds_jobs = true;
+        sl_fake_model_call(&rig.models, "p1", "add", large_arguments());
+        sl_fake_model_call(&rig.models, "p2", "add", "{\"a\":2}");
+        if (place == IN_LAST_READING) {
+            sl_fake_model_finish(&rig.models, SL_FINISH_TOOL_USE, NULL);
+            sl_fake_loop_begin_jobs(&rig.loop);
+        }
+        break;
     case IN_TOOLS:
     case IN_LAST_TOOL:
         sl_fake_model_call(&rig.models, "p1", "add", "{\"a\":1}");
@@ -155,6 +183,8 @@ static const char *const expected_end[] = {
     [IN_STREAM] = "complete 1 INTERRUPTED|error CANCELLED",
     [IN_PAUSE] = "run a|start 1/10|text some|complete 1 INTERRUPTED|error CANCELLED",
     [IN_RETRY] = "complete 1 INTERRUPTED|error CANCELLED",
+    [IN_READING] = "complete 1 INTERRUPTED|error CANCELLED",
+    [IN_LAST_READING] = "complete 1 INTERRUPTED|error CANCELLED",
     [IN_TOOLS] = "tool tool_2 CANCELLED|tool tool_1 CANCELLED|error CANCELLED",
     [IN_LAST_TOOL] = "tool tool_1 CANCELLED|error CANCELLED",
 };

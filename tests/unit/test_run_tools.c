@@ -59,6 +59,28 @@ static void calls_run_and_their_results_go_to_the_model_in_call_order(void **sta
 }
 
 /* AL-4.1 */
+/* PM-2.4 (reasoning_details_echo): what the provider wants back stays with its own turn. */
+static void opaque_state_goes_back_with_its_turn_only(void **state)
+{
+    (void)state;
+    start(AGENT);
+    sl_fake_model_call(&rig.models, "p1", "add", "{}");
+    sl_fake_model_opaque(&rig.models, "[{\"k\":1}]");
+    sl_fake_model_finish(&rig.models, SL_FINISH_TOOL_USE, NULL);
+    sl_fake_tool_done(&rig.tools, 0, SL_TOOL_OK, "1");
+    sl_exec_rig_turn(&rig);
+    assert_string_equal(
+        rig.models.request, "user=hello;assistant=[p1:add{}]?[{\"k\":1}];tool=1<p1;");
+    sl_fake_model_call(&rig.models, "p2", "sub", "{}");
+    sl_fake_model_finish(&rig.models, SL_FINISH_TOOL_USE, NULL);
+    sl_fake_tool_done(&rig.tools, 1, SL_TOOL_OK, "2");
+    sl_exec_rig_turn(&rig);
+    assert_string_equal(
+        rig.models.request, "user=hello;assistant=[p1:add{}]?[{\"k\":1}];tool=1<p1;"
+                            "assistant=[p2:sub{}];tool=2<p2;");
+    end();
+}
+
 static void a_stop_with_calls_means_tool_use(void **state)
 {
     (void)state;
@@ -169,6 +191,79 @@ static void arguments_that_are_no_object_are_kept_as_text(void **state)
     (void)trace();
     assert_non_null(strstr(rig.models.request, "[p1:add{\"_invalid_arguments\":\"{\\\"a\\\":\"}]"));
     end();
+}
+
+/* PM-1.6: arguments of over 256 KiB, a JSON object or not. */
+static const char *large(bool is_object)
+{
+    static char text[SL_JOB_DOCUMENT_BYTES + 32];
+    (void)snprintf(text, sizeof(text), "{\"a\":1%*s", SL_JOB_DOCUMENT_BYTES, is_object ? "}" : "");
+    return text;
+}
+
+static void large_arguments_are_read_on_the_pool_and_in_order(void **state)
+{
+    (void)state;
+    start(AGENT);
+    rig.loop.holds_jobs = true;
+    sl_fake_model_call(&rig.models, "p1", "add", "{\"a\":1}");
+    assert_string_equal(trace(), "call tool_1 add {\"a\":1}");
+    assert_int_equal(rig.loop.n_jobs, 0); /* small ones are not */
+    sl_fake_model_call(&rig.models, "p2", "sub", large(true));
+    sl_fake_model_call(&rig.models, "p3", "add", "{\"a\":3}");
+    sl_fake_model_call(&rig.models, "p4", "sub", large(false));
+    sl_fake_model_finish(&rig.models, SL_FINISH_TOOL_USE, NULL);
+    assert_string_equal(trace(), "");
+    assert_int_equal(rig.loop.n_jobs, 1);
+    assert_int_equal(rig.models.n_live, 0); /* the answer is complete, its connection free */
+    sl_fake_loop_end_jobs(&rig.loop);
+    const char *first = trace();
+    assert_memory_equal(first, "call tool_2 sub {\"a\":1 ", 22);
+    assert_non_null(strstr(first, "|call tool_3 add {\"a\":3}"));
+    assert_null(strstr(first, "complete"));
+    sl_fake_loop_end_jobs(&rig.loop);
+    const char *second = trace();
+    assert_memory_equal(second, "call tool_4 sub {\"_invalid_arguments\":\"{\\\"a\\\":1 ", 45);
+    assert_non_null(strstr(second, "|complete 1 TOOL_USE"));
+    assert_int_equal(rig.loop.n_jobs, 2);
+    assert_int_equal(rig.tools.n_started, 4);
+    assert_int_equal(strlen(sl_fake_tool_arguments(&rig.tools, 1)), SL_JOB_DOCUMENT_BYTES + 6);
+    for (size_t i = 0; i < 4; i++) {
+        sl_fake_tool_done(&rig.tools, i, SL_TOOL_OK, "1");
+    }
+    (void)trace();
+    end();
+}
+
+static void large_calls_that_are_the_same_are_a_loop(void **state)
+{
+    (void)state;
+    sl_exec_rig_init(&rig, AGENT);
+    rig.limits.loop_guard = 2;
+    sl_exec_rig_start(&rig, "hello");
+    sl_fake_model_call(&rig.models, "p1", "add", large(true));
+    sl_fake_model_call(&rig.models, "p2", "add", "{\"a\":1}"); /* the same in canonical form */
+    sl_fake_model_finish(&rig.models, SL_FINISH_TOOL_USE, NULL);
+    (void)trace();
+    assert_int_equal(rig.ending.code, SL_CODE(LOOP_DETECTED));
+    sl_exec_rig_done(&rig);
+}
+
+/* PM-2.3.3 */
+static void a_large_call_that_was_cut_is_none(void **state)
+{
+    (void)state;
+    start(AGENT);
+    sl_fake_model_cut_call(&rig.models, "p1", large(false));
+    sl_fake_model_cut_call(&rig.models, "p2", large(true));
+    sl_fake_model_cut_call(&rig.models, "p3", large(false));
+    sl_fake_model_finish(&rig.models, SL_FINISH_MAX_TOKENS, "length");
+    const char *text = trace();
+    assert_memory_equal(text, "call tool_2 add {\"a\":1 ", 22);
+    assert_non_null(strstr(text, "|complete 1 MAX_TOKENS|tool tool_2 NOT_RUN|"));
+    assert_null(strstr(text, "tool_1"));
+    assert_null(strstr(text, "tool_3"));
+    sl_exec_rig_done(&rig);
 }
 
 static void ids_that_repeat_are_replaced_for_the_model(void **state)
@@ -402,11 +497,15 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(calls_run_and_their_results_go_to_the_model_in_call_order),
+        cmocka_unit_test(opaque_state_goes_back_with_its_turn_only),
         cmocka_unit_test(a_stop_with_calls_means_tool_use),
         cmocka_unit_test(calls_of_a_bad_end_are_not_run),
         cmocka_unit_test(no_more_than_the_parallel_limit_run_at_once),
         cmocka_unit_test(a_failed_call_tells_the_model_why),
         cmocka_unit_test(arguments_that_are_no_object_are_kept_as_text),
+        cmocka_unit_test(large_arguments_are_read_on_the_pool_and_in_order),
+        cmocka_unit_test(large_calls_that_are_the_same_are_a_loop),
+        cmocka_unit_test(a_large_call_that_was_cut_is_none),
         cmocka_unit_test(ids_that_repeat_are_replaced_for_the_model),
         cmocka_unit_test(too_many_calls_end_the_run),
         cmocka_unit_test(too_many_calls_at_once_are_a_fault_of_the_provider),

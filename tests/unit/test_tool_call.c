@@ -189,6 +189,81 @@ static void bad_arguments_never_start_the_tool(void **state)
     assert_int_equal(kind_log.n_starts, 0);
 }
 
+/* ---- Large arguments (PM-1.6, AL-7.4) ------------------------------------------------------- */
+
+/* Arguments of over 256 KiB: blanks, and what the schema wants, or not. */
+static const char *large(const char *tail)
+{
+    static char text[SL_JOB_DOCUMENT_BYTES + 64];
+    (void)snprintf(text, sizeof text, "{%*s%s", SL_JOB_DOCUMENT_BYTES, "", tail);
+    return text;
+}
+
+static void large_arguments_are_checked_on_the_pool(void **state)
+{
+    (void)state;
+    struct seen seen;
+    fake.holds_jobs = true;
+    start_for(&seen, "{\"n\":1}", 60000);
+    assert_int_equal(fake.n_jobs, 0); /* small ones are not */
+    assert_int_equal(kind_log.n_starts, 1);
+    end_attempt(&good);
+    (void)sl_fake_loop_run(&fake);
+    start_for(&seen, large("\"n\":1}"), 60000);
+    (void)sl_fake_loop_run(&fake);
+    assert_int_equal(fake.n_jobs, 1);
+    assert_int_equal(kind_log.n_starts, 1);
+    sl_fake_loop_end_jobs(&fake);
+    assert_int_equal(kind_log.n_starts, 2);
+    end_attempt(&good);
+    (void)sl_fake_loop_run(&fake);
+    assert_int_equal(seen.code, SL_TOOL_OK);
+    assert_int_equal(fake.n_jobs, 2); /* they are freed there, too */
+    start_for(&seen, large("\"n\":\"x\"}"), 60000);
+    sl_fake_loop_end_jobs(&fake);
+    (void)sl_fake_loop_run(&fake);
+    assert_int_equal(seen.code, SL_TOOL_INVALID_ARGS);
+    assert_non_null(strstr(seen.error, "must be integer"));
+    start_for(&seen, large(""), 60000);
+    sl_fake_loop_end_jobs(&fake);
+    (void)sl_fake_loop_run(&fake);
+    assert_int_equal(seen.code, SL_TOOL_INVALID_ARGS);
+    assert_int_equal(kind_log.n_starts, 2);
+}
+
+static void a_call_may_be_cancelled_while_its_arguments_are_checked(void **state)
+{
+    (void)state;
+    struct seen seen;
+    fake.holds_jobs = true;
+    for (int is_begun = 0; is_begun < 2; is_begun++) {
+        start_for(&seen, large("}"), 60000);
+        if (is_begun == 1) {
+            sl_fake_loop_begin_jobs(&fake);
+        }
+        sl_tool_call_cancel(seen.call);
+        (void)sl_fake_loop_run(&fake);
+        assert_int_equal(seen.n_done, 1); /* it does not wait for the pool */
+        assert_int_equal(seen.code, SL_TOOL_CANCELLED);
+        sl_fake_loop_end_jobs(&fake);
+    }
+    assert_int_equal(kind_log.n_starts, 0);
+}
+
+static void the_runs_time_passes_while_arguments_are_checked(void **state)
+{
+    (void)state;
+    struct seen seen;
+    fake.holds_jobs = true;
+    start_for(&seen, large("}"), 100);
+    sl_fake_loop_advance_ms(&fake, 99);
+    assert_int_equal(seen.n_done, 0);
+    sl_fake_loop_advance_ms(&fake, 1);
+    assert_int_equal(seen.code, SL_TOOL_TIMEOUT);
+    assert_int_equal(seen.attempts, 0);
+    assert_int_equal(kind_log.n_starts, 0);
+}
+
 static void arguments_over_the_limit_are_refused(void **state)
 {
     (void)state;
@@ -560,6 +635,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(the_result_comes_once_and_later),
         TEST(bad_arguments_never_start_the_tool),
+        TEST(large_arguments_are_checked_on_the_pool),
+        TEST(a_call_may_be_cancelled_while_its_arguments_are_checked),
+        TEST(the_runs_time_passes_while_arguments_are_checked),
         TEST(arguments_over_the_limit_are_refused),
         TEST(deny_and_ask_are_denied),
         TEST(a_start_that_fails_is_reported),
