@@ -29,6 +29,7 @@ struct sl_tool_call {
     void *user_data;
     char *key;
     json_t *arguments;
+    const struct sl_credentials *credentials; /* the run's */
     struct {
         enum state state;
         enum stop stop; /* why the attempt was told to end */
@@ -184,6 +185,7 @@ static void begin_attempt(struct sl_tool_call *call)
         .tool = call->tool,
         .arguments = call->arguments,
         .key = call->key,
+        .credentials = call->credentials,
         .timeout_ms = call->own.attempt_timeout_ms,
         .wants_output = call->on_output != NULL,
     };
@@ -342,6 +344,21 @@ void sl_tool_call_cancel(struct sl_tool_call *call)
 /* ---- Start and free -----------------------------------------------------------------------------
  */
 
+static bool has_credentials(struct sl_tool_call *call)
+{
+    const struct sl_tool_info *info = &call->tool->info;
+    for (size_t i = 0; info->forward != NULL && info->forward[i] != NULL; i++) {
+        if (sl_credentials_find(call->credentials, info->forward[i]) == NULL) {
+            sl_outcome_fail(
+                &call->own.outcome, SL_TOOL_DENIED,
+                "%s: needs the credential '%s', which this run does not have", info->name,
+                info->forward[i]);
+            return false;
+        }
+    }
+    return true;
+}
+
 /* May the call go on? False: the outcome says why not. */
 static bool check(struct sl_tool_call *call, struct sl_slice arguments_json)
 {
@@ -354,6 +371,9 @@ static bool check(struct sl_tool_call *call, struct sl_slice arguments_json)
     if (info->policy == SL_TOOL_ASK) {
         sl_outcome_fail(
             outcome, SL_TOOL_DENIED, "%s: needs an approval, and nobody can give one", info->name);
+        return false;
+    }
+    if (!has_credentials(call)) {
         return false;
     }
     struct sl_error err = { 0 };
@@ -395,6 +415,7 @@ make_call(struct sl_tools *tools, struct sl_loop *loop, const struct sl_tool_cal
     call->tools = tools;
     call->loop = loop;
     call->tool = sl_tool_ref(options->tool);
+    call->credentials = options->credentials;
     call->on_done = options->on_done;
     call->on_output = options->on_output;
     call->user_data = options->user_data;

@@ -10,7 +10,6 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -547,40 +546,20 @@ static void a_tool_does_not_survive_the_program(void **state)
     assert_int_equal(prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0), 0);
 }
 
-/* libuv keeps some descriptors from its first loop on, and a core limit must be there to be taken
- * away. */
-/* A tool does not run as root, and the build may lie where nobody else may look: the victim is
- * copied to a place that everybody can reach. */
-static int copy_victim(void)
-{
-    char block[65536];
-    size_t n;
-    FILE *from = fopen(SL_VICTIM_BUILT, "rbe");
-    (void)unlink(SL_VICTIM);
-    FILE *to = fopen(SL_VICTIM, "wbxe");
-    int failed = from == NULL || to == NULL;
-    while (!failed && (n = fread(block, 1, sizeof(block), from)) > 0) {
-        failed = fwrite(block, 1, n, to) != n;
-    }
-    failed |= from == NULL || fclose(from) != 0;
-    failed |= to == NULL || fclose(to) != 0;
-    return failed || chmod(SL_VICTIM, 0755) != 0;
-}
-
 static int remove_victim(void **state)
 {
     (void)state;
     return unlink(SL_VICTIM);
 }
 
+/* libuv keeps some descriptors from its first loop on, and a core limit must be there to be taken
+ * away. */
 static int warm_up(void **state)
 {
     (void)state;
-    if (copy_victim() != 0) {
-        return 1;
-    }
     struct rlimit core;
-    if (getrlimit(RLIMIT_CORE, &core) != 0) {
+    if (!sl_tool_rig_copy_victim(SL_VICTIM_BUILT, SL_VICTIM) ||
+        getrlimit(RLIMIT_CORE, &core) != 0) {
         return 1;
     }
     core.rlim_cur = core.rlim_max; /* so that the tool's 0 shows */
