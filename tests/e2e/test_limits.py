@@ -49,7 +49,7 @@ TOOLS = [
     "current_time",
     program("nap", "/bin/sleep", "{{seconds}}"),
     program("flood", "head", "-c", "{{bytes}}", "/dev/zero"),
-    program("ulimit", "/bin/sh", "-c", "ulimit -n; ulimit -f; ulimit -c"),
+    program("ulimit", "/bin/sh", "-c", "ulimit -n; ulimit -f; ulimit -c; umask; cat /proc/self/oom_score_adj"),
 ]
 # What it reads it only counts, so that its own output does not tell.
 COUNT = "eval cat \"<&$SLUICE_CREDENTIALS_FD\" | wc -c"
@@ -147,7 +147,7 @@ class Limits(harness.Case):
 
     def test_tool_file_and_tool_files(self):
         complete, _ = self.tool(self.server_with("tool_file=1MiB", "tool_files=33"), "ulimit")
-        self.assertEqual(json.loads(complete["result_json"])["stdout"], "33\n2048\n0\n")
+        self.assertEqual(json.loads(complete["result_json"])["stdout"], "33\n2048\n0\n0077\n1000\n")
 
     def test_tool_http_body(self):
         page = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page)

@@ -103,6 +103,26 @@ static void processes_end_at_their_limit(void **state)
     assert_non_null(strstr(try.live[0], "Resource temporarily unavailable"));
 }
 
+/* T1: more than the kernel hands over at a start. */
+static void arguments_that_do_not_fit_are_a_failed_start(void **state)
+{
+    (void)state;
+    enum { SIZE = 300000 };
+    char *arguments = sl_alloc(SIZE);
+    assert_non_null(arguments);
+    memset(arguments, 'x', SIZE);
+    memcpy(arguments, "{\"a\":\"", 6);
+    memcpy(arguments + SIZE - 3, "\"}", 3);
+    sl_tool_rig_call(
+        &rig, &try,
+        "- {type: Process, name: victim, description: a test, parameters: {type: object, "
+        "properties: {a: {type: string}}}, config: {command: [" SL_VICTIM ", words, '{{a}}']}}",
+        arguments);
+    (void)sl_free(arguments);
+    assert_int_equal(try.code, SL_TOOL_SPAWN_FAILED);
+    assert_non_null(strstr(try.error, "argument list too long"));
+}
+
 /* ---- Credentials (AL-6.1) ----------------------------------------------------------------------
  */
 
@@ -300,6 +320,7 @@ int main(void)
         TEST(a_file_ends_at_its_limit),
         TEST(open_files_end_at_their_limit),
         TEST(processes_end_at_their_limit),
+        TEST(arguments_that_do_not_fit_are_a_failed_start),
         TEST(a_tool_reads_what_it_forwards_and_nothing_else),
         TEST(a_tool_that_forwards_nothing_gets_nothing),
         TEST(a_credential_that_is_not_there_is_named),
