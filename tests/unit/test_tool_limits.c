@@ -1,5 +1,6 @@
 /* What a process of a tool may use, and what it gets of the request's credentials: real processes,
  * as another user when the test runs as root. */
+#include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -220,7 +221,8 @@ static void no_value_stands_in_proc(void **state)
     assert_false(holds_secret(parent, "environ"));
     assert_false(holds_secret(parent, "cmdline"));
     (void)snprintf(path, sizeof path, "/proc/%d/fd/4", parent); /* the supervisor has let go */
-    assert_int_not_equal(access(path, F_OK), 0);
+    assert_int_equal(readlink(path, block, sizeof block), -1);
+    assert_int_equal(errno, ENOENT);
     sl_tool_call_cancel(try.call);
     sl_tool_rig_finish(&rig, &try);
     rig.credentials = NULL;
@@ -251,10 +253,18 @@ static void forward_is_checked_where_it_stands(void **state)
     }
 }
 
+/* A sanitizer would overwrite freed memory itself. */
+const char *__asan_default_options(void); /* NOLINT: the name is the sanitizer's */
+const char *__asan_default_options(void)  /* NOLINT */
+{
+    return "max_free_fill_size=0";
+}
+
 static char secret[64];
 static char scan[65536];
 
-/* How often `secret` stands in what this program can write, freed memory included. */
+/* How often the end of `secret` stands in what this program can write, freed memory included: there
+ * the allocator has its own notes at the beginning of a block. */
 static size_t count_copies(void)
 {
     size_t n = 0;
@@ -273,7 +283,8 @@ static size_t count_copies(void)
             const size_t left = to - at < sizeof scan ? to - at : sizeof scan;
             const ssize_t size = pread(mem, scan, left, (off_t)at);
             for (const char *p = scan;
-                 size > 0 && (p = memmem(p, (size_t)(scan + size - p), secret, 32)) != NULL; p++) {
+                 size > 0 && (p = memmem(p, (size_t)(scan + size - p), secret + 16, 16)) != NULL;
+                 p++) {
                 const unsigned long found = at + (unsigned long)(p - scan);
                 n += found < (unsigned long)scan || found >= (unsigned long)(scan + sizeof scan);
             }
