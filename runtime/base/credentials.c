@@ -79,10 +79,12 @@ static uint8_t *write_string(uint8_t *at, const char *text)
             *at++ = '\\';
             *at++ = c;
         } else if (c < ' ') {
-            memcpy(at, "\\u00", 4);
-            at[4] = (uint8_t)digits[c >> 4U];
-            at[5] = (uint8_t)digits[c & 15U];
-            at += LONGEST_ESCAPE;
+            *at++ = '\\';
+            *at++ = 'u';
+            *at++ = '0';
+            *at++ = '0';
+            *at++ = (uint8_t)digits[c >> 4U];
+            *at++ = (uint8_t)digits[c & 15U];
         } else {
             *at++ = c;
         }

@@ -311,8 +311,8 @@ static enum sl_status convert_pairs(
     struct sl_error *err)
 {
     const size_t n = request->n_metadata + request->n_credentials;
-    struct sl_run_pair *pairs = sl_arena_calloc(arena, n, sizeof(*pairs));
-    if (pairs == NULL && n > 0) {
+    struct sl_run_pair *pairs = sl_arena_calloc(arena, n + 1, sizeof(*pairs));
+    if (pairs == NULL) {
         return sl_fail(err, SL_RESOURCE_EXHAUSTED, "out of memory");
     }
     for (size_t i = 0; i < request->n_metadata; i++) {

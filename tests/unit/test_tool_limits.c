@@ -112,8 +112,8 @@ static void arguments_that_do_not_fit_are_a_failed_start(void **state)
     char *arguments = sl_alloc(SIZE);
     assert_non_null(arguments);
     memset(arguments, 'x', SIZE);
-    memcpy(arguments, "{\"a\":\"", 6);
-    memcpy(arguments + SIZE - 3, "\"}", 3);
+    arguments[snprintf(arguments, SIZE, "{\"a\":\"")] = 'x';
+    (void)snprintf(arguments + SIZE - 3, 3, "\"}");
     sl_tool_rig_call(
         &rig, &try,
         "- {type: Process, name: victim, description: a test, parameters: {type: object, "
