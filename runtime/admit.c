@@ -362,9 +362,13 @@ enum sl_status sl_run_admit_spec(
 {
     const struct sl_limits *limits = &stream->runtime->limits;
     sl_history_init(&stream->start.history, limits->model_request * HISTORY_FACTOR);
-    *ret_is_accepted = check_ids(stream, spec) && check_sizes(stream, spec) &&
-                       check_agent(stream, spec) && set_limits(stream, spec) &&
-                       set_heartbeat(stream, spec) && set_disconnect(stream, spec) &&
-                       set_marks(stream, spec) && set_budget(stream, spec);
-    return *ret_is_accepted ? copy_conversation(stream, spec) : SL_OK;
+    *ret_is_accepted =
+        check_ids(stream, spec) && check_sizes(stream, spec) && check_agent(stream, spec) &&
+        set_limits(stream, spec) && set_heartbeat(stream, spec) && set_disconnect(stream, spec) &&
+        set_marks(stream, spec) && set_budget(stream, spec) && sl_run_check_pairs(stream, spec);
+    if (!*ret_is_accepted) {
+        return SL_OK;
+    }
+    SL_TRY(sl_run_copy_pairs(stream, spec));
+    return copy_conversation(stream, spec);
 }

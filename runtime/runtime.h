@@ -87,6 +87,10 @@ struct sl_run_call {
     const char *id, *name, *arguments_json;
 };
 
+struct sl_run_pair {
+    const char *key, *value;
+};
+
 struct sl_run_message {
     enum sl_run_role role;
     struct sl_slice content;
@@ -108,6 +112,15 @@ struct sl_run_spec {
     /* NULL or "": none. At most 128 bytes. A second start with the same one is refused while the
      * first run is known: until limits.window_keep after its end. */
     const char *request_id;
+    /* Within limits.metadata and limits.metadata_size; keys are not empty. Goes into the run's
+     * record in the store. */
+    const struct sl_run_pair *metadata;
+    size_t n_metadata;
+    /* Within limits.credentials and limits.credentials_size. Values reach only the tools that
+     * forward them; they are overwritten at the end of the run. The caller's copy is the caller's
+     * to overwrite. */
+    const struct sl_run_pair *credentials;
+    size_t n_credentials;
     uint64_t deadline_ns; /* of the call, on the loops' clock; SL_NEVER_NS or 0: none */
     bool has_max_iterations, has_run_timeout, has_heartbeat, has_buffer_bytes, has_buffer_events;
     bool has_max_tokens, has_max_tool_calls, has_cancel_on_reset;

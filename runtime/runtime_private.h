@@ -65,6 +65,9 @@ struct sl_run_stream {
         struct sl_run_settings settings;
         struct sl_history history;
         const char *input, *peer;
+        const struct sl_store_pair *metadata; /* in the history's arena */
+        size_t n_metadata;
+        struct sl_credentials *credentials; /* NULL: none that a tool forwards */
     } start;
 
     struct sl_task admit_task;   /* to the reader: it has a slot, or there will be none */
@@ -100,6 +103,10 @@ struct sl_run_stream *sl_run_stream_of(struct sl_ticket *ticket);
  * reader. Fails: SL_RESOURCE_EXHAUSTED. */
 SL_CHECK enum sl_status sl_run_admit_spec(
     struct sl_run_stream *stream, const struct sl_run_spec *spec, bool *ret_is_accepted);
+/* The same for metadata and credentials: first the check, then, of an accepted spec, the copies. */
+bool sl_run_check_pairs(struct sl_run_stream *stream, const struct sl_run_spec *spec);
+SL_CHECK enum sl_status
+sl_run_copy_pairs(struct sl_run_stream *stream, const struct sl_run_spec *spec);
 SL_PRINTF(4, 5)
 void sl_run_refuse(
     struct sl_run_stream *stream, enum sl_status status, const char *reason, const char *fmt, ...);

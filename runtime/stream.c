@@ -32,6 +32,7 @@ static void ref(struct sl_run_stream *stream)
 static void free_stream(struct sl_run_stream *stream)
 {
     sl_history_done(&stream->start.history);
+    stream->start.credentials = sl_credentials_free(stream->start.credentials);
     (void)sl_free(stream);
 }
 
@@ -218,6 +219,9 @@ static enum sl_status begin(struct sl_run_stream *stream)
         .history = &stream->start.history,
         .input = stream->start.input,
         .peer = stream->start.peer,
+        .metadata = stream->start.metadata,
+        .n_metadata = stream->start.n_metadata,
+        .credentials = &stream->start.credentials,
         .on_heartbeat = on_heartbeat,
         .on_ending = on_ending,
         .on_ended = on_ended,

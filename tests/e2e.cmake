@@ -9,6 +9,7 @@ foreach(name
     cli
     daemon
     docs
+    limits
     models
     runs
     script

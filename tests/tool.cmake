@@ -12,6 +12,10 @@ target_compile_definitions(test_tool_process PRIVATE SL_LAUNCHER="$<TARGET_FILE:
   SL_VICTIM_BUILT="$<TARGET_FILE:tool_victim>" SL_VICTIM="/tmp/sluice-victim-${build_hash}")
 add_dependencies(test_tool_process sluice-exec tool_victim)
 set_tests_properties(unit.tool_process PROPERTIES TIMEOUT 120)
+sl_add_test(tool_limits sl_tool_rig)
+target_compile_definitions(test_tool_limits PRIVATE SL_LAUNCHER="$<TARGET_FILE:sluice-exec>"
+  SL_VICTIM_BUILT="$<TARGET_FILE:tool_victim>" SL_VICTIM="/tmp/sluice-victim-limits-${build_hash}")
+add_dependencies(test_tool_limits sluice-exec tool_victim)
 
 sl_add_test(tool_call sl_tool_rig)
 sl_add_test(tool_registry sl_tool_rig)

@@ -21,6 +21,10 @@
     X(message_tags, COUNT, 262144, 64, 16777216, "fields of a protobuf message")                   \
     X(input, BYTES, 1048576, 1, 1073741824, "input of a run")                                      \
     X(context, BYTES, 3145728, 1, 1073741824, "context of a request")                              \
+    X(metadata, COUNT, 64, 0, 1024, "metadata entries of a request")                               \
+    X(metadata_size, BYTES, 16384, 0, 1048576, "their keys and values")                            \
+    X(credentials, COUNT, 32, 0, 1024, "credentials of a request")                                 \
+    X(credentials_size, BYTES, 65536, 0, 1048576, "their names and values")                        \
     /* connections */                                                                              \
     X(connections, COUNT, 10000, 1, 1000000, "connections")                                        \
     X(connections_per_address, COUNT, 1000, 1, 1000000, "connections of one address")              \
@@ -85,6 +89,10 @@
     X(tool_result_event, BYTES, 32768, 1024, 1048576, "result_json in an event")                   \
     X(tool_kill, MS, 2000, 10, 60000, "from SIGTERM to SIGKILL")                                   \
     X(tool_drain, MS, 500, 0, 60000, "from the exit of a tool to the kill of what it left")        \
+    X(tool_file, BYTES, 1073741824, 1, 1099511627776, "one file that a tool writes")               \
+    X(tool_files, COUNT, 1024, 16, 1048576, "open files of a process of a tool")                   \
+    X(tool_processes, COUNT, 1024, 1, 1048576, "processes of all tools of a sluiced that is root") \
+    X(tool_http_body, BYTES, 1048576, 1024, 1073741824, "body that http_request takes")            \
     /* models */                                                                                   \
     X(model_connect, MS, 10000, 10, 600000, "DNS, TCP and TLS")                                    \
     X(model_first_byte, MS, 120000, 10, 3600000, "wait for the first byte")                        \

@@ -236,6 +236,9 @@ enum sl_status sl_run_new(const struct sl_run_options *options, struct sl_run **
     init_rest(run);
     run->history = *options->history;
     sl_history_init(options->history, options->history->arena.max_bytes);
+    if (options->credentials != NULL) {
+        run->credentials = SL_TAKE(*options->credentials);
+    }
     *ret_run = run;
     return SL_OK;
 }
@@ -272,6 +275,8 @@ enum sl_status sl_run_begin(struct sl_run *run)
         .run_id = run->run_id,
         .agent = run->agent->name,
         .durability = SL_STORE_NONE,
+        .metadata = run->options.metadata,
+        .n_metadata = run->options.n_metadata,
         .wall_ms = sl_loop_wall_ms(run->env->loop),
     };
     run->started_ns = sl_loop_now_ns(run->env->loop);
@@ -365,6 +370,7 @@ struct sl_run *sl_run_free(struct sl_run *run)
     sl_collect_done(&run->collect);
     sl_buf_done(&run->hold);
     sl_history_done(&run->history);
+    run->credentials = sl_credentials_free(run->credentials);
     sl_event_order_done(&run->order);
     return sl_free(run);
 }

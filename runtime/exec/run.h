@@ -9,6 +9,7 @@
 
 #include <stdatomic.h>
 
+#include "runtime/base/credentials.h"
 #include "runtime/base/event_channel.h"
 #include "runtime/base/limits.h"
 #include "runtime/base/loop.h"
@@ -58,6 +59,10 @@ struct sl_run_options {
     struct sl_history *history; /* with the input; its content is taken when _new succeeds */
     const char *input;          /* in the history's arena */
     const char *peer;           /* for the log; in the history's arena */
+    const struct sl_store_pair *metadata; /* for the store; in the history's arena */
+    size_t n_metadata;
+    /* NULL, or where they are: taken when _new succeeds, overwritten when the run is freed. */
+    struct sl_credentials **credentials;
     /* Nothing went out for heartbeat_ms: a StreamEvent without prefix, valid in the call. */
     void (*on_heartbeat)(void *user_data, struct sl_slice message);
     /* The terminal event is in the log, which ends right after this. */

@@ -65,6 +65,7 @@ struct sl_run {
     enum sl_run_state state;
     struct sl_event_channel *channel;
     struct sl_history history;
+    struct sl_credentials *credentials; /* NULL: none */
     struct sl_collect collect;
     struct sl_budget budget;
     uint32_t iteration;

@@ -406,6 +406,7 @@ static void start_call(struct sl_tool_slot *slot, struct sl_tool *tool)
         .run_id = run->run_id,
         .tool_id = slot->tool_id,
         .remaining_ms = sl_run_remaining_ms(run),
+        .credentials = run->credentials,
         .on_done = on_done,
         .on_output = on_output,
         .user_data = slot,

@@ -35,6 +35,7 @@ static enum sl_http_end from_curl(const struct sl_http_request *request, CURLcod
     case CURLE_COULDNT_RESOLVE_PROXY:
     case CURLE_COULDNT_CONNECT:
     case CURLE_PROXY:
+    case CURLE_ABORTED_BY_CALLBACK:
         return request->is_denied ? SL_HTTP_DENIED : SL_HTTP_UNREACHABLE;
     case CURLE_OPERATION_TIMEDOUT:
         return SL_HTTP_TIMEOUT;
@@ -185,16 +186,22 @@ static void start_timer(struct sl_http_request *request)
 /* ---- Callbacks of libcurl ----------------------------------------------------------------------
  */
 
-/* Connected, and nothing sent yet. libcurl's type of it wants mutable texts. */
+/* Connected, and nothing sent yet: the guard is asked once more, about the peer that it is now, and
+ * one address that it has refused refuses the host. libcurl's type of it wants mutable texts. */
 static int
 /* NOLINTNEXTLINE(readability-non-const-parameter) */
 on_connected(void *user_data, char *primary_ip, char *local_ip, int primary_port, int local_port)
 {
     struct sl_http_request *request = user_data;
-    (void)primary_ip;
     (void)local_ip;
-    (void)primary_port;
     (void)local_port;
+    if (request->allow_address != NULL && !request->is_denied) {
+        request->is_denied =
+            !request->allow_address(primary_ip, (uint16_t)primary_port, request->user_data);
+    }
+    if (request->is_denied) {
+        return CURL_PREREQFUNC_ABORT;
+    }
     request->result.was_sent = true;
     start_timer(request);
     return CURL_PREREQFUNC_OK;

@@ -17,11 +17,19 @@ struct sl_store;
 
 enum sl_store_durability { SL_STORE_NONE, SL_STORE_ASYNC, SL_STORE_SYNC };
 
-/* A run, as the store sees it. Borrowed for the call. */
+/* Of the request's metadata: clean UTF-8, the key is not empty. */
+struct sl_store_pair {
+    const char *key, *value;
+};
+
+/* A run, as the store sees it. Borrowed for the call. A store that outlives the run keeps the
+ * metadata with it, each key once; memory.c keeps nothing of a run. Credentials never come here. */
 struct sl_store_run {
     const char *run_id, *agent;
     enum sl_store_durability durability;
     uint64_t wall_ms;
+    const struct sl_store_pair *metadata;
+    size_t n_metadata;
 };
 
 /* Called on the loop that asked, never from inside the call that said SL_PENDING. */

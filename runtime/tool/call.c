@@ -43,6 +43,7 @@ struct sl_tool_call {
     char *key;
     struct check *check; /* NULL: the arguments are small */
     json_t *arguments;
+    const struct sl_credentials *credentials; /* the run's */
     struct {
         enum state state;
         enum stop stop; /* why the attempt was told to end */
@@ -198,6 +199,7 @@ static void begin_attempt(struct sl_tool_call *call)
         .tool = call->tool,
         .arguments = call->arguments,
         .key = call->key,
+        .credentials = call->credentials,
         .timeout_ms = call->own.attempt_timeout_ms,
         .wants_output = call->on_output != NULL,
     };
@@ -487,6 +489,21 @@ static bool start_check(struct sl_tool_call *call, struct sl_slice text)
     return true;
 }
 
+static bool has_credentials(struct sl_tool_call *call)
+{
+    const struct sl_tool_info *info = &call->tool->info;
+    for (size_t i = 0; info->forward != NULL && info->forward[i] != NULL; i++) {
+        if (sl_credentials_find(call->credentials, info->forward[i]) == NULL) {
+            sl_outcome_fail(
+                &call->own.outcome, SL_TOOL_DENIED,
+                "%s: needs the credential '%s', which this run does not have", info->name,
+                info->forward[i]);
+            return false;
+        }
+    }
+    return true;
+}
+
 /* May the tool be called at all? False: the outcome says why not. */
 static bool is_allowed(struct sl_tool_call *call)
 {
@@ -498,7 +515,7 @@ static bool is_allowed(struct sl_tool_call *call)
         sl_outcome_fail(
             outcome, SL_TOOL_DENIED, "%s: needs an approval, and nobody can give one", info->name);
     }
-    return info->policy == SL_TOOL_ALLOW;
+    return info->policy == SL_TOOL_ALLOW && has_credentials(call);
 }
 
 static void begin(struct sl_tool_call *call, struct sl_slice arguments_json)
@@ -543,6 +560,7 @@ make_call(struct sl_tools *tools, struct sl_loop *loop, const struct sl_tool_cal
     call->tools = tools;
     call->loop = loop;
     call->tool = sl_tool_ref(options->tool);
+    call->credentials = options->credentials;
     call->on_done = options->on_done;
     call->on_output = options->on_output;
     call->user_data = options->user_data;

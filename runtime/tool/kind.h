@@ -11,6 +11,7 @@
 #include <jansson.h>
 
 #include "runtime/base/arena.h"
+#include "runtime/base/credentials.h"
 #include "runtime/base/list.h"
 #include "runtime/tool/egress.h"
 #include "runtime/tool/process.h"
@@ -41,14 +42,16 @@ struct sl_attempt_options {
     struct sl_tools *tools;
     struct sl_loop *loop;
     const struct sl_tool *tool;
-    json_t *arguments;   /* checked; borrowed as long as the attempt */
-    const char *key;     /* idempotency key; borrowed */
-    uint64_t timeout_ms; /* when the call will stop the attempt */
+    json_t *arguments;                        /* checked; borrowed as long as the attempt */
+    const char *key;                          /* idempotency key; borrowed */
+    const struct sl_credentials *credentials; /* has all of info.forward; borrowed */
+    uint64_t timeout_ms;                      /* when the call will stop the attempt */
     bool wants_output;
 };
 
 struct sl_tool_kind {
     const char *name;
+    bool takes_credentials;
     /* At once, without an attempt. NULL: `start`. */
     void (*run)(const struct sl_attempt_options *options, struct sl_tool_outcome *outcome);
     /* Begins; sl_attempt_ended() follows, never from inside. Fails: fills `outcome` and gives NULL.
@@ -93,8 +96,6 @@ struct sl_tool {
     size_t max_arguments_bytes;
     int n_refs; /* atomic */
 };
-
-enum { SL_HTTP_TOOL_BODY_BYTES = 1048576 };
 
 /* A tool without a name yet, one reference. NULL: no memory. */
 SL_CHECK struct sl_tool *sl_tool_new(const struct sl_tool_kind *kind);

@@ -10,16 +10,23 @@
  * sluiced dies, sluice-exec gets SIGUSR1 and kills the tool. Its end, seen through a pidfd, means
  * that nothing of the tool is alive.
  *
- *   sluice-exec PARENT_PID CWD UID FSIZE NOFILE NPROC PROGRAM ARGUMENT…       ("-": leave as it is)
+ *   sluice-exec PARENT_PID CWD UID FSIZE NOFILE NPROC CREDENTIALS PROGRAM ARGUMENT…
+ *                                                                     ("-": leave as it is; none)
  *
- * Descriptors: 0 the tool's input, 1 and 2 its output, 3 the records. The environment is the
- * tool's. */
+ * Descriptors: 0 the tool's input, 1 and 2 its output, 3 the records, and 4, if CREDENTIALS says
+ * so, what the tool may read of the request's credentials. All others are closed. The environment
+ * is the tool's. */
 #ifndef SL_RUNTIME_TOOL_LAUNCH_H
 #define SL_RUNTIME_TOOL_LAUNCH_H
 
 #include <stdint.h>
 
-enum { SL_LAUNCH_STATUS_FD = 3, SL_LAUNCH_N_WORDS = 7, SL_LAUNCH_NOBODY = 65534 };
+enum {
+    SL_LAUNCH_STATUS_FD = 3,
+    SL_LAUNCH_CREDENTIALS_FD = 4,
+    SL_LAUNCH_N_WORDS = 8,
+    SL_LAUNCH_NOBODY = 65534
+};
 
 enum sl_launch_what {
     SL_LAUNCH_FAILED = 1, /* value: errno of what went wrong before the tool ran */

@@ -25,6 +25,7 @@ struct plan {
     const char *cwd;
     bool has_uid;
     uint64_t uid;
+    bool has_credentials; /* SL_LAUNCH_CREDENTIALS_FD is open, and the tool's */
     const char *file_size, *n_files, *n_processes; /* "-": as it is */
     char **argv;
 };
@@ -306,13 +307,15 @@ static bool read_plan(int argc, char **argv, struct plan *plan)
                            .n_files = argv[5],
                            .n_processes = argv[6],
                            .argv = argv + SL_LAUNCH_N_WORDS };
+    plan->has_credentials = strcmp(argv[7], "-") != 0;
     plan->has_uid = strcmp(argv[3], "-") != 0;
     return !plan->has_uid || (read_number(argv[3], &plan->uid) && plan->uid > 0);
 }
 
-/* The tool's ends of the pipes are the tool's alone. */
+/* The tool's ends of the pipes are the tool's alone, and so are its credentials. */
 static void let_go_of_pipes(void)
 {
+    (void)close(SL_LAUNCH_CREDENTIALS_FD);
     const int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
     for (int i = 0; i < SL_LAUNCH_STATUS_FD; i++) {
         if (fd < 0 || dup2(fd, i) < 0) {
@@ -336,7 +339,8 @@ int main(int argc, char **argv)
     }
     sigset_t signals;
     (void)sigfillset(&signals);
-    if (close_range(SL_LAUNCH_STATUS_FD + 1, ~0U, 0) != 0 ||
+    const unsigned first_unknown = SL_LAUNCH_STATUS_FD + 1U + plan.has_credentials;
+    if (close_range(first_unknown, ~0U, 0) != 0 ||
         pthread_sigmask(SIG_SETMASK, &signals, NULL) != 0 ||
         prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0 || prctl(PR_SET_PDEATHSIG, SIGUSR1) != 0) {
         fail(errno);

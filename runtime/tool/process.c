@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -21,9 +22,8 @@ enum {
     READS_PER_TURN = 8,
     READS_AT_END = 128, /* what two pipes can hold, many times over */
     GIVE_UP_MS = 900,   /* after SIGKILL: on_end comes within 3 s of the stop */
-    FIRST_FD = 10       /* ours are never in the way of 0 to 3 in the child */
+    FIRST_FD = 10       /* ours are never in the way of 0 to 4 in the child */
 };
-#define FILE_SIZE_BYTES "1073741824"
 
 enum watched { OUT, ERR, STATUS, EXIT, N_WATCHED };
 
@@ -250,6 +250,7 @@ static void ready(uv_poll_t *poll, int status, int events)
 /* All descriptors of a start. Each is -1 or open. */
 struct ends {
     int input;
+    int credentials;
     int ours[3], theirs[3]; /* OUT, ERR, STATUS */
     int pidfd;
 };
@@ -265,6 +266,7 @@ static void close_fd(int *fd)
 static void close_ends(struct ends *ends)
 {
     close_fd(&ends->input);
+    close_fd(&ends->credentials);
     close_fd(&ends->pidfd);
     for (int i = 0; i < 3; i++) {
         close_fd(&ends->ours[i]);
@@ -272,7 +274,7 @@ static void close_ends(struct ends *ends)
     }
 }
 
-/* Moves a descriptor out of the way of 0 to 3. */
+/* Moves a descriptor out of the way of 0 to 4. */
 static int move_up(int fd)
 {
     if (fd < 0 || fd >= FIRST_FD) {
@@ -283,6 +285,19 @@ static int move_up(int fd)
     return moved;
 }
 
+static bool write_all(int fd, struct sl_slice bytes)
+{
+    size_t done = 0;
+    while (done < bytes.size) {
+        const ssize_t n = write(fd, bytes.data + done, bytes.size - done);
+        if (n <= 0) {
+            return false;
+        }
+        done += (size_t)n;
+    }
+    return true;
+}
+
 /* A file in memory instead of a pipe: nobody has to feed it. */
 static int open_input(struct sl_slice input)
 {
@@ -290,29 +305,38 @@ static int open_input(struct sl_slice input)
         return move_up(open("/dev/null", O_RDONLY | O_CLOEXEC));
     }
     const int fd = move_up(memfd_create("sluice-input", MFD_CLOEXEC));
-    if (fd < 0) {
-        return -1;
-    }
-    size_t done = 0;
-    while (done < input.size) {
-        const ssize_t n = write(fd, input.data + done, input.size - done);
-        if (n <= 0) {
-            (void)close(fd);
-            return -1;
-        }
-        done += (size_t)n;
-    }
-    if (lseek(fd, 0, SEEK_SET) != 0) {
+    if (fd >= 0 && (!write_all(fd, input) || lseek(fd, 0, SEEK_SET) != 0)) {
         (void)close(fd);
         return -1;
     }
     return fd;
 }
 
-static bool open_ends(struct ends *ends, struct sl_slice input)
+/* A file in memory that nobody can write any more, opened for reading. */
+static int open_credentials(struct sl_slice credentials)
 {
-    *ends =
-        (struct ends){ .input = -1, .ours = { -1, -1, -1 }, .theirs = { -1, -1, -1 }, .pidfd = -1 };
+    const int seals = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
+    const int fd = memfd_create("sluice-credentials", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    int read_only = -1;
+    if (fd < 0) {
+        return -1;
+    }
+    if (write_all(fd, credentials) && fcntl(fd, F_ADD_SEALS, seals) == 0) {
+        char path[32];
+        (void)snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+        read_only = move_up(open(path, O_RDONLY | O_CLOEXEC));
+    }
+    (void)close(fd);
+    return read_only;
+}
+
+static bool open_ends(struct ends *ends, const struct sl_process_options *options)
+{
+    *ends = (struct ends){ .input = -1,
+                           .credentials = -1,
+                           .ours = { -1, -1, -1 },
+                           .theirs = { -1, -1, -1 },
+                           .pidfd = -1 };
     for (int i = 0; i < 3; i++) {
         int pair[2];
         if (pipe2(pair, O_CLOEXEC) != 0) {
@@ -325,15 +349,22 @@ static bool open_ends(struct ends *ends, struct sl_slice input)
             return false;
         }
     }
-    ends->input = open_input(input);
+    if (options->credentials.size > 0) {
+        ends->credentials = open_credentials(options->credentials);
+        if (ends->credentials < 0) {
+            return false;
+        }
+    }
+    ends->input = open_input(options->input);
     return ends->input >= 0;
 }
 
 static int
 prepare(const struct ends *ends, posix_spawn_file_actions_t *actions, posix_spawnattr_t *attributes)
 {
-    const int from[] = { ends->input, ends->theirs[OUT], ends->theirs[ERR], ends->theirs[STATUS] };
-    for (int to = 0; to <= SL_LAUNCH_STATUS_FD; to++) {
+    const int from[] = { ends->input, ends->theirs[OUT], ends->theirs[ERR], ends->theirs[STATUS],
+                         ends->credentials };
+    for (int to = 0; to <= SL_LAUNCH_CREDENTIALS_FD && from[to] >= 0; to++) {
         const int error = posix_spawn_file_actions_adddup2(actions, from[to], to);
         if (error != 0) {
             return error;
@@ -382,15 +413,22 @@ static int spawn(
     return error;
 }
 
+/* What stands behind the words of a start that are numbers. */
+struct numbers {
+    char parent[24], uid[24], file[24], files[24], processes[24];
+};
+
+static void write_number(char room[24], uint64_t number)
+{
+    (void)snprintf(room, 24, "%" PRIu64, number);
+}
+
 /* The launcher's words before the tool's. Owns the block only. NULL: no memory. */
 static const char **make_argv(
     const struct sl_process_room *room,
     const struct sl_process_options *options,
-    char *parent,
-    size_t parent_bytes)
+    struct numbers *numbers)
 {
-    static const char uid[] = "65534";
-    static const char n_processes[] = "1024";
     const bool is_root = geteuid() == 0;
     size_t n = 0;
     while (options->argv[n] != NULL) {
@@ -400,15 +438,21 @@ static const char **make_argv(
     if (argv == NULL) {
         return NULL;
     }
-    (void)snprintf(parent, parent_bytes, "%d", (int)getpid());
+    write_number(numbers->parent, (uint64_t)getpid());
+    write_number(numbers->uid, SL_LAUNCH_NOBODY);
+    write_number(numbers->file, room->limits->tool_file);
+    write_number(numbers->files, room->limits->tool_files);
+    write_number(numbers->processes, room->limits->tool_processes);
     argv[0] = room->launcher;
-    argv[1] = parent;
+    argv[1] = numbers->parent;
     argv[2] = options->cwd;
-    argv[3] = is_root ? uid : "-";
-    argv[4] = FILE_SIZE_BYTES;
-    argv[5] = n_processes; /* files */
-    argv[6] =
-        is_root ? n_processes : "-"; /* counted per user: only for a user that is the tools' */
+    argv[3] = is_root ? numbers->uid : "-";
+    argv[4] = numbers->file;
+    argv[5] = numbers->files;
+    /* counted per user: only for a user that is the tools' */
+    argv[6] = is_root ? numbers->processes : "-";
+    argv[7] =
+        options->credentials.size > 0 ? "4" : "-"; /* the number is SL_LAUNCH_CREDENTIALS_FD */
     for (size_t i = 0; i < n; i++) {
         argv[SL_LAUNCH_N_WORDS + i] = options->argv[i];
     }
@@ -421,13 +465,13 @@ static enum sl_status start_launcher(
     struct ends *ends,
     struct sl_error *err)
 {
-    char parent[16];
-    if (!open_ends(ends, options->input)) {
+    struct numbers numbers;
+    if (!open_ends(ends, options)) {
         const int error = errno;
         (void)sl_fail(err, SL_UNAVAILABLE, "no pipes for the tool: %s", uv_strerror(-error));
         return SL_UNAVAILABLE;
     }
-    const char **argv = make_argv(room, options, parent, sizeof parent);
+    const char **argv = make_argv(room, options, &numbers);
     if (argv == NULL) {
         return sl_fail(err, SL_RESOURCE_EXHAUSTED, "no memory");
     }

@@ -46,6 +46,8 @@ struct sl_process_options {
     const char *const *environment; /* complete; NULL-terminated */
     const char *cwd;
     struct sl_slice input; /* of stdin; empty: /dev/null */
+    /* What it can read from SL_LAUNCH_CREDENTIALS_FD; empty: that is closed. */
+    struct sl_slice credentials;
     /* What it writes, as it comes. May call stop and kill. */
     void (*on_output)(bool is_stderr, struct sl_slice bytes, void *user_data);
     /* Exactly once; never from inside start, stop or kill. */

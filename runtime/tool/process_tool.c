@@ -4,6 +4,7 @@
 
 #include "runtime/base/mem.h"
 #include "runtime/tool/kind.h"
+#include "runtime/tool/launch.h"
 #include "runtime/tool/output.h"
 
 struct process_attempt {
@@ -132,14 +133,24 @@ static bool make_words(
     return true; /* the list is terminated: one entry more than words is always there, and NULL */
 }
 
+/* Where the tool finds its credentials: the number of a descriptor, never a value. */
+static const char credentials_variable[] = "SLUICE_CREDENTIALS_FD=4";
+_Static_assert(SL_LAUNCH_CREDENTIALS_FD == 4, "the variable names the descriptor");
+
 static const char *const *make_environment(
-    struct sl_arena *arena, const struct sl_process_template *template, const char *key)
+    struct sl_arena *arena,
+    const struct sl_process_template *template,
+    const char *key,
+    bool has_credentials)
 {
     struct words words = { .arena = arena };
     for (size_t i = 0; template->environment[i] != NULL; i++) {
         if (!add_word(&words, template->environment[i])) {
             return NULL;
         }
+    }
+    if (has_credentials && !add_word(&words, credentials_variable)) {
+        return NULL;
     }
     const size_t size = strlen(key) + sizeof "SLUICE_IDEMPOTENCY_KEY=";
     char *text = sl_arena_alloc(arena, size);
@@ -307,6 +318,27 @@ static void stop_attempt(struct sl_attempt *base)
     sl_process_stop(SL_CONTAINER(base, struct process_attempt, base)->process);
 }
 
+/* The credentials are in our memory for the time of the start only, besides the run's own copy. */
+static enum sl_status start_process(
+    struct process_attempt *attempt,
+    const struct sl_attempt_options *options,
+    struct sl_process_options *process,
+    struct sl_error *err)
+{
+    const char *const *forward = options->tool->info.forward;
+    uint8_t *block = NULL;
+    size_t size = 0;
+    if (forward != NULL &&
+        sl_credentials_write(options->credentials, forward, &block, &size) != SL_OK) {
+        return sl_fail(err, SL_RESOURCE_EXHAUSTED, "no memory to start the tool");
+    }
+    process->credentials = sl_slice_of(block, size);
+    const enum sl_status status =
+        sl_process_start(&attempt->at->room, process, &attempt->process, err);
+    (void)sl_credentials_wipe(block, size);
+    return status;
+}
+
 static bool launch(
     struct process_attempt *attempt,
     const struct sl_attempt_options *options,
@@ -319,7 +351,8 @@ static bool launch(
     }
     struct sl_process_options process = {
         .argv = words.list,
-        .environment = make_environment(&attempt->arena, template, options->key),
+        .environment = make_environment(
+            &attempt->arena, template, options->key, options->tool->info.forward != NULL),
         .cwd = template->cwd,
         .on_output = output,
         .on_end = ended,
@@ -333,8 +366,7 @@ static bool launch(
     }
     process.input = sl_slice_str(input);
     struct sl_error err = { 0 };
-    const enum sl_status status =
-        sl_process_start(&attempt->at->room, &process, &attempt->process, &err);
+    const enum sl_status status = start_process(attempt, options, &process, &err);
     if (status != SL_OK) {
         sl_outcome_fail(
             outcome, status == SL_RESOURCE_EXHAUSTED ? SL_TOOL_OUT_OF_MEMORY : SL_TOOL_SPAWN_FAILED,
@@ -369,5 +401,9 @@ start_attempt(const struct sl_attempt_options *options, struct sl_tool_outcome *
 }
 
 const struct sl_tool_kind sl_tool_kind_process = {
-    .name = "process", .start = start_attempt, .stop = stop_attempt, .free = free_attempt
+    .name = "process",
+    .takes_credentials = true,
+    .start = start_attempt,
+    .stop = stop_attempt,
+    .free = free_attempt,
 };

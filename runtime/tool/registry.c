@@ -174,7 +174,10 @@ enum sl_status sl_tools_new(
     }
     tools->limits = options->limits;
     tools->default_policy = SL_TOOL_ALLOW;
-    tools->http_max_body_bytes = SL_HTTP_TOOL_BODY_BYTES;
+    tools->http_max_body_bytes = options->limits->tool_http_body;
+    if (tools->http_max_body_bytes > options->limits->tool_output_kill) {
+        tools->http_max_body_bytes = options->limits->tool_output_kill;
+    }
     sl_arena_init(&tools->arena, 0);
     sl_list_init(&tools->shared.waiting);
     (void)pthread_mutex_init(&tools->shared.lock, NULL);

@@ -18,6 +18,7 @@ struct sl_tool; /* counted; constant */
 struct sl_tool_call;
 struct sl_conf;
 struct sl_conf_node;
+struct sl_credentials;
 
 /* The names of sluice.v1.ToolErrorCode. */
 enum sl_tool_code {
@@ -53,6 +54,9 @@ struct sl_tool_info {
     uint64_t max_output_bytes; /* the model's copy */
     bool is_idempotent;
     enum sl_tool_policy policy;
+    /* Credentials of the request that it gets, and cannot do without; NULL-terminated; NULL: none.
+     */
+    const char *const *forward;
 };
 
 /* How a call went. Texts are clean UTF-8, valid in on_done. */
@@ -75,6 +79,8 @@ struct sl_tool_call_options {
     struct sl_slice arguments_json; /* as the model sent it: checked here (INVALID_ARGS) */
     const char *run_id, *tool_id;   /* idempotency key "run_id:tool_id" */
     uint64_t remaining_ms;          /* of the run: no attempt lives longer */
+    /* What the run's request brought; NULL: nothing. Borrowed until on_done. */
+    const struct sl_credentials *credentials;
     /* Exactly once, never from inside a function of the call. The call is freed by its owner after
      * it. */
     void (*on_done)(

@@ -100,6 +100,48 @@ struct reader {
     bool is_enabled;
 };
 
+/* Names of credentials that a request must bring for this tool. */
+static void read_forward(struct reader *reader)
+{
+    struct sl_tool *tool = reader->tool;
+    const struct sl_conf_node *list =
+        sl_conf_get_list(reader->conf, reader->map, "forward", SL_OPTIONAL);
+    const size_t n = list == NULL ? 0 : sl_conf_size(list);
+    if (n == 0) {
+        return;
+    }
+    if (!tool->kind->takes_credentials) {
+        sl_conf_error(reader->conf, list, "only a tool of type Process can receive credentials");
+        return;
+    }
+    const char **names = sl_arena_calloc(&tool->arena, n + 1, sizeof *names);
+    if (names == NULL) {
+        sl_conf_error(reader->conf, list, "no memory");
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        const struct sl_conf_node *node = sl_conf_at(list, i);
+        const char *name = sl_conf_text(node);
+        if (sl_conf_kind(node) != SL_CONF_SCALAR || !sl_credentials_is_name(name)) {
+            sl_conf_error(
+                reader->conf, node, "must be a name: 1 to %d letters, digits, '_', '-' or '.'",
+                (int)SL_CREDENTIAL_NAME_BYTES);
+            return;
+        }
+        for (size_t k = 0; k < i; k++) {
+            if (strcmp(names[k], name) == 0) {
+                sl_conf_error(reader->conf, node, "is there twice");
+                return;
+            }
+        }
+        names[i] = copy(&tool->arena, reader->conf, node, name);
+        if (names[i] == NULL) {
+            return;
+        }
+    }
+    tool->info.forward = names;
+}
+
 static void read_common(struct reader *reader)
 {
     struct sl_conf *conf = reader->conf;
@@ -122,10 +164,7 @@ static void read_common(struct reader *reader)
     (void)sl_conf_bytes(
         conf, reader->map, "max_output_bytes", MIN_OUTPUT_BYTES, MAX_OUTPUT_BYTES,
         &info->max_output_bytes);
-    const struct sl_conf_node *forward = sl_conf_get(conf, reader->map, "forward", SL_OPTIONAL);
-    if (forward != NULL) {
-        sl_conf_error(conf, forward, "not supported yet by this build");
-    }
+    read_forward(reader);
     reader->tool->max_arguments_bytes = (size_t)reader->tools->limits->tool_arguments;
 }
 

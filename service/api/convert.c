@@ -304,6 +304,32 @@ static enum sl_status convert_context(
     return SL_OK;
 }
 
+static enum sl_status convert_pairs(
+    const Sluice__V1__ExecuteRequest *request,
+    struct sl_arena *arena,
+    struct sl_run_spec *spec,
+    struct sl_error *err)
+{
+    const size_t n = request->n_metadata + request->n_credentials;
+    struct sl_run_pair *pairs = sl_arena_calloc(arena, n + 1, sizeof(*pairs));
+    if (pairs == NULL) {
+        return sl_fail(err, SL_RESOURCE_EXHAUSTED, "out of memory");
+    }
+    for (size_t i = 0; i < request->n_metadata; i++) {
+        pairs[i] = (struct sl_run_pair){ request->metadata[i]->key, request->metadata[i]->value };
+    }
+    spec->metadata = pairs;
+    spec->n_metadata = request->n_metadata;
+    pairs += request->n_metadata;
+    for (size_t i = 0; i < request->n_credentials; i++) {
+        pairs[i] =
+            (struct sl_run_pair){ request->credentials[i]->key, request->credentials[i]->value };
+    }
+    spec->credentials = pairs;
+    spec->n_credentials = request->n_credentials;
+    return SL_OK;
+}
+
 enum sl_status sl_convert_request(
     const Sluice__V1__ExecuteRequest *request,
     const struct sl_limits *limits,
@@ -317,5 +343,6 @@ enum sl_status sl_convert_request(
     spec->input = sl_slice_str(request->input);
     spec->request_id = request->request_id;
     SL_TRY(convert_options(request->options, spec, err));
+    SL_TRY(convert_pairs(request, arena, spec, err));
     return convert_context(request->context, limits, arena, spec, err);
 }

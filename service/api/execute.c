@@ -302,6 +302,17 @@ static uint64_t deadline_of(const struct sl_call *call)
     return sl_loop_now_ns(sl_call_loop(call)) + remaining_ns;
 }
 
+/* The runtime has its own copy of what it keeps. */
+static void wipe_credentials(const Sluice__V1__ExecuteRequest *request)
+{
+    for (size_t i = 0; i < request->n_credentials; i++) {
+        char *value = request->credentials[i]->value;
+        if (value != NULL) {
+            explicit_bzero(value, strlen(value));
+        }
+    }
+}
+
 static enum sl_status fail_request(struct sl_call *call, const struct sl_error *err)
 {
     struct sl_metadatum info;
@@ -331,6 +342,7 @@ enum sl_status sl_execute_start(
         return fail_request(call, &err);
     }
     if (sl_convert_request(request, limits, sl_call_arena(call), &spec, &err) != SL_OK) {
+        wipe_credentials(request);
         return fail_request(call, &err);
     }
     spec.deadline_ns = deadline_of(call);
@@ -349,7 +361,10 @@ enum sl_status sl_execute_start(
                                                 .on_heartbeat = on_heartbeat,
                                                 .on_gone = on_gone,
                                                 .user_data = execution };
-    if (sl_run_start(runtime, sl_call_loop(call), &spec, &callbacks, &execution->stream) != SL_OK) {
+    const enum sl_status status =
+        sl_run_start(runtime, sl_call_loop(call), &spec, &callbacks, &execution->stream);
+    wipe_credentials(request);
+    if (status != SL_OK) {
         (void)sl_fail(&err, SL_RESOURCE_EXHAUSTED, "out of memory");
         return fail_request(call, &err);
     }

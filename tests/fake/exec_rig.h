@@ -25,6 +25,9 @@ struct sl_exec_rig {
     struct sl_agents *agents;
     struct sl_run_settings settings; /* changed before _start */
     struct sl_history history;       /* the context, before _start */
+    const struct sl_store_pair *metadata;
+    size_t n_metadata;
+    struct sl_credentials *credentials; /* the run takes them */
     struct sl_run *run;
     struct sl_event_cursor cursor;
     bool is_reading; /* what comes is read at once */

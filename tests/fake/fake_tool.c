@@ -195,3 +195,8 @@ const char *sl_fake_tool_arguments(const struct sl_tools *tools, size_t index)
 {
     return tools->calls[index]->arguments;
 }
+
+const struct sl_credentials *sl_fake_tool_credentials(const struct sl_tools *tools, size_t index)
+{
+    return tools->calls[index]->options.credentials;
+}

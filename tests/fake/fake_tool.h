@@ -22,6 +22,8 @@ void sl_fake_tools_init(struct sl_tools *tools, struct sl_loop *loop);
 void sl_fake_tool_done(
     struct sl_tools *tools, size_t index, enum sl_tool_code code, const char *result_json);
 void sl_fake_tool_output(struct sl_tools *tools, size_t index, bool is_stderr, const char *text);
+/* The credentials of the run that it got; NULL: none. */
+const struct sl_credentials *sl_fake_tool_credentials(const struct sl_tools *tools, size_t index);
 /* The arguments that it got. */
 const char *sl_fake_tool_arguments(const struct sl_tools *tools, size_t index);
 

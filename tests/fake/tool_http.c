@@ -1,5 +1,6 @@
 #include "tests/fake/tool_http.h"
 
+#include <assert.h>
 #include <stdio.h>
 
 #include "runtime/base/mem.h"
@@ -101,6 +102,7 @@ enum sl_status sl_http_start(
         return sl_fail(err, SL_RESOURCE_EXHAUSTED, "no memory");
     }
     const size_t n = sl_fake_http.n_requests++;
+    assert(options->proxy == NULL); /* a tool uses none, whatever the environment says */
     if (n < SL_FAKE_HTTP_MAX) {
         size_t size = 0;
         (void)snprintf(

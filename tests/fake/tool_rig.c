@@ -3,7 +3,9 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -132,6 +134,7 @@ void sl_tool_rig_start(
                                                   .run_id = "run1",
                                                   .tool_id = "call1",
                                                   .remaining_ms = 60000,
+                                                  .credentials = rig->credentials,
                                                   .on_done = on_done,
                                                   .on_output = on_output,
                                                   .user_data = try };
@@ -169,4 +172,20 @@ void sl_tool_rig_call(
 void sl_tool_try_done(struct sl_tool_try *try)
 {
     try->json = sl_free(try->json);
+}
+
+bool sl_tool_rig_copy_victim(const char *built, const char *place)
+{
+    char block[65536];
+    size_t n;
+    FILE *from = fopen(built, "rbe");
+    (void)unlink(place);
+    FILE *to = fopen(place, "wbxe");
+    bool is_good = from != NULL && to != NULL;
+    while (is_good && (n = fread(block, 1, sizeof(block), from)) > 0) {
+        is_good = fwrite(block, 1, n, to) == n;
+    }
+    is_good = (from == NULL || fclose(from) == 0) && is_good;
+    is_good = (to == NULL || fclose(to) == 0) && is_good;
+    return is_good && chmod(place, 0755) == 0;
 }

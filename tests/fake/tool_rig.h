@@ -13,6 +13,7 @@ struct sl_tool_rig {
     struct sl_limits limits;
     struct sl_tools *tools;
     struct sl_conf *top;
+    const struct sl_credentials *credentials; /* of the calls; NULL: none */
 };
 
 /* A call and what came of it. */
@@ -52,5 +53,9 @@ void sl_tool_rig_await(struct sl_tool_rig *rig, struct sl_tool_try *try, const c
 void sl_tool_rig_call(
     struct sl_tool_rig *rig, struct sl_tool_try *try, const char *entry, const char *arguments);
 void sl_tool_try_done(struct sl_tool_try *try);
+
+/* A tool does not run as root, and the build may lie where nobody else may look: the program is
+ * copied to a place that everybody can reach. False: it cannot be. */
+bool sl_tool_rig_copy_victim(const char *built, const char *place);
 
 #endif

@@ -32,6 +32,13 @@ static void say_pid(const char *name)
     }
 }
 
+static int sleep_on(void)
+{
+    say_pid("sleeping");
+    wait_forever();
+    return 0;
+}
+
 /* Another one of this program, in a session of its own. */
 static void start_other(const char *mode)
 {
@@ -160,6 +167,89 @@ static int show_limits(void)
     return setuid(0) == 0;
 }
 
+/* Writes 1 MiB into a file, a block at a time, and says how far it came. */
+static int write_large_file(void)
+{
+    static char block[4096];
+    FILE *file = tmpfile();
+    const int fd = file == NULL ? -1 : fileno(file);
+    (void)signal(SIGXFSZ, SIG_IGN);
+    size_t done = 0;
+    ssize_t n = 1;
+    while (fd >= 0 && n > 0 && done < 1U << 20U) {
+        n = write(fd, block, sizeof block);
+        done += n > 0 ? (size_t)n : 0;
+    }
+    printf("wrote %zu: %s\n", done, n > 0 ? "all" : strerror(errno));
+    return 0;
+}
+
+/* The same, but with what SIGXFSZ does by itself. */
+static int write_large_file_and_die(void)
+{
+    static char block[65536];
+    FILE *file = tmpfile();
+    while (file != NULL && fwrite(block, 1, sizeof block, file) > 0) {
+    }
+    return 0;
+}
+
+static int open_many(void)
+{
+    int n = 0;
+    while (n < 5000 && dup(0) >= 0) {
+        n++;
+    }
+    printf("opened %d: %s\n", n, strerror(errno));
+    (void)fflush(stdout);
+    return 0;
+}
+
+/* Children that wait, each for a signal that never comes: the tool's end is theirs. */
+static int start_many(void)
+{
+    char *const argv[] = { (char[]){ "victim" }, (char[]){ "silent" }, NULL };
+    int n = 0;
+    int error = 0;
+    while (n < 200 && error == 0) {
+        pid_t pid = 0;
+        error = posix_spawn(&pid, "/proc/self/exe", NULL, NULL, argv, environ);
+        n += error == 0;
+    }
+    printf("started %d: %s\n", n, error != 0 ? strerror(error) : "all");
+    (void)fflush(stdout);
+    return 0;
+}
+
+/* What is in the file of the credentials, whether it can be written to, and where a value shows
+ * that a tool gets: in no argument and no variable. */
+static int show_credentials(void)
+{
+    char block[4096];
+    static const char name[] = "SLUICE_CREDENTIALS_FD=";
+    int fd = -1;
+    for (char **variable = environ; *variable != NULL; variable++) {
+        if (strncmp(*variable, name, sizeof name - 1) == 0) {
+            fd = (*variable)[sizeof name - 1] - '0';
+        }
+    }
+    if (fd < 0) {
+        puts("none");
+        return 0;
+    }
+    const ssize_t n = read(fd, block, sizeof block);
+    printf("%.*s", n > 0 ? (int)n : 0, block);
+    printf(" fd %d write %s\n", fd, write(fd, "x", 1) < 0 ? strerror(errno) : "ok");
+    (void)fflush(stdout);
+    return 0;
+}
+
+static int sleep_with_credentials(void)
+{
+    (void)show_credentials();
+    return sleep_on();
+}
+
 static int show_input(void)
 {
     char block[4096];
@@ -194,13 +284,6 @@ static int kill_parent(void)
     const int killed = kill(getppid(), SIGKILL);
     printf("%s\n", killed == 0 ? "killed" : strerror(errno));
     (void)fflush(stdout);
-    return 0;
-}
-
-static int sleep_on(void)
-{
-    say_pid("sleeping");
-    wait_forever();
     return 0;
 }
 
@@ -255,6 +338,12 @@ static const struct {
     { "middle", be_middle },
     { "grandchild", be_grandchild },
     { "kill_parent", kill_parent },
+    { "large_file", write_large_file },
+    { "large_file_die", write_large_file_and_die },
+    { "open_many", open_many },
+    { "start_many", start_many },
+    { "credentials", show_credentials },
+    { "sleep_with_credentials", sleep_with_credentials },
 };
 
 int main(int argc, char **argv)

@@ -100,6 +100,31 @@ static void input_and_request_id_have_limits(void **state)
     assert_refused("input: 6 bytes, at most 5");
 }
 
+static void metadata_and_credentials_are_passed_on(void **state)
+{
+    (void)state;
+    Sluice__V1__ExecuteRequest__MetadataEntry kept =
+        SLUICE__V1__EXECUTE_REQUEST__METADATA_ENTRY__INIT;
+    Sluice__V1__ExecuteRequest__CredentialsEntry secret =
+        SLUICE__V1__EXECUTE_REQUEST__CREDENTIALS_ENTRY__INIT;
+    Sluice__V1__ExecuteRequest__MetadataEntry *metadata[] = { &kept };
+    Sluice__V1__ExecuteRequest__CredentialsEntry *credentials[] = { &secret };
+    kept.key = sl_unconst("team");
+    kept.value = sl_unconst("docs");
+    secret.key = sl_unconst("token");
+    secret.value = sl_unconst("abc");
+    request.n_metadata = request.n_credentials = 1;
+    request.metadata = metadata;
+    request.credentials = credentials;
+    assert_taken();
+    assert_int_equal(spec.n_metadata, 1);
+    assert_string_equal(spec.metadata[0].key, "team");
+    assert_string_equal(spec.metadata[0].value, "docs");
+    assert_int_equal(spec.n_credentials, 1);
+    assert_string_equal(spec.credentials[0].key, "token");
+    assert_string_equal(spec.credentials[0].value, "abc");
+}
+
 static void what_is_not_built_is_refused_by_name(void **state)
 {
     (void)state;
@@ -358,6 +383,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         CASE(only_the_agent_must_be_given),
         CASE(input_and_request_id_have_limits),
+        CASE(metadata_and_credentials_are_passed_on),
         CASE(what_is_not_built_is_refused_by_name),
         CASE(an_enum_that_does_not_exist_is_refused),
         CASE(numbers_are_taken_within_their_range),

@@ -25,6 +25,9 @@ struct world {
     struct sl_buf body;
     struct sl_http_result result;
     bool is_over, is_closed, stops, must_allow;
+    int n_asked;
+    int n_allowed; /* the guard refuses all that come after so many; 0: none */
+    bool refuses_ipv6, has_refused_ipv6;
     char address[64];
     uint16_t port;
     char x_value[32];
@@ -62,7 +65,12 @@ static bool allow(const char *address, uint16_t port, void *user_data)
     struct world *world = user_data;
     (void)snprintf(world->address, sizeof(world->address), "%s", address);
     world->port = port;
-    return world->must_allow;
+    world->n_asked++;
+    if (world->refuses_ipv6 && strchr(address, ':') != NULL) {
+        world->has_refused_ipv6 = true;
+        return false;
+    }
+    return world->must_allow && (world->n_allowed == 0 || world->n_asked <= world->n_allowed);
 }
 
 static int set_up(void **state)
@@ -195,6 +203,32 @@ static void the_guard_sees_the_address_and_may_refuse(void **state)
     ask(world, &options, OK_ANSWER);
     assert_int_equal(world->result.end, SL_HTTP_DENIED);
     assert_false(world->result.was_sent);
+}
+
+/* Reliability 8.4: the check is repeated when the connection stands. */
+static void the_guard_is_asked_again_before_anything_is_sent(void **state)
+{
+    struct world *world = *state;
+    struct sl_http_options options = { .url = world->server.url, .allow_address = allow };
+    world->n_allowed = 1;
+    ask(world, &options, OK_ANSWER);
+    assert_int_equal(world->n_asked, 2);
+    assert_int_equal(world->result.end, SL_HTTP_DENIED);
+    assert_false(world->result.was_sent);
+    assert_int_equal(world->server.n_requests, 0);
+}
+
+/* Where "localhost" is ::1 as well, which comes first. */
+static void one_bad_address_refuses_the_host(void **state)
+{
+    struct world *world = *state;
+    char url[64];
+    (void)snprintf(url, sizeof(url), "http://localhost:%u/", world->server.port);
+    struct sl_http_options options = { .url = url, .allow_address = allow };
+    world->refuses_ipv6 = true;
+    ask(world, &options, OK_ANSWER);
+    assert_int_equal(world->result.end, world->has_refused_ipv6 ? SL_HTTP_DENIED : SL_HTTP_DONE);
+    assert_int_equal(world->server.n_requests, world->has_refused_ipv6 ? 0 : 1);
 }
 
 static void a_guarded_transfer_takes_no_connection_that_is_open(void **state)
@@ -357,6 +391,8 @@ int main(void)
         CASE(a_redirect_is_not_followed),
         CASE(the_guard_sees_the_address_and_may_refuse),
         CASE(a_guarded_transfer_takes_no_connection_that_is_open),
+        CASE(the_guard_is_asked_again_before_anything_is_sent),
+        CASE(one_bad_address_refuses_the_host),
         CASE(what_cannot_be_sent_is_refused_at_once),
         CASE(loopback_is_never_asked_through_a_proxy),
         CASE(a_socket_is_not_inherited),

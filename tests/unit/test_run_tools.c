@@ -493,6 +493,57 @@ static void a_large_result_is_cut_in_the_event_only(void **state)
     (void)sl_free(text);
 }
 
+/* AL-6.1: the calls of a run get what its request brought; the run owns it. */
+static void a_call_gets_the_credentials_of_its_run(void **state)
+{
+    (void)state;
+    const struct sl_credential list[] = { { "token", "abc" } };
+    sl_exec_rig_init(&rig, AGENT);
+    assert_int_equal(sl_credentials_new(list, 1, &rig.credentials), SL_OK);
+    sl_exec_rig_start(&rig, "hello");
+    assert_null(rig.credentials);
+    sl_fake_model_call(&rig.models, NULL, "add", "{}");
+    sl_fake_model_finish(&rig.models, SL_FINISH_TOOL_USE, NULL);
+    sl_exec_rig_turn(&rig);
+    assert_string_equal(
+        sl_credentials_find(sl_fake_tool_credentials(&rig.tools, 0), "token"), "abc");
+    sl_fake_tool_done(&rig.tools, 0, SL_TOOL_OK, "1");
+    sl_exec_rig_turn(&rig);
+    (void)trace();
+    end();
+}
+
+/* The limit tool_result_event. */
+static void the_cut_of_a_result_can_be_set(void **state)
+{
+    (void)state;
+    start(AGENT);
+    rig.limits.tool_result_event = 3;
+    sl_fake_model_call(&rig.models, NULL, "add", "{}");
+    sl_fake_model_finish(&rig.models, SL_FINISH_TOOL_USE, NULL);
+    sl_exec_rig_turn(&rig);
+    sl_fake_tool_done(&rig.tools, 0, SL_TOOL_OK, "\"\xC3\xA9\xC3\xA9\"");
+    sl_exec_rig_read(&rig, 1);
+    assert_string_equal(rig.last->tool_call_complete->result_json, "\"\xC3\xA9");
+    assert_true(rig.last->tool_call_complete->result_truncated);
+    end();
+}
+
+/* The limit loop_guard. */
+static void the_length_of_a_loop_can_be_set(void **state)
+{
+    (void)state;
+    sl_exec_rig_init(&rig, AGENT);
+    rig.limits.loop_guard = 2;
+    sl_exec_rig_start(&rig, "hello");
+    sl_fake_model_call(&rig.models, NULL, "add", "{}");
+    sl_fake_model_call(&rig.models, NULL, "add", "{}");
+    sl_fake_model_finish(&rig.models, SL_FINISH_TOOL_USE, NULL);
+    sl_exec_rig_turn(&rig);
+    assert_non_null(strstr(trace(), "LOOP_DETECTED"));
+    sl_exec_rig_done(&rig);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -517,6 +568,9 @@ int main(void)
         cmocka_unit_test(fragments_are_shown_on_request),
         cmocka_unit_test(live_output_is_merged_and_bounded),
         cmocka_unit_test(a_large_result_is_cut_in_the_event_only),
+        cmocka_unit_test(a_call_gets_the_credentials_of_its_run),
+        cmocka_unit_test(the_cut_of_a_result_can_be_set),
+        cmocka_unit_test(the_length_of_a_loop_can_be_set),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

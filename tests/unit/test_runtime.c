@@ -17,7 +17,7 @@
 #include "runtime/base/mem.h"
 #include "runtime/exec/encode.h"
 #include "runtime/exec/order.h"
-#include "runtime/runtime.h"
+#include "runtime/runtime_private.h"
 
 enum { MAX_LOOPS = 2, MAX_STEPS = 200000, LOG_BYTES = 256 * 1024 * 1024 };
 
@@ -516,6 +516,65 @@ static void a_bad_request_is_refused_with_its_reason(void **state)
     close_runtime();
 }
 
+/* The limits metadata, metadata_size, credentials and credentials_size; a refusal has no value in
+ * it. */
+static void metadata_and_credentials_are_bounded(void **state)
+{
+    (void)state;
+    static const struct sl_run_pair three[] = { { "a", "1" }, { "b", "2" }, { "c", "345" } };
+    static const struct sl_run_pair no_key = { "", "x" };
+    static const struct sl_run_pair no_name = { "a b", "x" };
+    static const struct sl_run_pair no_value = { "a", "" };
+    static const struct sl_run_pair no_text = { "a", "x\xFF" };
+    struct reader reader = { .max_take = 0 };
+    sl_limits_init(&limits);
+    limits.metadata = limits.credentials = 3;
+    limits.metadata_size = limits.credentials_size = 8;
+    open_runtime(1, "");
+    struct sl_run_spec spec = spec_of("echo", "hello");
+    spec.metadata = spec.credentials = three;
+    spec.n_metadata = spec.n_credentials = 3;
+    start(&reader, &spec);
+    wait_until(&reader.is_last);
+    finish(&reader);
+    close_runtime();
+    limits.metadata_size = 7;
+    open_runtime(1, "");
+    CHECK_INVALID("metadata: 8 bytes", .metadata = three, .n_metadata = 3);
+    CHECK_INVALID("metadata: a key is empty", .metadata = &no_key, .n_metadata = 1);
+    CHECK_INVALID("credentials: a name", .credentials = &no_name, .n_credentials = 1);
+    CHECK_INVALID("credentials: a value", .credentials = &no_value, .n_credentials = 1);
+    CHECK_INVALID("credentials: a value", .credentials = &no_text, .n_credentials = 1);
+    close_runtime();
+    limits.metadata = limits.credentials = 2;
+    open_runtime(1, "");
+    CHECK_INVALID("metadata: 3 entries, at most 2", .metadata = three, .n_metadata = 3);
+    CHECK_INVALID("credentials: 3 entries, at most 2", .credentials = three, .n_credentials = 3);
+    close_runtime();
+    limits.credentials_size = 7;
+    open_runtime(1, "");
+    CHECK_INVALID("credentials: 8 bytes", .credentials = three, .n_credentials = 3);
+    close_runtime();
+}
+
+/* The limits window and window_total: each run has its share. */
+static void a_run_keeps_its_share_of_all_windows(void **state)
+{
+    (void)state;
+    sl_limits_init(&limits);
+    limits.runs = 4;
+    limits.window = 3000;
+    limits.window_total = 4096;
+    open_runtime(1, "");
+    assert_int_equal(runtime->loops[0].env.window_bytes, 1024);
+    close_runtime();
+    limits.window = 100;
+    open_runtime(1, "");
+    assert_int_equal(runtime->loops[0].env.window_bytes, 100);
+    close_runtime();
+    sl_limits_init(&limits);
+}
+
 /* AL-5.3 */
 static void a_request_id_starts_one_run(void **state)
 {
@@ -753,6 +812,8 @@ int main(void)
         cmocka_unit_test(load_has_as_many_events_as_its_knobs_say),
         cmocka_unit_test(demo_shows_what_a_run_looks_like),
         cmocka_unit_test(a_bad_request_is_refused_with_its_reason),
+        cmocka_unit_test(metadata_and_credentials_are_bounded),
+        cmocka_unit_test(a_run_keeps_its_share_of_all_windows),
         cmocka_unit_test(a_request_id_starts_one_run),
         cmocka_unit_test(runs_over_the_limit_wait_their_turn),
         cmocka_unit_test(the_wait_for_a_slot_ends),

@@ -172,6 +172,7 @@ static void the_result_comes_once_and_later(void **state)
     assert_int_equal(seen.ms, 70);
 }
 
+/* T8, AL-6.1 */
 static void bad_arguments_never_start_the_tool(void **state)
 {
     (void)state;
@@ -264,6 +265,7 @@ static void the_runs_time_passes_while_arguments_are_checked(void **state)
     assert_int_equal(kind_log.n_starts, 0);
 }
 
+/* T8, AL-6.1 */
 static void arguments_over_the_limit_are_refused(void **state)
 {
     (void)state;
@@ -278,6 +280,7 @@ static void arguments_over_the_limit_are_refused(void **state)
     assert_int_equal(seen.code, SL_TOOL_OK);
 }
 
+/* AL-6.7 */
 static void deny_and_ask_are_denied(void **state)
 {
     (void)state;
@@ -321,6 +324,7 @@ static void the_time_limit_stops_the_attempt_and_waits_for_its_end(void **state)
     assert_int_equal(seen.attempts, 1);
 }
 
+/* AL-6.2 */
 static void the_run_s_remaining_time_is_the_shorter_limit(void **state)
 {
     (void)state;
@@ -338,6 +342,7 @@ static void the_run_s_remaining_time_is_the_shorter_limit(void **state)
     assert_int_equal(kind_log.n_starts, 1);
 }
 
+/* AL-6.2 */
 static void an_idempotent_tool_is_tried_three_times(void **state)
 {
     (void)state;
@@ -361,6 +366,7 @@ static void an_idempotent_tool_is_tried_three_times(void **state)
     assert_int_equal(seen.attempts, 3);
 }
 
+/* AL-6.2 */
 static void a_timeout_is_retried_when_idempotent(void **state)
 {
     (void)state;
@@ -377,6 +383,7 @@ static void a_timeout_is_retried_when_idempotent(void **state)
     assert_int_equal(seen.attempts, 2);
 }
 
+/* AL-6.2 */
 static void nothing_else_is_retried(void **state)
 {
     (void)state;
@@ -434,6 +441,7 @@ static void cancel_after_a_timeout_is_a_cancel(void **state)
     assert_int_equal(kind_log.n_starts, 1);
 }
 
+/* AL-7.4 */
 static void cancel_between_attempts_ends_at_once(void **state)
 {
     (void)state;
@@ -460,6 +468,7 @@ static void cancel_after_the_end_changes_nothing(void **state)
     assert_int_equal(seen.code, SL_TOOL_OK);
 }
 
+/* AL-6.2 */
 static void calls_over_the_cap_wait_in_order(void **state)
 {
     (void)state;
@@ -558,6 +567,7 @@ static void the_queue_goes_across_loops(void **state)
     sl_loop_enter(&fake.base);
 }
 
+/* AL-7.3 */
 static void a_process_that_does_not_die_keeps_its_slot(void **state)
 {
     (void)state;

@@ -78,6 +78,52 @@ static void special_addresses_are_refused(void **state)
     assert_false(sl_egress_allows_address(&open, "nonsense"));
 }
 
+/* Reliability 8.4: the first and the last address of each range, and the ones beside it. */
+static void every_special_range_is_refused_whole(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *first, *last, *before, *behind; /* NULL: of another range, or none */
+    } table[] = {
+        { "0.0.0.0", "0.255.255.255", NULL, "1.0.0.0" },
+        { "10.0.0.0", "10.255.255.255", "9.255.255.255", "11.0.0.0" },
+        { "100.64.0.0", "100.127.255.255", "100.63.255.255", "100.128.0.0" },
+        { "127.0.0.0", "127.255.255.255", "126.255.255.255", "128.0.0.0" },
+        { "169.254.0.0", "169.254.255.255", "169.253.255.255", "169.255.0.0" },
+        { "172.16.0.0", "172.31.255.255", "172.15.255.255", "172.32.0.0" },
+        { "192.0.0.0", "192.0.0.255", "191.255.255.255", "192.0.1.0" },
+        { "192.0.2.0", "192.0.2.255", "192.0.1.255", "192.0.3.0" },
+        { "192.88.99.0", "192.88.99.255", "192.88.98.255", "192.88.100.0" },
+        { "192.168.0.0", "192.168.255.255", "192.167.255.255", "192.169.0.0" },
+        { "198.18.0.0", "198.19.255.255", "198.17.255.255", "198.20.0.0" },
+        { "198.51.100.0", "198.51.100.255", "198.51.99.255", "198.51.101.0" },
+        { "203.0.113.0", "203.0.113.255", "203.0.112.255", "203.0.114.0" },
+        { "224.0.0.0", "239.255.255.255", "223.255.255.255", NULL },
+        { "240.0.0.0", "255.255.255.255", NULL, NULL },
+        { "::", "1fff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", NULL, "2000::" },
+        { "2001::", "2001:1ff:ffff:ffff:ffff:ffff:ffff:ffff",
+          "2000:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "2001:200::" },
+        { "2001:db8::", "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff",
+          "2001:db7:ffff:ffff:ffff:ffff:ffff:ffff", "2001:db9::" },
+        { "2002::", "2002:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+          "2001:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "2003::" },
+        { "3fff::", "3fff:fff:ffff:ffff:ffff:ffff:ffff:ffff",
+          "3ffe:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "3fff:1000::" },
+        { "4000::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+          "3fff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", NULL },
+    };
+    for (size_t i = 0; i < SL_COUNT(table); i++) {
+        const bool is_good =
+            !sl_egress_allows_address(&strict, table[i].first) &&
+            !sl_egress_allows_address(&strict, table[i].last) &&
+            (table[i].before == NULL || sl_egress_allows_address(&strict, table[i].before)) &&
+            (table[i].behind == NULL || sl_egress_allows_address(&strict, table[i].behind));
+        if (!is_good) {
+            fail_msg("%s to %s", table[i].first, table[i].last);
+        }
+    }
+}
+
 static void urls_are_rebuilt_in_one_form(void **state)
 {
     (void)state;
@@ -265,6 +311,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(special_addresses_are_refused),
+        cmocka_unit_test(every_special_range_is_refused_whole),
         cmocka_unit_test(urls_are_rebuilt_in_one_form),
         cmocka_unit_test(odd_urls_are_refused),
         cmocka_unit_test(a_url_that_is_too_long_is_refused),

@@ -91,6 +91,7 @@ static void each_end_of_a_transfer_has_its_code(void **state)
     }
 }
 
+/* AL-6.2 */
 static void a_busy_server_is_asked_again_when_idempotent(void **state)
 {
     (void)state;
@@ -116,6 +117,7 @@ static void no_list_of_hosts_means_no_request(void **state)
     assert_int_equal(sl_fake_http.n_requests, 0);
 }
 
+/* Reliability 8.4 */
 static void hosts_and_addresses_are_guarded(void **state)
 {
     (void)state;
@@ -179,6 +181,7 @@ static void bad_urls_and_headers_are_refused(void **state)
     }
 }
 
+/* Reliability 8.4 */
 static void redirects_are_followed_three_times(void **state)
 {
     (void)state;
@@ -195,6 +198,7 @@ static void redirects_are_followed_three_times(void **state)
     assert_int_equal(sl_fake_http.n_requests, 4);
 }
 
+/* Reliability 8.4 */
 static void a_redirect_is_checked_like_the_first_request(void **state)
 {
     (void)state;
@@ -211,6 +215,7 @@ static void a_redirect_is_checked_like_the_first_request(void **state)
     assert_int_equal(try.code, SL_TOOL_HTTP_ERROR);
 }
 
+/* Reliability 8.4 */
 static void credentials_do_not_follow_to_another_host(void **state)
 {
     (void)state;

@@ -46,6 +46,7 @@ static void short_output_is_kept_whole(void **state)
     assert_string_equal(text, "");
 }
 
+/* AL-6.4 */
 static void long_output_keeps_both_ends(void **state)
 {
     (void)state;
@@ -55,6 +56,7 @@ static void long_output_keeps_both_ends(void **state)
     }
 }
 
+/* AL-6.4 */
 static void the_model_s_limit_cuts_further(void **state)
 {
     (void)state;
@@ -64,6 +66,7 @@ static void the_model_s_limit_cuts_further(void **state)
     assert_string_equal(text, "0123\n[... 8 bytes omitted ...]\ncdef");
 }
 
+/* AL-6.4 */
 static void no_character_is_cut_in_two(void **state)
 {
     (void)state;
@@ -75,6 +78,7 @@ static void no_character_is_cut_in_two(void **state)
         text, "\xE2\x82\xAC\xE2\x82\xAC\n[... 18 bytes omitted ...]\n\xE2\x82\xAC\xE2\x82\xAC");
 }
 
+/* AL-6.4 */
 static void bad_bytes_and_nul_are_replaced(void **state)
 {
     (void)state;

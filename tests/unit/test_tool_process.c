@@ -10,7 +10,6 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -92,6 +91,7 @@ static void output_and_exit_code_come_back(void **state)
     assert_false(try.is_truncated);
 }
 
+/* T1, AL-6.3 */
 static void a_nonzero_exit_is_a_failure_with_its_code(void **state)
 {
     (void)state;
@@ -101,6 +101,7 @@ static void a_nonzero_exit_is_a_failure_with_its_code(void **state)
     assert_string_equal(try.error, "victim: exited with code 3");
 }
 
+/* T1 */
 static void a_crash_names_its_signal(void **state)
 {
     (void)state;
@@ -110,6 +111,7 @@ static void a_crash_names_its_signal(void **state)
     assert_false(try.has_exit_code);
 }
 
+/* T1 */
 static void a_missing_program_is_a_failed_start(void **state)
 {
     (void)state;
@@ -141,6 +143,7 @@ static void a_program_is_found_in_path(void **state)
     assert_non_null(strstr(try.json, "hello"));
 }
 
+/* AL-6.5 */
 static void a_tool_is_never_root_and_has_no_core(void **state)
 {
     (void)state;
@@ -153,6 +156,7 @@ static void a_tool_is_never_root_and_has_no_core(void **state)
     assert_non_null(strstr(try.json, expected));
 }
 
+/* AL-6.5 */
 static void only_three_descriptors_are_open(void **state)
 {
     (void)state;
@@ -162,6 +166,7 @@ static void only_three_descriptors_are_open(void **state)
     assert_string_equal(try.json, "{\"stdout\":\"3\\n\",\"stderr\":\"\",\"exit_code\":0}");
 }
 
+/* AL-6.5, and the key of AL-6.2 */
 static void the_environment_is_a_short_list(void **state)
 {
     (void)state;
@@ -218,6 +223,7 @@ static void arguments_can_come_on_stdin(void **state)
     assert_int_equal(try.code, SL_TOOL_OK);
 }
 
+/* T4, AL-6.4 */
 static void binary_output_becomes_text(void **state)
 {
     (void)state;
@@ -229,6 +235,7 @@ static void binary_output_becomes_text(void **state)
     json_decref(json);
 }
 
+/* T4, AL-6.4 */
 static void a_flood_is_cut_off(void **state)
 {
     (void)state;
@@ -241,6 +248,7 @@ static void a_flood_is_cut_off(void **state)
     assert_non_null(strstr(try.json, "bytes omitted"));
 }
 
+/* AL-7.3 */
 static void a_cancel_ends_a_polite_tool_at_once(void **state)
 {
     (void)state;
@@ -268,6 +276,7 @@ static void a_cancel_in_the_same_turn_as_the_start_works(void **state)
     assert_true(try.ms < 1500);
 }
 
+/* T2, AL-6.5 */
 static void a_tool_that_ignores_sigterm_is_killed(void **state)
 {
     (void)state;
@@ -297,6 +306,7 @@ static bool is_stopped(pid_t pid)
     return is_read && strstr(block, ") T ") != NULL;
 }
 
+/* T2 */
 static void a_stopped_tool_is_ended(void **state)
 {
     (void)state;
@@ -315,6 +325,7 @@ static void a_stopped_tool_is_ended(void **state)
     assert_gone(pid_after("stopping"));
 }
 
+/* T2, AL-6.2 */
 static void a_tool_that_takes_too_long_times_out_with_what_it_said(void **state)
 {
     (void)state;
@@ -326,6 +337,7 @@ static void a_tool_that_takes_too_long_times_out_with_what_it_said(void **state)
     assert_gone(pid_after("sleeping"));
 }
 
+/* T5, AL-6.5 */
 static void an_escaped_grandchild_dies_with_the_tool(void **state)
 {
     (void)state;
@@ -337,6 +349,7 @@ static void an_escaped_grandchild_dies_with_the_tool(void **state)
     assert_true(try.ms < 2000);
 }
 
+/* T5, AL-6.5 */
 static void an_escaped_grandchild_dies_with_a_cancel(void **state)
 {
     (void)state;
@@ -351,6 +364,7 @@ static void an_escaped_grandchild_dies_with_a_cancel(void **state)
     assert_gone(pid_after("escaped"));
 }
 
+/* T5, AL-6.5 */
 static void pipes_that_stay_open_are_not_waited_for(void **state)
 {
     (void)state;
@@ -360,6 +374,7 @@ static void pipes_that_stay_open_are_not_waited_for(void **state)
     assert_true(try.ms < 2000);
 }
 
+/* T3 */
 static void a_crowd_in_many_sessions_is_killed(void **state)
 {
     (void)state;
@@ -374,6 +389,7 @@ static void a_crowd_in_many_sessions_is_killed(void **state)
     assert_true(try.ms < 3000);
 }
 
+/* T9 */
 static void ten_tools_run_side_by_side(void **state)
 {
     (void)state;
@@ -393,6 +409,7 @@ static void ten_tools_run_side_by_side(void **state)
     }
 }
 
+/* AL-6.2 */
 static void more_than_the_cap_wait_in_order_and_can_be_cancelled(void **state)
 {
     (void)state;
@@ -477,6 +494,7 @@ static void no_memory_ends_the_call(void **state)
     (void)sl_tool_unref(tool);
 }
 
+/* T1 */
 static void no_descriptors_is_a_failed_start(void **state)
 {
     (void)state;
@@ -524,6 +542,7 @@ _Noreturn static void run_and_be_killed(int write_fd)
     }
 }
 
+/* T7 */
 static void a_tool_does_not_survive_the_program(void **state)
 {
     (void)state;
@@ -547,40 +566,20 @@ static void a_tool_does_not_survive_the_program(void **state)
     assert_int_equal(prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0), 0);
 }
 
-/* libuv keeps some descriptors from its first loop on, and a core limit must be there to be taken
- * away. */
-/* A tool does not run as root, and the build may lie where nobody else may look: the victim is
- * copied to a place that everybody can reach. */
-static int copy_victim(void)
-{
-    char block[65536];
-    size_t n;
-    FILE *from = fopen(SL_VICTIM_BUILT, "rbe");
-    (void)unlink(SL_VICTIM);
-    FILE *to = fopen(SL_VICTIM, "wbxe");
-    int failed = from == NULL || to == NULL;
-    while (!failed && (n = fread(block, 1, sizeof(block), from)) > 0) {
-        failed = fwrite(block, 1, n, to) != n;
-    }
-    failed |= from == NULL || fclose(from) != 0;
-    failed |= to == NULL || fclose(to) != 0;
-    return failed || chmod(SL_VICTIM, 0755) != 0;
-}
-
 static int remove_victim(void **state)
 {
     (void)state;
     return unlink(SL_VICTIM);
 }
 
+/* libuv keeps some descriptors from its first loop on, and a core limit must be there to be taken
+ * away. */
 static int warm_up(void **state)
 {
     (void)state;
-    if (copy_victim() != 0) {
-        return 1;
-    }
     struct rlimit core;
-    if (getrlimit(RLIMIT_CORE, &core) != 0) {
+    if (!sl_tool_rig_copy_victim(SL_VICTIM_BUILT, SL_VICTIM) ||
+        getrlimit(RLIMIT_CORE, &core) != 0) {
         return 1;
     }
     core.rlim_cur = core.rlim_max; /* so that the tool's 0 shows */

@@ -120,7 +120,7 @@ static const struct {
     { "- {name: current_time, timeout_secs: 3601}", "timeout_secs" },
     { "- {name: current_time, max_output_bytes: 1000}", "max_output_bytes" },
     { "- {name: current_time, policy: maybe}", "policy" },
-    { "- {name: current_time, forward: [a]}", "not supported yet by this build" },
+    { "- {name: current_time, forward: [a]}", "only a tool of type Process" },
     { "- {name: current_time, config: {a: b}}", "a" },
     { "- {name: http_request, config: {allow_hosts: ['https://a.b']}}", "not a host" },
     { "- {type: Process, description: d, config: {command: [a]}}", "name" },

@@ -101,6 +101,7 @@ static void the_error_names_the_place(void **state)
     json_decref(value);
 }
 
+/* AL-6.1 */
 static void references_in_a_circle_end(void **state)
 {
     (void)state;
@@ -142,6 +143,7 @@ static void schemas_with_mistakes_are_refused(void **state)
     }
 }
 
+/* AL-6.1 */
 static void texts_become_objects(void **state)
 {
     (void)state;
@@ -161,6 +163,7 @@ static void texts_become_objects(void **state)
     }
 }
 
+/* AL-6.1 */
 static void nesting_ends_at_the_limit(void **state)
 {
     (void)state;
