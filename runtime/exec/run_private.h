@@ -75,7 +75,7 @@ struct sl_run {
         struct sl_model_turn *handle;
         bool is_open; /* IterationStart is out, IterationComplete is not */
         enum sl_model_phase phase;
-        uint32_t n_retries; /* begun, the pause before included */
+        uint32_t n_retries;      /* begun, the pause before included */
         const char *opaque_json; /* in the history's arena; NULL: none */
         struct sl_usage_facts facts;
         enum sl_model_finish finish;

@@ -4,7 +4,7 @@
 #include "service/rpc/conn_impl.h"
 
 enum { MEMORY_STEP = 4096 }; /* less is not worth a count */
-enum { MAX_QUEUED = 1000 }; /* frames; as many as nghttp2 allows acknowledgements */
+enum { MAX_QUEUED = 1000 };  /* frames; as many as nghttp2 allows acknowledgements */
 
 /* ---- Events ---------------------------------------------------------------------------------- */
 
