@@ -19,6 +19,8 @@ struct reader {
     struct sl_event_relay *relay; /* NULL: closed */
     struct sl_task attach;
     struct sl_event_relay *attaching; /* the task is under way */
+    struct sl_task close;
+    bool is_closing; /* the task is under way */
     enum sl_cursor_kind kind;
     uint8_t place;
     bool is_attached;
@@ -120,17 +122,41 @@ static void end_or_give_up(bool gives_up)
 
 /* ---- The readers' loop ----------------------------------------------------------------------- */
 
-static void open_or_close(struct reader *reader, enum sl_cursor_kind kind, uint8_t place)
+static void close_now(struct reader *reader)
 {
+    sl_event_relay_close(reader->relay);
+    reader->relay = NULL;
+}
+
+static void run_close(struct sl_task *task)
+{
+    struct reader *reader = SL_CONTAINER(task, struct reader, close);
+    reader->is_closing = false;
+    close_now(reader);
+}
+
+/* Closes at once or, when it `is_late`, in the middle of the reader's next turn. */
+static void
+open_or_close(struct reader *reader, enum sl_cursor_kind kind, uint8_t place, bool is_late)
+{
+    if (reader->is_closing) {
+        return;
+    }
+    if (reader->relay != NULL && is_late) {
+        reader->is_closing = true;
+        sl_loop_post(&model.reader.base, &reader->close);
+        return;
+    }
     if (reader->relay != NULL) {
-        sl_event_relay_close(reader->relay);
-        reader->relay = NULL;
+        close_now(reader);
         return;
     }
     if (reader->attaching != NULL) {
         return; /* its task is still under way */
     }
-    *reader = (struct reader){ .kind = kind, .place = place, .attach = { .run = run_attach } };
+    *reader = (struct reader){
+        .kind = kind, .place = place, .attach = { .run = run_attach }, .close = { .run = run_close }
+    };
     require(
         sl_event_relay_new(
             &model.reader.base, &model.owner.base, on_readable, reader, &reader->relay) == SL_OK);
@@ -201,7 +227,8 @@ static void step(uint8_t op, uint8_t argument)
         (void)read_some(reader, is_odd ? MAX_LOG_BYTES : 1 + (size_t)argument * 64);
         break;
     case 5:
-        open_or_close(reader, op & 0x80 ? SL_CURSOR_FOREGROUND : SL_CURSOR_OBSERVER, argument);
+        open_or_close(
+            reader, op & 0x80 ? SL_CURSOR_FOREGROUND : SL_CURSOR_OBSERVER, argument, is_odd);
         break;
     case 6:
         sl_fake_loop_turn(is_odd ? &model.owner : &model.reader);
@@ -279,9 +306,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if ((data[2] & 1) != 0) {
         finish();
     }
+    rest();
     for (size_t i = 0; i < N_READERS; i++) {
         if (model.readers[i].relay != NULL) {
-            open_or_close(&model.readers[i], SL_CURSOR_OBSERVER, 0);
+            close_now(&model.readers[i]);
         }
     }
     if ((data[2] & 2) != 0) {

@@ -516,6 +516,40 @@ static void a_bad_request_is_refused_with_its_reason(void **state)
     close_runtime();
 }
 
+static void check_ending(const struct sl_run_spec *spec, const char *reason)
+{
+    struct reader reader = { .max_take = 0 };
+    start(&reader, spec);
+    wait_until(&reader.is_last);
+    assert_string_equal(sl_run_stream_ending(reader.stream)->reason, reason);
+    finish(&reader);
+}
+
+static void a_request_may_only_narrow_what_its_run_may_spend(void **state)
+{
+    (void)state;
+    open_runtime(1, "");
+    struct sl_run_spec spec = spec_of("demo", "x"); /* three iterations, three calls */
+    spec.has_max_tool_calls = true;
+    spec.max_tool_calls = 1;
+    check_ending(&spec, "BUDGET_EXCEEDED");
+    spec.max_tool_calls = 1000000;
+    check_ending(&spec, "");
+    spec = spec_of("demo", "x");
+    spec.has_max_tokens = true;
+    spec.max_tokens = 1;
+    check_ending(&spec, "BUDGET_EXCEEDED");
+    spec = spec_of("demo", "x");
+    spec.has_max_iterations = true;
+    spec.max_iterations = 2;
+    check_ending(&spec, "MAX_ITERATIONS");
+    spec = spec_of("load", "{\"hang\":true}");
+    spec.has_run_timeout = true;
+    spec.run_timeout_ms = 20;
+    check_ending(&spec, "DEADLINE_EXCEEDED");
+    close_runtime();
+}
+
 /* AL-5.3 */
 static void a_request_id_starts_one_run(void **state)
 {
@@ -753,6 +787,7 @@ int main(void)
         cmocka_unit_test(load_has_as_many_events_as_its_knobs_say),
         cmocka_unit_test(demo_shows_what_a_run_looks_like),
         cmocka_unit_test(a_bad_request_is_refused_with_its_reason),
+        cmocka_unit_test(a_request_may_only_narrow_what_its_run_may_spend),
         cmocka_unit_test(a_request_id_starts_one_run),
         cmocka_unit_test(runs_over_the_limit_wait_their_turn),
         cmocka_unit_test(the_wait_for_a_slot_ends),
