@@ -260,7 +260,7 @@ class RapidReset(WireCase):
         self.assertGreater(slow[0], 0, "the other connection was served")
         self.assertLess(slow[0], 5)
         self.assertLessEqual(self.n_runs() - before, 1000)
-        self.server.check_baseline()
+        self.wait_runs_ended()
 
     def test_at1_500_runs_cancelled_after_their_first_event_are_honest(self):
         wire = self.wire(settings=[(INITIAL_WINDOW, 1 << 20)])
@@ -272,7 +272,7 @@ class RapidReset(WireCase):
                 wire.reset(stream)
         self.assertEqual(wire.goaways, [])
         self.assert_usable(wire)
-        self.server.check_baseline()
+        self.wait_runs_ended()
 
 
 class Patience(WireCase):
@@ -348,7 +348,7 @@ class Patience(WireCase):
         wire.wait("PING", lambda: any(f[0] == PING for f in wire.frames))
         wire.wait_closed()
         self.assertFalse(wire.reply(stream).is_ended)
-        self.server.check_baseline()
+        self.wait_runs_ended()
 
     def test_cm1_a_client_that_answers_pings_stays(self):
         wire = self.wire()
@@ -370,7 +370,7 @@ class Patience(WireCase):
             self.assert_usable(other)
         wire.close()
         other.close()
-        self.server.check_baseline()
+        self.wait_runs_ended()
 
     def test_cn2_a_client_that_goes_leaves_nothing(self):
         for how in ("close", "half", "tear"):
@@ -383,7 +383,7 @@ class Patience(WireCase):
             elif how == "tear":
                 wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             wire.close()
-            self.server.check_baseline()
+            self.wait_runs_ended()
 
 
 class Goodbye(harness.Case):
