@@ -360,8 +360,8 @@ class Patience(WireCase):
         before = resident(self.server.pid)
         wire = self.wire(settings=[(INITIAL_WINDOW, 1 << 30)])
         wire.open_window(0, 1 << 30)
-        for _ in range(30):
-            wire.call(STREAMING, run_request("load", "events=20000 bytes=1000"))
+        for _ in range(50):  # 250 MB, if nothing held them back
+            wire.call(STREAMING, run_request("load", "events=5000 bytes=1000"))
         other = self.wire()
         other.open_window(0, 1 << 30)  # for as many answers as come in the time
         end = time.monotonic() + 2
@@ -424,7 +424,7 @@ class Goodbye(harness.Case):
         wire.wait_closed()
 
     def test_cm12_connections_over_the_limit_are_refused_and_others_served(self):
-        server = self.daemon(flags=["--limit", "connections_per_address=5"])
+        server = self.daemon(flags=["--limit", "connections_per_address=5", "--limit", "preface=60s"])
         wires = [Wire(server.address) for _ in range(5)]
         for wire in wires:
             self.addCleanup(wire.close)
