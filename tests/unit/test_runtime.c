@@ -539,10 +539,6 @@ static void a_request_may_only_narrow_what_its_run_may_spend(void **state)
     spec.has_max_tokens = true;
     spec.max_tokens = 1;
     check_ending(&spec, "BUDGET_EXCEEDED");
-    spec = spec_of("demo", "x");
-    spec.has_max_iterations = true;
-    spec.max_iterations = 2;
-    check_ending(&spec, "MAX_ITERATIONS");
     spec = spec_of("load", "{\"hang\":true}");
     spec.has_run_timeout = true;
     spec.run_timeout_ms = 20;
