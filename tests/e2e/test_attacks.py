@@ -381,10 +381,9 @@ class Goodbye(harness.Case):
             wire.call(STREAMING, run_request("load", "events=5000 bytes=1000"))
         other = Wire(server.address)
         self.addCleanup(other.close)
-        other.open_window(0, 1 << 30)  # for as many answers as come in the time
         harness.wait_for("the runs", lambda: server.log().count('msg="started"') == 50)
-        end = time.monotonic() + 4
-        while time.monotonic() < end:
+        for _ in range(20):  # seldom: a sanitizer keeps for a while what each call has freed
+            time.sleep(0.2)
             self.assertLess(resident(server.pid) - before, 100 * KIB * KIB)
             self.assertEqual(other.ask(HEALTH).status(), OK)
         wire.close()
