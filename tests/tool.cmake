@@ -5,6 +5,7 @@ add_library(sl_tool_fake_http OBJECT fake/tool_http.c) # objects: in place of th
 target_link_libraries(sl_tool_fake_http PUBLIC sl_core)
 add_executable(tool_victim fake/tool_victim.c)
 target_link_libraries(tool_victim PRIVATE sl_options)
+set_target_properties(tool_victim PROPERTIES SL_UNMEASURED ON)
 
 string(MD5 build_hash ${CMAKE_BINARY_DIR})
 sl_add_test(tool_process sl_tool_rig)
@@ -26,6 +27,6 @@ sl_add_test(tool_output sl_tool)
 sl_add_test(tool_egress sl_tool)
 sl_add_test(tool_timezone sl_tool)
 
-sl_add_fuzzer(json_schema_args sl_tool)
+sl_add_fuzzer(json_schema_args FOREIGN sl_tool)
 sl_add_fuzzer(tool_output_utf8 sl_tool)
-sl_add_fuzzer(url_ssrf sl_tool PkgConfig::CURL)
+sl_add_fuzzer(url_ssrf FOREIGN sl_tool PkgConfig::CURL)

@@ -1,6 +1,7 @@
 """Runs against `sluice mock-model` over real HTTP: text, tools, every fault, cancel, backpressure."""
 
 import json
+import re
 import shutil
 import signal
 import socket
@@ -12,6 +13,7 @@ import time
 import unittest
 
 import harness
+from wire import STREAMING, Wire, field, run_request
 
 TEXT = """
 turns:
@@ -163,31 +165,71 @@ class Models(harness.Case):
         self.assertEqual((events[-1]["code"], events[-1].get("retryable", False)), ("PROVIDER_TLS", False))
         self.assertEqual(self.connections, 1)
 
-    def test_html_instead_of_a_stream_is_a_protocol_error(self):
+    def serve(self, answer):
+        """A model that is a port: gives the daemon's environment and the list of the bodies that came."""
         listener = socket.create_server(("127.0.0.1", 0))
         self.addCleanup(listener.close)
+        bodies = []
 
-        def serve():
+        def read_request(conn):
+            data = b""
+            while b"\r\n\r\n" not in data:
+                data += conn.recv(65536)
+            head, _, body = data.partition(b"\r\n\r\n")
+            size = int(re.search(rb"(?i)content-length: (\d+)", head).group(1))
+            while len(body) < size:
+                body += conn.recv(65536)
+            return body
+
+        def run():
             for _ in range(4):
                 try:
                     conn, _ = listener.accept()
                 except OSError:
                     return
                 with conn:
-                    conn.recv(65536)
-                    body = b"<html>not a model</html>"
-                    conn.sendall(
-                        b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body)
-                    )
+                    bodies.append(read_request(conn))
+                    conn.sendall(answer)
 
-        threading.Thread(target=serve, daemon=True).start()
-        server = self.daemon(
-            agents={"helper.yaml": harness.HELPER},
-            env={"OPENAI_BASE_URL": "http://127.0.0.1:%d/v1" % listener.getsockname()[1], "OPENAI_API_KEY": "k" * 20},
-        )
+        threading.Thread(target=run, daemon=True).start()
+        url = "http://127.0.0.1:%d/v1" % listener.getsockname()[1]
+        return {"OPENAI_BASE_URL": url, "OPENAI_API_KEY": "k" * 20}, bodies
+
+    def test_html_instead_of_a_stream_is_a_protocol_error(self):
+        body = b"<html>not a model</html>"
+        head = b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: %d\r\n\r\n" % len(body)
+        env, _ = self.serve(head + body)
+        server = self.daemon(agents={"helper.yaml": harness.HELPER}, env=env)
         events = harness.run_agent(server, "helper", "x", expected=1)
         self.assertEqual(events[-1]["code"], "PROVIDER_PROTOCOL")
         self.assertNotIn("html", json.dumps(events))
+
+    def test_the_conversation_of_a_request_goes_before_its_input(self):
+        chunk = {"choices": [{"index": 0, "delta": {"content": "yes"}, "finish_reason": "stop"}]}
+        head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
+        env, bodies = self.serve(head + b"data: %s\n\ndata: [DONE]\n\n" % json.dumps(chunk).encode())
+        server = self.daemon(agents={"helper.yaml": harness.HELPER}, env=env)
+        system, user, assistant, tool = (field(1, role) for role in (1, 2, 3, 4))
+        calls = field(3, field(1, "c1") + field(2, "first") + field(3, '{"a":1}')) + field(
+            3, field(1, "c2") + field(2, "next")
+        )
+        messages = (
+            system + field(2, "Be brief."),
+            user + field(2, "before"),
+            assistant + calls,
+            tool + field(2, "one") + field(4, "c1"),
+            tool + field(2, "two") + field(4, "c2") + field(6, 1),
+        )
+        body = run_request("helper", "now") + field(3, b"".join(field(1, message) for message in messages))
+        wire = Wire(server.address)
+        self.addCleanup(wire.close)
+        self.assertEqual(wire.ask(STREAMING, body).status(), 0)
+        sent = json.loads(bodies[0])["messages"]
+        self.assertEqual([m["role"] for m in sent], ["system", "system", "user", "assistant", "tool", "tool", "user"])
+        self.assertEqual([m["content"] for m in sent[1:3] + sent[4:]], ["Be brief.", "before", "one", "two", "now"])
+        calls = [(c["id"], c["function"]["name"], c["function"]["arguments"]) for c in sent[3]["tool_calls"]]
+        self.assertEqual(calls, [("c1", "first", '{"a":1}'), ("c2", "next", "{}")])
+        self.assertEqual([m["tool_call_id"] for m in sent[4:6]], ["c1", "c2"])
 
     def test_a_cancel_closes_the_models_socket(self):
         mock, server = self.pair(HANG)

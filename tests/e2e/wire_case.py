@@ -32,6 +32,14 @@ class WireCase(harness.Case):
     def tearDown(self):
         self.assert_usable(self.wire())
 
+    def wait_runs_ended(self):
+        """Every run that was ever started here is over, and nothing of it is left."""
+        harness.wait_for(
+            "the end of every run",
+            lambda: self.server.log().count('msg="started"') == self.server.log().count('msg="ended"'),
+        )
+        self.server.check_baseline()
+
     def wire(self, **options):
         wire = Wire(self.server.address, **options)
         self.addCleanup(wire.close)

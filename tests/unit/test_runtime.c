@@ -148,6 +148,36 @@ static void demo_shows_what_a_run_looks_like(void **state)
     close_runtime();
 }
 
+static void check_ending(const struct sl_run_spec *spec, const char *reason)
+{
+    struct reader reader = { .max_take = 0 };
+    start(&reader, spec);
+    wait_until(&reader.is_last);
+    assert_string_equal(sl_run_stream_ending(reader.stream)->reason, reason);
+    finish(&reader);
+}
+
+static void a_request_may_only_narrow_what_its_run_may_spend(void **state)
+{
+    (void)state;
+    open_runtime(1, "");
+    struct sl_run_spec spec = spec_of("demo", "x"); /* three iterations, three calls */
+    spec.has_max_tool_calls = true;
+    spec.max_tool_calls = 1;
+    check_ending(&spec, "BUDGET_EXCEEDED");
+    spec.max_tool_calls = 1000000;
+    check_ending(&spec, "");
+    spec = spec_of("demo", "x");
+    spec.has_max_tokens = true;
+    spec.max_tokens = 1;
+    check_ending(&spec, "BUDGET_EXCEEDED");
+    spec = spec_of("load", "{\"hang\":true}");
+    spec.has_run_timeout = true;
+    spec.run_timeout_ms = 20;
+    check_ending(&spec, "DEADLINE_EXCEEDED");
+    close_runtime();
+}
+
 /* The first four have a slot, the others wait for one. */
 static void check_stopped(struct reader *readers, size_t n_readers)
 {
@@ -315,6 +345,7 @@ int main(void)
         cmocka_unit_test(load_gives_exactly_what_was_ordered),
         cmocka_unit_test(load_has_as_many_events_as_its_knobs_say),
         cmocka_unit_test(demo_shows_what_a_run_looks_like),
+        cmocka_unit_test(a_request_may_only_narrow_what_its_run_may_spend),
         cmocka_unit_test(a_stop_ends_everything),
         cmocka_unit_test(a_reset_ends_a_run_on_any_loop),
         cmocka_unit_test(a_reader_that_leaves_hears_when_its_run_is_dead),

@@ -1,5 +1,6 @@
 #include <dirent.h>
 #include <errno.h>
+#include <poll.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <spawn.h>
@@ -515,6 +516,49 @@ static void no_descriptors_is_a_failed_start(void **state)
     (void)sl_tool_unref(tool);
 }
 
+/* The fourth word of its stat, behind the name in brackets; *ret_state: the third. */
+static pid_t parent_of(pid_t pid, char *ret_state)
+{
+    char path[40];
+    char text[400] = "";
+    int parent = 0;
+    (void)snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    FILE *file = fopen(path, "re");
+    *ret_state = 'X';
+    if (file == NULL) {
+        return 0;
+    }
+    const size_t size = fread(text, 1, sizeof text - 1, file);
+    (void)fclose(file);
+    const char *behind = size == 0 ? NULL : strrchr(text, ')');
+    if (behind != NULL) {
+        assert_int_equal(
+            sscanf(behind + 1, " %c %d", ret_state, &parent), 2); /* NOLINT(cert-err34-c) */
+    }
+    return (pid_t)parent;
+}
+
+static void a_killed_supervisor_takes_its_tool_along(void **state)
+{
+    (void)state;
+    char run_state = 'R';
+    struct sl_tool *tool = sl_tool_rig_tool(&rig, VICTIM("sleep"));
+    sl_tool_rig_start(&rig, &try, tool, "");
+    (void)sl_tool_unref(tool);
+    sl_tool_rig_await(&rig, &try, "sleeping");
+    const pid_t leader = pid_after("sleeping");
+    assert_int_equal(kill(parent_of(leader, &run_state), SIGKILL), 0);
+    sl_tool_rig_finish(&rig, &try);
+    assert_int_equal(try.code, SL_TOOL_KILLED);
+    assert_string_equal(try.error, "victim: its supervisor was killed");
+    assert_non_null(strstr(try.json, "sleeping"));
+    for (int i = 0; i < 5000 && run_state != 'Z' && run_state != 'X'; i++) {
+        (void)poll(NULL, 0, 1); /* until the kernel has killed it, and perhaps init has reaped it */
+        (void)parent_of(leader, &run_state);
+    }
+    assert_true(run_state == 'Z' || run_state == 'X');
+}
+
 static void a_launcher_that_is_not_there_is_a_failed_start(void **state)
 {
     (void)state;
@@ -630,6 +674,7 @@ int main(int argc, char **argv)
         TEST(no_memory_ends_the_call),
         TEST(no_descriptors_is_a_failed_start),
         TEST(a_tool_does_not_survive_the_program),
+        TEST(a_killed_supervisor_takes_its_tool_along),
         TEST(a_launcher_that_is_not_there_is_a_failed_start),
     };
     return cmocka_run_group_tests_name("tool_process", tests, warm_up, remove_victim);
