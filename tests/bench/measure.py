@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 
-from servers import MockModel, Server, pinned, size_kib
+from servers import BareServer, MockModel, Server, pinned, size_kib
 
 MESSAGE_BYTES = 100
 CALLGRIND_STREAMS = 100
@@ -136,6 +136,42 @@ def cases(bin_dir, is_short):
     }
 
 
+def bare_cases(is_short):
+    """What sluiced is compared with the bare server in: (name, input of `load`, streams)."""
+    total = 400_000 if is_short else 2_000_000
+    for streams in (1, 100, 1000):
+        name = f"saturated, {streams:,} stream{'s' if streams > 1 else ''}"
+        yield name, f"events={total // streams} bytes={MESSAGE_BYTES} rate=0", streams
+    yield "paced, 1,000 x 50/s", f"events={100 if is_short else 250} bytes={MESSAGE_BYTES} rate=50", 1000
+
+
+BARE_SERVERS = {
+    "sluiced": Server,
+    "protobuf-c": lambda bin_dir: BareServer(bin_dir, "protobuf-c"),
+    "hand": lambda bin_dir: BareServer(bin_dir, "hand"),
+}
+
+
+def compare_bare(bin_dir, is_short, n_rounds):
+    """sluiced and the bare servers in turns: CPU us a message, and the ratios of each round."""
+    results = {}
+    print(f"CPU us a message, medians of {n_rounds} interleaved rounds; x: sluiced to it, median of the rounds")
+    print(f"{'case':<26}{'sluiced':>9}{'bare, protobuf-c':>18}{'x':>6}{'bare, by hand':>15}{'x':>6}")
+    for name, text, streams in bare_cases(is_short):
+        rounds = []
+        for _ in range(n_rounds):
+            costs = {}
+            for kind, start in BARE_SERVERS.items():
+                with start(bin_dir) as server:
+                    costs[kind] = bench(server, "load", text, streams, streams)["cpu_us_per_message"]
+            rounds.append(costs)
+        results[name] = rounds
+        ratio = {kind: statistics.median(costs["sluiced"] / costs[kind] for costs in rounds) for kind in rounds[0]}
+        print(f"{name:<26}{median(rounds, 'sluiced'):>9.3f}{median(rounds, 'protobuf-c'):>18.3f}"
+              f"{ratio['protobuf-c']:>6.2f}{median(rounds, 'hand'):>15.3f}{ratio['hand']:>6.2f}")
+    return results
+
+
 def median(rounds, *keys):
     values = []
     for value in rounds:
@@ -161,16 +197,19 @@ def main():
     parser.add_argument("--short", action="store_true", help="a tenth of the messages, one round")
     parser.add_argument("--rounds", type=int, help="rounds of all cases; the medians are printed (3)")
     parser.add_argument("--callgrind", action="store_true", help="only instructions per event, by valgrind")
+    parser.add_argument("--bare", action="store_true", help="only the comparison with a bare server")
     parser.add_argument("--json", metavar="FILE", help="every figure of every round")
     parser.add_argument("--bin", default="build/release/bin", help="the binaries (build/release/bin)")
     options = parser.parse_args()
+    n_rounds = options.rounds or (1 if options.short else 3)
     figures = {"cores": os.cpu_count(), "kernel": os.uname().release}
     if options.callgrind:
         figures["callgrind"] = callgrind(options.bin)
         print(f"{figures['callgrind']['instructions_per_event']:.0f} instructions per event of the server "
               f"({CALLGRIND_STREAMS} streams, {MESSAGE_BYTES} bytes)")
+    elif options.bare:
+        figures["bare"] = compare_bare(options.bin, options.short, n_rounds)
     else:
-        n_rounds = options.rounds or (1 if options.short else 3)
         results = {name: [] for name in cases(options.bin, options.short)}
         for _ in range(n_rounds):
             for name, case in cases(options.bin, options.short).items():

@@ -58,6 +58,20 @@ class Process:
                 self.process.kill()
                 self.process.wait()
 
+    def cpu_seconds(self):
+        """User and system time of all threads."""
+        total = 0
+        tasks = f"/proc/{self.process.pid}/task"
+        for task in os.listdir(tasks):
+            with open(f"{tasks}/{task}/schedstat", encoding="ascii") as file:
+                total += int(file.read().split()[0])
+        return total / 1e9
+
+    def status(self, name):
+        """A field of /proc/PID/status, in KiB."""
+        with open(f"/proc/{self.process.pid}/status", encoding="ascii") as lines:
+            return next(int(line.split()[1]) for line in lines if line.startswith(name + ":"))
+
     def __enter__(self):
         return self
 
@@ -86,19 +100,13 @@ class Server(Process):
             command += ["--config", path, "--agents", agents]
         self.start(command, 0, 60 if wrapper else 10)
 
-    def cpu_seconds(self):
-        """User and system time of all threads."""
-        total = 0
-        tasks = f"/proc/{self.process.pid}/task"
-        for task in os.listdir(tasks):
-            with open(f"{tasks}/{task}/schedstat", encoding="ascii") as file:
-                total += int(file.read().split()[0])
-        return total / 1e9
 
-    def status(self, name):
-        """A field of /proc/PID/status, in KiB."""
-        with open(f"/proc/{self.process.pid}/status", encoding="ascii") as lines:
-            return next(int(line.split()[1]) for line in lines if line.startswith(name + ":"))
+class BareServer(Process):
+    """tests/bench/bare_server.c on core 0, driven by the same client as sluiced."""
+
+    def __init__(self, bin_dir, pack):
+        super().__init__(bin_dir)
+        self.start([self.tool("bare_server"), "--pack", pack], 0)
 
 
 class MockModel(Process):
