@@ -74,13 +74,17 @@ struct sl_run_stream {
     struct sl_task begin_task;   /* to the owner */
     struct sl_task started_task; /* to the reader */
     struct sl_task close_task;   /* to the owner */
-    struct sl_run_refusal refusal;
+    union {                      /* a stream that was refused has no run that ends */
+        struct sl_run_refusal refusal;
+        struct {
+            struct sl_ending ending; /* written before the log ends */
+            struct sl_run_ending public_ending;
+        };
+    };
     bool is_refused;
     enum sl_run_close close_how;
     uint32_t close_code;
     bool wants_gone;
-    struct sl_ending ending; /* written before the log ends */
-    struct sl_run_ending public_ending;
 
     struct { /* reader's loop */
         struct sl_timer wait_timer;

@@ -2,7 +2,7 @@
 
 #include "runtime/base/mem.h"
 
-enum { FIRST_BLOCK_BYTES = 1024, LAST_BLOCK_BYTES = 64 * 1024, ALIGNMENT = 16 };
+enum { FIRST_BLOCK_BYTES = 256, LAST_BLOCK_BYTES = 64 * 1024, ALIGNMENT = 16 };
 
 struct sl_arena_block {
     struct sl_arena_block *next;
@@ -21,7 +21,7 @@ void sl_arena_init(struct sl_arena *arena, size_t max_bytes)
 static size_t choose_block_size(const struct sl_arena *arena, size_t size)
 {
     size_t block_bytes = FIRST_BLOCK_BYTES;
-    while (block_bytes < LAST_BLOCK_BYTES && block_bytes <= arena->used_bytes) {
+    while (block_bytes < LAST_BLOCK_BYTES && block_bytes * 2 <= arena->used_bytes) {
         block_bytes *= 2;
     }
     const size_t least = sizeof(struct sl_arena_block) + size;

@@ -18,7 +18,7 @@ struct sl_ending {
     bool has_retry_after;
     uint64_t retry_after_ms;
     uint32_t provider_status; /* HTTP status of the provider; 0: none */
-    char message[256];        /* for people */
+    char message[112];        /* for people */
     char error_id[SL_ID_BYTES];
 };
 

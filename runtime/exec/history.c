@@ -97,7 +97,7 @@ static enum sl_status grow(struct sl_history *history)
     if (history->n_messages < history->capacity) {
         return SL_OK;
     }
-    const size_t capacity = history->capacity == 0 ? 8 : history->capacity * 2;
+    const size_t capacity = history->capacity == 0 ? 2 : history->capacity * 2;
     struct sl_chat_message *messages = sl_realloc(history->messages, capacity * sizeof(*messages));
     if (messages == NULL) {
         return SL_RESOURCE_EXHAUSTED;

@@ -2,7 +2,7 @@
 
 #include "runtime/base/mem.h"
 
-enum { FIRST_CAPACITY = 8 };
+enum { FIRST_CAPACITY = 4 };
 
 static const char *const forbidden[] = {
     "connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade",

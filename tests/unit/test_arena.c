@@ -63,6 +63,20 @@ static void a_large_request_does_not_waste_the_block_before_it(void **state)
     sl_arena_done(&arena);
 }
 
+/* What an idle stream may cost (performance.md 4) leaves no room for empty blocks. */
+static void little_takes_little_and_blocks_double(void **state)
+{
+    (void)state;
+    struct sl_arena arena = { .max_bytes = 0 };
+    assert_non_null(sl_arena_alloc(&arena, 16));
+    assert_true(arena.used_bytes <= 256);
+    for (size_t used = 16; used < 100000; used += 16) {
+        assert_non_null(sl_arena_alloc(&arena, 16));
+        assert_true(arena.used_bytes <= 256 + 2 * used + used / 4);
+    }
+    sl_arena_done(&arena);
+}
+
 static void impossible_sizes_are_refused(void **state)
 {
     (void)state;
@@ -112,6 +126,7 @@ int main(void)
         cmocka_unit_test(blocks_are_aligned_and_do_not_overlap),
         cmocka_unit_test(the_maximum_is_never_exceeded),
         cmocka_unit_test(a_large_request_does_not_waste_the_block_before_it),
+        cmocka_unit_test(little_takes_little_and_blocks_double),
         cmocka_unit_test(impossible_sizes_are_refused),
         cmocka_unit_test(copies_are_terminated_and_cleared_blocks_are_clear),
         cmocka_unit_test(without_memory_it_is_refused),
