@@ -279,6 +279,7 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
     return nghttp2_session_set_stream_user_data(session, stream->id, stream);
 }
 
+// NOLINTNEXTLINE(readability-function-size): nghttp2's signature
 static int on_header(
     nghttp2_session *session,
     const nghttp2_frame *frame,

@@ -11,7 +11,8 @@ import sys
 import tempfile
 import time
 
-from servers import BareServer, MockModel, Server, pinned, size_kib
+from raw_client import Provider, RawClient, cancels, field, lone_events
+from servers import BareServer, MockModel, Server, certificate, pinned, relay_config, size_kib
 
 MESSAGE_BYTES = 100
 CALLGRIND_STREAMS = 100
@@ -56,6 +57,72 @@ def whole_path(bin_dir, streams, runs):
     """A provider's bytes on a socket, parsed, packed and sent: mock-model, sluiced, bench."""
     with MockModel(bin_dir) as model, Server(bin_dir, model.config()) as server:
         return bench(server, "relay", "go", streams, runs)
+
+
+EXECUTE = "/sluice.v1.AgentRuntime/Execute"
+EXECUTE_STREAMING = "/sluice.v1.AgentRuntime/ExecuteStreaming"
+
+
+def unary(start, path, payload, calls, outstanding=50):
+    """CPU us of the server a call; `start` gives the server."""
+    with start() as server, RawClient(server.address) as client:
+        client.unary(path, payload, outstanding, outstanding)
+        before = server.cpu_seconds()
+        client.unary(path, payload, outstanding, calls)
+        return (server.cpu_seconds() - before) * 1e6 / calls
+
+
+def percentiles(latencies_ns):
+    ordered = sorted(latencies_ns)
+    return {"p50_us": statistics.median(ordered) / 1e3, "p99_us": ordered[len(ordered) * 99 // 100] / 1e3,
+            "n": len(ordered)}
+
+
+def lone_event(bin_dir, events):
+    with Server(bin_dir) as server, RawClient(server.address) as client:
+        order = f"events={events} bytes=100 rate=200 stamp=true"
+        return percentiles(lone_events(client, EXECUTE_STREAMING, field(1, "load") + field(2, order)))
+
+
+def cancel(bin_dir, count):
+    with Provider() as provider, Server(bin_dir, relay_config(provider.address)) as server, \
+            RawClient(server.address) as client:
+        return percentiles(cancels(client, provider, EXECUTE_STREAMING, field(1, "relay") + field(2, "go"), count))
+
+
+def encrypted(bin_dir, streams, total):
+    with Server(bin_dir, tls=True) as server:
+        text = f"events={total // streams} bytes={MESSAGE_BYTES} rate=0"
+        return bench(server, "load", text, streams, streams, ["--tls", "--skip-verify"])
+
+
+def loops(bin_dir, n_loops, total):
+    """Sixteen connections with a stream each; with two loops the server has both cores, and the client, too."""
+    with Server(bin_dir, loops=n_loops) as server:
+        text = f"events={total // 16} bytes={MESSAGE_BYTES} rate=0"
+        return bench(server, "load", text, 16, 16, ["--connections", "16"])
+
+
+def other_calls(bin_dir, is_short):
+    """What has no row in the table of cases."""
+    calls = 5_000 if is_short else 50_000
+    check = "/grpc.health.v1.Health/Check"
+    echo = field(1, "echo") + field(2, "hello")
+    return {
+        "check_us": unary(lambda: Server(bin_dir), check, b"", calls),
+        "check_bare_us": unary(lambda: BareServer(bin_dir, "hand"), check, b"", calls),
+        "execute_us": unary(lambda: Server(bin_dir), EXECUTE, echo, calls // 5),
+        "lone_event": lone_event(bin_dir, 200 if is_short else 2_000),
+        "cancel": cancel(bin_dir, 100 if is_short else 1_000),
+    }
+
+
+def print_other_calls(rounds):
+    for name, key in (("health Check", "check_us"), ("the same, bare server", "check_bare_us"),
+                      ("Execute of echo", "execute_us")):
+        print(f"{name}: {median(rounds, key):.2f} CPU us a call (50 at a time)")
+    for name, key in (("lone event, made to read", "lone_event"), ("RST_STREAM to the provider's end", "cancel")):
+        print(f"{name}: p50 {median(rounds, key, 'p50_us'):.0f} us, p99 {median(rounds, key, 'p99_us'):.0f} us")
 
 
 def idle(bin_dir, streams):
@@ -129,6 +196,9 @@ def cases(bin_dir, is_short):
         "saturated, 1 stream": lambda: saturated(bin_dir, 1, total),
         "saturated, 100 streams": lambda: saturated(bin_dir, 100, total),
         "saturated, 1,000 streams": lambda: saturated(bin_dir, 1000, total),
+        "TLS, 100 streams": lambda: encrypted(bin_dir, 100, total // 2),
+        "16 connections, 1 loop": lambda: loops(bin_dir, 1, total),
+        "16 connections, 2 loops": lambda: loops(bin_dir, 2, total),
         "paced, 1,000 x 50/s": lambda: paced(bin_dir, 1000, 50, seconds),
         "runs of one delta, 100": lambda: short_runs(bin_dir, 100, runs),
         "mock model, 1 stream": lambda: whole_path(bin_dir, 1, 20 if is_short else 100),
@@ -193,6 +263,7 @@ def print_table(results):
 
 
 def main():
+    pinned(1)()  # raw_client.py runs in here
     parser = argparse.ArgumentParser(prog="./run bench", description="Measures the release build.")
     parser.add_argument("--short", action="store_true", help="a tenth of the messages, one round")
     parser.add_argument("--rounds", type=int, help="rounds of all cases; the medians are printed (3)")
@@ -215,17 +286,19 @@ def main():
             for name, case in cases(options.bin, options.short).items():
                 results[name].append(case())
         print_table(results)
+        calls = [other_calls(options.bin, options.short) for _ in range(n_rounds)]
         start = [start_up(options.bin) for _ in range(5)]
         resting = idle(options.bin, 1_000 if options.short else 10_000)
         sizes = {name: size_kib(options.bin, name) for name in ("sluiced", "sluice", "sluice-exec")}
         print(f"\nruns of one delta: {median(results['runs of one delta, 100'], 'cpu_us_per_run'):.1f} CPU us a run")
+        print_other_calls(calls)
         print(f"idle: {resting['bytes_per_stream']:.0f} bytes per stream with its run ({resting['streams']} streams)")
         print(f"start: listening after {median(start, 'listening_ms'):.0f} ms, first call answered after "
               f"{median(start, 'served_ms'):.0f} ms")
         print(f"at rest: {median(start, 'rss_kib') / 1024:.1f} MB, {median(start, 'rss_anon_kib') / 1024:.1f} MB "
               "of them anonymous")
         print("stripped: " + ", ".join(f"{name} {size} KiB" for name, size in sizes.items()))
-        figures.update(cases=results, start=start, idle=resting, stripped_kib=sizes)
+        figures.update(cases=results, calls=calls, start=start, idle=resting, stripped_kib=sizes)
     if options.json:
         with open(options.json, "w", encoding="utf-8") as file:
             json.dump(figures, file, indent=1)

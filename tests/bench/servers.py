@@ -9,8 +9,10 @@ import time
 
 
 def pinned(core):
-    """For preexec_fn: the child keeps to one core, if there are several."""
+    """For preexec_fn: the child keeps to one core, if there are several. None: to none."""
     def pin():
+        if core is None:
+            return
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {cores[core % len(cores)]})
     return pin
@@ -21,6 +23,23 @@ def size_kib(bin_dir, name):
     with tempfile.NamedTemporaryFile() as file:
         subprocess.run(["strip", "-o", file.name, os.path.join(bin_dir, name)], check=True)
         return os.stat(file.name).st_size // 1024
+
+
+def certificate(work):
+    """Makes a certificate of its own; the options that give it to sluiced."""
+    paths = [os.path.join(work, name) for name in ("cert.pem", "key.pem")]
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+                    "-days", "2", "-subj", "/CN=localhost", "-out", paths[0], "-keyout", paths[1]],
+                   check=True, capture_output=True)
+    return ["--tls-cert", paths[0], "--tls-key", paths[1]]
+
+
+def relay_config(address):
+    """An agent that passes on what the provider at `address` says."""
+    return {
+        "daemon": f"providers:\n  - {{name: mock, kind: openai_chat, base_url: 'http://{address}/v1'}}\n",
+        "agent": "name: relay\nmodel: mock:mock-1\n",
+    }
 
 
 class Process:
@@ -41,7 +60,7 @@ class Process:
             self.process = subprocess.Popen([*command, "--port-file", port_file], stdout=log, stderr=log,
                                             preexec_fn=pinned(core))
         end = time.monotonic() + patience_s
-        while not os.path.exists(port_file):
+        while not (os.path.exists(port_file) and os.path.getsize(port_file) > 0):
             if self.process.poll() is not None or time.monotonic() > end:
                 with open(os.path.join(self.work, "log"), encoding="utf-8", errors="replace") as log:
                     sys.exit(f"{command[0]} did not start:\n{log.read()}")
@@ -82,11 +101,14 @@ class Process:
 
 
 class Server(Process):
-    """sluiced with one loop on core 0; without `config` with the limits of --profile load."""
+    """sluiced, with one loop on core 0; without `config` with the limits of --profile load."""
 
-    def __init__(self, bin_dir, config=None, wrapper=(), profile=None):
+    def __init__(self, bin_dir, config=None, wrapper=(), profile=None, tls=False, loops=1):
         super().__init__(bin_dir)
-        command = [*wrapper, self.tool("sluiced"), "--listen", "127.0.0.1:0", "--loops", "1"]
+        command = [*wrapper, self.tool("sluiced"), "--listen", "127.0.0.1:0", "--loops", str(loops),
+                   "--limit", "drain_delay=0"]
+        if tls:
+            command += certificate(self.work)
         if config is None or profile:
             command += ["--profile", "load"]
         if config is not None:
@@ -98,7 +120,7 @@ class Server(Process):
             with open(os.path.join(agents, "relay.yaml"), "w", encoding="utf-8") as file:
                 file.write(config["agent"])
             command += ["--config", path, "--agents", agents]
-        self.start(command, 0, 60 if wrapper else 10)
+        self.start(command, 0 if loops == 1 else None, 60 if wrapper else 10)
 
 
 class BareServer(Process):
@@ -122,7 +144,4 @@ class MockModel(Process):
         self.start([self.tool("sluice"), "mock-model", path, "--listen", "127.0.0.1:0", "--quiet"], 1)
 
     def config(self):
-        return {
-            "daemon": f"providers:\n  - {{name: mock, kind: openai_chat, base_url: 'http://{self.address}/v1'}}\n",
-            "agent": "name: relay\nmodel: mock:mock-1\n",
-        }
+        return relay_config(self.address)
