@@ -163,6 +163,7 @@ def start_up(bin_dir):
         subprocess.run([server.tool("sluice"), "health", "--addr", server.address], check=True,
                        stdout=subprocess.DEVNULL, timeout=30)
         return {"listening_ms": (listening - begin) * 1e3, "served_ms": (time.monotonic() - begin) * 1e3,
+                "cpu_ms": server.cpu_seconds() * 1e3,
                 "rss_kib": server.status("VmRSS"), "rss_anon_kib": server.status("RssAnon")}
 
 
@@ -294,7 +295,7 @@ def main():
         print_other_calls(calls)
         print(f"idle: {resting['bytes_per_stream']:.0f} bytes per stream with its run ({resting['streams']} streams)")
         print(f"start: listening after {median(start, 'listening_ms'):.0f} ms, first call answered after "
-              f"{median(start, 'served_ms'):.0f} ms")
+              f"{median(start, 'served_ms'):.0f} ms; {median(start, 'cpu_ms'):.0f} ms of the server's CPU")
         print(f"at rest: {median(start, 'rss_kib') / 1024:.1f} MB, {median(start, 'rss_anon_kib') / 1024:.1f} MB "
               "of them anonymous")
         print("stripped: " + ", ".join(f"{name} {size} KiB" for name, size in sizes.items()))
