@@ -123,6 +123,7 @@ static void metadata_and_credentials_are_passed_on(void **state)
     assert_int_equal(spec.n_credentials, 1);
     assert_string_equal(spec.credentials[0].key, "token");
     assert_string_equal(spec.credentials[0].value, "abc");
+    sluice__v1__execute_request__init(&request); /* it points into this function */
 }
 
 static void what_is_not_built_is_refused_by_name(void **state)
