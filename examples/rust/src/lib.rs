@@ -1,0 +1,2 @@
+//! The messages and the client, as tonic makes them from proto/.
+tonic::include_proto!("sluice.v1");
