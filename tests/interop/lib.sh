@@ -42,7 +42,7 @@ suite() {
     shift
     printf -- '-- %s\n' "$name"
     out=$work/$name.cases
-    timeout 300 "$@" >"$out" 2>"$work/$name.err" || status=$?
+    timeout 900 "$@" >"$out" 2>"$work/$name.err" || status=$?
     cat "$out"
     passed=$(grep -c '^ok ' "$out" || true)
     failed=$(grep -c '^FAIL ' "$out" || true)

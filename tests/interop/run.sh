@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Other people's clients and model servers against the real binaries. Called by ./run interop.
-#   run.sh [--all] [SUITE...]      suites: python node buf aimock; with --all also: local-model
+#   run.sh [--all] [SUITE...]      the suites are below
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 source tests/interop/lib.sh
@@ -10,8 +10,9 @@ wants_all=false
 for word in "$@"; do
     if [ "$word" = --all ]; then wants_all=true; else suites+=("$word"); fi
 done
-[ ${#suites[@]} -gt 0 ] || suites=(python node buf aimock)
-if $wants_all && [[ " ${suites[*]} " != *" local-model "* ]]; then suites+=(local-model); fi
+# Pages before the examples: the page builds what the examples' suite calls.
+[ ${#suites[@]} -gt 0 ] || suites=(python node buf aimock quickstart examples)
+if $wants_all; then suites+=(local-model quickstart-more examples-more load-testing migration); fi
 
 work=$(mktemp -d)
 trap 'end_pids; rm -rf "$work"' EXIT
