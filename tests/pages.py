@@ -1,6 +1,6 @@
 """What the pages show: their fenced blocks, and the commands in them.
 
-A block of commands is fenced as `sh`; one whose commands install something as `sh install`. A block fenced as `text` that
+A block of commands is fenced as `sh`, or without a word; one whose commands install something as `sh install`. A block fenced as `text` that
 follows a block of commands at once shows lines of its output, in their order; `…` stands for anything in a line."""
 
 import glob
@@ -9,7 +9,8 @@ import re
 import shlex
 
 FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.M | re.S)
-LANGUAGES = ("sh", "sh install", "text", "yaml", "json", "rust", "rust before", "python", "ini")
+LANGUAGES = ("", "sh", "sh install", "text", "yaml", "json", "rust", "rust before", "python", "ini")
+COMMANDS = ("", "sh", "sh install")
 SEPARATORS = ("|", "&", "&&", "||", ";", ";;", "(", ")")
 
 
@@ -35,7 +36,7 @@ def blocks(page, *languages):
         block = Block(page, text.count("\n", 0, fence.start()) + 1, fence[1], fence[2])
         if block.language == "text" and before is not None and not text[end : fence.start()].strip():
             before.output = block.text.splitlines()
-        before = block if block.language in ("sh", "sh install") else None
+        before = block if block.language in COMMANDS else None
         end = fence.end()
         found.append(block)
     return [block for block in found if not languages or block.language in languages]
@@ -80,7 +81,9 @@ def shows(output, lines):
 
 
 def program(words):
-    """What a command runs: `./run demo` is that, `…/bin/sluice` is sluice."""
+    """What a command runs: `./run demo` is that, `…/bin/sluice` and `taskset -c 0 …/bin/sluice` are sluice."""
+    if words[0] == "taskset":
+        words = words[3:]
     if words[0] == "./run":
         return " ".join(words[:2])
     return os.path.basename(words[0])

@@ -3,13 +3,15 @@
 import glob
 import os
 import re
-import shlex
 import subprocess
+import sys
 import tempfile
 
 import harness
 
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.M | re.S)
+sys.path.insert(0, harness.ROOT + "/tests")
+import pages  # pylint: disable=wrong-import-position
+
 BUILT_IN = 3
 FAULTS = {
     "rate limit": "PROVIDER_RATE_LIMITED",
@@ -20,38 +22,33 @@ FAULTS = {
 }
 
 
-def pages():
-    return ["README.md", *sorted(glob.glob("docs/*.md"))]
+# Pages whose commands are all run, as they stand, by the suite of ./run interop that has their name.
+RUN_IN_WHOLE = {"docs/%s.md" % name: name for name in ("quickstart", "quickstart-more", "load-testing", "migration")}
+# What CI runs, and what only carries other commands.
+BY_CI = ("./run test", "./run interop")
+SHELL = ("echo",)
+# Commands that no test runs, and why.
+BY_HAND = {
+    ("docs/performance.md", "./run bench"): "minutes of a machine that does nothing else",
+    ("docs/performance.md", "cat"): "of a process that is being measured",
+    ("docs/performance.md", "strace"): "the same",
+    ("docs/performance.md", "perf"): "the same",
+    ("docs/performance.md", "valgrind"): "the same",
+}
 
 
-def blocks(page, language):
-    """The fenced blocks of a page in one language; "": those that name none."""
-    with open(page, encoding="utf-8") as file:
-        return [text for name, text in FENCE.findall(file.read()) if name == language]
+def command_blocks(page):
+    return pages.blocks(page, *pages.COMMANDS)
 
 
 def commands(page):
-    """The simple commands of a page's shell blocks that call one of our programs, as lists of words."""
-    for text in blocks(page, "") + blocks(page, "sh"):
-        for line in text.replace("\\\n", " ").splitlines():
-            if not re.search(r"\bsluiced?\b", line):
-                continue
-            words = []
-            lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
-            lexer.whitespace_split = True
-            try:
-                tokens = [*lexer, ";"]
-            except ValueError:
-                continue  # a drawing
-            for token in tokens:
-                if token not in ("|", "&", "&&", ";", ">", "("):
-                    words.append(token)
-                    continue
-                while words and re.match(r"[A-Z_]+=", words[0]):
-                    words = words[1:]
-                if words and os.path.basename(words[0]) in ("sluice", "sluiced"):
-                    yield words
-                words = []
+    """The commands of a page that call one of our programs, where no suite runs them as they stand."""
+    if page in RUN_IN_WHOLE:
+        return
+    for block in command_blocks(page):
+        for words in pages.commands(block):
+            if pages.program(words) in ("sluice", "sluiced"):
+                yield words[3:] if words[0] == "taskset" else words
 
 
 def execute(words, text=b""):
@@ -118,12 +115,50 @@ class Docs(harness.Case):
     def test_the_commands_of_the_pages_are_understood(self):
         self.serve_examples()
         n = 0
-        for page in pages():
+        for page in pages.pages():
             for words in commands(page):
                 with self.subTest(page=page, command=" ".join(words)):
                     self.understand(words)
                 n += 1
         self.assertGreater(n, 10, "the pages have commands")
+
+    def test_every_command_of_the_pages_is_run_by_a_test(self):
+        whole = {pages.program(words) for page in RUN_IN_WHOLE for block in command_blocks(page) for words in pages.commands(block)}
+        known = {"sluice", "sluiced", *BY_CI, *SHELL, *(name for name in whole if name.startswith("./run "))}
+        by_hand = set()
+        for page in pages.pages():
+            for block in pages.blocks(page):
+                self.assertIn(block.language, pages.LANGUAGES, block.name())
+            for block in command_blocks(page) if page not in RUN_IN_WHOLE else ():
+                for words in pages.commands(block):
+                    name = pages.program(words)
+                    if (page, name) in BY_HAND:
+                        by_hand.add((page, name))
+                    else:
+                        self.assertIn(name, known, "%s: no test runs this; or it is no command: then fence it as text" % block.name())
+        self.assertEqual(by_hand, set(BY_HAND), "what is run by hand is in a page")
+
+    def test_the_pages_that_are_run_as_they_stand_have_their_suites(self):
+        with open("tests/interop/run.sh", encoding="utf-8") as file:
+            suites = " ".join(re.findall(r"suites\+?=\(([a-z -]+)\)", file.read())).split()
+        for page, name in RUN_IN_WHOLE.items():
+            self.assertIn(name, suites)
+            with open("tests/interop/%s/run" % name, encoding="utf-8") as file:
+                self.assertRegex(file.read(), r"page\.py\" %s\n" % page)
+            self.assertGreater(len(command_blocks(page)), 2, page)
+
+    def test_what_a_page_shows_of_an_output_must_be_in_it(self):
+        self.assertIsNone(pages.shows("a 1\n  b\nc 2 d\n", ["a …", "…", "c … d"]))
+        for lines in (["b", "a 1"], ["a"], ["c…e"], ["b", "b"]):
+            self.assertIsNotNone(pages.shows("a 1\n  b\nc 2 d\n", lines))
+
+    def test_the_snippets_that_are_rust_are_in_the_program_that_is_run(self):
+        with open("examples/rust/src/bin/migration.rs", encoding="utf-8") as file:
+            program = file.read()
+        snippets = pages.blocks("docs/migration.md", "rust")
+        self.assertGreater(len(snippets), 3)
+        for block in snippets:
+            self.assertIn(block.text, program, block.name())
 
     def serve_examples(self):
         with open("examples/sluiced.yaml", encoding="utf-8") as file:
@@ -155,7 +190,7 @@ class Docs(harness.Case):
         listed = subprocess.run(["./run"], capture_output=True, timeout=20, check=True).stdout.decode()
         self.assertEqual(set(re.findall(r"^  ([a-z]+) +\S", listed, re.M)), functions, "each has its sentence")
         named = set()
-        for page in pages():
+        for page in pages.pages():
             with open(page, encoding="utf-8") as file:
                 named |= set(re.findall(r"\./run ([a-z]+)", file.read()))
         self.assertTrue({"demo", "test", "serve", "interop"} <= named)
@@ -173,9 +208,9 @@ class Docs(harness.Case):
     def test_the_yaml_of_the_pages_is_understood(self):
         n = 0
         for page in ("README.md", "docs/agents.md", "docs/scenarios.md"):
-            for text in blocks(page, "yaml"):
-                with self.subTest(page=page, text=text):
-                    n += self.understand_yaml(text)
+            for block in pages.blocks(page, "yaml"):
+                with self.subTest(block=block.name()):
+                    n += self.understand_yaml(block.text)
         self.assertGreater(n, 6, "the pages have files")
 
     def understand_yaml(self, text):

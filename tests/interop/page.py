@@ -130,7 +130,7 @@ def main(page):
     os.makedirs(work + "/home")
     env = environment(work + "/home")
     n_failed = run(pages.blocks(page, "sh install"), [], work + "/install", env)
-    n_failed += run(pages.blocks(page, "sh"), own_network(), work + "/run", env)
+    n_failed += run(pages.blocks(page, "", "sh"), own_network(), work + "/run", env)
     return 1 if n_failed else 0
 
 
