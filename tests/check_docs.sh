@@ -3,6 +3,8 @@
 #
 #   limits        docs/configuration.md has exactly the rows that runtime/base/limits.h makes
 #   names         every flag, command, variable, key and error code of the code stands in README.md or docs/
+#   troubleshooting  docs/troubleshooting.md has exactly the reasons, codes and budgets of the code
+#   pages         README.md names every page
 #   the other way every `--flag` and `VARIABLE=` that the documentation names is one
 #   links         every relative link leads to a file
 set -eu
@@ -102,9 +104,42 @@ need_words "error code:" $(grep -oE '^ *(TOOL_)?ERROR_CODE_[A-Z_]+ = [1-9]' prot
     sed -E 's/ *(TOOL_)?ERROR_CODE_([A-Z_]+) = .*/\2/' | sort -u)
 need "event:" $(sed -n '/oneof event/,/}/p' proto/sluice/v1/events.proto | sed -nE 's/^ *[A-Z][A-Za-z]+ ([a-z_]+) = [0-9]+;/\1/p')
 
+# ---- Reasons, codes and budgets: one table of docs/troubleshooting.md for each -------------------------------------------
+# The first column of the tables under a heading.
+first_column() {
+    sed -n "/^## $1/,/^## /p" docs/troubleshooting.md | grep '^| ' | cut -d'|' -f2 | grep -oE "$2" | sort -u || true
+}
+# same WHAT PAGE CODE: two lists, one word a line.
+same() {
+    [ -n "$3" ] || complain "no $1 was found in the code: this check is blind"
+    printf '%s\n' "$2" >"$work/page"
+    printf '%s\n' "$3" >"$work/code"
+    diff "$work/page" "$work/code" >"$work/diff" || {
+        complain "docs/troubleshooting.md and the code disagree about: $1 (< page, > code)"
+        grep '^[<>]' "$work/diff"
+    }
+}
+codes_of() { grep -oE "^ *$1_[A-Z_]+ = [1-9]" proto/sluice/v1/events.proto | sed -E "s/ *$1_(.*) = .*/\1/" | sort -u; }
+word='[A-Z][A-Z_]+[A-Z]'
+same "codes of runs" "$(first_column 'Runs that fail' "$word")" "$(codes_of ERROR_CODE)"
+same "codes of tools" "$(first_column 'Tool calls that fail' "$word")" "$(codes_of TOOL_ERROR_CODE)"
+same "budgets" "$(first_column Connections '^ `[a-z]+_[a-z_]+` $' | tr -d '` ')" \
+    "$({ grep -ohE '(\?|:|return|=) "[a-z]+_[a-z_]+"' service/h2/police.c service/h2/session.c | grep -oE '"[a-z_]+"' | quoted |
+        grep -vE '_error$|^ping_flood$|^stream_closed$'; } | sort -u)"
+# Reasons stand behind `reason =`, in a refusal, or in a table beside a status. A run's code is a reason, too.
+reasons=$(cat service/rpc/*.c service/api/*.c runtime/*.c runtime/model/load_order.c | tr '\n' ' ' | tr -s ' ' |
+    grep -oE "(reason = [^;}\"]*|sl_server_reason\([^\"]*|sl_run_refuse\( ?stream, SL_[A-Z_]+, |\{ SL_[A-Z_]+, )\"$word\"|\{ \"$word\", SL_" |
+    grep -oE "\"$word\"" | quoted)
+same "reasons" "$({ first_column Refusals "$word"; first_column 'Streams that end early' "$word"; codes_of ERROR_CODE; } | sort -u)" \
+    "$({ printf '%s\n' "$reasons"; codes_of ERROR_CODE; } | sort -u)"
+for page in docs/*.md; do
+    grep -q "]($page)" README.md || complain "README.md does not name $page"
+done
+
 # ---- Names of the documentation -----------------------------------------------------------------------------------------
+other_flags="--all --stream-call-duration" # of ./run interop, of ghz
 for flag in $(printf '%s' "$text" | grep -oE '(`|sluiced? [^`]*)--[a-z][a-z-]+' | grep -oE -e '--[a-z][a-z-]+' | sort -u); do
-    printf '%s\n' $flags $cli_flags --help --version --all | grep -qx -e "$flag" ||
+    printf '%s\n' $flags $cli_flags --help --version $other_flags | grep -qx -e "$flag" ||
         complain "the documentation names $flag, and neither sluiced nor sluice has it"
 done
 for variable in $(printf '%s' "$text" | grep -oE '\bSLUICE_[A-Z_]+' | sort -u); do

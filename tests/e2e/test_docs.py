@@ -1,6 +1,7 @@
 """What README.md, docs/ and examples/ show is what the binaries take."""
 
 import glob
+import json
 import os
 import re
 import subprocess
@@ -8,6 +9,7 @@ import sys
 import tempfile
 
 import harness
+import yaml
 
 sys.path.insert(0, harness.ROOT + "/tests")
 import pages  # pylint: disable=wrong-import-position
@@ -23,7 +25,7 @@ FAULTS = {
 
 
 # Pages whose commands are all run, as they stand, by the suite of ./run interop that has their name.
-RUN_IN_WHOLE = {"docs/%s.md" % name: name for name in ("quickstart", "quickstart-more", "load-testing", "migration")}
+RUN_IN_WHOLE = {"docs/%s.md" % name: name for name in ("quickstart", "quickstart-more", "load-testing", "migration", "deployment", "troubleshooting")}
 # What CI runs, and what only carries other commands.
 BY_CI = ("./run test", "./run interop")
 SHELL = ("echo",)
@@ -49,6 +51,17 @@ def commands(page):
         for words in pages.commands(block):
             if pages.program(words) in ("sluice", "sluiced"):
                 yield words[3:] if words[0] == "taskset" else words
+
+
+def read(path):
+    with open(path, encoding="utf-8") as file:
+        return file.read()
+
+
+def milliseconds(text):
+    """A time as limits.h and configurations have it: 20000, or 5m."""
+    number, unit = re.fullmatch(r"(\d+)(ms|s|m|h|)", text).groups()
+    return int(number) * {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "": 1}[unit]
 
 
 def execute(words, text=b""):
@@ -78,6 +91,19 @@ class Docs(harness.Case):
         self.assertGreaterEqual(n_agents, 6)
         self.check("--agents", "examples/agents", n_agents=n_agents)
         self.check("--config", "examples/sluiced.yaml", n_agents=n_agents + 1)
+
+    def test_each_setting_of_an_agent_is_in_an_example(self):
+        """The first columns of the tables of docs/agents.md; providers, limits and the input of load are no settings of a file."""
+        files = [*glob.glob("examples/agents/*.yaml"), *glob.glob("examples/scripted/*.yaml"), "examples/sluiced.yaml"]
+        text = "".join(read(name) for name in files)
+        n = 0
+        for title in ("Fields", "`providers:` in the configuration", "Tools"):
+            section = re.search(r"^#+ %s\n(.*?)^#" % re.escape(title), read("docs/agents.md"), re.M | re.S)[1]
+            for cell in re.findall(r"^\| ([^|]*) \|", section, re.M):
+                for key in re.findall(r"`([a-z_]+)`", cell):
+                    self.assertRegex(text, r"(?m)(^|[\s{,])%s:" % key, "%s of docs/agents.md is in no example" % key)
+                    n += 1
+        self.assertGreater(n, 40)
 
     def test_a_broken_agent_would_be_noticed(self):
         with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
@@ -159,6 +185,41 @@ class Docs(harness.Case):
         self.assertGreater(len(snippets), 3)
         for block in snippets:
             self.assertIn(block.text, program, block.name())
+
+    def test_the_manifests_for_kubernetes_are_consistent(self):
+        blocks = [block for block in pages.blocks("docs/deployment.md", "yaml") if "apiVersion" in block.text]
+        config, deployment, service = (part for block in blocks for part in yaml.safe_load_all(block.text))
+        pod = deployment["spec"]["template"]["spec"]
+        (container,) = pod["containers"]
+        with tempfile.TemporaryDirectory() as folder:
+            for name, text in config["data"].items():
+                with open(folder + "/" + name, "w", encoding="utf-8") as file:
+                    file.write(text.replace("/etc/sluice/agents", folder + "/helper.yaml"))
+            self.check("--config", folder + "/sluiced.yaml", n_agents=1)
+        settings = yaml.safe_load(config["data"]["sluiced.yaml"])
+        delay = milliseconds(re.search(r"X\(drain_delay, MS, (\d+),", read("runtime/base/limits.h"))[1])
+        grace_ms = 1000 * pod["terminationGracePeriodSeconds"]
+        self.assertGreater(grace_ms, delay + milliseconds(settings["limits"]["drain_timeout"]), "the drain may end")
+        liveness = container["livenessProbe"]
+        self.assertGreater(1000 * liveness["periodSeconds"] * liveness["failureThreshold"], grace_ms, "no kill in the drain")
+        (port,) = container["ports"]
+        for other in (container["readinessProbe"]["grpc"]["port"], liveness["grpc"]["port"], service["spec"]["ports"][0]["port"]):
+            self.assertEqual(other, port["containerPort"])
+        self.assertTrue(settings["listen"][0].endswith(":%d" % port["containerPort"]))
+        self.assertEqual(service["spec"]["selector"], deployment["spec"]["template"]["metadata"]["labels"])
+        self.assertEqual(deployment["spec"]["selector"]["matchLabels"], service["spec"]["selector"])
+        volumes = {volume["name"] for volume in pod["volumes"]}
+        self.assertTrue({mount["name"] for mount in container["volumeMounts"]} <= volumes)
+        mounted = {mount["subPath"] for mount in container["volumeMounts"] if "subPath" in mount}
+        self.assertEqual(mounted, set(config["data"]))
+        dockerfile = read("docker/Dockerfile")
+        self.assertIn("USER %d:%d" % (pod["securityContext"]["runAsUser"], pod["securityContext"]["runAsGroup"]), dockerfile)
+
+    def test_the_service_config_of_the_page_is_the_examples(self):
+        (block,) = pages.blocks("docs/deployment.md", "json")
+        self.assertEqual(block.text, read("examples/service-config.json"))
+        for method in json.loads(block.text)["methodConfig"]:
+            self.assertEqual(method["retryPolicy"]["retryableStatusCodes"], ["UNAVAILABLE"])
 
     def serve_examples(self):
         with open("examples/sluiced.yaml", encoding="utf-8") as file:

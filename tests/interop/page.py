@@ -19,14 +19,15 @@ FRAME = """
 failed=
 trap 'failed=$BASH_COMMAND' ERR
 command -v sudo >/dev/null || sudo() { "$@"; }
-# A port that a background command of the block serves.
-wait_port() {
+is_served() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+# For what a background command of the block does when it is ready.
+wait_for() {
     local i
     for ((i = 0; i < 600; i++)); do
-        ! (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null || return 0
+        ! "$@" || return 0
         sleep 0.05
     done
-    echo "nobody listens at port $1"
+    echo "not within 30 s: $*"
     return 1
 }
 """
@@ -50,23 +51,22 @@ def own_network():
     return []
 
 
-def ports(block):
-    """The ports that a block's background commands serve: those that they name, or the programs' own."""
-    found = []
+def waits(block):
+    """What waits for the block's background commands: for the port that they name, or their own, or for their port file."""
     for line in block.text.replace("\\\n", " ").splitlines():
+        named = re.search(r"--listen \S*:(\d+)", line)
+        file = re.search(r"--port-file (\S+)", line)
         if line.rstrip().endswith("&"):
-            named = re.search(r"--listen \S*:(\d+)", line)
-            found.append(named[1] if named else "8088" if "mock-model" in line else "50051")
-    return found
+            port = named[1] if named else "8088" if "mock-model" in line else "50051"
+            yield "wait_for test -s %s\n" % file[1] if file else "wait_for is_served %s\n" % port
 
 
 def script(blocks, folder):
     """One shell program of all blocks; what each says and how it went are left in the folder."""
     text = FRAME
     for i, block in enumerate(blocks):
-        waits = "".join("wait_port %s\n" % port for port in ports(block))
         text += 'failed=\n{\n%s%s} >%s/%d.out 2>&1 </dev/null\nprintf "%%s" "$failed" >%s/%d.failed\n' % (
-            *(block.text, waits, folder, i, folder, i),
+            *(block.text, "".join(waits(block)), folder, i, folder, i),
         )
     return text + ENDING
 

@@ -11,8 +11,8 @@ for word in "$@"; do
     if [ "$word" = --all ]; then wants_all=true; else suites+=("$word"); fi
 done
 # Pages before the examples: the page builds what the examples' suite calls.
-[ ${#suites[@]} -gt 0 ] || suites=(python node buf aimock quickstart examples)
-if $wants_all; then suites+=(local-model quickstart-more examples-more load-testing migration); fi
+[ ${#suites[@]} -gt 0 ] || suites=(python node buf aimock quickstart troubleshooting examples)
+if $wants_all; then suites+=(local-model quickstart-more examples-more load-testing migration deployment); fi
 
 work=$(mktemp -d)
 trap 'end_pids; rm -rf "$work"' EXIT
