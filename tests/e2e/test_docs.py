@@ -268,7 +268,7 @@ class Docs(harness.Case):
 
     def test_the_yaml_of_the_pages_is_understood(self):
         n = 0
-        for page in ("README.md", "docs/agents.md", "docs/scenarios.md"):
+        for page in ("README.md", "docs/agents.md", "docs/configuration.md", "docs/scenarios.md"):
             for block in pages.blocks(page, "yaml"):
                 with self.subTest(block=block.name()):
                     n += self.understand_yaml(block.text)
@@ -281,8 +281,11 @@ class Docs(harness.Case):
             return True
         if re.search(r"^# in the ", text, re.M):
             return False
-        with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
-            file.write(text)
+        with tempfile.TemporaryDirectory() as folder, tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+            harness.make_certificate(folder + "/server")
+            for path, here in (("server.pem", "server.cert"), ("server.key", "server.key"), ("clients.pem", "server.cert")):
+                text = text.replace("/etc/sluice/" + path, folder + "/" + here)
+            file.write(text.replace("/etc/sluice/agents", harness.ROOT + "/examples/agents"))
             file.flush()
             is_agent = re.match(r"(name|apiVersion):", text) is not None
             self.check("--agents" if is_agent else "--config", file.name, n_agents=1 if is_agent else 0)

@@ -48,6 +48,7 @@ example() {
     says "$language.a_failed_run_has_its_reason" 1 "PROVIDER_OVERLOADED (the run had started)" "$@" load "events=5 fail_after=2"
     says "$language.a_deadline_ends_it" 1 "(the run had started)" "$@" load hang=true 1
     before=$(n_resets)
+    : >"$SLUICE_WORK/example.out" # the text of another client is not this one's
     "$@" load hang=true >"$SLUICE_WORK/example.out" 2>&1 &
     client=$!
     until_true has_text || why="no text came: $(tail -n 1 "$SLUICE_WORK/example.out")"
