@@ -9,9 +9,9 @@ import re
 import shlex
 
 FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.M | re.S)
-LANGUAGES = ("", "sh", "sh install", "text", "yaml", "json", "rust", "rust before", "python", "ini")
 COMMANDS = ("", "sh", "sh install")
-SEPARATORS = ("|", "&", "&&", "||", ";", ";;", "(", ")")
+OTHER_SHELLS = ("bash", "shell", "console", "zsh")  # would not be seen
+SEPARATORS = ("|", "&", "&&", "||", ";", ";;", "(", ")", "<(")
 
 
 class Block:

@@ -14,7 +14,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), ".."))
 import pages  # pylint: disable=wrong-import-position
 
-SECONDS = 900
+SECONDS = 800
 FRAME = """
 failed=
 trap 'failed=$BASH_COMMAND' ERR
