@@ -64,6 +64,11 @@ def milliseconds(text):
     return int(number) * {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "": 1}[unit]
 
 
+def limit(name):
+    """The default of a limit that is a time."""
+    return int(re.search(r"X\(%s, MS, (\d+)," % name, read("runtime/base/limits.h"))[1])
+
+
 def execute(words, text=b""):
     """Runs one of our programs; nothing is served at the address that it gets."""
     env = dict(os.environ, SLUICE_ADDR="127.0.0.1:1")
@@ -197,7 +202,7 @@ class Docs(harness.Case):
                     file.write(text.replace("/etc/sluice/agents", folder + "/helper.yaml"))
             self.check("--config", folder + "/sluiced.yaml", n_agents=1)
         settings = yaml.safe_load(config["data"]["sluiced.yaml"])
-        delay = milliseconds(re.search(r"X\(drain_delay, MS, (\d+),", read("runtime/base/limits.h"))[1])
+        delay = limit("drain_delay")
         grace_ms = 1000 * pod["terminationGracePeriodSeconds"]
         self.assertGreater(grace_ms, delay + milliseconds(settings["limits"]["drain_timeout"]), "the drain may end")
         liveness = container["livenessProbe"]
@@ -214,6 +219,16 @@ class Docs(harness.Case):
         self.assertEqual(mounted, set(config["data"]))
         dockerfile = read("docker/Dockerfile")
         self.assertIn("USER %d:%d" % (pod["securityContext"]["runAsUser"], pod["securityContext"]["runAsGroup"]), dockerfile)
+
+    def test_the_compose_file_lets_a_drain_end_and_publishes_on_this_machine_only(self):
+        (service,) = yaml.safe_load(read("docker/compose.yaml"))["services"].values()
+        self.assertGreater(milliseconds(service["stop_grace_period"]), limit("drain_delay") + limit("drain_timeout"))
+        self.assertTrue(service["read_only"])
+        self.assertEqual(service["cap_drop"], ["ALL"])
+        for port in service["ports"]:
+            self.assertRegex(port, r"^127\.0\.0\.1:")
+        for volume in service["volumes"]:
+            self.assertTrue(os.path.isdir("docker/" + volume.split(":")[0]), volume)
 
     def test_the_service_config_of_the_page_is_the_examples(self):
         (block,) = pages.blocks("docs/deployment.md", "json")
