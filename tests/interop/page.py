@@ -75,7 +75,7 @@ def environment(home):
     """The user's own, but for the home; nothing of the suites; caches of package managers stay where they are."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("SLUICE_")}
     env["HOME"] = home
-    old = os.environ.get("HOME", "/root")
+    old = os.path.expanduser("~")
     for name, path in (("CARGO_HOME", ".cargo"), ("RUSTUP_HOME", ".rustup"), ("npm_config_cache", ".npm")):
         env.setdefault(name, os.path.join(old, path))
     go = shutil.which("go")
