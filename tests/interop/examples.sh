@@ -46,7 +46,7 @@ example() {
     says "$language.a_run_is_streamed" 0 "one two three" "$@" echo "one two three"
     says "$language.a_refusal_has_its_reason" 1 "AGENT_NOT_FOUND (no run was started)" "$@" nobody x
     says "$language.a_failed_run_has_its_reason" 1 "PROVIDER_OVERLOADED (the run had started)" "$@" load "events=5 fail_after=2"
-    says "$language.a_deadline_ends_it" 1 "(the run had started)" "$@" load hang=true 1
+    says "$language.a_deadline_ends_it" 1 "(the run had started)" "$@" load hang=true 5 # a JVM starts within it
     before=$(n_resets)
     : >"$SLUICE_WORK/example.out" # the text of another client is not this one's
     "$@" load hang=true >"$SLUICE_WORK/example.out" 2>&1 &
