@@ -94,6 +94,61 @@ bool sl_config_is_local(const char *address)
     return is_unix || is_loopback4 || strcmp(host, "::1") == 0 || strcmp(host, "localhost") == 0;
 }
 
+/* ---- Origins -----------------------------------------------------------------------------------
+ */
+
+struct sl_config_origin sl_config_origin_of(const struct sl_config *config, const char *key)
+{
+    for (size_t i = 0; i < config->n_origins; i++) {
+        if (strcmp(config->origins[i].key, key) == 0) {
+            return config->origins[i].origin;
+        }
+    }
+    return (struct sl_config_origin){ .source = SL_CONFIG_DEFAULT };
+}
+
+static void
+set_origin(struct sl_config *config, const char *key, const struct sl_config_origin *origin)
+{
+    size_t i = 0;
+    while (i < config->n_origins && strcmp(config->origins[i].key, key) != 0) {
+        i++;
+    }
+    if (i == SL_CONFIG_ORIGINS || strlen(key) >= sizeof(config->origins[i].key)) {
+        return; /* more than there are keys: they are mistakes, and reported as such */
+    }
+    config->n_origins = i == config->n_origins ? i + 1 : config->n_origins;
+    (void)snprintf(config->origins[i].key, sizeof(config->origins[i].key), "%s", key);
+    config->origins[i].origin = *origin;
+}
+
+/* Of a value that is read from a flag, or from a variable that stands for one. */
+static struct sl_config_origin origin_now(const struct loader *loader, const char *flag)
+{
+    return loader->variable != NULL
+               ? (struct sl_config_origin){ SL_CONFIG_ENVIRONMENT, loader->variable, 0 }
+               : (struct sl_config_origin){ SL_CONFIG_FLAG, flag, 0 };
+}
+
+static void note_flag(struct loader *loader, const char *flag)
+{
+    const struct sl_config_origin origin = origin_now(loader, NULL);
+    set_origin(loader->config, flag + 2, &origin); /* whoever prints it knows the flag by its key */
+}
+
+/* Every key of a map of the file, behind `prefix`. */
+static void note_keys(struct loader *loader, const struct sl_conf_node *map, const char *prefix)
+{
+    const bool is_map = map != NULL && sl_conf_kind(map) == SL_CONF_MAP;
+    for (size_t i = 0; is_map && i < sl_conf_size(map); i++) {
+        const struct sl_config_origin origin = { SL_CONFIG_FILE, loader->file,
+                                                 sl_conf_line(sl_conf_at(map, i)) };
+        char key[64];
+        (void)snprintf(key, sizeof(key), "%s%s", prefix, sl_conf_key_at(map, i));
+        set_origin(loader->config, key, &origin);
+    }
+}
+
 /* ---- Single values -----------------------------------------------------------------------------
  */
 
@@ -192,6 +247,7 @@ static void set_limit(struct loader *loader, const char *text)
             return;
         }
         *sl_limits_field(&loader->config->limits, info) = value;
+        loader->config->limit_origins[i] = origin_now(loader, "--limit");
         return;
     }
     problem(loader, "--limit %s: no such limit (NAME=VALUE)", text);
@@ -238,12 +294,15 @@ static void take_option(struct loader *loader, const char *flag, const char *val
     } else if (strcmp(flag, "--limit") == 0) {
         set_limit(loader, value);
     } /* --config was read first */
+    note_flag(loader, flag);
 }
 
-static bool take_switch(struct sl_config *config, const char *flag)
+static bool take_switch(struct loader *loader, const char *flag)
 {
+    struct sl_config *config = loader->config;
     if (strcmp(flag, "--insecure") == 0) {
         config->is_insecure = true;
+        note_flag(loader, flag);
     } else if (strcmp(flag, "--check") == 0) {
         config->only_check = true;
     } else if (strcmp(flag, "--help") == 0) {
@@ -259,7 +318,7 @@ static bool take_switch(struct sl_config *config, const char *flag)
 static void load_flags(struct loader *loader, int argc, char **argv)
 {
     for (int i = 1; i < argc; i++) {
-        if (take_switch(loader->config, argv[i])) {
+        if (take_switch(loader, argv[i])) {
             continue;
         }
         const char *equals = strncmp(argv[i], "--", 2) == 0 ? strchr(argv[i], '=') : NULL;
@@ -304,6 +363,9 @@ static void load_environment(struct loader *loader)
         return;
     }
     loader->config->is_insecure = strcmp(insecure, "true") == 0;
+    loader->variable = "SLUICE_INSECURE";
+    note_flag(loader, "--insecure");
+    loader->variable = NULL;
     if (!loader->config->is_insecure && strcmp(insecure, "false") != 0) {
         problem(loader, "SLUICE_INSECURE: '%s' is not true or false", insecure);
     }
@@ -387,12 +449,18 @@ static void load_agent_paths(struct loader *loader, const struct sl_conf_node *n
     }
 }
 
-static void load_limits(struct sl_config *config, const struct sl_conf_node *top)
+static void load_limits(struct loader *loader, const struct sl_conf_node *top)
 {
+    struct sl_config *config = loader->config;
     const struct sl_conf_node *map = sl_conf_get_map(config->file, top, "limits", SL_OPTIONAL);
     for (size_t i = 0; map != NULL && i < sl_limit_n_infos; i++) {
         const struct sl_limit_info *info = &sl_limit_infos[i];
         uint64_t *field = sl_limits_field(&config->limits, info);
+        const struct sl_conf_node *node = sl_conf_get(config->file, map, info->name, SL_OPTIONAL);
+        if (node != NULL) {
+            config->limit_origins[i] =
+                (struct sl_config_origin){ SL_CONFIG_FILE, loader->file, sl_conf_line(node) };
+        }
         switch (info->unit) {
         case SL_UNIT_COUNT:
             (void)sl_conf_u64(config->file, map, info->name, info->least, info->greatest, field);
@@ -445,7 +513,9 @@ static void load_top(struct loader *loader, const struct sl_conf_node *top)
     (void)sl_conf_enum(file, top, "reflection", reflection_names, &config->reflection);
     (void)sl_conf_str(file, top, "launcher", SL_OPTIONAL, &config->launcher);
     load_log(config, top);
-    load_limits(config, top);
+    load_limits(loader, top);
+    note_keys(loader, top, "");
+    note_keys(loader, sl_conf_get(file, top, "log", SL_OPTIONAL), "log-");
     for (size_t i = 0; i < SL_COUNT(runtime_keys); i++) {
         sl_conf_allow(file, top, runtime_keys[i]);
     }
@@ -483,11 +553,20 @@ static void apply_profile(struct sl_config *config, const char *profile)
     if (profile == NULL || strcmp(profile, "load") != 0) {
         return;
     }
+    const struct sl_limits before = config->limits;
     config->limits.connections = 1000000;
     config->limits.connections_per_address = 1000000;
     config->limits.streams_per_connection = 1000000;
     config->limits.runs_per_connection = 1000000;
     config->limits.runs = 10000000;
+    for (size_t i = 0; i < sl_limit_n_infos; i++) {
+        struct sl_limits old = before;
+        const struct sl_limit_info *info = &sl_limit_infos[i];
+        if (*sl_limits_field(&config->limits, info) != *sl_limits_field(&old, info)) {
+            config->limit_origins[i] =
+                (struct sl_config_origin){ SL_CONFIG_PROFILE, "--profile load", 0 };
+        }
+    }
 }
 
 /* A mistake of a listener: at its place in the file, when it stands there. */
@@ -611,6 +690,21 @@ sl_config_finish(struct sl_config *config, sl_config_problem_fn *on_problem, voi
         on_problem(sl_conf_error_at(config->file, i), user_data);
     }
     return n == 0 ? SL_OK : SL_FAILED_PRECONDITION;
+}
+
+const char *sl_config_level_name(const struct sl_config *config)
+{
+    return level_names[config->log_level];
+}
+
+const char *sl_config_format_name(const struct sl_config *config)
+{
+    return format_names[config->log_format];
+}
+
+const char *sl_config_reflection_name(const struct sl_config *config)
+{
+    return reflection_names[config->reflection];
 }
 
 void sl_config_done(struct sl_config *config)

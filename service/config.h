@@ -8,7 +8,22 @@
 #include "runtime/base/log.h"
 #include "runtime/base/status.h"
 
-enum { SL_CONFIG_LISTENERS = 16, SL_CONFIG_AGENT_PATHS = 16 };
+enum { SL_CONFIG_LISTENERS = 16, SL_CONFIG_AGENT_PATHS = 16, SL_CONFIG_ORIGINS = 64 };
+
+/* Where a value was given last; the later source wins. */
+enum sl_config_source {
+    SL_CONFIG_DEFAULT,
+    SL_CONFIG_FILE,
+    SL_CONFIG_ENVIRONMENT,
+    SL_CONFIG_PROFILE,
+    SL_CONFIG_FLAG
+};
+
+struct sl_config_origin {
+    enum sl_config_source source;
+    const char *name; /* of the file, the variable or the flag; NULL: a default */
+    int line;         /* in the file; 0: none */
+};
 
 struct sl_config_listen {
     const char *address;
@@ -34,6 +49,15 @@ struct sl_config {
     struct sl_limits limits;
     bool only_check, only_help, only_version;
 
+    /* For `sluice config show`: settings by the name of their flag ("log-level") or key
+     * ("launcher"), and limits in the list's order. */
+    struct {
+        char key[32];
+        struct sl_config_origin origin;
+    } origins[SL_CONFIG_ORIGINS];
+    size_t n_origins;
+    struct sl_config_origin limit_origins[SL_LIMIT_COUNT];
+
     struct sl_conf *file;           /* NULL: no file was given */
     const struct sl_conf_node *top; /* its map; NULL: none */
 };
@@ -56,6 +80,13 @@ SL_CHECK enum sl_status sl_config_load(
 SL_CHECK enum sl_status
 sl_config_finish(struct sl_config *config, sl_config_problem_fn *on_problem, void *user_data);
 void sl_config_done(struct sl_config *config);
+
+/* Where a setting comes from, by the name of its flag or key. */
+struct sl_config_origin sl_config_origin_of(const struct sl_config *config, const char *key);
+/* As they are written in a file. */
+const char *sl_config_level_name(const struct sl_config *config);
+const char *sl_config_format_name(const struct sl_config *config);
+const char *sl_config_reflection_name(const struct sl_config *config);
 
 /* The environment, read through here and nowhere else. */
 const char *sl_config_env(const char *name);

@@ -119,6 +119,13 @@ struct sl_limits {
 #undef SL_LIMIT_FIELD
 };
 
+enum {
+#define SL_LIMIT_INDEX(name, unit, value, least, greatest, text) SL_LIMIT_INDEX_##name,
+    SL_LIMIT_MAP(SL_LIMIT_INDEX)
+#undef SL_LIMIT_INDEX
+        SL_LIMIT_COUNT
+};
+
 struct sl_limit_info {
     const char *name;
     enum sl_limit_unit unit;

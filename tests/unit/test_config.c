@@ -438,6 +438,35 @@ static void certificates_of_flags_go_to_the_listeners_of_flags(void **state)
     assert_string_equal(config.listen[0].tls_key, "k");
 }
 
+static void assert_origin(const char *key, enum sl_config_source source, const char *name, int line)
+{
+    const struct sl_config_origin origin = sl_config_origin_of(&config, key);
+    assert_int_equal(origin.source, source);
+    assert_int_equal(origin.line, line);
+    if (name != NULL) {
+        assert_string_equal(origin.name, name);
+    }
+}
+
+static void each_value_remembers_where_it_was_given_last(void **state)
+{
+    (void)state;
+    write_file(
+        "log:\n  level: debug\n  format: json\nloops: 2\nlimits:\n  runs: 5\n  input: 1KiB\n");
+    set_env("SLUICE_LOOPS", "3");
+    assert_loaded(LOAD("--log-format", "logfmt", "--limit", "input=2KiB", "--profile", "load"));
+    assert_origin("log-level", SL_CONFIG_FILE, path, 2);
+    assert_origin("log-format", SL_CONFIG_FLAG, NULL, 0);
+    assert_origin("loops", SL_CONFIG_ENVIRONMENT, "SLUICE_LOOPS", 0);
+    assert_origin("reflection", SL_CONFIG_DEFAULT, NULL, 0);
+    assert_int_equal(config.limit_origins[SL_LIMIT_INDEX_runs].source, SL_CONFIG_PROFILE);
+    assert_int_equal(config.limit_origins[SL_LIMIT_INDEX_input].source, SL_CONFIG_FLAG);
+    assert_int_equal(config.limit_origins[SL_LIMIT_INDEX_event].source, SL_CONFIG_DEFAULT);
+    assert_loaded(load_nothing());
+    assert_int_equal(config.limit_origins[SL_LIMIT_INDEX_runs].source, SL_CONFIG_FILE);
+    assert_int_equal(config.limit_origins[SL_LIMIT_INDEX_runs].line, 6);
+}
+
 /* Who gives a certificate and gets plaintext would believe in TLS. */
 static void certificates_without_a_listener_of_theirs_are_refused(void **state)
 {
@@ -507,6 +536,7 @@ int main(void)
         CASE(certificates_without_a_listener_of_theirs_are_refused),
         CASE(a_mistake_of_a_listener_is_told_with_its_place),
         CASE(half_of_a_certificate_is_refused),
+        CASE(each_value_remembers_where_it_was_given_last),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
