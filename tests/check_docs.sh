@@ -97,8 +97,9 @@ need "built-in agent:" $(grep -oE '\.name = "[a-z_]+"' runtime/exec/agent_builti
 need "knob of the agent load:" $(grep -oE '\{ "[a-z_]+", KIND_' runtime/model/load_order.c | grep -oE '"[a-z_]+"' | quoted)
 need "key of a scenario:" $(keys_of runtime/model/scenario.c) \
     $(sed -n '/ step_names\[\]/,/}/p' runtime/model/scenario.c | grep -oE '"[a-z_]+"' | quoted)
-need "command:" $(sed -n '/ commands\[\]/,/^}/p' service/cli/main.c | grep -oE '\{ "[a-z-]+"' | tr -d '{ ' | quoted)
-cli_flags=$(grep -ohE '\{ "--[a-z-]+"' service/cli/*.c | tr -d '{ ' | quoted)
+need "command:" $(grep -ohE '\.name = "[a-z-]+"' service/cli/cmd_*.c | grep -oE '"[a-z-]+"' | quoted)
+cli_flags=$(cat service/cli/*.c $(find service/cli/* -name '*.c' -path 'service/cli/*/*') | tr -s '\n ' '  ' |
+    grep -oE '(\{ |FLAG\( ?|COMMON\( ?)"--[a-z-]+"' | grep -oE '"--[a-z-]+"' | quoted)
 need "option of sluice:" $cli_flags
 need_words "error code:" $(grep -oE '^ *(TOOL_)?ERROR_CODE_[A-Z_]+ = [1-9]' proto/sluice/v1/events.proto |
     sed -E 's/ *(TOOL_)?ERROR_CODE_([A-Z_]+) = .*/\2/' | sort -u)

@@ -4,6 +4,7 @@ find_program(PYTHON3 NAMES python3 PATHS /usr/bin NO_DEFAULT_PATH REQUIRED)
 foreach(name
     agents
     attacks
+    call
     cancel
     causes
     cli
@@ -13,6 +14,7 @@ foreach(name
     models
     runs
     script
+    shell
     terminal
     wire)
   add_test(NAME e2e.${name} COMMAND ${PYTHON3} -B ${CMAKE_CURRENT_SOURCE_DIR}/e2e/test_${name}.py)

@@ -29,25 +29,55 @@ struct sl_cli_options {
     bool skip_verify;        /* --skip-verify */
     uint64_t timeout_ms;     /* --timeout; 0: none */
     bool is_json;            /* --json */
+    const char *timeout_text;
 };
 
-/* One option of a command: `--name VALUE`, `--name=VALUE`, or a switch (`text` NULL). */
+/* What may be given more than once. */
+enum { SL_CLI_LIST_MAX = 64 };
+struct sl_cli_list {
+    const char *items[SL_CLI_LIST_MAX];
+    size_t n_items;
+};
+
+/* Where an option's value goes: a bool, a `const char *`, or a struct sl_cli_list. */
+enum sl_cli_flag_kind { SL_CLI_SWITCH, SL_CLI_TEXT, SL_CLI_LIST };
+
+/* One option of a command: `--name VALUE`, `--name=VALUE`, or a switch. */
 struct sl_cli_flag {
     const char *name;
-    const char **text;
-    bool *is_on;
+    enum sl_cli_flag_kind kind;
+    size_t offset;     /* in what the command gives sl_cli_parse() */
+    const char *value; /* "N", "FILE" (completed as one); NULL: a switch */
+    const char *text;
 };
 
-/* Fills options from the environment, then from `argv`; what is no flag is moved to the front of
- * argv and counted. `flags` (n_flags) are the command's own. With `is_remote` false none is
- * common. Fails: SL_INVALID_ARGUMENT, after a line on stderr. */
+/* A command, for the parser, for --help and for completion. Constant. */
+struct sl_cli_command {
+    const char *name, *arguments, *text;
+    int (*run)(int argc, char **argv); /* without the program's name and the command's */
+    const struct sl_cli_flag *flags;
+    size_t n_flags;
+    bool is_remote;    /* has the options of every command that calls a server */
+    const char *words; /* what the first argument can be, separated by spaces; NULL: anything.
+                        * "<agents>", "<methods>", "<files>": completion finds them */
+    const char *notes; /* more lines for --help; may be NULL */
+};
+
+/* Fills options from the environment, then options and `into` from `argv`; what is no flag is moved
+ * to the front of argv and counted. Fails: SL_INVALID_ARGUMENT, after a line on stderr. */
 SL_CHECK enum sl_status sl_cli_parse(
     struct sl_cli_options *options,
-    bool is_remote,
-    const struct sl_cli_flag *flags,
-    size_t n_flags,
+    const struct sl_cli_command *command,
+    void *into,
     int *argc,
     char **argv);
+/* One line on stderr about how the command is used, after the one that says what is wrong; gives
+ * the exit code. */
+int sl_cli_usage(const struct sl_cli_command *command);
+/* --help, on stdout. */
+void sl_cli_print_help(const struct sl_cli_command *command);
+/* The options of every command that calls a server. */
+const struct sl_cli_flag *sl_cli_common_flags(size_t *ret_n);
 
 /* The words of a command that are no flags: the `required` ones (names, ended by NULL; NULL: none)
  * and at most `max` in all. False after a line on stderr that names what is missing or too much. */
@@ -87,16 +117,18 @@ void sl_cli_terminal(bool *ret_is_terminal, bool *ret_has_colours);
 
 /* "STATUS: message" on stderr; gives the exit code. */
 int sl_cli_report(const struct sl_client_call *call);
+int sl_cli_report_error(enum sl_status status, const struct sl_error *err);
+/* The exit code alone. */
+int sl_cli_exit_code(enum sl_status status, const struct sl_error *err);
 
 /* "sluice: ..." on stderr, as one line: what a server says cannot move the cursor. */
 SL_PRINTF(1, 2) void sl_cli_complain(const char *fmt, ...);
 
-/* The commands. `argv` without the program's name. */
-int sl_cmd_run(int argc, char **argv);
-int sl_cmd_agents(int argc, char **argv);
-int sl_cmd_health(int argc, char **argv);
-int sl_cmd_check_events(int argc, char **argv);
-int sl_cmd_mock_model(int argc, char **argv);
-int sl_cmd_bench(int argc, char **argv);
+/* The commands. */
+extern const struct sl_cli_command sl_cmd_run, sl_cmd_agents, sl_cmd_health, sl_cmd_call,
+    sl_cmd_frame, sl_cmd_proto, sl_cmd_config, sl_cmd_check_events, sl_cmd_mock_model, sl_cmd_bench,
+    sl_cmd_completion;
+/* All of them, as --help lists them; NULL ends it (main.c). */
+extern const struct sl_cli_command *const sl_cli_commands[];
 
 #endif

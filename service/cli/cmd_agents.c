@@ -124,14 +124,13 @@ static void open_page(struct listing *listing)
     listing->call = sl_sluice__v1__agent_runtime__list_agents__client_call(reader);
 }
 
-int sl_cmd_agents(int argc, char **argv)
+static int run_agents(int argc, char **argv)
 {
     struct listing listing = { 0 };
     struct sl_cli_options options;
-    if (sl_cli_parse(&options, true, NULL, 0, &argc, argv) != SL_OK ||
+    if (sl_cli_parse(&options, &sl_cmd_agents, NULL, &argc, argv) != SL_OK ||
         !sl_cli_takes(argc, argv, NULL, 0)) {
-        sl_cli_complain("usage: sluice agents [OPTIONS]");
-        return SL_EXIT_USAGE;
+        return sl_cli_usage(&sl_cmd_agents);
     }
     int exit_code = SL_EXIT_USAGE;
     if (sl_cli_open(&listing.cli, &options) == SL_OK) {
@@ -142,3 +141,11 @@ int sl_cmd_agents(int argc, char **argv)
     sl_cli_close(&listing.cli);
     return exit_code;
 }
+
+const struct sl_cli_command sl_cmd_agents = {
+    .name = "agents",
+    .arguments = "",
+    .text = "list the server's agents",
+    .run = run_agents,
+    .is_remote = true,
+};

@@ -385,27 +385,15 @@ static enum sl_status read_options(struct bench *bench)
     return SL_OK;
 }
 
-int sl_cmd_bench(int argc, char **argv)
+static int run_bench_command(int argc, char **argv)
 {
     static struct bench bench = {
         .agent = "load", .input = "events=100 bytes=100 rate=0", .n_streams = 1, .n_connections = 1
     };
     struct sl_cli_options options;
-    const struct sl_cli_flag flags[] = {
-        { "--agent", &bench.agent, NULL },
-        { "--input", &bench.input, NULL },
-        { "--streams", &bench.streams_text, NULL },
-        { "--connections", &bench.connections_text, NULL },
-        { "--runs", &bench.runs_text, NULL },
-        { "--duration", &bench.duration_text, NULL },
-        { "--rate", &bench.rate_text, NULL },
-    };
-    if (sl_cli_parse(&options, true, flags, SL_COUNT(flags), &argc, argv) != SL_OK || argc != 0 ||
-        read_options(&bench) != SL_OK) {
-        sl_cli_complain(
-            "usage: sluice bench [--agent NAME] [--input TEXT] [--streams N] [--connections N] "
-            "[--runs N | --duration 10s] [--rate RUNS_A_SECOND] [OPTIONS]");
-        return SL_EXIT_USAGE;
+    const enum sl_status parsed = sl_cli_parse(&options, &sl_cmd_bench, &bench, &argc, argv);
+    if (parsed != SL_OK || argc != 0 || read_options(&bench) != SL_OK) {
+        return sl_cli_usage(&sl_cmd_bench);
     }
     int exit_code = SL_EXIT_ERROR;
     if (sl_cli_open(&bench.cli, &options) == SL_OK && open_channels(&bench) == SL_OK) {
@@ -415,3 +403,28 @@ int sl_cmd_bench(int argc, char **argv)
     close_bench(&bench);
     return exit_code;
 }
+
+#define FLAG(name, field, value, text)                                                             \
+    {                                                                                              \
+        name, SL_CLI_TEXT, offsetof(struct bench, field), value, text                              \
+    }
+static const struct sl_cli_flag flags[] = {
+    FLAG("--agent", agent, "NAME", "what each stream runs (load)"),
+    FLAG("--input", input, "TEXT", "its input"),
+    FLAG("--streams", streams_text, "N", "streams at a time (1)"),
+    FLAG("--connections", connections_text, "N", "over how many connections (1)"),
+    FLAG("--runs", runs_text, "N", "stop after so many"),
+    FLAG("--duration", duration_text, "DURATION", "stop after this time (10s)"),
+    FLAG("--rate", rate_text, "N", "start so many runs a second"),
+};
+#undef FLAG
+
+const struct sl_cli_command sl_cmd_bench = {
+    .name = "bench",
+    .arguments = "",
+    .text = "measure a server with many streams",
+    .run = run_bench_command,
+    .flags = flags,
+    .n_flags = SL_COUNT(flags),
+    .is_remote = true,
+};

@@ -148,15 +148,13 @@ static int check_file(struct check *check, bool may_be_cut)
     return status == SL_OK ? SL_EXIT_DONE : SL_EXIT_ERROR;
 }
 
-int sl_cmd_check_events(int argc, char **argv)
+static int run_check_events(int argc, char **argv)
 {
     struct sl_cli_options options;
     bool may_be_cut = false;
-    const struct sl_cli_flag flags[] = { { "--may-be-cut", NULL, &may_be_cut } };
-    if (sl_cli_parse(&options, false, flags, SL_COUNT(flags), &argc, argv) != SL_OK ||
+    if (sl_cli_parse(&options, &sl_cmd_check_events, &may_be_cut, &argc, argv) != SL_OK ||
         !sl_cli_takes(argc, argv, NULL, 1)) {
-        sl_cli_complain("usage: sluice check-events [FILE] [--may-be-cut]");
-        return SL_EXIT_USAGE;
+        return sl_cli_usage(&sl_cmd_check_events);
     }
     struct check check = { .in = stdin, .name = "stdin" };
     if (argc == 1 && strcmp(argv[0], "-") != 0) {
@@ -173,3 +171,18 @@ int sl_cmd_check_events(int argc, char **argv)
     }
     return exit_code;
 }
+
+static const struct sl_cli_flag flags[] = {
+    { "--may-be-cut", SL_CLI_SWITCH, 0, NULL,
+      "the stream may lack its terminal event (ended by its deadline)" },
+};
+
+const struct sl_cli_command sl_cmd_check_events = {
+    .name = "check-events",
+    .arguments = "[FILE]",
+    .text = "prove the order of a recorded event stream",
+    .run = run_check_events,
+    .flags = flags,
+    .n_flags = SL_COUNT(flags),
+    .words = "<files>",
+};

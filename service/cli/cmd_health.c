@@ -53,14 +53,13 @@ static enum sl_status ask(struct check *check, const char *service)
     return SL_OK;
 }
 
-int sl_cmd_health(int argc, char **argv)
+static int run_health(int argc, char **argv)
 {
     struct check check = { 0 };
     struct sl_cli_options options;
-    if (sl_cli_parse(&options, true, NULL, 0, &argc, argv) != SL_OK ||
+    if (sl_cli_parse(&options, &sl_cmd_health, NULL, &argc, argv) != SL_OK ||
         !sl_cli_takes(argc, argv, NULL, 1)) {
-        sl_cli_complain("usage: sluice health [SERVICE] [OPTIONS]");
-        return SL_EXIT_USAGE;
+        return sl_cli_usage(&sl_cmd_health);
     }
     int exit_code = SL_EXIT_USAGE;
     if (sl_cli_open(&check.cli, &options) == SL_OK) {
@@ -71,3 +70,11 @@ int sl_cmd_health(int argc, char **argv)
     sl_cli_close(&check.cli);
     return exit_code;
 }
+
+const struct sl_cli_command sl_cmd_health = {
+    .name = "health",
+    .arguments = "[SERVICE]",
+    .text = "ask grpc.health.v1 how the server is",
+    .run = run_health,
+    .is_remote = true,
+};

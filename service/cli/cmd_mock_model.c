@@ -94,22 +94,13 @@ static enum sl_status listen_mock(struct mock_command *command)
     return command->port_file == NULL ? SL_OK : write_address(command->port_file, address);
 }
 
-int sl_cmd_mock_model(int argc, char **argv)
+static int run_mock_model(int argc, char **argv)
 {
     struct mock_command command = { .listen = "127.0.0.1:8088" };
     struct sl_cli_options options;
-    const struct sl_cli_flag flags[] = {
-        { "--listen", &command.listen, NULL },
-        { "--port-file", &command.port_file, NULL },
-        { "--api-key", &command.api_key, NULL },
-        { "--quiet", NULL, &command.is_quiet },
-    };
-    if (sl_cli_parse(&options, false, flags, SL_COUNT(flags), &argc, argv) != SL_OK ||
+    if (sl_cli_parse(&options, &sl_cmd_mock_model, &command, &argc, argv) != SL_OK ||
         !sl_cli_takes(argc, argv, NULL, 1)) {
-        sl_cli_complain(
-            "usage: sluice mock-model [SCENARIO] [--listen ADDR:PORT] [--port-file FILE] "
-            "[--api-key KEY] [--quiet]");
-        return SL_EXIT_USAGE;
+        return sl_cli_usage(&sl_cmd_mock_model);
     }
     sl_limits_init(&command.limits);
     if (load_scenario(&command, argc == 1 ? argv[0] : NULL) != SL_OK) {
@@ -125,3 +116,25 @@ int sl_cmd_mock_model(int argc, char **argv)
     sl_scenario_free(command.scenario);
     return exit_code;
 }
+
+#define FLAG(name, kind, field, value, text)                                                       \
+    {                                                                                              \
+        name, kind, offsetof(struct mock_command, field), value, text                              \
+    }
+static const struct sl_cli_flag flags[] = {
+    FLAG("--listen", SL_CLI_TEXT, listen, "ADDR:PORT", "listen here (127.0.0.1:8088)"),
+    FLAG("--port-file", SL_CLI_TEXT, port_file, "FILE", "write the address there"),
+    FLAG("--api-key", SL_CLI_TEXT, api_key, "KEY", "refuse other keys"),
+    FLAG("--quiet", SL_CLI_SWITCH, is_quiet, NULL, "no line per request"),
+};
+#undef FLAG
+
+const struct sl_cli_command sl_cmd_mock_model = {
+    .name = "mock-model",
+    .arguments = "[SCENARIO]",
+    .text = "serve a scenario as an OpenAI-compatible server",
+    .run = run_mock_model,
+    .flags = flags,
+    .n_flags = SL_COUNT(flags),
+    .words = "<files>",
+};

@@ -204,21 +204,14 @@ static enum sl_status check_command(struct run_command *command, int argc, char 
     return read_input(command, argc == 2 ? argv[1] : "");
 }
 
-int sl_cmd_run(int argc, char **argv)
+static int run_run(int argc, char **argv)
 {
     static const char *const required[] = { "AGENT", NULL };
     struct run_command command = { 0 };
     struct sl_cli_options options;
-    const struct sl_cli_flag flags[] = {
-        { "--max-iterations", &command.max_iterations, NULL },
-        { "--request-id", &command.request_id, NULL },
-        { "--tool-deltas", NULL, &command.has_tool_deltas },
-    };
-    if (sl_cli_parse(&options, true, flags, SL_COUNT(flags), &argc, argv) != SL_OK ||
+    if (sl_cli_parse(&options, &sl_cmd_run, &command, &argc, argv) != SL_OK ||
         !sl_cli_takes(argc, argv, required, 2)) {
-        sl_cli_complain("usage: sluice run AGENT [INPUT] [--max-iterations N] [--request-id ID] "
-                        "[--tool-deltas] [OPTIONS]");
-        return SL_EXIT_USAGE;
+        return sl_cli_usage(&sl_cmd_run);
     }
     int exit_code = SL_EXIT_USAGE;
     if (check_command(&command, argc, argv) == SL_OK &&
@@ -230,3 +223,25 @@ int sl_cmd_run(int argc, char **argv)
     sl_buf_done(&command.input);
     return exit_code;
 }
+
+#define FLAG(name, kind, field, value, text)                                                       \
+    {                                                                                              \
+        name, kind, offsetof(struct run_command, field), value, text                               \
+    }
+static const struct sl_cli_flag flags[] = {
+    FLAG("--max-iterations", SL_CLI_TEXT, max_iterations, "N", "at most this many, for this run"),
+    FLAG("--request-id", SL_CLI_TEXT, request_id, "ID", "a second run with the same id is refused"),
+    FLAG("--tool-deltas", SL_CLI_SWITCH, has_tool_deltas, NULL, "events tool_call_delta, too"),
+};
+#undef FLAG
+
+const struct sl_cli_command sl_cmd_run = {
+    .name = "run",
+    .arguments = "AGENT [INPUT]",
+    .text = "run an agent and show its events; INPUT - reads stdin",
+    .run = run_run,
+    .flags = flags,
+    .n_flags = SL_COUNT(flags),
+    .is_remote = true,
+    .words = "<agents>",
+};

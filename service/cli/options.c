@@ -53,38 +53,126 @@ static enum sl_status load_environment(struct sl_cli_options *options)
     return SL_OK;
 }
 
+/* ---- Flags -------------------------------------------------------------------------------------
+ */
+
+#define COMMON(name, kind, field, value, text)                                                     \
+    {                                                                                              \
+        name, kind, offsetof(struct sl_cli_options, field), value, text                            \
+    }
+static const struct sl_cli_flag common_flags[] = {
+    COMMON("--json", SL_CLI_SWITCH, is_json, NULL, "JSON, one object a line"),
+    COMMON(
+        "--addr",
+        SL_CLI_TEXT,
+        address,
+        "ADDR:PORT",
+        "the server (SLUICE_ADDR; 127.0.0.1:50051); also unix:PATH"),
+    COMMON("--tls", SL_CLI_SWITCH, is_tls, NULL, "use TLS (SLUICE_TLS=true)"),
+    COMMON(
+        "--ca",
+        SL_CLI_TEXT,
+        ca_file,
+        "FILE",
+        "trust these certificates instead of the system's (SLUICE_CA)"),
+    COMMON("--cert", SL_CLI_TEXT, cert_file, "FILE", "the client's certificate (SLUICE_CERT)"),
+    COMMON("--key", SL_CLI_TEXT, key_file, "FILE", "its private key (SLUICE_KEY)"),
+    COMMON(
+        "--server-name",
+        SL_CLI_TEXT,
+        server_name,
+        "NAME",
+        "the name to check the certificate against"),
+    COMMON("--skip-verify", SL_CLI_SWITCH, skip_verify, NULL, "accept any certificate"),
+    COMMON(
+        "--timeout", SL_CLI_TEXT, timeout_text, "DURATION", "deadline of the call: 500ms, 30s, 5m"),
+};
+#undef COMMON
+
+const struct sl_cli_flag *sl_cli_common_flags(size_t *ret_n)
+{
+    *ret_n = SL_COUNT(common_flags);
+    return common_flags;
+}
+
+/* Where flags of two tables store what they are given. */
+struct parser {
+    const struct sl_cli_command *command;
+    struct sl_cli_options *options;
+    void *into;
+};
+
+static const struct sl_cli_flag *
+find_in(const struct sl_cli_flag *flags, size_t n_flags, const char *word, size_t name_bytes)
+{
+    for (size_t i = 0; i < n_flags; i++) {
+        if (strlen(flags[i].name) == name_bytes && strncmp(flags[i].name, word, name_bytes) == 0) {
+            return &flags[i];
+        }
+    }
+    return NULL;
+}
+
+/* The flag, and the place of its value. A command's own ones win. */
+static const struct sl_cli_flag *
+find_flag(const struct parser *parser, const char *word, size_t name_bytes, void **ret_place)
+{
+    const struct sl_cli_command *command = parser->command;
+    const struct sl_cli_flag *flag = find_in(command->flags, command->n_flags, word, name_bytes);
+    char *base = parser->into;
+    if (flag == NULL) {
+        const size_t n_common = command->is_remote ? SL_COUNT(common_flags) : 0;
+        flag = find_in(common_flags, n_common, word, name_bytes);
+        base = (char *)parser->options;
+    }
+    *ret_place = flag == NULL ? NULL : base + flag->offset;
+    return flag;
+}
+
+static enum sl_status add_to_list(struct sl_cli_list *list, const char *name, const char *value)
+{
+    if (list->n_items == SL_CLI_LIST_MAX) {
+        sl_cli_complain("%s: given more than %d times", name, SL_CLI_LIST_MAX);
+        return SL_INVALID_ARGUMENT;
+    }
+    list->items[list->n_items++] = value;
+    return SL_OK;
+}
+
 /* Takes argv[*i], and its value when it has one. */
-static enum sl_status
-take_flag(const struct sl_cli_flag *flags, size_t n_flags, int argc, char **argv, int *i)
+static enum sl_status take_flag(struct parser *parser, int argc, char **argv, int *i)
 {
     const char *word = argv[*i];
     const char *equals = strchr(word, '=');
     const size_t name_bytes = equals == NULL ? strlen(word) : (size_t)(equals - word);
-    for (size_t k = 0; k < n_flags; k++) {
-        if (strlen(flags[k].name) != name_bytes || strncmp(flags[k].name, word, name_bytes) != 0) {
-            continue;
-        }
-        if (flags[k].text == NULL && equals == NULL) {
-            *flags[k].is_on = true;
-            return SL_OK;
-        }
-        if (flags[k].text == NULL) {
-            sl_cli_complain("%s: takes no value", flags[k].name);
-            return SL_INVALID_ARGUMENT;
-        }
-        if (equals == NULL && *i + 1 >= argc) {
-            sl_cli_complain("%s: its value is missing", word);
-            return SL_INVALID_ARGUMENT;
-        }
-        *flags[k].text = equals != NULL ? equals + 1 : argv[++*i];
+    void *place = NULL;
+    const struct sl_cli_flag *flag = find_flag(parser, word, name_bytes, &place);
+    if (flag == NULL) {
+        sl_cli_complain("%s: no such option", word);
+        return SL_INVALID_ARGUMENT;
+    }
+    const bool is_switch = flag->kind == SL_CLI_SWITCH;
+    if (is_switch && equals != NULL) {
+        sl_cli_complain("%s: takes no value", flag->name);
+        return SL_INVALID_ARGUMENT;
+    }
+    if (!is_switch && equals == NULL && *i + 1 >= argc) {
+        sl_cli_complain("%s: its value is missing", word);
+        return SL_INVALID_ARGUMENT;
+    }
+    if (is_switch) {
+        *(bool *)place = true;
         return SL_OK;
     }
-    sl_cli_complain("%s: no such option", word);
-    return SL_INVALID_ARGUMENT;
+    const char *value = equals != NULL ? equals + 1 : argv[++*i];
+    if (flag->kind == SL_CLI_LIST) {
+        return add_to_list(place, flag->name, value);
+    }
+    *(const char **)place = value;
+    return SL_OK;
 }
 
-static enum sl_status
-take_words(const struct sl_cli_flag *flags, size_t n_flags, int *argc, char **argv)
+static enum sl_status take_words(struct parser *parser, int *argc, char **argv)
 {
     int n_words = 0;
     bool is_flag_time = true;
@@ -97,10 +185,46 @@ take_words(const struct sl_cli_flag *flags, size_t n_flags, int *argc, char **ar
             is_flag_time = false;
             continue;
         }
-        SL_TRY(take_flag(flags, n_flags, *argc, argv, &i));
+        SL_TRY(take_flag(parser, *argc, argv, &i));
     }
     *argc = n_words;
     return SL_OK;
+}
+
+static void print_flags(const struct sl_cli_flag *flags, size_t n_flags)
+{
+    enum { COLUMN = 24 };
+    for (size_t i = 0; i < n_flags; i++) {
+        const char *value = flags[i].value == NULL ? "" : flags[i].value;
+        const int width = COLUMN - (int)strlen(flags[i].name) - 1;
+        (void)printf("  %s %-*s %s\n", flags[i].name, width < 0 ? 0 : width, value, flags[i].text);
+    }
+}
+
+void sl_cli_print_help(const struct sl_cli_command *command)
+{
+    (void)printf(
+        "usage: sluice %s%s%s [OPTIONS]\n\n%s\n", command->name,
+        command->arguments[0] == '\0' ? "" : " ", command->arguments, command->text);
+    if (command->notes != NULL) {
+        (void)printf("\n%s", command->notes);
+    }
+    if (command->n_flags > 0) {
+        (void)putchar('\n');
+        print_flags(command->flags, command->n_flags);
+    }
+    if (command->is_remote) {
+        (void)printf("\nEvery command that calls a server:\n");
+        print_flags(common_flags, SL_COUNT(common_flags));
+    }
+}
+
+int sl_cli_usage(const struct sl_cli_command *command)
+{
+    sl_cli_complain(
+        "usage: sluice %s%s%s [OPTIONS]; sluice %s --help lists them", command->name,
+        command->arguments[0] == '\0' ? "" : " ", command->arguments, command->name);
+    return SL_EXIT_USAGE;
 }
 
 static enum sl_status check_address(const struct sl_cli_options *options)
@@ -152,39 +276,18 @@ bool sl_cli_takes(int argc, char **argv, const char *const *required, int max)
 
 enum sl_status sl_cli_parse(
     struct sl_cli_options *options,
-    bool is_remote,
-    const struct sl_cli_flag *flags,
-    size_t n_flags,
+    const struct sl_cli_command *command,
+    void *into,
     int *argc,
     char **argv)
 {
-    enum { N_COMMON = 9, N_MAX = 40 };
-    const char *timeout = NULL;
+    struct parser parser = { .command = command, .options = options, .into = into };
     *options = (struct sl_cli_options){ 0 };
-    if (is_remote) {
+    if (command->is_remote) {
         SL_TRY(load_environment(options));
     }
-    const struct sl_cli_flag common[N_COMMON] = {
-        { "--json", NULL, &options->is_json },
-        { "--addr", &options->address, NULL },
-        { "--tls", NULL, &options->is_tls },
-        { "--ca", &options->ca_file, NULL },
-        { "--cert", &options->cert_file, NULL },
-        { "--key", &options->key_file, NULL },
-        { "--server-name", &options->server_name, NULL },
-        { "--skip-verify", NULL, &options->skip_verify },
-        { "--timeout", &timeout, NULL },
-    };
-    struct sl_cli_flag all[N_MAX];
-    const size_t n_common = is_remote ? N_COMMON : 0;
-    if (n_flags + n_common > N_MAX) {
-        return SL_INTERNAL;
-    }
-    memcpy(all, common, n_common * sizeof(all[0]));
-    if (n_flags > 0) {
-        memcpy(all + n_common, flags, n_flags * sizeof(all[0]));
-    }
-    SL_TRY(take_words(all, n_common + n_flags, argc, argv));
+    SL_TRY(take_words(&parser, argc, argv));
+    const char *timeout = options->timeout_text;
     if (timeout != NULL &&
         sl_parse_duration_ms(sl_slice_str(timeout), TIMEOUT_MAX_MS, &options->timeout_ms) !=
             SL_OK) {
@@ -192,7 +295,7 @@ enum sl_status sl_cli_parse(
             "--timeout: '%s' is not a duration such as 500ms, 30s or 5m, up to 24h", timeout);
         return SL_INVALID_ARGUMENT;
     }
-    if (is_remote) {
+    if (command->is_remote) {
         SL_TRY(check_address(options));
         SL_TRY(check_tls(options));
     }
@@ -323,13 +426,21 @@ void sl_cli_close(struct sl_cli *cli)
     cli->uv_loop = sl_loop_uv_free(cli->uv_loop);
 }
 
-int sl_cli_report(const struct sl_client_call *call)
+int sl_cli_exit_code(enum sl_status status, const struct sl_error *err)
 {
-    const enum sl_status status = sl_client_call_status(call);
-    const struct sl_error *err = sl_client_call_error(call);
-    sl_cli_complain("%s: %s", sl_status_name(status), err->text);
     if (status == SL_UNAVAILABLE && err->origin != SL_ORIGIN_PEER) {
         return SL_EXIT_UNREACHABLE;
     }
     return status == SL_CANCELLED ? SL_EXIT_CANCELLED : SL_EXIT_ERROR;
+}
+
+int sl_cli_report(const struct sl_client_call *call)
+{
+    return sl_cli_report_error(sl_client_call_status(call), sl_client_call_error(call));
+}
+
+int sl_cli_report_error(enum sl_status status, const struct sl_error *err)
+{
+    sl_cli_complain("%s: %s", sl_status_name(status), err->text);
+    return sl_cli_exit_code(status, err);
 }

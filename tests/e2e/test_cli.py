@@ -9,6 +9,8 @@ import unittest
 
 import harness
 
+FLAG = re.compile(r'(?:\{|FLAG\(|COMMON\()\s*"(--[a-z-]+)"')
+
 
 class Cli(harness.Case):
     def setUp(self):
@@ -70,14 +72,14 @@ class Cli(harness.Case):
         self.assertEqual((usage.returncode, usage.stderr), (0, b""))
         self.assertEqual(harness.sluice(self.server, "help").stdout, usage.stdout)
         with open(harness.ROOT + "/service/cli/options.c", encoding="utf-8") as file:
-            common = re.findall(r'\{ "(--[a-z-]+)"', file.read())
+            common = FLAG.findall(file.read())
         self.assertIn("--tls", common)
-        for command in ("run", "agents", "health", "check-events", "mock-model", "bench"):
+        for command in ("run", "agents", "health", "call", "frame", "proto", "check-events", "mock-model", "bench"):
             done = harness.sluice(self.server, command, "--help")
             self.assertEqual((done.returncode, done.stderr), (0, b""), command)
             with open("%s/service/cli/cmd_%s.c" % (harness.ROOT, command.replace("-", "_")), encoding="utf-8") as file:
-                own = re.findall(r'\{ "(--[a-z-]+)"', file.read())
-            is_remote = command not in ("check-events", "mock-model")
+                own = FLAG.findall(file.read())
+            is_remote = command not in ("proto", "check-events", "mock-model")
             for flag in own + (common if is_remote else []):
                 self.assertRegex(done.stdout.decode(), r"(?m)^  %s " % flag)
             self.assertIn(command, usage.stdout.decode())

@@ -69,11 +69,13 @@ def limit(name):
     return int(re.search(r"X\(%s, MS, (\d+)," % name, read("runtime/base/limits.h"))[1])
 
 
-def execute(words, text=b""):
+def execute(words, text=b"", folder="."):
     """Runs one of our programs; nothing is served at the address that it gets."""
     env = dict(os.environ, SLUICE_ADDR="127.0.0.1:1")
     program = harness.BIN + "/" + os.path.basename(words[0])
-    return subprocess.run([program, *words[1:]], env=env, input=text, capture_output=True, timeout=60, check=False)
+    return subprocess.run(
+        [program, *words[1:]], env=env, input=text, capture_output=True, timeout=60, check=False, cwd=folder
+    )
 
 
 class Docs(harness.Case):
@@ -245,12 +247,21 @@ class Docs(harness.Case):
         if os.path.basename(words[0]) == "sluiced":
             done = execute(words if "--check" in words else [*words, "--help"])
             self.assertEqual((done.returncode, b"sluiced:" in done.stderr), (0, False), done.stderr.decode())
+        elif words[1] == "proto":
+            with tempfile.TemporaryDirectory() as folder:
+                self.assertEqual(execute(words, folder=folder).returncode, 0)
+        elif words[1] in ("config", "completion", "frame"):
+            done = execute(words)
+            self.assertEqual(done.returncode, 0, done.stderr.decode())
         elif words[1] == "mock-model":
             harness.Process("mock-model", [harness.BIN + "/sluice", *words[1:], "--listen", "127.0.0.1:0"]).stop()
         elif words[1] == "run":  # the agent is there and takes the input; a key for its model may be missing
             done = execute([*words, "--addr", self.server.address, "--timeout", "3s"], b"text")
             self.assertIn(done.returncode, (0, 1), done.stderr.decode())
             self.assertNotRegex(done.stderr, rb"sluice: (NOT_FOUND|INVALID_ARGUMENT|UNAVAILABLE)")
+        elif words[1] == "call":
+            done = execute([*words, "--addr", "127.0.0.1:1"], text=b"{}")
+            self.assertEqual(done.returncode, 3, done.stderr.decode())
         elif words[1] in ("agents", "health"):
             done = execute([*words, "--addr", self.server.address])
             self.assertEqual(done.returncode, 0, done.stderr.decode())

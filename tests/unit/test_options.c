@@ -17,11 +17,17 @@ enum { WORDS = 16 };
 static struct sl_cli_options options;
 static char *words[WORDS];
 static int n_words;
-static const char *agent;
-static bool is_loud;
+static struct {
+    const char *agent;
+    bool is_loud;
+    struct sl_cli_list names;
+} own;
 
-static const struct sl_cli_flag flags[] = { { "--agent", &agent, NULL },
-                                            { "--loud", NULL, &is_loud } };
+static const struct sl_cli_flag flags[] = {
+    { "--agent", SL_CLI_TEXT, 0, "NAME", "which" },
+    { "--loud", SL_CLI_SWITCH, sizeof(char *), NULL, "how" },
+    { "--name", SL_CLI_LIST, 2 * sizeof(char *), "NAME", "more than one" },
+};
 
 static int set_up(void **state)
 {
@@ -31,8 +37,7 @@ static int set_up(void **state)
     for (size_t i = 0; i < SL_COUNT(names); i++) {
         (void)unsetenv(names[i]); /* NOLINT(concurrency-mt-unsafe): one thread */
     }
-    agent = NULL;
-    is_loud = false;
+    memset(&own, 0, sizeof(own));
     return 0;
 }
 
@@ -48,7 +53,13 @@ static enum sl_status parse_as(bool is_remote, const char *const *list)
         assert_true(n_words < WORDS);
         words[n_words] = sl_unconst(list[n_words]);
     }
-    return sl_cli_parse(&options, is_remote, flags, SL_COUNT(flags), &n_words, words);
+    const struct sl_cli_command command = { .name = "test",
+                                            .arguments = "",
+                                            .text = "a test",
+                                            .flags = flags,
+                                            .n_flags = SL_COUNT(flags),
+                                            .is_remote = is_remote };
+    return sl_cli_parse(&options, &command, &own, &n_words, words);
 }
 
 #define PARSE(...) parse_as(true, (const char *const[]){ __VA_ARGS__, NULL })
@@ -168,8 +179,8 @@ static void words_stay_in_order_among_the_flags(void **state)
     (void)state;
     assert_int_equal(PARSE("one", "--agent", "a", "-", "--loud"), SL_OK);
     assert_words("one", "-");
-    assert_string_equal(agent, "a");
-    assert_true(is_loud);
+    assert_string_equal(own.agent, "a");
+    assert_true(own.is_loud);
 }
 
 static void behind_two_dashes_everything_is_a_word(void **state)
@@ -177,19 +188,19 @@ static void behind_two_dashes_everything_is_a_word(void **state)
     (void)state;
     assert_int_equal(PARSE("--loud", "--", "--agent", "--"), SL_OK);
     assert_words("--agent", "--");
-    assert_null(agent);
+    assert_null(own.agent);
 }
 
 static void a_value_may_stand_behind_an_equals_sign(void **state)
 {
     (void)state;
     assert_int_equal(PARSE("--agent=a=b"), SL_OK);
-    assert_string_equal(agent, "a=b");
+    assert_string_equal(own.agent, "a=b");
     assert_int_equal(PARSE("--agent="), SL_OK);
-    assert_string_equal(agent, "");
+    assert_string_equal(own.agent, "");
     assert_int_equal(PARSE("--agent", "--loud"), SL_OK);
-    assert_string_equal(agent, "--loud");
-    assert_false(is_loud);
+    assert_string_equal(own.agent, "--loud");
+    assert_false(own.is_loud);
 }
 
 static void a_flag_that_is_not_known_is_refused(void **state)
@@ -200,6 +211,18 @@ static void a_flag_that_is_not_known_is_refused(void **state)
     assert_int_equal(PARSE("-x"), SL_INVALID_ARGUMENT);
     assert_int_equal(PARSE("--loud=1"), SL_INVALID_ARGUMENT);
     assert_int_equal(PARSE("--agent"), SL_INVALID_ARGUMENT);
+}
+
+static void a_list_takes_every_value_in_order(void **state)
+{
+    (void)state;
+    assert_int_equal(PARSE("--name", "a", "--name=b", "word", "--name", ""), SL_OK);
+    assert_int_equal(own.names.n_items, 3);
+    assert_string_equal(own.names.items[0], "a");
+    assert_string_equal(own.names.items[1], "b");
+    assert_string_equal(own.names.items[2], "");
+    own.names.n_items = SL_CLI_LIST_MAX;
+    assert_int_equal(PARSE("--name", "a"), SL_INVALID_ARGUMENT);
 }
 
 static void a_timeout_is_a_duration(void **state)
@@ -259,6 +282,7 @@ int main(void)
         CASE(behind_two_dashes_everything_is_a_word),
         CASE(a_value_may_stand_behind_an_equals_sign),
         CASE(a_flag_that_is_not_known_is_refused),
+        CASE(a_list_takes_every_value_in_order),
         CASE(a_timeout_is_a_duration),
         CASE(a_local_command_knows_no_server),
         CASE(a_loop_opens_runs_and_closes),
