@@ -107,7 +107,7 @@ static int tear_down(void **state)
     (void)state;
     tool = sl_tool_unref(tool);
     assert_int_equal(sl_tools_n_calls(tools), 0);
-    assert_int_equal(tools->shared.n_running, 0);
+    assert_int_equal(tools->slots->n_running, 0);
     assert_int_equal(
         kind_log.n_frees + (kind_log.fails_to_start ? kind_log.n_starts : 0), kind_log.n_starts);
     tools = sl_tools_free(tools);
@@ -473,7 +473,7 @@ static void calls_over_the_cap_wait_in_order(void **state)
 {
     (void)state;
     struct seen seen[4];
-    limits.tools = 1;
+    sl_tool_slots_set_max(tools->slots, 1);
     for (size_t i = 0; i < SL_COUNT(seen); i++) {
         start(&seen[i]);
     }
@@ -500,7 +500,7 @@ static void cancel_of_a_call_whose_slot_is_on_its_way(void **state)
     struct seen first;
     struct seen second;
     struct seen third;
-    limits.tools = 1;
+    sl_tool_slots_set_max(tools->slots, 1);
     start(&first);
     start(&second);
     start(&third);
@@ -519,7 +519,7 @@ static void a_call_that_waits_ends_with_its_run(void **state)
     (void)state;
     struct seen first;
     struct seen second;
-    limits.tools = 1;
+    sl_tool_slots_set_max(tools->slots, 1);
     start(&first);
     start_for(&second, "", 500);
     sl_fake_loop_advance_ms(&fake, 500);
@@ -536,7 +536,7 @@ static void the_queue_goes_across_loops(void **state)
     struct seen here;
     struct seen there;
     struct seen last;
-    limits.tools = 1;
+    sl_tool_slots_set_max(tools->slots, 1);
     sl_fake_loop_init(&other);
     start(&here);
     there = (struct seen){ 0 };
@@ -573,7 +573,7 @@ static void a_process_that_does_not_die_keeps_its_slot(void **state)
     (void)state;
     struct seen first;
     struct seen second;
-    limits.tools = 1;
+    sl_tool_slots_set_max(tools->slots, 1);
     start(&first);
     start(&second);
     struct sl_tool_outcome stuck = good;
