@@ -136,7 +136,6 @@ static enum sl_status make_server(struct daemon *daemon, struct sl_error *err)
     }
     const struct sl_api_options api = { .server = daemon->server,
                                         .runtime = daemon->runtime,
-                                        .limits = &daemon->config.limits,
                                         .has_reflection = wants_reflection(&daemon->config) };
     const enum sl_status status = sl_api_new(&api, &daemon->api);
     return status == SL_OK ? SL_OK : sl_fail(err, status, "the services cannot be registered");
@@ -389,7 +388,8 @@ static int report_check(const struct daemon *daemon)
         (void)fprintf(stderr, "sluiced: %zu mistakes in agent files\n", daemon->n_agent_problems);
         return EXIT_CONFIG;
     }
-    (void)printf("%zu agents, no mistakes\n", sl_runtime_n_agents(daemon->runtime));
+    (void)printf(
+        "%zu agents, no mistakes\n", sl_runtime_n_agents(daemon->runtime, daemon->loops[0]));
     return EXIT_SUCCESS;
 }
 
