@@ -1,5 +1,6 @@
 #include "runtime/runtime.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "runtime/base/mem.h"
@@ -153,6 +154,35 @@ enum sl_status sl_runtime_draft_load_agents(
 struct sl_generation *sl_runtime_draft_drop(struct sl_generation *draft)
 {
     return sl_generation_drop(draft);
+}
+
+static const struct sl_agent_info *
+find_info(const struct sl_generation *generation, const char *name)
+{
+    size_t i = 0;
+    while (i < generation->n_infos && strcmp(generation->infos[i].name, name) != 0) {
+        i++;
+    }
+    return i < generation->n_infos ? &generation->infos[i] : NULL;
+}
+
+void sl_runtime_draft_check(
+    const struct sl_generation *draft,
+    void (*on_problem)(const char *line, void *user_data),
+    void *user_data)
+{
+    for (size_t i = 0; i < draft->n_infos; i++) {
+        const struct sl_agent_info *fresh = &draft->infos[i];
+        const struct sl_agent_info *old =
+            fresh->n_problems == 0 ? NULL : find_info(draft->runtime->newest, fresh->name);
+        if (old != NULL && old->n_problems == 0) {
+            char line[512];
+            (void)snprintf(
+                line, sizeof(line), "agent '%s' could not run any more: %s", fresh->name,
+                fresh->problems[0]);
+            on_problem(line, user_data);
+        }
+    }
 }
 
 /* Both lists are in the order of the names. */

@@ -101,6 +101,11 @@ SL_CHECK enum sl_status sl_runtime_draft_load_agents(
     void (*on_problem)(const char *line, void *user_data),
     void *user_data,
     struct sl_error *err);
+/* One line for each agent that can run now and could not any more: its provider's key is gone. */
+void sl_runtime_draft_check(
+    const struct sl_generation *draft,
+    void (*on_problem)(const char *line, void *user_data),
+    void *user_data);
 /* Accepts NULL; gives NULL. */
 struct sl_generation *sl_runtime_draft_drop(struct sl_generation *draft);
 
