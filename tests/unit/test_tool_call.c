@@ -493,6 +493,34 @@ static void calls_over_the_cap_wait_in_order(void **state)
     assert_int_equal(seen[3].code, SL_TOOL_OK);
 }
 
+static void the_cap_may_change_while_calls_wait(void **state)
+{
+    (void)state;
+    struct seen seen[3];
+    sl_tool_slots_set_max(tools->slots, 1);
+    for (size_t i = 0; i < SL_COUNT(seen); i++) {
+        start(&seen[i]);
+    }
+    struct sl_attempt *first = kind_log.open;
+    assert_int_equal(kind_log.n_starts, 1);
+    sl_tool_slots_set_max(tools->slots, 2);
+    (void)sl_fake_loop_run(&fake);
+    assert_int_equal(kind_log.n_starts, 2);
+    sl_tool_slots_set_max(tools->slots, 1);
+    end_attempt(&good); /* one runs on, so nobody comes in its place */
+    (void)sl_fake_loop_run(&fake);
+    assert_int_equal(kind_log.n_starts, 2);
+    kind_log.open = first;
+    end_attempt(&good);
+    (void)sl_fake_loop_run(&fake);
+    assert_int_equal(kind_log.n_starts, 3);
+    end_attempt(&good);
+    (void)sl_fake_loop_run(&fake);
+    for (size_t i = 0; i < SL_COUNT(seen); i++) {
+        assert_int_equal(seen[i].n_done, 1);
+    }
+}
+
 /* The slot is given away, but the news has not arrived yet. */
 static void cancel_of_a_call_whose_slot_is_on_its_way(void **state)
 {
@@ -662,6 +690,7 @@ int main(void)
         TEST(cancel_between_attempts_ends_at_once),
         TEST(cancel_after_the_end_changes_nothing),
         TEST(calls_over_the_cap_wait_in_order),
+        TEST(the_cap_may_change_while_calls_wait),
         TEST(cancel_of_a_call_whose_slot_is_on_its_way),
         TEST(a_call_that_waits_ends_with_its_run),
         TEST(the_queue_goes_across_loops),
