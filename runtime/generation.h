@@ -1,8 +1,8 @@
 /* What one reading of the configuration made: limits, providers, tools, agents. Constant once it is
  * committed, so that a reload changes nothing for the runs that are there.
  *
- *   new ─▶ configure, load agents ─▶ commit ─post─▶ each loop's current one ◀─ runs that start
- * there the one before: last run gone ─▶ each loop closes its part ─▶ freed
+ *   new ─▶ configure, load agents ─▶ commit ─post─▶ current one of each loop ◀─ runs that start
+ *   the one before: its last run is gone ─▶ each loop closes its part ─▶ freed
  *
  * References: each loop whose current one it is, and each run that has or waits for a slot. */
 #ifndef SL_RUNTIME_GENERATION_H

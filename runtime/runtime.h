@@ -2,8 +2,7 @@
  * this.
  *
  *   sl_runtime_new ─▶ _configure, _load_agents ─▶ sl_run_start … ─▶ _stop ─▶ _free
- *                         draft_new ─▶ draft_… ─▶ draft_commit: for the runs that start from then
- * on
+ *        a reload: draft_new ─▶ draft_… ─▶ draft_commit, for the runs that start from then on
  *
  * A run is the executor of a stream. It lives on one of the loops (that of its reader, unless that
  * loop has over twice the runs of the least loaded one); its reader may be on another. Run ids,

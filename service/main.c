@@ -1,5 +1,6 @@
 /* sluiced: joins configuration, loops, runtime and server, and ends them in order. */
 #include <errno.h>
+#include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -333,8 +334,7 @@ static void say_ready(struct daemon *daemon)
 static void reload(struct daemon *daemon)
 {
     sl_notify_send(
-        &daemon->notify, "RELOADING=1\nMONOTONIC_USEC=%llu",
-        (unsigned long long)(sl_system_now_ms() * 1000));
+        &daemon->notify, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64, sl_system_now_ms() * 1000);
     (void)sl_reload_run(&daemon->reload);
     sl_watchdog_set(&daemon->watchdog, daemon->notify.watchdog_ms, daemon->config.limits.watchdog);
     say_ready(daemon);
@@ -384,8 +384,7 @@ static int report_check(const struct daemon *daemon)
         (void)fprintf(stderr, "sluiced: %zu mistakes in agent files\n", daemon->n_agent_problems);
         return EXIT_CONFIG;
     }
-    (void)printf(
-        "%zu agents, no mistakes\n", sl_runtime_n_agents(daemon->runtime, daemon->loops[0]));
+    (void)printf("%zu agents, no mistakes\n", sl_runtime_n_agents(daemon->runtime, NULL));
     return EXIT_SUCCESS;
 }
 
@@ -417,7 +416,7 @@ static int run(struct daemon *daemon, int signal_fd)
 
 int main(int argc, char **argv)
 {
-    static struct daemon daemon = { .done_fd = -1, .notify = { .fd = -1 } };
+    static struct daemon daemon = { .done_fd = -1 };
     daemon.reload.argc = argc;
     daemon.reload.argv = argv;
     const int signal_fd = sl_system_take_signals();

@@ -47,23 +47,23 @@ static uint64_t read_watchdog_ms(const char *(*env)(const char *name))
 
 void sl_notify_open(struct sl_notify *notify, const char *(*env)(const char *name))
 {
-    *notify = (struct sl_notify){ .fd = -1 };
+    *notify = (struct sl_notify){ .is_on = false };
     const char *path = env("NOTIFY_SOCKET");
     if (path == NULL || path[0] == '\0') {
         return;
     }
-    if (set_address(notify, path)) {
-        notify->fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    }
     const struct timeval wait = { .tv_usec = WAIT_US };
-    if (notify->fd < 0 ||
-        setsockopt(notify->fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof(wait)) != 0) {
+    const int fd = set_address(notify, path) ? socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0) : -1;
+    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof(wait)) != 0) {
+        if (fd >= 0) {
+            (void)close(fd);
+        }
         sl_log(
             SL_WARN, SL_LOG_MAIN, "msg=\"NOTIFY_SOCKET cannot be used\" path=%s",
             SL_LOG_QUOTE(sl_slice_str(path)));
-        sl_notify_close(notify);
         return;
     }
+    notify->fd = fd;
     notify->is_on = true;
     notify->watchdog_ms = read_watchdog_ms(env);
 }
@@ -89,8 +89,8 @@ void sl_notify_send(const struct sl_notify *notify, const char *fmt, ...)
 
 void sl_notify_close(struct sl_notify *notify)
 {
-    if (notify->fd >= 0) {
+    if (notify->is_on) {
         (void)close(notify->fd);
     }
-    *notify = (struct sl_notify){ .fd = -1 };
+    *notify = (struct sl_notify){ .is_on = false };
 }

@@ -1,8 +1,8 @@
 /* SIGHUP: the configuration is read again, all of it, and takes the place of the old one; or, with
  * one mistake anywhere, nothing changes (X5).
  *
- *   file, environment, flags ─▶ certificates ─▶ providers, tools, agents ─▶ commit: limits, TLS,
- * agents, └─── a mistake: logged, counted, seen in health ────┘          log level
+ *   file, environment, flags ─▶ certificates ─▶ providers, tools, agents ─▶ commit
+ *              └────────────────────┴─── a mistake: logged, counted, seen in health
  *
  * What cannot change while it runs is a mistake, too: listeners, loops, launcher, reflection, the
  * log's format. Runs keep what they started with, connections what they came with. */
