@@ -333,8 +333,7 @@ static void say_ready(struct daemon *daemon)
 
 static void reload(struct daemon *daemon)
 {
-    sl_notify_send(
-        &daemon->notify, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64, sl_system_now_ms() * 1000);
+    sl_notify_send(&daemon->notify, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64, sl_system_now_us());
     (void)sl_reload_run(&daemon->reload);
     sl_watchdog_set(&daemon->watchdog, daemon->notify.watchdog_ms, daemon->config.limits.watchdog);
     say_ready(daemon);

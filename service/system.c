@@ -10,7 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { PATH_BYTES = 4096, MS_PER_S = 1000, NS_PER_MS = 1000000 };
+enum { PATH_BYTES = 4096, US_PER_S = 1000000, US_PER_MS = 1000, NS_PER_US = 1000 };
 
 size_t sl_system_n_cores(void)
 {
@@ -27,11 +27,16 @@ void sl_system_raise_descriptor_limit(void)
     }
 }
 
-uint64_t sl_system_now_ms(void)
+uint64_t sl_system_now_us(void)
 {
     struct timespec now;
     (void)clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * MS_PER_S + (uint64_t)now.tv_nsec / NS_PER_MS;
+    return (uint64_t)now.tv_sec * US_PER_S + (uint64_t)now.tv_nsec / NS_PER_US;
+}
+
+uint64_t sl_system_now_ms(void)
+{
+    return sl_system_now_us() / US_PER_MS;
 }
 
 int sl_system_take_signals(void)

@@ -12,7 +12,8 @@
 size_t sl_system_n_cores(void);
 /* As many descriptors as the system allows: each connection and each model transfer is one. */
 void sl_system_raise_descriptor_limit(void);
-/* Monotonic time in milliseconds. */
+/* Monotonic time in microseconds, and in milliseconds. */
+uint64_t sl_system_now_us(void);
 uint64_t sl_system_now_ms(void);
 
 /* SIGTERM, SIGINT and SIGHUP, and SIGUSR1 and SIGUSR2, which nobody wants but which would end us:
