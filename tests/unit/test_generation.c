@@ -286,7 +286,7 @@ static void an_agent_that_could_not_run_any_more_is_told(void **state)
     struct sl_generation *fresh = draft();
     sl_runtime_draft_check(fresh, keep_line, line);
     assert_string_equal(line, "");
-    fresh = sl_runtime_draft_drop(fresh);
+    assert_null(sl_runtime_draft_drop(fresh));
     runtime->env = has_key;
     (void)reload();
     runtime->env = no_env;
