@@ -109,7 +109,7 @@ static bool set_heartbeat(struct sl_run_stream *stream, const struct sl_run_spec
  * connection may have queued. */
 static bool set_marks(struct sl_run_stream *stream, const struct sl_run_spec *spec)
 {
-    const struct sl_limits *limits = &stream->runtime->limits;
+    const struct sl_limits *limits = &stream->generation->limits;
     struct sl_run_settings *settings = &stream->start.settings;
     if (spec->has_buffer_bytes &&
         !is_within(
@@ -135,7 +135,7 @@ static bool set_budget(struct sl_run_stream *stream, const struct sl_run_spec *s
     const struct sl_agent *agent = stream->start.agent;
     struct sl_run_settings *settings = &stream->start.settings;
     settings->max_tokens = agent->budget_tokens;
-    settings->max_tool_calls = stream->runtime->limits.calls_per_run;
+    settings->max_tool_calls = stream->generation->limits.calls_per_run;
     if (agent->budget_tool_calls > 0) {
         settings->max_tool_calls = least(settings->max_tool_calls, agent->budget_tool_calls);
     }
@@ -155,7 +155,7 @@ static bool set_budget(struct sl_run_stream *stream, const struct sl_run_spec *s
 
 static bool set_limits(struct sl_run_stream *stream, const struct sl_run_spec *spec)
 {
-    const struct sl_limits *limits = &stream->runtime->limits;
+    const struct sl_limits *limits = &stream->generation->limits;
     const struct sl_agent *agent = stream->start.agent;
     struct sl_run_settings *settings = &stream->start.settings;
     if (spec->has_max_iterations &&
@@ -227,7 +227,7 @@ check_message(struct sl_run_stream *stream, const struct sl_run_message *message
                 stream, "context.messages[%zu].tool_calls[%zu] needs id and name", index, i);
             return false;
         }
-        if (arguments.size > stream->runtime->limits.tool_arguments ||
+        if (arguments.size > stream->generation->limits.tool_arguments ||
             (arguments.size > 0 && !sl_history_is_object(call->arguments_json))) {
             REFUSE_INVALID(
                 stream, "context.messages[%zu].tool_calls[%zu].arguments_json is no JSON object",
@@ -240,7 +240,7 @@ check_message(struct sl_run_stream *stream, const struct sl_run_message *message
 
 static bool check_sizes(struct sl_run_stream *stream, const struct sl_run_spec *spec)
 {
-    const struct sl_limits *limits = &stream->runtime->limits;
+    const struct sl_limits *limits = &stream->generation->limits;
     if (spec->input.size > limits->input) {
         REFUSE_INVALID(stream, "input is larger than %" PRIu64 " bytes", limits->input);
         return false;
@@ -319,7 +319,7 @@ static bool check_agent(struct sl_run_stream *stream, const struct sl_run_spec *
         REFUSE_INVALID(stream, "agent is empty");
         return false;
     }
-    const struct sl_agent *agent = sl_agents_find(stream->runtime->agents, spec->agent);
+    const struct sl_agent *agent = sl_agents_find(stream->generation->agents, spec->agent);
     if (agent == NULL) {
         const size_t size = sl_utf8_cut(name, SL_AGENT_NAME_BYTES);
         sl_run_refuse(
@@ -328,17 +328,17 @@ static bool check_agent(struct sl_run_stream *stream, const struct sl_run_spec *
         return false;
     }
     stream->start.agent = agent;
-    if (sl_models_check(stream->runtime->models, agent->provider, &err) != SL_OK) {
+    if (sl_models_check(stream->generation->models, agent->provider, &err) != SL_OK) {
         sl_run_refuse(stream, SL_FAILED_PRECONDITION, "AGENT_DISABLED", "%s", err.text);
         return false;
     }
     const char *reason = NULL;
-    const enum sl_status status =
-        sl_models_check_input(stream->runtime->models, agent->provider, spec->input, &reason, &err);
+    const enum sl_status status = sl_models_check_input(
+        stream->generation->models, agent->provider, spec->input, &reason, &err);
     if (status != SL_OK) {
         sl_run_refuse(stream, status, reason, "%s", err.text);
         if (status == SL_RESOURCE_EXHAUSTED) {
-            stream->refusal.retry_after_ms = (int64_t)stream->runtime->limits.run_wait;
+            stream->refusal.retry_after_ms = (int64_t)stream->generation->limits.run_wait;
         }
     }
     return status == SL_OK;
@@ -360,7 +360,7 @@ static bool check_ids(struct sl_run_stream *stream, const struct sl_run_spec *sp
 enum sl_status sl_run_admit_spec(
     struct sl_run_stream *stream, const struct sl_run_spec *spec, bool *ret_is_accepted)
 {
-    const struct sl_limits *limits = &stream->runtime->limits;
+    const struct sl_limits *limits = &stream->generation->limits;
     sl_history_init(&stream->start.history, limits->model_request * HISTORY_FACTOR);
     *ret_is_accepted =
         check_ids(stream, spec) && check_sizes(stream, spec) && check_agent(stream, spec) &&

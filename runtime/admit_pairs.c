@@ -131,7 +131,7 @@ static enum sl_status copy_credentials(struct sl_run_stream *stream, const struc
 
 bool sl_run_check_pairs(struct sl_run_stream *stream, const struct sl_run_spec *spec)
 {
-    const struct sl_limits *limits = &stream->runtime->limits;
+    const struct sl_limits *limits = &stream->generation->limits;
     return check_sizes(
                stream, "metadata", spec->metadata, spec->n_metadata, limits->metadata,
                limits->metadata_size) &&

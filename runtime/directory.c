@@ -233,6 +233,19 @@ end_request(struct sl_directory *directory, struct sl_ticket *ticket, bool was_r
     forget_old(directory, now_ns);
 }
 
+static struct sl_ticket *admit_waiting(struct sl_directory *directory)
+{
+    if (directory->shared.is_draining ||
+        directory->shared.counts.running >= directory->options.max_runs) {
+        return NULL;
+    }
+    struct sl_ticket *next = take_first_waiting(directory);
+    if (next != NULL) {
+        take_slot(directory, next);
+    }
+    return next;
+}
+
 struct sl_ticket *sl_directory_leave(
     struct sl_directory *directory, struct sl_ticket *ticket, bool was_run, uint64_t now_ns)
 {
@@ -246,13 +259,28 @@ struct sl_ticket *sl_directory_leave(
         directory->shared.counts.ended += was_run ? 1 : 0;
         directory->shared.counts.refused += was_run ? 0 : 1;
         end_request(directory, ticket, was_run, now_ns);
-        next = directory->shared.is_draining ? NULL : take_first_waiting(directory);
-        if (next != NULL) {
-            take_slot(directory, next);
-        }
+        next = admit_waiting(directory);
     }
     unlock(directory);
     return next;
+}
+
+struct sl_ticket *sl_directory_admit_waiting(struct sl_directory *directory)
+{
+    lock(directory);
+    struct sl_ticket *next = admit_waiting(directory);
+    unlock(directory);
+    return next;
+}
+
+void sl_directory_set_options(
+    struct sl_directory *directory, const struct sl_directory_options *options)
+{
+    lock(directory);
+    directory->options.max_runs = options->max_runs;
+    directory->options.max_waiting = options->max_waiting;
+    directory->options.request_keep_ns = options->request_keep_ns;
+    unlock(directory);
 }
 
 bool sl_directory_abandon(struct sl_directory *directory, struct sl_ticket *ticket)

@@ -40,6 +40,14 @@ sl_directory_new(const struct sl_directory_options *options, struct sl_directory
 /* Accepts NULL; gives NULL. */
 struct sl_directory *sl_directory_free(struct sl_directory *directory);
 
+/* Counts and times from now on; n_loops stays. Fewer runs: those that are there go on. More: the
+ * caller must ask sl_directory_admit_waiting() until it gives nobody. Thread: any. */
+void sl_directory_set_options(
+    struct sl_directory *directory, const struct sl_directory_options *options);
+/* Gives a slot that is free to the first that waits, which is given back RUNNING; NULL: none is
+ * free, or nobody waits. Thread: any. */
+SL_CHECK struct sl_ticket *sl_directory_admit_waiting(struct sl_directory *directory);
+
 enum sl_admission {
     SL_ADMIT_RUN,  /* ticket->loop is set */
     SL_ADMIT_WAIT, /* sl_directory_leave of another one will give it a slot */

@@ -1,11 +1,9 @@
 #include "runtime/runtime.h"
 
 #include <stdio.h>
+#include <string.h>
 
-#include "runtime/base/conf.h"
-#include "runtime/base/log.h"
 #include "runtime/base/mem.h"
-#include "runtime/exec/agent_builtin.h"
 #include "runtime/runtime_private.h"
 
 /* ---- Idle --------------------------------------------------------------------------------------
@@ -19,7 +17,7 @@ void sl_runtime_hold(struct sl_runtime *runtime)
 void sl_runtime_release(struct sl_runtime *runtime)
 {
     if (atomic_fetch_sub_explicit(&runtime->n_holds, 1, memory_order_acq_rel) == 1) {
-        sl_loop_post(runtime->loops[0].env.loop, &runtime->idle_task);
+        sl_loop_post(runtime->loops[0].base, &runtime->idle_task);
     }
 }
 
@@ -27,26 +25,6 @@ static void run_idle(struct sl_task *task)
 {
     struct sl_runtime *runtime = SL_CONTAINER(task, struct sl_runtime, idle_task);
     runtime->on_idle(runtime->user_data);
-}
-
-static void on_part_closed(void *user_data)
-{
-    struct sl_runtime_loop *at = user_data;
-    if (--at->loop.n_closing == 0) {
-        sl_runtime_release(at->runtime);
-    }
-}
-
-void sl_runtime_loop_check(struct sl_runtime_loop *at)
-{
-    if (!at->loop.is_stopping || !sl_list_is_empty(&at->loop.streams) || at->loop.n_closing != 0) {
-        return;
-    }
-    /* One more than there are parts, so that one which closes at once does not end it. */
-    at->loop.n_closing = 3;
-    sl_models_close_loop(at->runtime->models, at->env.loop, on_part_closed, at);
-    sl_tools_close_loop(at->runtime->tools, at->env.loop, on_part_closed, at);
-    on_part_closed(at);
 }
 
 static void run_stop(struct sl_task *task)
@@ -58,7 +36,9 @@ static void run_stop(struct sl_task *task)
         const struct sl_run_stream *stream = SL_CONTAINER(node, struct sl_run_stream, run.node);
         sl_run_cancel(stream->run.run, &ending);
     }
-    sl_runtime_loop_check(at);
+    if (at->loop.current != NULL) {
+        sl_generation_unref(SL_TAKE(at->loop.current));
+    }
 }
 
 /* Whoever waits for a slot gets none any more, and is told. */
@@ -78,112 +58,31 @@ void sl_runtime_stop(struct sl_runtime *runtime, void (*on_idle)(void *user_data
     runtime->on_idle = on_idle;
     runtime->user_data = user_data;
     sl_runtime_refuse_new(runtime);
-    /* Each loop has a hold until it has closed, so the runtime outlives this loop. */
-    const size_t n_loops = runtime->n_loops;
-    struct sl_runtime_loop *loops = runtime->loops;
+    /* Held, so that the runtime outlives this loop. */
     sl_runtime_hold(runtime);
-    for (size_t i = 0; i < n_loops; i++) {
-        sl_loop_post(loops[i].env.loop, &loops[i].stop_task);
+    for (size_t i = 0; i < runtime->n_loops; i++) {
+        sl_loop_post(runtime->loops[i].base, &runtime->loops[i].stop_task);
     }
     sl_runtime_release(runtime);
+}
+
+static struct sl_directory_options directory_options(const struct sl_limits *limits, size_t n_loops)
+{
+    return (struct sl_directory_options){
+        .n_loops = (uint32_t)n_loops,
+        .max_runs = limits->runs,
+        .max_waiting = limits->run_queue,
+        .request_keep_ns = limits->window_keep * SL_NS_PER_MS,
+    };
 }
 
 /* ---- Agents ------------------------------------------------------------------------------------
  */
 
-static void free_infos(struct sl_runtime *runtime)
-{
-    for (size_t i = 0; i < runtime->n_infos; i++) {
-        (void)sl_free(sl_unconst(runtime->infos[i].tools));
-        (void)sl_free(sl_unconst(runtime->infos[i].problems));
-    }
-    runtime->infos = sl_free(runtime->infos);
-    runtime->n_infos = 0;
-}
-
-static enum sl_status fill_info(struct sl_agent_info *info, const struct sl_agent *agent)
-{
-    *info = (struct sl_agent_info){
-        .name = agent->name,
-        .version = agent->version,
-        .model = agent->model,
-        .provider = agent->provider,
-        .n_labels = agent->n_labels,
-        .label_keys = agent->label_keys,
-        .label_values = agent->label_values,
-        .n_annotations = agent->n_annotations,
-        .annotation_keys = agent->annotation_keys,
-        .annotation_values = agent->annotation_values,
-    };
-    struct sl_agent_tool *tools = sl_calloc(agent->n_tools + 1, sizeof(*tools));
-    const char **problems = sl_calloc(1, sizeof(*problems));
-    if (tools == NULL || problems == NULL) {
-        (void)sl_free(tools);
-        (void)sl_free(problems);
-        return SL_RESOURCE_EXHAUSTED;
-    }
-    for (size_t i = 0; i < agent->n_tools; i++) {
-        tools[i] = (struct sl_agent_tool){
-            .name = agent->chat_tools[i].name,
-            .description = agent->chat_tools[i].description,
-            .parameters_json = agent->chat_tools[i].parameters_json,
-        };
-    }
-    problems[0] = agent->problem;
-    info->n_tools = agent->n_tools;
-    info->tools = tools;
-    info->n_problems = agent->problem == NULL ? 0 : 1;
-    info->problems = problems;
-    return SL_OK;
-}
-
-static enum sl_status build_infos(struct sl_runtime *runtime)
-{
-    free_infos(runtime);
-    const size_t n = sl_agents_size(runtime->agents);
-    runtime->infos = sl_calloc(n == 0 ? 1 : n, sizeof(*runtime->infos));
-    if (runtime->infos == NULL) {
-        return SL_RESOURCE_EXHAUSTED;
-    }
-    for (const struct sl_agent *agent = sl_agents_first(runtime->agents); agent != NULL;
-         agent = agent->next) {
-        SL_TRY(fill_info(&runtime->infos[runtime->n_infos], agent));
-        runtime->n_infos++;
-    }
-    return SL_OK;
-}
-
-static void add_builtin(
-    struct sl_runtime *runtime,
-    struct sl_conf *conf,
-    const struct sl_conf_node *node,
-    const char *name)
-{
-    struct sl_error err = { .status = SL_OK };
-    if (sl_agents_add_builtin(runtime->agents, name, &err) != SL_OK) {
-        sl_conf_error(conf, node, "%s", err.text);
-    }
-}
-
 void sl_runtime_configure(
     struct sl_runtime *runtime, struct sl_conf *conf, const struct sl_conf_node *top)
 {
-    sl_models_configure(runtime->models, conf, top);
-    sl_tools_configure(runtime->tools, conf, top);
-    const struct sl_conf_node *list = sl_conf_get_list(conf, top, "builtin_agents", SL_OPTIONAL);
-    if (list == NULL) {
-        for (size_t i = 0; i < sl_agent_n_builtins; i++) {
-            add_builtin(runtime, conf, top, sl_agent_builtins[i].name);
-        }
-    } else {
-        for (size_t i = 0; i < sl_conf_size(list); i++) {
-            const struct sl_conf_node *node = sl_conf_at(list, i);
-            add_builtin(runtime, conf, node, sl_conf_text(node));
-        }
-    }
-    if (build_infos(runtime) != SL_OK) {
-        sl_conf_error(conf, top, "no memory for the agents");
-    }
+    sl_generation_configure(runtime->newest, conf, top);
 }
 
 enum sl_status sl_runtime_load_agents(
@@ -193,88 +92,187 @@ enum sl_status sl_runtime_load_agents(
     void *user_data,
     struct sl_error *err)
 {
-    SL_TRY(sl_agents_add_path(runtime->agents, path, on_problem, user_data, err));
-    return build_infos(runtime) == SL_OK
-               ? SL_OK
-               : sl_fail(err, SL_RESOURCE_EXHAUSTED, "no memory for the agents");
+    return sl_generation_load_agents(runtime->newest, path, on_problem, user_data, err);
 }
 
-size_t sl_runtime_n_agents(const struct sl_runtime *runtime)
+static const struct sl_generation *
+current(const struct sl_runtime *runtime, const struct sl_loop *loop)
 {
-    return runtime->n_infos;
+    const struct sl_runtime_loop *at = &runtime->loops[loop == NULL ? 0 : loop->index];
+    SL_ON_LOOP(at->base);
+    return at->loop.current;
 }
 
-const struct sl_agent_info *sl_runtime_agent_at(const struct sl_runtime *runtime, size_t index)
+size_t sl_runtime_n_agents(const struct sl_runtime *runtime, const struct sl_loop *loop)
 {
-    return index < runtime->n_infos ? &runtime->infos[index] : NULL;
+    const struct sl_generation *generation = current(runtime, loop);
+    return generation == NULL ? 0 : generation->n_infos;
+}
+
+const struct sl_agent_info *
+sl_runtime_agent_at(const struct sl_runtime *runtime, const struct sl_loop *loop, size_t index)
+{
+    const struct sl_generation *generation = current(runtime, loop);
+    return generation != NULL && index < generation->n_infos ? &generation->infos[index] : NULL;
+}
+
+const struct sl_limits *
+sl_runtime_limits(const struct sl_runtime *runtime, const struct sl_loop *loop)
+{
+    const struct sl_generation *generation = current(runtime, loop);
+    return generation == NULL ? NULL : &generation->limits;
+}
+
+/* ---- Reload ------------------------------------------------------------------------------------
+ */
+
+enum sl_status sl_runtime_draft_new(
+    struct sl_runtime *runtime,
+    const struct sl_limits *limits,
+    struct sl_generation **ret_draft,
+    struct sl_error *err)
+{
+    return sl_generation_new(runtime, limits, ret_draft, err);
+}
+
+void sl_runtime_draft_configure(
+    struct sl_generation *draft, struct sl_conf *conf, const struct sl_conf_node *top)
+{
+    sl_generation_configure(draft, conf, top);
+}
+
+enum sl_status sl_runtime_draft_load_agents(
+    struct sl_generation *draft,
+    const char *path,
+    void (*on_problem)(const char *line, void *user_data),
+    void *user_data,
+    struct sl_error *err)
+{
+    return sl_generation_load_agents(draft, path, on_problem, user_data, err);
+}
+
+struct sl_generation *sl_runtime_draft_drop(struct sl_generation *draft)
+{
+    return sl_generation_drop(draft);
+}
+
+static const struct sl_agent_info *
+find_info(const struct sl_generation *generation, const char *name)
+{
+    size_t i = 0;
+    while (i < generation->n_infos && strcmp(generation->infos[i].name, name) != 0) {
+        i++;
+    }
+    return i < generation->n_infos ? &generation->infos[i] : NULL;
+}
+
+void sl_runtime_draft_check(
+    const struct sl_generation *draft,
+    void (*on_problem)(const char *line, void *user_data),
+    void *user_data)
+{
+    for (size_t i = 0; i < draft->n_infos; i++) {
+        const struct sl_agent_info *fresh = &draft->infos[i];
+        const struct sl_agent_info *old =
+            fresh->n_problems == 0 ? NULL : find_info(draft->runtime->newest, fresh->name);
+        if (old != NULL && old->n_problems == 0) {
+            char line[512];
+            (void)snprintf(
+                line, sizeof(line), "agent '%s' could not run any more: %s", fresh->name,
+                fresh->problems[0]);
+            on_problem(line, user_data);
+        }
+    }
+}
+
+/* Both lists are in the order of the names. */
+static void compare(
+    const struct sl_generation *old,
+    const struct sl_generation *fresh,
+    struct sl_runtime_change *ret_change)
+{
+    *ret_change = (struct sl_runtime_change){ .n_agents = fresh->n_infos };
+    size_t i = 0;
+    size_t k = 0;
+    while (i < old->n_infos || k < fresh->n_infos) {
+        const int order = i == old->n_infos     ? 1
+                          : k == fresh->n_infos ? -1
+                                                : strcmp(old->infos[i].name, fresh->infos[k].name);
+        ret_change->n_removed += order < 0;
+        ret_change->n_added += order > 0;
+        ret_change->n_changed +=
+            order == 0 && strcmp(old->infos[i].version, fresh->infos[k].version) != 0;
+        i += order <= 0;
+        k += order >= 0;
+    }
+}
+
+static void admit_waiting(struct sl_runtime *runtime)
+{
+    struct sl_ticket *ticket = sl_directory_admit_waiting(runtime->directory);
+    while (ticket != NULL) {
+        struct sl_run_stream *stream = sl_run_stream_of(ticket);
+        sl_loop_post(stream->reader_loop, &stream->admit_task);
+        ticket = sl_directory_admit_waiting(runtime->directory);
+    }
+}
+
+void sl_runtime_draft_commit(struct sl_generation *draft, struct sl_runtime_change *ret_change)
+{
+    struct sl_runtime *runtime = draft->runtime;
+    compare(runtime->newest, draft, ret_change);
+    const struct sl_directory_options directory = directory_options(&draft->limits, 0);
+    sl_directory_set_options(runtime->directory, &directory);
+    admit_waiting(runtime);
+    sl_tool_slots_set_max(runtime->slots, draft->limits.tools);
+    sl_generation_commit(draft, false);
 }
 
 /* ---- Life --------------------------------------------------------------------------------------
  */
 
-/* A fixed share of what all windows together may have, so that no account is needed. */
-static uint32_t window_share(const struct sl_limits *limits)
+static enum sl_status
+make_loops(struct sl_runtime *runtime, const struct sl_runtime_options *options)
 {
-    const uint64_t share = limits->window_total / limits->runs;
-    return (uint32_t)(share < limits->window ? share : limits->window);
-}
-
-static void init_loops(struct sl_runtime *runtime, const struct sl_runtime_options *options)
-{
+    runtime->bases = sl_calloc(options->n_loops, sizeof(struct sl_loop *));
+    runtime->loops = sl_calloc(options->n_loops, sizeof(*runtime->loops));
+    if (runtime->bases == NULL || runtime->loops == NULL) {
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    runtime->n_loops = options->n_loops;
     for (size_t i = 0; i < runtime->n_loops; i++) {
         struct sl_runtime_loop *at = &runtime->loops[i];
+        assert(options->loops[i]->index == i);
+        runtime->bases[i] = options->loops[i];
         at->runtime = runtime;
-        at->env = (struct sl_run_env){
-            .loop = options->loops[i],
-            .limits = &runtime->limits,
-            .models = runtime->models,
-            .tools = runtime->tools,
-            .store = runtime->store,
-            .stats = &at->stats,
-            .window_bytes = window_share(&runtime->limits),
-        };
+        at->base = options->loops[i];
         at->stop_task.run = run_stop;
         sl_list_init(&at->loop.streams);
     }
+    return SL_OK;
 }
 
 static enum sl_status make_parts(
     struct sl_runtime *runtime, const struct sl_runtime_options *options, struct sl_error *err)
 {
-    const struct sl_models_options models = {
-        .loops = options->loops,
-        .n_loops = options->n_loops,
-        .limits = &runtime->limits,
-        .env = options->env,
-    };
-    const struct sl_tools_options tools = {
-        .loops = options->loops,
-        .n_loops = options->n_loops,
-        .limits = &runtime->limits,
-        .launcher = options->launcher,
-        .environment = options->environment,
-    };
-    const struct sl_directory_options directory = {
-        .n_loops = (uint32_t)options->n_loops,
-        .max_runs = runtime->limits.runs,
-        .max_waiting = runtime->limits.run_queue,
-        .request_keep_ns = runtime->limits.window_keep * SL_NS_PER_MS,
-    };
-    runtime->loops = sl_calloc(options->n_loops, sizeof(*runtime->loops));
-    if (runtime->loops == NULL) {
-        return SL_RESOURCE_EXHAUSTED;
+    const struct sl_directory_options directory =
+        directory_options(options->limits, options->n_loops);
+    runtime->env = options->env;
+    runtime->environment = options->environment;
+    if (options->launcher != NULL) {
+        runtime->launcher = sl_strdup(options->launcher);
+        if (runtime->launcher == NULL) {
+            return SL_RESOURCE_EXHAUSTED;
+        }
     }
-    runtime->n_loops = options->n_loops;
+    SL_TRY(make_loops(runtime, options));
     SL_TRY(sl_directory_new(&directory, &runtime->directory));
     SL_TRY(sl_store_memory_new(&runtime->store));
-    SL_TRY(sl_models_new(&models, &runtime->models, err));
-    SL_TRY(sl_tools_new(&tools, &runtime->tools, err));
-    const struct sl_agents_options agents = {
-        .models = runtime->models,
-        .tools = runtime->tools,
-        .limits = &runtime->limits,
-    };
-    return sl_agents_new(&agents, &runtime->agents);
+    SL_TRY(sl_tool_slots_new(options->limits->tools, &runtime->slots));
+    struct sl_generation *first;
+    SL_TRY(sl_generation_new(runtime, options->limits, &first, err));
+    sl_generation_commit(first, true);
+    return SL_OK;
 }
 
 enum sl_status sl_runtime_new(
@@ -284,19 +282,16 @@ enum sl_status sl_runtime_new(
     if (runtime == NULL) {
         return sl_fail(err, SL_RESOURCE_EXHAUSTED, "no memory for the runtime");
     }
-    for (size_t i = 0; i < options->n_loops; i++) {
-        assert(options->loops[i]->index == i);
-    }
-    runtime->limits = *options->limits;
-    atomic_init(&runtime->n_holds, options->n_loops);
+    atomic_init(&runtime->n_holds, 0);
     runtime->idle_task.run = run_idle;
+    sl_list_init(&runtime->shared.generations);
+    (void)pthread_mutex_init(&runtime->shared.lock, NULL);
     (void)sl_fail(err, SL_RESOURCE_EXHAUSTED, "no memory for the runtime");
     const enum sl_status status = make_parts(runtime, options, err);
     if (status != SL_OK) {
         (void)sl_runtime_free(runtime);
         return status;
     }
-    init_loops(runtime, options);
     *ret_runtime = runtime;
     return SL_OK;
 }
@@ -306,13 +301,17 @@ struct sl_runtime *sl_runtime_free(struct sl_runtime *runtime)
     if (runtime == NULL) {
         return NULL;
     }
-    free_infos(runtime);
-    runtime->agents = sl_agents_free(runtime->agents);
-    runtime->tools = sl_tools_free(runtime->tools);
-    runtime->models = sl_models_free(runtime->models);
+    SL_LIST_EACH(node, &runtime->shared.generations) {
+        sl_list_remove(node);
+        (void)sl_generation_drop(SL_CONTAINER(node, struct sl_generation, node));
+    }
+    runtime->slots = sl_tool_slots_free(runtime->slots);
     runtime->store = sl_store_free(runtime->store);
     runtime->directory = sl_directory_free(runtime->directory);
+    (void)pthread_mutex_destroy(&runtime->shared.lock);
     runtime->loops = sl_free(runtime->loops);
+    runtime->bases = sl_free(runtime->bases);
+    runtime->launcher = sl_free(runtime->launcher);
     return sl_free(runtime);
 }
 
@@ -321,7 +320,7 @@ static uint64_t read_relaxed(const _Atomic uint64_t *counter)
     return atomic_load_explicit(counter, memory_order_relaxed);
 }
 
-void sl_runtime_stats(const struct sl_runtime *runtime, struct sl_runtime_stats *ret_stats)
+void sl_runtime_stats(struct sl_runtime *runtime, struct sl_runtime_stats *ret_stats)
 {
     struct sl_directory_counts counts;
     sl_directory_count(runtime->directory, &counts);
@@ -331,8 +330,14 @@ void sl_runtime_stats(const struct sl_runtime *runtime, struct sl_runtime_stats 
         .runs_running = counts.running,
         .runs_waiting = counts.waiting,
         .runs_refused = counts.refused,
-        .tool_children = sl_tools_n_children(runtime->tools),
     };
+    (void)pthread_mutex_lock(&runtime->shared.lock);
+    SL_LIST_EACH(node, &runtime->shared.generations) {
+        const struct sl_generation *generation = SL_CONTAINER(node, struct sl_generation, node);
+        ret_stats->tool_children += sl_tools_n_children(generation->tools);
+        ret_stats->generations++;
+    }
+    (void)pthread_mutex_unlock(&runtime->shared.lock);
     for (size_t i = 0; i < runtime->n_loops; i++) {
         const struct sl_exec_stats *stats = &runtime->loops[i].stats;
         ret_stats->events += read_relaxed(&stats->events);

@@ -1,7 +1,8 @@
 /* The door of the runtime: agents, and runs of them. Nothing outside of runtime/ sees more than
  * this.
  *
- *   sl_runtime_new ─▶ _configure, _load_agents ─▶ sl_run_start … ─▶ _drain ─▶ _free
+ *   sl_runtime_new ─▶ _configure, _load_agents ─▶ sl_run_start … ─▶ _stop ─▶ _free
+ *        a reload: draft_new ─▶ draft_… ─▶ draft_commit, for the runs that start from then on
  *
  * A run is the executor of a stream. It lives on one of the loops (that of its reader, unless that
  * loop has over twice the runs of the least loaded one); its reader may be on another. Run ids,
@@ -18,6 +19,7 @@
 
 struct sl_runtime;
 struct sl_run_stream; /* a reader of a run */
+struct sl_generation; /* what one reading of the configuration made */
 struct sl_conf;
 struct sl_conf_node;
 
@@ -25,9 +27,10 @@ struct sl_runtime_options {
     struct sl_loop *const *loops; /* libuv loops that somebody else runs; borrowed */
     size_t n_loops;
     const struct sl_limits *limits; /* copied */
+    /* Asked again with each reload; both must outlive the runtime. */
     const char *(*env)(const char *name);
     const char *const *environment; /* of the daemon, for tools */
-    const char *launcher;           /* program that starts tools; NULL: process tools are refused */
+    const char *launcher; /* copied; program that starts tools; NULL: process tools are refused */
 };
 
 SL_CHECK enum sl_status sl_runtime_new(
@@ -67,9 +70,52 @@ struct sl_agent_info {
     const char *const *problems;
 };
 
-/* By name, in order. Constant while the runtime lives. Thread: any. */
-size_t sl_runtime_n_agents(const struct sl_runtime *runtime);
-const struct sl_agent_info *sl_runtime_agent_at(const struct sl_runtime *runtime, size_t index);
+/* By name, in order. None once the runtime stops. Constant until the task of the loop that asks has
+ * returned: a reload may replace them then. Thread: loop, one of the runtime's (NULL: the first,
+ * which does not run). */
+size_t sl_runtime_n_agents(const struct sl_runtime *runtime, const struct sl_loop *loop);
+const struct sl_agent_info *
+sl_runtime_agent_at(const struct sl_runtime *runtime, const struct sl_loop *loop, size_t index);
+/* Of the runs that start now; NULL once the runtime stops. As long, and the same thread. */
+const struct sl_limits *
+sl_runtime_limits(const struct sl_runtime *runtime, const struct sl_loop *loop);
+
+/* ---- Reload ------------------------------------------------------------------------------------
+ */
+
+/* A configuration that nobody uses yet. It is read and checked away from the loops, and changes
+ * nothing until it is committed. Owns: the caller, until _commit or _drop. Thread: one at a time,
+ * and none that is a loop's. Fails: SL_RESOURCE_EXHAUSTED. */
+SL_CHECK enum sl_status sl_runtime_draft_new(
+    struct sl_runtime *runtime,
+    const struct sl_limits *limits,
+    struct sl_generation **ret_draft,
+    struct sl_error *err);
+/* As sl_runtime_configure(), sl_runtime_load_agents(). */
+void sl_runtime_draft_configure(
+    struct sl_generation *draft, struct sl_conf *conf, const struct sl_conf_node *top);
+SL_CHECK enum sl_status sl_runtime_draft_load_agents(
+    struct sl_generation *draft,
+    const char *path,
+    void (*on_problem)(const char *line, void *user_data),
+    void *user_data,
+    struct sl_error *err);
+/* One line for each agent that can run now and could not any more: its provider's key is gone. */
+void sl_runtime_draft_check(
+    const struct sl_generation *draft,
+    void (*on_problem)(const char *line, void *user_data),
+    void *user_data);
+/* Accepts NULL; gives NULL. */
+struct sl_generation *sl_runtime_draft_drop(struct sl_generation *draft);
+
+struct sl_runtime_change {
+    size_t n_agents; /* that there are now */
+    size_t n_added, n_removed, n_changed;
+};
+
+/* Runs that start from now on get it; those that are there, or wait for a slot, keep what they
+ * have, which is freed with the last of them. Not after sl_runtime_stop(). Never fails. */
+void sl_runtime_draft_commit(struct sl_generation *draft, struct sl_runtime_change *ret_change);
 
 /* ---- Starting a run ----------------------------------------------------------------------------
  */
@@ -217,10 +263,11 @@ void sl_run_stream_leave(struct sl_run_stream *stream, enum sl_run_close how, ui
 struct sl_runtime_stats {
     uint64_t runs_started, runs_ended, runs_running, runs_waiting, runs_refused;
     uint64_t events, event_bytes, model_turns, tool_calls, tool_children;
+    uint64_t generations; /* readings of the configuration that some run still uses, or will */
 };
 
 /* A sum over the loops. Thread: any. */
-void sl_runtime_stats(const struct sl_runtime *runtime, struct sl_runtime_stats *ret_stats);
+void sl_runtime_stats(struct sl_runtime *runtime, struct sl_runtime_stats *ret_stats);
 
 /* New runs, and those that wait for a slot, are refused with DRAINING from now on. Thread: any. */
 void sl_runtime_refuse_new(struct sl_runtime *runtime);

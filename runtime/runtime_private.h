@@ -8,33 +8,38 @@
 #include "runtime/base/list.h"
 #include "runtime/directory.h"
 #include "runtime/exec/run.h"
+#include "runtime/generation.h"
 #include "runtime/runtime.h"
 
 /* The part of the runtime that lives on one loop. */
 struct sl_runtime_loop {
     struct sl_runtime *runtime;
-    struct sl_run_env env;
+    struct sl_loop *base;
     struct sl_exec_stats stats;
     struct sl_task stop_task;
     struct {
-        struct sl_list streams; /* whose run is here */
+        struct sl_list streams;        /* whose run is here */
+        struct sl_generation *current; /* of the runs that start; NULL: the runtime is stopping */
         bool is_stopping;
-        int n_closing; /* parts that were told to close and have not said that they are */
     } loop;
 };
 
 struct sl_runtime {
-    struct sl_limits limits;
-    struct sl_models *models;
-    struct sl_tools *tools;
+    struct sl_loop **bases; /* of all loops */
+    const char *(*env)(const char *name);
+    const char *const *environment;
+    char *launcher; /* NULL: none */
     struct sl_store *store;
-    struct sl_agents *agents;
+    struct sl_tool_slots *slots;
     struct sl_directory *directory;
-    size_t n_infos;
-    struct sl_agent_info *infos;
     size_t n_loops;
     struct sl_runtime_loop *loops;
-    /* Loops that are open, and runs that have or wait for a slot: at 0 the runtime is idle. */
+    struct sl_generation *newest; /* thread: who configures */
+    struct {
+        pthread_mutex_t lock;
+        struct sl_list generations; /* that are committed and not gone */
+    } shared;
+    /* Generations that are not gone: at 0 the runtime is idle. */
     atomic_size_t n_holds;
     struct sl_task idle_task;
     void (*on_idle)(void *user_data);
@@ -44,13 +49,14 @@ struct sl_runtime {
 /* One hold less; the last one brings on_idle, and the runtime may be gone when this returns. */
 void sl_runtime_release(struct sl_runtime *runtime);
 void sl_runtime_hold(struct sl_runtime *runtime);
-/* A run on this loop has ended. */
-void sl_runtime_loop_check(struct sl_runtime_loop *at);
 
 /* A run and its reader. The reader's loop and the run's may be two; who has a reference may touch
  * his part. */
 struct sl_run_stream {
     struct sl_runtime *runtime;
+    /* What the runtime was told when the run was asked for. Counted as long as the run has or waits
+     * for a slot. */
+    struct sl_generation *generation;
     struct sl_loop *reader_loop;
     struct sl_runtime_loop *owner; /* where the run is; set when it has a slot */
     bool is_remote;                /* the two loops differ */

@@ -72,7 +72,7 @@ static void leave(struct sl_run_stream *stream, bool was_run, uint64_t now_ns)
         struct sl_run_stream *waiting = sl_run_stream_of(next);
         sl_loop_post(waiting->reader_loop, &waiting->admit_task);
     }
-    sl_runtime_release(runtime);
+    sl_generation_unref(stream->generation);
 }
 
 /* ---- To the reader -----------------------------------------------------------------------------
@@ -191,10 +191,9 @@ static void on_ended(void *user_data)
 {
     struct sl_run_stream *stream = user_data;
     struct sl_runtime_loop *at = stream->owner;
-    const uint64_t now_ns = sl_loop_now_ns(at->env.loop);
+    const uint64_t now_ns = sl_loop_now_ns(at->base);
     sl_list_remove(&stream->run.node);
     stream->run.run = sl_run_free(stream->run.run);
-    sl_runtime_loop_check(at);
     leave(stream, true, now_ns);
     unref(stream);
 }
@@ -212,7 +211,7 @@ static enum sl_status attach(struct sl_run_stream *stream)
 static enum sl_status begin(struct sl_run_stream *stream)
 {
     const struct sl_run_options options = {
-        .env = &stream->owner->env,
+        .env = &stream->generation->loops[stream->owner->base->index].env,
         .agent = stream->start.agent,
         .settings = stream->start.settings,
         .run_id = stream->run_id,
@@ -248,7 +247,7 @@ static void run_begin(struct sl_task *task)
 {
     struct sl_run_stream *stream = SL_CONTAINER(task, struct sl_run_stream, begin_task);
     struct sl_runtime_loop *at = stream->owner;
-    const uint64_t now_ns = sl_loop_now_ns(at->env.loop);
+    const uint64_t now_ns = sl_loop_now_ns(at->base);
     bool is_begun = false;
     if (is_closed(stream)) {
         stream->is_refused = true; /* nobody wants it any more, and nobody will hear */
@@ -310,16 +309,15 @@ static void place(struct sl_run_stream *stream)
 {
     struct sl_runtime *runtime = stream->runtime;
     stream->owner = &runtime->loops[stream->ticket.loop];
-    stream->is_remote = stream->owner->env.loop != stream->reader_loop;
+    stream->is_remote = stream->owner->base != stream->reader_loop;
     if (!stream->is_remote) {
         sl_loop_defer(stream->reader_loop, &stream->begin_task);
         return;
     }
     const enum sl_status status = sl_event_relay_new(
-        stream->reader_loop, stream->owner->env.loop, on_relay_readable, stream,
-        &stream->reader.relay);
+        stream->reader_loop, stream->owner->base, on_relay_readable, stream, &stream->reader.relay);
     if (status == SL_OK) {
-        sl_loop_post(stream->owner->env.loop, &stream->begin_task);
+        sl_loop_post(stream->owner->base, &stream->begin_task);
         return;
     }
     sl_run_refuse(stream, SL_RESOURCE_EXHAUSTED, "SERVER_FULL", "no memory for a run");
@@ -342,7 +340,7 @@ static void run_admit(struct sl_task *task)
         leave(stream, false, sl_loop_now_ns(stream->reader_loop));
     } else {
         sl_run_refuse(stream, SL_UNAVAILABLE, "DRAINING", "the server is going down");
-        sl_runtime_release(stream->runtime);
+        sl_generation_unref(stream->generation);
         ref(stream);
         tell_started(stream);
     }
@@ -357,7 +355,7 @@ static bool stop_waiting(struct sl_run_stream *stream)
     }
     stream->reader.is_waiting = false;
     sl_timer_stop(&stream->reader.wait_timer);
-    sl_runtime_release(stream->runtime);
+    sl_generation_unref(stream->generation);
     unref(stream);
     return true;
 }
@@ -365,11 +363,12 @@ static bool stop_waiting(struct sl_run_stream *stream)
 static void on_wait_timer(void *user_data)
 {
     struct sl_run_stream *stream = user_data;
+    const uint64_t wait_ms = stream->generation->limits.run_wait;
     ref(stream);
     if (stop_waiting(stream)) {
         sl_run_refuse(
             stream, SL_RESOURCE_EXHAUSTED, "SERVER_FULL", "no run slot became free in time");
-        stream->refusal.retry_after_ms = (int64_t)stream->runtime->limits.run_wait;
+        stream->refusal.retry_after_ms = (int64_t)wait_ms;
         ref(stream);
         tell_started(stream);
     }
@@ -378,20 +377,21 @@ static void on_wait_timer(void *user_data)
 
 static void wait_for_slot(struct sl_run_stream *stream)
 {
-    const uint64_t wait_ns = stream->runtime->limits.run_wait * SL_NS_PER_MS;
+    const uint64_t wait_ns = stream->generation->limits.run_wait * SL_NS_PER_MS;
     const uint64_t due_ns = sl_loop_now_ns(stream->reader_loop) + wait_ns;
     const uint64_t deadline_ns = stream->start.settings.call_deadline_ns;
     stream->reader.is_waiting = true;
     sl_timer_start(&stream->reader.wait_timer, deadline_ns < due_ns ? deadline_ns : due_ns);
 }
 
-/* Asks the directory. The slot, or the wait for it, has a reference and a hold of its own. */
+/* Asks the directory. The slot, or the wait for it, has a reference of its own, and one to the
+ * generation. */
 static void ask_for_slot(struct sl_run_stream *stream, const char *request_id)
 {
     struct sl_runtime *runtime = stream->runtime;
     char known[SL_ID_BYTES] = "";
     ref(stream);
-    sl_runtime_hold(runtime);
+    sl_generation_ref(stream->generation);
     const enum sl_admission verdict = sl_directory_admit(
         runtime->directory, &stream->ticket, stream->reader_loop->index, stream->run_id, request_id,
         sl_loop_now_ns(stream->reader_loop), known);
@@ -407,7 +407,7 @@ static void ask_for_slot(struct sl_run_stream *stream, const char *request_id)
         break;
     case SL_ADMIT_FULL:
         sl_run_refuse(stream, SL_RESOURCE_EXHAUSTED, "SERVER_FULL", "too many runs are waiting");
-        stream->refusal.retry_after_ms = (int64_t)runtime->limits.run_wait;
+        stream->refusal.retry_after_ms = (int64_t)stream->generation->limits.run_wait;
         break;
     case SL_ADMIT_REQUEST_ID:
         sl_run_refuse(
@@ -419,7 +419,7 @@ static void ask_for_slot(struct sl_run_stream *stream, const char *request_id)
         break;
     }
     tell_later(stream);
-    sl_runtime_release(runtime);
+    sl_generation_unref(stream->generation);
     unref(stream);
 }
 
@@ -456,6 +456,14 @@ enum sl_status sl_run_start(
         return SL_RESOURCE_EXHAUSTED;
     }
     init_stream(stream, runtime, loop, callbacks);
+    stream->generation = runtime->loops[loop->index].loop.current;
+    if (stream->generation == NULL) {
+        sl_run_refuse(stream, SL_UNAVAILABLE, "DRAINING", "the server is going down");
+        sl_directory_count_refused(runtime->directory);
+        tell_later(stream);
+        *ret_stream = stream;
+        return SL_OK;
+    }
     bool is_accepted = false;
     const enum sl_status status = sl_run_admit_spec(stream, spec, &is_accepted);
     if (status != SL_OK) {
@@ -550,7 +558,7 @@ void sl_run_stream_close(struct sl_run_stream *stream, enum sl_run_close how, ui
     if (stream->is_remote && stream->reader.relay != NULL) {
         sl_event_relay_close(stream->reader.relay);
         ref(stream);
-        sl_loop_post(stream->owner->env.loop, &stream->close_task);
+        sl_loop_post(stream->owner->base, &stream->close_task);
     } else if (!stream->is_remote) {
         sl_event_cursor_close(&stream->reader.cursor);
         part(stream);

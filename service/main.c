@@ -1,12 +1,12 @@
 /* sluiced: joins configuration, loops, runtime and server, and ends them in order. */
 #include <errno.h>
+#include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -19,7 +19,11 @@
 #include "service/api/api.h"
 #include "service/config.h"
 #include "service/net/net.h"
+#include "service/notify.h"
+#include "service/reload.h"
 #include "service/rpc/rpc.h"
+#include "service/system.h"
+#include "service/watchdog.h"
 
 enum { EXIT_USAGE = 2, EXIT_SOFTWARE = 70, EXIT_UNAVAILABLE = 69, EXIT_CONFIG = 78 };
 enum { FORCED_MS = 3000 };
@@ -34,6 +38,10 @@ struct daemon {
     struct sl_server *server;
     struct sl_api *api;
     struct sl_net_tls *tls[SL_CONFIG_LISTENERS];
+    const char *address; /* of the first listener, as it is */
+    struct sl_notify notify;
+    struct sl_watchdog watchdog;
+    struct sl_reload reload;
     int done_fd; /* eventfd: the server is drained, or the runtime is idle */
     atomic_bool is_drained, is_idle;
 };
@@ -55,15 +63,9 @@ static void print_agent_problem(const char *line, void *user_data)
 /* ---- Start -------------------------------------------------------------------------------------
  */
 
-static size_t count_cores(void)
-{
-    const long n = sysconf(_SC_NPROCESSORS_ONLN);
-    return n < 1 ? 1 : (size_t)n;
-}
-
 static enum sl_status make_loops(struct daemon *daemon)
 {
-    const size_t n = daemon->config.n_loops == 0 ? count_cores() : daemon->config.n_loops;
+    const size_t n = daemon->config.n_loops == 0 ? sl_system_n_cores() : daemon->config.n_loops;
     daemon->uv_loops = sl_calloc(n, sizeof(struct sl_loop_uv *));
     daemon->loops = sl_calloc(n, sizeof(struct sl_loop *));
     daemon->threads = sl_calloc(n, sizeof(daemon->threads[0]));
@@ -78,34 +80,19 @@ static enum sl_status make_loops(struct daemon *daemon)
     return SL_OK;
 }
 
-/* sluice-exec stands beside this program. */
-static const char *find_launcher(const struct sl_config *config, char *room, size_t room_bytes)
-{
-    if (config->launcher != NULL) {
-        return config->launcher;
-    }
-    const ssize_t n = readlink("/proc/self/exe", room, room_bytes - 1);
-    if (n <= 0) {
-        return NULL;
-    }
-    room[n] = '\0';
-    char *slash = strrchr(room, '/');
-    const size_t left = room_bytes - (size_t)(slash + 1 - room);
-    (void)snprintf(slash + 1, left, "sluice-exec");
-    return access(room, X_OK) == 0 ? room : NULL;
-}
-
 static enum sl_status make_runtime(struct daemon *daemon, struct sl_error *err)
 {
     static char launcher[4096];
     const struct sl_config *config = &daemon->config;
-    const struct sl_runtime_options options = { .loops = daemon->loops,
-                                                .n_loops = daemon->n_loops,
-                                                .limits = &config->limits,
-                                                .env = sl_config_env,
-                                                .environment = sl_config_environment(),
-                                                .launcher = find_launcher(
-                                                    config, launcher, sizeof(launcher)) };
+    const struct sl_runtime_options options = {
+        .loops = daemon->loops,
+        .n_loops = daemon->n_loops,
+        .limits = &config->limits,
+        .env = sl_config_env,
+        .environment = sl_config_environment(),
+        .launcher = config->launcher != NULL ? config->launcher
+                                             : sl_system_find_launcher(launcher, sizeof(launcher))
+    };
     SL_TRY(sl_runtime_new(&options, &daemon->runtime, err));
     sl_runtime_configure(daemon->runtime, config->file, config->top);
     for (size_t i = 0; i < config->n_agent_paths; i++) {
@@ -136,7 +123,6 @@ static enum sl_status make_server(struct daemon *daemon, struct sl_error *err)
     }
     const struct sl_api_options api = { .server = daemon->server,
                                         .runtime = daemon->runtime,
-                                        .limits = &daemon->config.limits,
                                         .has_reflection = wants_reflection(&daemon->config) };
     const enum sl_status status = sl_api_new(&api, &daemon->api);
     return status == SL_OK ? SL_OK : sl_fail(err, status, "the services cannot be registered");
@@ -145,24 +131,14 @@ static enum sl_status make_server(struct daemon *daemon, struct sl_error *err)
 static enum sl_status listen_one(struct daemon *daemon, size_t index, struct sl_error *err)
 {
     const struct sl_config_listen *listen = &daemon->config.listen[index];
-    if (listen->tls_cert != NULL) {
-        const struct sl_net_tls_options options = {
-            .cert_file = listen->tls_cert,
-            .key_file = listen->tls_key,
-            .ca_file = listen->tls_client_ca,
-            .client_auth = listen->tls_client_ca == NULL     ? SL_NET_CLIENT_AUTH_OFF
-                           : listen->is_client_cert_required ? SL_NET_CLIENT_AUTH_REQUIRE
-                                                             : SL_NET_CLIENT_AUTH_REQUEST
-        };
-        SL_TRY(sl_net_tls_new_server(&options, &daemon->tls[index], err));
-    }
+    SL_TRY(sl_reload_make_tls(listen, &daemon->tls[index], err));
     const char *address;
     SL_TRY(sl_server_listen(daemon->server, listen->address, daemon->tls[index], &address, err));
     sl_log(
         SL_INFO, SL_LOG_MAIN, "address=%s tls=%s msg=\"listening\"", address,
         listen->tls_cert == NULL ? "false" : "true");
     if (index == 0) {
-        daemon->config.listen[0].address = address;
+        daemon->address = address;
     }
     return SL_OK;
 }
@@ -181,24 +157,6 @@ static enum sl_status start_threads(struct daemon *daemon, struct sl_error *err)
             return sl_fail(err, SL_RESOURCE_EXHAUSTED, "cannot start a thread: errno %d", failed);
         }
         daemon->n_threads = i + 1;
-    }
-    return SL_OK;
-}
-
-/* Written beside and renamed, so that a reader never sees half of it. */
-static enum sl_status write_port_file(const struct sl_config *config, struct sl_error *err)
-{
-    if (config->port_file == NULL) {
-        return SL_OK;
-    }
-    char path[4096];
-    (void)snprintf(path, sizeof(path), "%s.new", config->port_file);
-    FILE *file = fopen(path, "we");
-    if (file == NULL || fprintf(file, "%s\n", config->listen[0].address) < 0 || fclose(file) != 0 ||
-        rename(path, config->port_file) != 0) {
-        return sl_fail(
-            err, SL_FAILED_PRECONDITION, "cannot write %s: %s", config->port_file,
-            strerrordesc_np(errno));
     }
     return SL_OK;
 }
@@ -225,13 +183,32 @@ static void on_idle(void *user_data)
     tell(daemon, &daemon->is_idle);
 }
 
-/* Waits for a signal, for an end of something, or for `timeout_ms` (-1: for ever). Gives the signal
- * or 0. */
+/* X8: the manager hears of us only while every loop turns; a loop that hangs ends the process. */
+static void look_after(struct daemon *daemon)
+{
+    switch (sl_watchdog_tick(&daemon->watchdog, sl_system_now_ms())) {
+    case SL_WATCHDOG_QUIET:
+        break;
+    case SL_WATCHDOG_ALIVE:
+        sl_notify_send(&daemon->notify, "WATCHDOG=1");
+        break;
+    case SL_WATCHDOG_HUNG:
+        abort();
+    }
+}
+
+/* Waits for a signal, for an end of something, for the watchdog, or for `timeout_ms` (-1: for
+ * ever). Gives the signal or 0. */
 static int wait_signal(struct daemon *daemon, int signal_fd, int timeout_ms)
 {
+    const int watch_ms = sl_watchdog_wait_ms(&daemon->watchdog, sl_system_now_ms());
+    if (watch_ms >= 0 && (timeout_ms < 0 || watch_ms < timeout_ms)) {
+        timeout_ms = watch_ms;
+    }
     struct pollfd polled[] = { { .fd = signal_fd, .events = POLLIN },
                                { .fd = daemon->done_fd, .events = POLLIN } };
     (void)poll(polled, 2, timeout_ms);
+    look_after(daemon);
     uint64_t count;
     if ((polled[1].revents & POLLIN) != 0) {
         (void)!read(daemon->done_fd, &count, sizeof(count));
@@ -243,31 +220,20 @@ static int wait_signal(struct daemon *daemon, int signal_fd, int timeout_ms)
     return 0;
 }
 
-static bool is_stop(int signal_number)
-{
-    return signal_number == SIGTERM || signal_number == SIGINT;
-}
-
-static uint64_t now_ms(void)
-{
-    struct timespec now;
-    (void)clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
 /* Waits until `*what`, a further stop signal, or the time is over. True: a further stop signal
  * came. */
 static bool
 wait_until(struct daemon *daemon, int signal_fd, const atomic_bool *what, uint64_t timeout_ms)
 {
-    const uint64_t end_ms = now_ms() + timeout_ms;
+    const uint64_t end_ms = sl_system_now_ms() + timeout_ms;
     while (what == NULL || !atomic_load(what)) {
-        const uint64_t now = now_ms();
+        const uint64_t now = sl_system_now_ms();
         if (now >= end_ms) {
             return false;
         }
         const uint64_t left_ms = end_ms - now;
-        if (is_stop(wait_signal(daemon, signal_fd, left_ms > 60000 ? 60000 : (int)left_ms))) {
+        if (sl_system_is_stop(
+                wait_signal(daemon, signal_fd, left_ms > 60000 ? 60000 : (int)left_ms))) {
             return true;
         }
     }
@@ -282,6 +248,7 @@ static void drain(struct daemon *daemon, int signal_fd)
     sl_log(
         SL_INFO, SL_LOG_MAIN, "msg=\"draining\" delay_ms=%llu timeout_ms=%llu",
         (unsigned long long)limits->drain_delay, (unsigned long long)limits->drain_timeout);
+    sl_notify_send(&daemon->notify, "STOPPING=1\nSTATUS=draining");
     sl_api_shutdown(daemon->api);
     bool is_hurried = wait_until(daemon, signal_fd, NULL, limits->drain_delay);
     const uint64_t timeout_ms = is_hurried ? 0 : limits->drain_timeout;
@@ -312,6 +279,8 @@ static void free_all(struct daemon *daemon)
     for (size_t i = 0; i < daemon->n_loops; i++) {
         daemon->uv_loops[i] = sl_loop_uv_free(daemon->uv_loops[i]);
     }
+    sl_watchdog_done(&daemon->watchdog);
+    sl_notify_close(&daemon->notify);
     sl_free(daemon->uv_loops);
     sl_free(daemon->loops);
     sl_free(daemon->threads);
@@ -320,29 +289,6 @@ static void free_all(struct daemon *daemon)
 
 /* ---- Main --------------------------------------------------------------------------------------
  */
-
-/* Blocked here and so in every thread; read from a descriptor in main. */
-static int take_signals(void)
-{
-    sigset_t set;
-    (void)sigemptyset(&set);
-    (void)sigaddset(&set, SIGTERM);
-    (void)sigaddset(&set, SIGINT);
-    (void)sigaddset(&set, SIGHUP);
-    (void)pthread_sigmask(SIG_BLOCK, &set, NULL);
-    (void)signal(SIGPIPE, SIG_IGN);
-    return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-}
-
-/* As many descriptors as the system allows: each connection and each model transfer is one. */
-static void raise_descriptor_limit(void)
-{
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
-        limit.rlim_cur = limit.rlim_max;
-        (void)setrlimit(RLIMIT_NOFILE, &limit);
-    }
-}
 
 static int exit_code_of(enum sl_status status)
 {
@@ -370,7 +316,55 @@ static enum sl_status start(struct daemon *daemon, struct sl_error *err)
         SL_TRY(listen_one(daemon, i, err));
     }
     SL_TRY(start_threads(daemon, err));
-    return write_port_file(&daemon->config, err);
+    return sl_system_write_line(daemon->config.port_file, daemon->address, err);
+}
+
+/* ---- Service ------------------------------------------------------------------------------------
+ */
+
+static void say_ready(struct daemon *daemon)
+{
+    struct sl_reload_stats stats;
+    sl_reload_stats(&daemon->reload, &stats);
+    sl_notify_send(
+        &daemon->notify, "READY=1\nSTATUS=%s",
+        stats.is_last_failed ? "serving; the last reload failed, see the log" : "serving");
+}
+
+static void reload(struct daemon *daemon)
+{
+    sl_notify_send(&daemon->notify, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64, sl_system_now_us());
+    (void)sl_reload_run(&daemon->reload);
+    sl_watchdog_set(&daemon->watchdog, daemon->notify.watchdog_ms, daemon->config.limits.watchdog);
+    say_ready(daemon);
+}
+
+static enum sl_status begin_service(struct daemon *daemon, struct sl_error *err)
+{
+    if (sl_watchdog_init(&daemon->watchdog, daemon->loops, daemon->n_loops) != SL_OK) {
+        return sl_fail(err, SL_RESOURCE_EXHAUSTED, "out of memory");
+    }
+    daemon->reload.config = &daemon->config;
+    daemon->reload.tls = daemon->tls;
+    daemon->reload.runtime = daemon->runtime;
+    daemon->reload.server = daemon->server;
+    daemon->reload.api = daemon->api;
+    sl_notify_open(&daemon->notify, sl_config_env);
+    sl_watchdog_set(&daemon->watchdog, daemon->notify.watchdog_ms, daemon->config.limits.watchdog);
+    say_ready(daemon);
+    return SL_OK;
+}
+
+/* Until it shall end. */
+static void serve(struct daemon *daemon, int signal_fd)
+{
+    int signal_number = 0;
+    while (!sl_system_is_stop(signal_number)) {
+        signal_number = wait_signal(daemon, signal_fd, -1);
+        if (signal_number == SIGHUP) {
+            reload(daemon);
+        }
+    }
 }
 
 /* What was opened before a failure is ended in order, too, and that takes running loops. */
@@ -389,14 +383,17 @@ static int report_check(const struct daemon *daemon)
         (void)fprintf(stderr, "sluiced: %zu mistakes in agent files\n", daemon->n_agent_problems);
         return EXIT_CONFIG;
     }
-    (void)printf("%zu agents, no mistakes\n", sl_runtime_n_agents(daemon->runtime));
+    (void)printf("%zu agents, no mistakes\n", sl_runtime_n_agents(daemon->runtime, NULL));
     return EXIT_SUCCESS;
 }
 
 static int run(struct daemon *daemon, int signal_fd)
 {
     struct sl_error err = { 0 };
-    const enum sl_status status = start(daemon, &err);
+    enum sl_status status = start(daemon, &err);
+    if (status == SL_OK && !daemon->config.only_check) {
+        status = begin_service(daemon, &err);
+    }
     if (status != SL_OK) {
         print_problem(err.text, NULL);
     } else if (daemon->config.only_check) {
@@ -407,9 +404,8 @@ static int run(struct daemon *daemon, int signal_fd)
         daemon->config.limits.drain_delay = daemon->config.limits.drain_timeout = 0;
     }
     if (can_drain(daemon)) {
-        int signal_number = 0;
-        while (status == SL_OK && !is_stop(signal_number)) {
-            signal_number = wait_signal(daemon, signal_fd, -1);
+        if (status == SL_OK) {
+            serve(daemon, signal_fd);
         }
         drain(daemon, signal_fd);
     }
@@ -420,12 +416,14 @@ static int run(struct daemon *daemon, int signal_fd)
 int main(int argc, char **argv)
 {
     static struct daemon daemon = { .done_fd = -1 };
-    const int signal_fd = take_signals();
+    daemon.reload.argc = argc;
+    daemon.reload.argv = argv;
+    const int signal_fd = sl_system_take_signals();
     if (signal_fd < 0) {
         return EXIT_SOFTWARE;
     }
     (void)umask(0077);
-    raise_descriptor_limit();
+    sl_system_raise_descriptor_limit();
     const enum sl_status status = sl_config_load(&daemon.config, argc, argv, print_problem, NULL);
     int code;
     if (status != SL_OK) {

@@ -1,5 +1,7 @@
 # Tests of cli.
 sl_add_test(config sl_config)
+sl_add_test(notify sl_daemon)
+sl_add_test(watchdog sl_daemon sl_fake)
 sl_add_test(histogram sl_cli_parts)
 sl_add_test(json_input sl_cli_parts)
 sl_add_test(message_json sl_cli_parts)

@@ -12,9 +12,11 @@ foreach(name
     docs
     limits
     models
+    reload
     runs
     script
     shell
+    service
     terminal
     wire)
   add_test(NAME e2e.${name} COMMAND ${PYTHON3} -B ${CMAKE_CURRENT_SOURCE_DIR}/e2e/test_${name}.py)

@@ -64,6 +64,7 @@
     X(drain_delay, MS, 5000, 0, 600000, "from SIGTERM to the first GOAWAY")                        \
     X(drain_ping, MS, 5000, 10, 60000, "wait for the PING between the two GOAWAYs")                \
     X(drain_timeout, MS, 20000, 0, 86400000, "runs go on after the drain delay")                   \
+    X(watchdog, MS, 0, 0, 3600000, "a loop that does not turn; 0: as the manager says")            \
     X(tools, COUNT, 64, 1, 10000, "tool calls at once, in the process")                            \
     /* a run */                                                                                    \
     X(run_timeout, MS, 3600000, 1, 604800000, "a run")                                             \

@@ -54,6 +54,11 @@ void sl_log_set_sink(void (*sink)(const char *line, size_t size, void *user_data
     (void)pthread_mutex_unlock(&shared.lock);
 }
 
+void sl_log_set_level(enum sl_log_level level)
+{
+    atomic_store(&max_level, (int)level);
+}
+
 bool sl_log_is_on(enum sl_log_level level, enum sl_log_subject subject)
 {
     (void)subject; /* one level for all of them */

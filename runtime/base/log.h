@@ -40,11 +40,14 @@ void sl_log_setup(int write_fd, enum sl_log_level level, enum sl_log_format form
 /* A sink instead of the descriptor, for tests and for users of the library; NULL: the descriptor.
  */
 void sl_log_set_sink(void (*sink)(const char *line, size_t size, void *user_data), void *user_data);
+/* Which lines go out from now on. Thread: any. */
+void sl_log_set_level(enum sl_log_level level);
 bool sl_log_is_on(enum sl_log_level level, enum sl_log_subject subject);
 uint64_t sl_log_dropped(void);
 
 /* A secret that must never appear: every line is searched for it and it is replaced by "***".
- * Copies it. Texts under 8 bytes are ignored. Before threads exist. */
+ * Copies it; the same one again costs nothing. Texts under 8 bytes are ignored, and so is what
+ * comes after 512 of them. Thread: any. */
 void sl_log_add_secret(const char *secret);
 
 #define sl_log(level, subject, ...)                                                                \

@@ -1,5 +1,7 @@
 #include "runtime/base/log_text.h"
 
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <strings.h>
 
@@ -9,19 +11,38 @@
 
 enum { MAX_SECRETS = 512, LEAST_SECRET_BYTES = 8, LEAST_KEY_BYTES = 20, LONGEST_NUMBER = 15 };
 
+/* Written under the lock; read by every line, without it: an item is there before it is counted,
+ * and none is ever taken away. */
 static struct {
+    pthread_mutex_t lock;
     struct sl_slice items[MAX_SECRETS];
-    size_t n;
-} secrets;
+    atomic_size_t n;
+} secrets = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 /* ---- Secrets --------------------------------------------------------------------------------- */
 
+/* False: it is known already. */
+static bool is_new(const char *text)
+{
+    const size_t n = atomic_load_explicit(&secrets.n, memory_order_relaxed);
+    for (size_t i = 0; i < n; i++) {
+        if (sl_slice_equals(secrets.items[i], text)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static void add_text(const char *text)
 {
-    char *copy = secrets.n < MAX_SECRETS ? sl_strdup(text) : NULL;
+    (void)pthread_mutex_lock(&secrets.lock);
+    const size_t n = atomic_load_explicit(&secrets.n, memory_order_relaxed);
+    char *copy = n < MAX_SECRETS && is_new(text) ? sl_strdup(text) : NULL;
     if (copy != NULL) {
-        secrets.items[secrets.n++] = sl_slice_str(copy);
+        secrets.items[n] = sl_slice_str(copy);
+        atomic_store_explicit(&secrets.n, n + 1, memory_order_release);
     }
+    (void)pthread_mutex_unlock(&secrets.lock);
 }
 
 void sl_log_add_secret(const char *secret)
@@ -58,7 +79,8 @@ static bool is_token(uint8_t byte)
 static size_t known_secret_at(struct sl_slice rest, bool is_cut)
 {
     size_t longest = 0;
-    for (size_t i = 0; i < secrets.n; i++) {
+    const size_t n = atomic_load_explicit(&secrets.n, memory_order_acquire);
+    for (size_t i = 0; i < n; i++) {
         const struct sl_slice secret = secrets.items[i];
         const bool is_beginning = is_cut && rest.size < secret.size;
         const size_t size = is_beginning ? rest.size : secret.size;

@@ -338,49 +338,64 @@ static void granted(struct sl_task *task)
     begin_attempt(call);
 }
 
+/* The lock is held. It cannot end before it has been told. */
+static void grant_first(struct sl_tool_slots *slots)
+{
+    struct sl_list *first = sl_list_first(&slots->waiting);
+    struct sl_tool_call *call = SL_CONTAINER(first, struct sl_tool_call, wait.node);
+    sl_list_remove(first);
+    call->wait.is_granted = true;
+    sl_loop_post(call->loop, &call->wait.task);
+}
+
 void sl_tools_give_back_slot(struct sl_tools *tools)
 {
-    struct sl_tool_call *next = NULL;
-    (void)pthread_mutex_lock(&tools->shared.lock);
-    struct sl_list *first = sl_list_first(&tools->shared.waiting);
-    if (first == NULL) {
-        tools->shared.n_running--;
+    struct sl_tool_slots *slots = tools->slots;
+    (void)pthread_mutex_lock(&slots->lock);
+    if (sl_list_is_empty(&slots->waiting) || slots->n_running > slots->max) {
+        slots->n_running--;
     } else {
-        next = SL_CONTAINER(first, struct sl_tool_call, wait.node);
-        sl_list_remove(first);
-        next->wait.is_granted = true;
+        grant_first(slots);
     }
-    (void)pthread_mutex_unlock(&tools->shared.lock);
-    if (next != NULL) { /* it cannot end before it has been told */
-        sl_loop_post(next->loop, &next->wait.task);
+    (void)pthread_mutex_unlock(&slots->lock);
+}
+
+void sl_tool_slots_set_max(struct sl_tool_slots *slots, uint64_t max)
+{
+    (void)pthread_mutex_lock(&slots->lock);
+    slots->max = (size_t)max;
+    while (slots->n_running < slots->max && !sl_list_is_empty(&slots->waiting)) {
+        slots->n_running++;
+        grant_first(slots);
     }
+    (void)pthread_mutex_unlock(&slots->lock);
 }
 
 /* True: the call has a slot. False: it waits. */
 static bool take_slot(struct sl_tool_call *call)
 {
-    struct sl_tools *tools = call->tools;
-    (void)pthread_mutex_lock(&tools->shared.lock);
-    const bool is_free =
-        tools->shared.n_running < tools->limits->tools && sl_list_is_empty(&tools->shared.waiting);
+    struct sl_tool_slots *slots = call->tools->slots;
+    (void)pthread_mutex_lock(&slots->lock);
+    const bool is_free = slots->n_running < slots->max && sl_list_is_empty(&slots->waiting);
     if (is_free) {
-        tools->shared.n_running++;
+        slots->n_running++;
     } else {
-        sl_list_add_last(&tools->shared.waiting, &call->wait.node);
+        sl_list_add_last(&slots->waiting, &call->wait.node);
     }
-    (void)pthread_mutex_unlock(&tools->shared.lock);
+    (void)pthread_mutex_unlock(&slots->lock);
     return is_free;
 }
 
 /* True: it does not wait any more. False: the slot is on its way and must be awaited. */
 static bool leave_queue(struct sl_tool_call *call)
 {
-    (void)pthread_mutex_lock(&call->tools->shared.lock);
+    struct sl_tool_slots *slots = call->tools->slots;
+    (void)pthread_mutex_lock(&slots->lock);
     const bool is_out = !call->wait.is_granted;
     if (is_out) {
         sl_list_remove(&call->wait.node);
     }
-    (void)pthread_mutex_unlock(&call->tools->shared.lock);
+    (void)pthread_mutex_unlock(&slots->lock);
     return is_out;
 }
 

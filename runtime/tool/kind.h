@@ -126,11 +126,15 @@ struct sl_tools {
     uint64_t http_max_body_bytes;
     size_t n_calls;    /* atomic */
     size_t n_children; /* atomic */
-    struct {
-        pthread_mutex_t lock;
-        size_t n_running;
-        struct sl_list waiting; /* calls, in order */
-    } shared;
+    struct sl_tool_slots *slots;
+    bool owns_slots;
+};
+
+/* What limits.tools counts. All sets of tools of a process share one. */
+struct sl_tool_slots {
+    pthread_mutex_t lock;
+    size_t max, n_running;
+    struct sl_list waiting; /* calls, in order */
 };
 
 /* The loop's part; NULL: not one of the loops. */

@@ -90,6 +90,31 @@ enum sl_status sl_tool_check_arguments(
     return status;
 }
 
+/* ---- Slots --------------------------------------------------------------------------------------
+ */
+
+enum sl_status sl_tool_slots_new(uint64_t max, struct sl_tool_slots **ret_slots)
+{
+    struct sl_tool_slots *slots = sl_calloc(1, sizeof *slots);
+    if (slots == NULL) {
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    slots->max = (size_t)max;
+    sl_list_init(&slots->waiting);
+    (void)pthread_mutex_init(&slots->lock, NULL);
+    *ret_slots = slots;
+    return SL_OK;
+}
+
+struct sl_tool_slots *sl_tool_slots_free(struct sl_tool_slots *slots)
+{
+    if (slots != NULL) {
+        (void)pthread_mutex_destroy(&slots->lock);
+        sl_free(slots);
+    }
+    return NULL;
+}
+
 /* ---- The set ------------------------------------------------------------------------------------
  */
 
@@ -134,8 +159,18 @@ static void process_died_late(struct sl_process_room *room)
     sl_tools_give_back_slot(SL_CONTAINER(room, struct sl_tools_loop, room)->tools);
 }
 
+static bool take_slots(struct sl_tools *tools, const struct sl_tools_options *options)
+{
+    tools->slots = options->slots;
+    tools->owns_slots = options->slots == NULL;
+    return !tools->owns_slots || sl_tool_slots_new(options->limits->tools, &tools->slots) == SL_OK;
+}
+
 static bool copy_options(struct sl_tools *tools, const struct sl_tools_options *options)
 {
+    if (!take_slots(tools, options)) {
+        return false;
+    }
     tools->loops = sl_calloc(options->n_loops + 1, sizeof *tools->loops);
     if (tools->loops == NULL) {
         return false;
@@ -179,8 +214,6 @@ enum sl_status sl_tools_new(
         tools->http_max_body_bytes = options->limits->tool_output_kill;
     }
     sl_arena_init(&tools->arena, 0);
-    sl_list_init(&tools->shared.waiting);
-    (void)pthread_mutex_init(&tools->shared.lock, NULL);
     if (!copy_options(tools, options)) {
         (void)sl_tools_free(tools);
         return sl_fail(err, SL_RESOURCE_EXHAUSTED, "no memory for tools");
@@ -192,7 +225,9 @@ enum sl_status sl_tools_new(
 struct sl_tools *sl_tools_free(struct sl_tools *tools)
 {
     if (tools != NULL) {
-        (void)pthread_mutex_destroy(&tools->shared.lock);
+        if (tools->owns_slots) {
+            (void)sl_tool_slots_free(tools->slots);
+        }
         sl_arena_done(&tools->arena);
         sl_free(tools->loops);
         sl_free(tools);

@@ -106,9 +106,19 @@ struct sl_tool_call *sl_tool_call_free(struct sl_tool_call *call);
 /* ---- Registry ----------------------------------------------------------------------------------
  */
 
+struct sl_tool_slots; /* calls that may run at once, in all sets of tools that share it */
+
+/* Owns: the caller; it must outlive the tools. Fails: SL_RESOURCE_EXHAUSTED. */
+SL_CHECK enum sl_status sl_tool_slots_new(uint64_t max, struct sl_tool_slots **ret_slots);
+/* Fewer: calls that run go on. More: those that wait begin. Thread: any. */
+void sl_tool_slots_set_max(struct sl_tool_slots *slots, uint64_t max);
+/* Accepts NULL; gives NULL. */
+struct sl_tool_slots *sl_tool_slots_free(struct sl_tool_slots *slots);
+
 struct sl_tools_options {
     struct sl_loop *const *loops;
     size_t n_loops;
+    struct sl_tool_slots *slots;    /* borrowed; NULL: limits.tools of its own */
     const struct sl_limits *limits; /* borrowed */
     const char *launcher;           /* path of the program that starts tools */
     const char *const

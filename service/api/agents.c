@@ -8,8 +8,9 @@
 
 enum { PAGE_DEFAULT = 100, PAGE_MAX = 1000 };
 
-/* The messages only borrow: agents live as long as the runtime, lists lie in the call's arena.
- * protobuf-c has no const, and packing changes nothing. */
+/* The messages only borrow: agents are there until the handler has returned to the loop, and the
+ * reply is packed before; lists lie in the call's arena. protobuf-c has no const, and packing
+ * changes nothing. */
 static char *borrow(const char *text)
 {
     return sl_unconst(text);
@@ -119,7 +120,11 @@ enum sl_status sl_agents_list(
     Sluice__V1__ListAgentsResponse *reply)
 {
     struct sl_arena *arena = sl_call_arena(call);
-    const uint64_t n_agents = sl_runtime_n_agents(runtime);
+    const struct sl_loop *loop = sl_call_loop(call);
+    if (sl_runtime_limits(runtime, loop) == NULL) {
+        return SL_UNAVAILABLE;
+    }
+    const uint64_t n_agents = sl_runtime_n_agents(runtime, loop);
     uint64_t first = 0;
     if (request->page_token[0] != '\0' &&
         sl_parse_u64(sl_slice_str(request->page_token), 0, n_agents, &first) != SL_OK) {
@@ -133,7 +138,7 @@ enum sl_status sl_agents_list(
         return SL_RESOURCE_EXHAUSTED;
     }
     for (uint64_t i = 0; i < size; i++) {
-        SL_TRY(fill_agent(sl_runtime_agent_at(runtime, first + i), arena, &reply->agents[i]));
+        SL_TRY(fill_agent(sl_runtime_agent_at(runtime, loop, first + i), arena, &reply->agents[i]));
         reply->n_agents = i + 1;
     }
     if (first + size < n_agents) {

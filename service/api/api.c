@@ -10,7 +10,6 @@
 struct sl_api {
     struct sl_runtime *runtime;
     struct sl_health *health;
-    struct sl_limits limits;
 };
 
 static enum sl_status execute(
@@ -20,7 +19,7 @@ static enum sl_status execute(
     void *user_data)
 {
     const struct sl_api *api = user_data;
-    return sl_execute_start(api->runtime, &api->limits, call, request, reply);
+    return sl_execute_start(api->runtime, call, request, reply);
 }
 
 static enum sl_status execute_streaming(
@@ -31,7 +30,7 @@ static enum sl_status execute_streaming(
 {
     const struct sl_api *api = user_data;
     (void)out; /* the run's log is the source of the call */
-    return sl_execute_start(api->runtime, &api->limits, call, request, NULL);
+    return sl_execute_start(api->runtime, call, request, NULL);
 }
 
 static enum sl_status list_agents(
@@ -78,6 +77,7 @@ static enum sl_status register_all(struct sl_api *api, const struct sl_api_optio
     SL_TRY(set_control_methods(server));
     SL_TRY(sl_health_new(&api->health));
     SL_TRY(sl_health_set(api->health, sl_sluice__v1__agent_runtime__service.name, true));
+    SL_TRY(sl_health_set(api->health, SL_API_CONFIG_NAME, true));
     SL_TRY(sl_health_register(api->health, server));
     return options->has_reflection ? sl_reflection_register(server) : SL_OK;
 }
@@ -89,7 +89,6 @@ enum sl_status sl_api_new(const struct sl_api_options *options, struct sl_api **
         return SL_RESOURCE_EXHAUSTED;
     }
     api->runtime = options->runtime;
-    api->limits = *options->limits;
     const enum sl_status status = register_all(api, options);
     if (status != SL_OK) {
         sl_api_free(api);
@@ -97,6 +96,11 @@ enum sl_status sl_api_new(const struct sl_api_options *options, struct sl_api **
     }
     *ret_api = api;
     return SL_OK;
+}
+
+enum sl_status sl_api_set_config_state(struct sl_api *api, bool is_good)
+{
+    return sl_health_set(api->health, SL_API_CONFIG_NAME, is_good);
 }
 
 void sl_api_shutdown(struct sl_api *api)

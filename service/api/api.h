@@ -9,7 +9,6 @@
 
 #include <stdbool.h>
 
-#include "runtime/base/limits.h"
 #include "runtime/base/status.h"
 
 struct sl_api;
@@ -17,10 +16,12 @@ struct sl_health;
 struct sl_runtime;
 struct sl_server;
 
+/* A name in grpc.health: is the configuration that was read last the one in use? */
+#define SL_API_CONFIG_NAME "sluice.config"
+
 struct sl_api_options {
     struct sl_server *server;
     struct sl_runtime *runtime;
-    const struct sl_limits *limits; /* copied */
     bool has_reflection;
 };
 
@@ -28,6 +29,10 @@ struct sl_api_options {
  * Before the server starts. Owns: the caller; sl_api_free() after the server. Borrows `server` and
  * `runtime`. Fails: SL_RESOURCE_EXHAUSTED, SL_ALREADY_EXISTS. */
 SL_CHECK enum sl_status sl_api_new(const struct sl_api_options *options, struct sl_api **ret_api);
+
+/* Whether the last reload of the configuration took: the state of SL_API_CONFIG_NAME in
+ * grpc.health. Thread: any. Fails: SL_RESOURCE_EXHAUSTED. */
+SL_CHECK enum sl_status sl_api_set_config_state(struct sl_api *api, bool is_good);
 
 /* All health names become NOT_SERVING, for good (SV-4). Thread: any. */
 void sl_api_shutdown(struct sl_api *api);

@@ -17,7 +17,6 @@ struct execution {
     Sluice__V1__ExecuteResponse *reply; /* unary: NULL when streaming */
     struct sl_buf event;                /* unary: prefix and bytes of the event being read */
     const char *run_id;
-    const struct sl_limits *limits;
     struct sl_metadatum place[PLACE_INFOS]; /* see fill_place() */
     char sequence[24];
 };
@@ -168,7 +167,8 @@ static enum sl_status fill_reply(struct execution *execution)
     struct sl_error err;
     void *message;
     SL_TRY(sl_codec_proto.decode(
-        execution->limits, &sluice__v1__stream_event__descriptor, bytes, arena, &message, &err));
+        sl_call_limits(execution->call), &sluice__v1__stream_event__descriptor, bytes, arena,
+        &message, &err));
     Sluice__V1__StreamEvent *event = message;
     if (event->event_case != SLUICE__V1__STREAM_EVENT__EVENT_DONE) {
         return SL_INTERNAL;
@@ -320,14 +320,14 @@ static enum sl_status fail_request(struct sl_call *call, const struct sl_error *
                                      .message = err->text,
                                      .reason = err->status == SL_INVALID_ARGUMENT
                                                    ? "INVALID_REQUEST"
-                                                   : "SERVER_FULL" };
+                                               : err->status == SL_UNAVAILABLE ? "DRAINING"
+                                                                               : "SERVER_FULL" };
     fill_status(&status, &info, false);
     return sl_call_fail(call, &status);
 }
 
 enum sl_status sl_execute_start(
     struct sl_runtime *runtime,
-    const struct sl_limits *limits,
     struct sl_call *call,
     const Sluice__V1__ExecuteRequest *request,
     Sluice__V1__ExecuteResponse *reply)
@@ -336,6 +336,12 @@ enum sl_status sl_execute_start(
                                                              .end_info = end_info };
     struct sl_error err;
     struct sl_run_spec spec;
+    const struct sl_limits *limits = sl_runtime_limits(runtime, sl_call_loop(call));
+    if (limits == NULL) {
+        wipe_credentials(request);
+        (void)sl_fail(&err, SL_UNAVAILABLE, "the server is going down");
+        return fail_request(call, &err);
+    }
     struct execution *execution = sl_arena_calloc(sl_call_arena(call), 1, sizeof(*execution));
     if (execution == NULL) {
         (void)sl_fail(&err, SL_RESOURCE_EXHAUSTED, "out of memory");
@@ -349,7 +355,6 @@ enum sl_status sl_execute_start(
     spec.n_connection_streams = sl_call_n_streams(call);
     spec.peer = sl_call_peer(call);
     *execution = (struct execution){ .call = call,
-                                     .limits = limits,
                                      .reply = reply,
                                      .source = { .ready = source_ready,
                                                  .take = source_take,

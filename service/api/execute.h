@@ -3,7 +3,6 @@
 #define SL_SERVICE_API_EXECUTE_H
 
 #include "proto/sluice/v1/runtime.pb-c.h"
-#include "runtime/base/limits.h"
 #include "runtime/runtime.h"
 #include "service/rpc/rpc.h"
 
@@ -12,7 +11,6 @@
  * with. Thread: the call's loop. */
 SL_CHECK enum sl_status sl_execute_start(
     struct sl_runtime *runtime,
-    const struct sl_limits *limits,
     struct sl_call *call,
     const Sluice__V1__ExecuteRequest *request,
     Sluice__V1__ExecuteResponse *reply);

@@ -44,6 +44,7 @@ struct sl_net_listener {
         pthread_mutex_t lock;
         struct caller *callers;
         struct sl_net_tls *tls;
+        struct sl_limits limits;
     } shared;
 };
 
@@ -55,6 +56,7 @@ struct handover {
     int fd;
     struct sl_net_address from;
     struct sl_net_tls *tls;
+    uint64_t handshake_ms, linger_ms, stall_ms;
 };
 
 static void unref(struct sl_net_listener *listener)
@@ -111,7 +113,7 @@ static bool count_caller(struct sl_net_listener *listener, const uint8_t key[SL_
     if (caller == NULL) {
         caller = add_caller(listener, key);
     }
-    if (caller == NULL || caller->n_conns >= listener->options.limits->connections_per_address) {
+    if (caller == NULL || caller->n_conns >= listener->shared.limits.connections_per_address) {
         return false;
     }
     caller->n_conns++;
@@ -121,11 +123,9 @@ static bool count_caller(struct sl_net_listener *listener, const uint8_t key[SL_
 /* False: over a limit, or no memory. */
 static bool admit(struct sl_net_listener *listener, const uint8_t key[SL_NET_KEY_BYTES])
 {
-    if (atomic_load(&listener->n_conns) >= listener->options.limits->connections) {
-        return false;
-    }
     (void)pthread_mutex_lock(&listener->shared.lock);
-    const bool is_counted = count_caller(listener, key);
+    const bool is_counted = atomic_load(&listener->n_conns) < listener->shared.limits.connections &&
+                            count_caller(listener, key);
     (void)pthread_mutex_unlock(&listener->shared.lock);
     if (is_counted) {
         (void)atomic_fetch_add(&listener->n_conns, 1);
@@ -182,7 +182,7 @@ static void start_conn(struct sl_net_conn *conn, const struct handover *handover
         return; /* closed by the owner already; on_end follows */
     }
     if (conn->tls != NULL) {
-        sl_timer_start_ms(&conn->timer, options->limits->handshake);
+        sl_timer_start_ms(&conn->timer, handover->handshake_ms);
     }
     sl_net_conn_connected(conn, NULL);
 }
@@ -194,9 +194,8 @@ static void run_handover(struct sl_task *task)
     struct sl_loop *loop = listener->loops[handover->loop_index];
     uint8_t key[SL_NET_KEY_BYTES];
     sl_net_address_key(&handover->from, key);
-    struct sl_net_conn *conn = atomic_load(&listener->is_closed)
-                                   ? NULL
-                                   : sl_net_conn_new(loop, listener->options.limits->linger);
+    struct sl_net_conn *conn =
+        atomic_load(&listener->is_closed) ? NULL : sl_net_conn_new(loop, handover->linger_ms);
     if (conn == NULL || sl_net_conn_adopt(conn, handover->fd) != SL_OK) {
         if (conn != NULL) {
             sl_net_conn_free(conn);
@@ -207,7 +206,7 @@ static void run_handover(struct sl_task *task)
         (void)sl_free(handover);
         return;
     }
-    conn->stall_ms = listener->options.limits->stall;
+    conn->stall_ms = handover->stall_ms;
     conn->listener = listener; /* takes the reference and the counts */
     conn->listener_loop = handover->loop_index;
     memcpy(conn->address_key, key, sizeof(key));
@@ -217,13 +216,15 @@ static void run_handover(struct sl_task *task)
     (void)sl_free(handover);
 }
 
-static struct sl_net_tls *current_tls(struct sl_net_listener *listener)
+/* What may change while it listens, as it is now. */
+static void take_settings(struct sl_net_listener *listener, struct handover *handover)
 {
     (void)pthread_mutex_lock(&listener->shared.lock);
-    struct sl_net_tls *tls =
-        listener->shared.tls == NULL ? NULL : sl_net_tls_ref(listener->shared.tls);
+    handover->tls = listener->shared.tls == NULL ? NULL : sl_net_tls_ref(listener->shared.tls);
+    handover->handshake_ms = listener->shared.limits.handshake;
+    handover->linger_ms = listener->shared.limits.linger;
+    handover->stall_ms = listener->shared.limits.stall;
     (void)pthread_mutex_unlock(&listener->shared.lock);
-    return tls;
 }
 
 /* Counts the socket and sends it to its loop; closes it when that is not possible. */
@@ -248,7 +249,7 @@ static void hand_over(struct sl_net_listener *listener, int fd, const struct sl_
     handover->loop_index = index;
     handover->fd = fd;
     handover->from = *from;
-    handover->tls = current_tls(listener);
+    take_settings(listener, handover);
     if (index == 0) {
         run_handover(&handover->task);
     } else {
@@ -411,6 +412,8 @@ static struct sl_net_listener *new_listener(const struct sl_net_listen_options *
     listener->n_conns_of_loop = counts;
     atomic_store(&listener->n_refs, 1);
     (void)pthread_mutex_init(&listener->shared.lock, NULL);
+    listener->shared.limits = *options->limits;
+    listener->options.limits = NULL;
     listener->shared.tls = options->tls == NULL ? NULL : sl_net_tls_ref(options->tls);
     sl_timer_init(&listener->pause, loops[0], resume, listener);
     return listener;
@@ -464,6 +467,13 @@ void sl_net_listener_set_tls(struct sl_net_listener *listener, struct sl_net_tls
     listener->shared.tls = fresh;
     (void)pthread_mutex_unlock(&listener->shared.lock);
     (void)sl_net_tls_unref(old);
+}
+
+void sl_net_listener_set_limits(struct sl_net_listener *listener, const struct sl_limits *limits)
+{
+    (void)pthread_mutex_lock(&listener->shared.lock);
+    listener->shared.limits = *limits;
+    (void)pthread_mutex_unlock(&listener->shared.lock);
 }
 
 static void on_poll_closed(uv_handle_t *handle)

@@ -71,8 +71,8 @@ struct sl_net_tls *sl_net_tls_unref(struct sl_net_tls *tls);
 struct sl_net_listen_options {
     const char *address;    /* "127.0.0.1:0", "[::]:50051" (dual stack), "unix:/run/sluice.sock" */
     struct sl_net_tls *tls; /* referenced; NULL: plaintext */
-    const struct sl_limits *limits;
-    struct sl_loop *const *loops; /* accepted sockets go to the one with the fewest connections */
+    const struct sl_limits *limits; /* copied */
+    struct sl_loop *const *loops;   /* accepted sockets go to the one with the fewest connections */
     size_t n_loops;
     /* Runs on the loop that got the connection, before any byte; gives the callbacks and their user
      * data (false: refuse, close at once). */
@@ -99,6 +99,8 @@ const char *sl_net_listener_address(const struct sl_net_listener *listener);
 uint16_t sl_net_listener_port(const struct sl_net_listener *listener);
 /* New connections use this context from now on (certificate reload). */
 void sl_net_listener_set_tls(struct sl_net_listener *listener, struct sl_net_tls *tls);
+/* Those of accepting, and of the connections that are accepted from now on. Copies them. */
+void sl_net_listener_set_limits(struct sl_net_listener *listener, const struct sl_limits *limits);
 /* Stops accepting; connections live on. Freed after on_closed (may be NULL). Thread: loops[0]. */
 void sl_net_listener_close(
     struct sl_net_listener *listener, void (*on_closed)(void *user_data), void *user_data);

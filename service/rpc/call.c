@@ -268,6 +268,11 @@ size_t sl_call_n_streams(const struct sl_call *call)
     return call->conn->h2 == NULL ? 0 : sl_h2_session_n_streams(call->conn->h2);
 }
 
+const struct sl_limits *sl_call_limits(const struct sl_call *call)
+{
+    return call->conn->limits;
+}
+
 bool sl_call_is_ended(const struct sl_call *call)
 {
     return sl_call_check_open(call) != SL_OK;

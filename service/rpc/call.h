@@ -12,6 +12,7 @@
 #define SL_SERVICE_RPC_CALL_H
 
 #include "runtime/base/arena.h"
+#include "runtime/base/limits.h"
 #include "runtime/base/loop.h"
 #include "runtime/base/slice.h"
 #include "runtime/base/status.h"
@@ -101,6 +102,8 @@ bool sl_call_timeout_ns(const struct sl_call *call, uint64_t *ret_timeout_ns);
 uint64_t sl_call_remaining_ns(const struct sl_call *call);
 /* Streams of its connection that are open: for the mark (FC-3). */
 size_t sl_call_n_streams(const struct sl_call *call);
+/* Of its connection; valid as long as the call. */
+const struct sl_limits *sl_call_limits(const struct sl_call *call);
 bool sl_call_is_ended(const struct sl_call *call);
 
 /* The request of a unary or server-streaming call, decoded; lives as long as the arena. Fails:

@@ -162,6 +162,7 @@ void sl_conn_unref(struct sl_conn *conn)
     }
     sl_chain_pool_done(&conn->pool);
     sl_send_total_set(&conn->send_share, 0);
+    (void)sl_limits_shot_unref(conn->shot);
     (void)sl_free(conn->peer);
     void (*on_released)(void *user_data) = conn->on_released;
     void *released_user = conn->released_user;
@@ -200,7 +201,7 @@ fill(struct sl_conn *conn, struct sl_server *server, const struct sl_conn_option
     if (conn->peer == NULL || set_loop(conn, options->loop) != SL_OK) {
         return SL_RESOURCE_EXHAUSTED;
     }
-    const struct sl_h2_options h2_options = { .limits = &server->limits,
+    const struct sl_h2_options h2_options = { .limits = conn->limits,
                                               .allow_pings_without_calls =
                                                   server->allow_pings_without_calls,
                                               .reserve = sl_loop_reserve(conn->loop) };
@@ -218,7 +219,8 @@ enum sl_status sl_conn_new(
     }
     conn->n_refs = 1;
     conn->server = server;
-    conn->limits = &server->limits;
+    conn->shot = sl_server_limits(server);
+    conn->limits = &conn->shot->limits;
     conn->counters = sl_server_counters(server, options->loop);
     conn->on_output = options->on_output;
     conn->user_data = options->user_data;

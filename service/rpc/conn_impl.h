@@ -25,7 +25,8 @@ enum sl_drain_step {
 
 struct sl_conn {
     struct sl_server *server;
-    const struct sl_limits *limits; /* the server's */
+    struct sl_limits_shot *shot;
+    const struct sl_limits *limits; /* in the shot: the server's when it came */
     struct sl_rpc_counters *counters;
     struct sl_h2_session *h2; /* NULL: freed */
     struct sl_loop *loop;     /* the user's, or own_loop */

@@ -32,7 +32,17 @@ struct runner_loop {
 struct listener {
     struct sl_net_listener *net;
     struct sl_runner *runner;
+    size_t index; /* in the order of sl_server_listen() */
     struct listener *next;
+};
+
+/* New settings on their way to the listeners. */
+struct reload {
+    struct sl_task task;
+    struct sl_runner *runner;
+    struct sl_limits limits;
+    size_t n_tls;
+    struct sl_net_tls *tls[];
 };
 
 struct sl_runner {
@@ -41,6 +51,7 @@ struct sl_runner {
     struct sl_loop **loops;
     struct runner_loop *of_loop;
     size_t n_loops;
+    size_t n_listens; /* that were asked for; before the loops run */
     atomic_bool is_stopping;
     struct {
         struct listener *listeners;
@@ -371,14 +382,17 @@ enum sl_status sl_server_listen(
         return sl_fail(err, SL_RESOURCE_EXHAUSTED, "no memory for a listener");
     }
     listener->runner = runner;
+    listener->index = runner->n_listens++;
+    struct sl_limits_shot *shot = sl_server_limits(server);
     const struct sl_net_listen_options options = { .address = address,
                                                    .tls = tls,
-                                                   .limits = &server->limits,
+                                                   .limits = &shot->limits,
                                                    .loops = runner->loops,
                                                    .n_loops = runner->n_loops,
                                                    .on_accept = on_accept,
                                                    .user_data = runner };
     const enum sl_status status = sl_net_listen(&options, &listener->net, err);
+    (void)sl_limits_shot_unref(shot);
     if (status != SL_OK) {
         (void)sl_free(listener);
         return status;
@@ -389,6 +403,48 @@ enum sl_status sl_server_listen(
     if (ret_address != NULL) {
         *ret_address = sl_net_listener_address(listener->net);
     }
+    return SL_OK;
+}
+
+static void run_reload(struct sl_task *task)
+{
+    struct reload *reload = SL_CONTAINER(task, struct reload, task);
+    const struct sl_runner *runner = reload->runner;
+    for (struct listener *it = runner->first.listeners; it != NULL; it = it->next) {
+        sl_net_listener_set_limits(it->net, &reload->limits);
+        if (it->index < reload->n_tls) {
+            sl_net_listener_set_tls(it->net, reload->tls[it->index]);
+        }
+    }
+    for (size_t i = 0; i < reload->n_tls; i++) {
+        (void)sl_net_tls_unref(reload->tls[i]);
+    }
+    (void)sl_free(reload);
+}
+
+enum sl_status sl_server_reload(
+    struct sl_server *server,
+    const struct sl_limits *limits,
+    struct sl_net_tls *const *tls,
+    size_t n_tls)
+{
+    struct sl_runner *runner = server->runner;
+    if (runner == NULL) {
+        return sl_server_set_limits(server, limits);
+    }
+    struct reload *reload = sl_calloc(1, sizeof(*reload) + n_tls * sizeof(struct sl_net_tls *));
+    if (reload == NULL || sl_server_set_limits(server, limits) != SL_OK) {
+        (void)sl_free(reload);
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    reload->task.run = run_reload;
+    reload->runner = runner;
+    reload->limits = *limits;
+    reload->n_tls = n_tls;
+    for (size_t i = 0; i < n_tls; i++) {
+        reload->tls[i] = tls[i] == NULL ? NULL : sl_net_tls_ref(tls[i]);
+    }
+    sl_loop_post(runner->loops[0], &reload->task);
     return SL_OK;
 }
 

@@ -78,6 +78,16 @@ SL_CHECK enum sl_status sl_server_listen(
     const char **ret_address,
     struct sl_error *err);
 
+/* New settings while it serves: `limits` for the connections that come from now on (those of
+ * accepting at once), and the certificates of its listeners, in the order of sl_server_listen()
+ * (NULL: plaintext). Whoever is connected keeps what it has. Copies and references. Not after
+ * sl_server_stop(). Thread: any. Fails: SL_RESOURCE_EXHAUSTED nothing has changed. */
+SL_CHECK enum sl_status sl_server_reload(
+    struct sl_server *server,
+    const struct sl_limits *limits,
+    struct sl_net_tls *const *tls,
+    size_t n_tls);
+
 /* Level 3: runs until sl_server_stop() and the end of the drain: then SL_OK. Own loop only. */
 SL_CHECK enum sl_status sl_server_run(struct sl_server *server, struct sl_error *err);
 /* Level 2: as grpc.md section 7. Own loop only. */

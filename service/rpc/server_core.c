@@ -18,19 +18,58 @@ static enum sl_status copy_loops(struct sl_server *server, const struct sl_serve
     return SL_OK;
 }
 
+/* ---- Limits ------------------------------------------------------------------------------------
+ */
+
+struct sl_limits_shot *sl_limits_shot_unref(struct sl_limits_shot *shot)
+{
+    if (shot != NULL && atomic_fetch_sub_explicit(&shot->n_refs, 1, memory_order_acq_rel) == 1) {
+        (void)sl_free(shot);
+    }
+    return NULL;
+}
+
+struct sl_limits_shot *sl_server_limits(struct sl_server *server)
+{
+    (void)pthread_mutex_lock(&server->shared.lock);
+    struct sl_limits_shot *shot = server->shared.limits;
+    (void)atomic_fetch_add_explicit(&shot->n_refs, 1, memory_order_relaxed);
+    (void)pthread_mutex_unlock(&server->shared.lock);
+    return shot;
+}
+
+enum sl_status sl_server_set_limits(struct sl_server *server, const struct sl_limits *limits)
+{
+    struct sl_limits_shot *shot = sl_alloc(sizeof(*shot));
+    if (shot == NULL) {
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    atomic_init(&shot->n_refs, 1);
+    if (limits == NULL) {
+        sl_limits_init(&shot->limits);
+    } else {
+        shot->limits = *limits;
+    }
+    (void)pthread_mutex_lock(&server->shared.lock);
+    struct sl_limits_shot *old = server->shared.limits;
+    server->shared.limits = shot;
+    (void)pthread_mutex_unlock(&server->shared.lock);
+    (void)sl_limits_shot_unref(old);
+    return SL_OK;
+}
+
+/* ---- Life --------------------------------------------------------------------------------------
+ */
+
 enum sl_status sl_server_new(const struct sl_server_options *options, struct sl_server **ret_server)
 {
     struct sl_server *server = sl_calloc(1, sizeof(*server));
     if (server == NULL) {
         return SL_RESOURCE_EXHAUSTED;
     }
-    if (options != NULL && options->limits != NULL) {
-        server->limits = *options->limits;
-    } else {
-        sl_limits_init(&server->limits);
-    }
-    enum sl_status status = SL_OK;
-    if (options != NULL) {
+    (void)pthread_mutex_init(&server->shared.lock, NULL);
+    enum sl_status status = sl_server_set_limits(server, options == NULL ? NULL : options->limits);
+    if (options != NULL && status == SL_OK) {
         server->allow_pings_without_calls = options->allow_pings_without_calls;
         status = copy_loops(server, options);
     }
@@ -52,6 +91,8 @@ struct sl_server *sl_server_free(struct sl_server *server)
     if (server->runner != NULL) {
         server->free_runner(server->runner);
     }
+    (void)sl_limits_shot_unref(server->shared.limits);
+    (void)pthread_mutex_destroy(&server->shared.lock);
     sl_routes_done(&server->routes);
     (void)sl_free(server->interceptors);
     (void)sl_free(server->services);

@@ -35,10 +35,15 @@ struct sl_rpc_counters {
 #define SL_RPC_COUNT(counters, name, n)                                                            \
     ((void)atomic_fetch_add_explicit(&(counters)->name, (uint64_t)(n), memory_order_relaxed))
 
+/* Limits as they were when a connection came. Counted, constant. */
+struct sl_limits_shot {
+    atomic_size_t n_refs;
+    struct sl_limits limits;
+};
+
 struct sl_runner; /* listeners and loops: server.c */
 
 struct sl_server {
-    struct sl_limits limits;
     struct sl_loop **loops;
     size_t n_loops; /* 0: the server makes its own */
     bool allow_pings_without_calls;
@@ -52,6 +57,10 @@ struct sl_server {
     struct sl_rpc_counters *counters;      /* one per loop, at least one */
     size_t n_counters;
     atomic_bool is_refusing;
+    struct {
+        pthread_mutex_t lock;
+        struct sl_limits_shot *limits; /* of new connections */
+    } shared;
     /* Set by server.c, so that the core needs no sockets. */
     struct sl_runner *runner;
     void (*free_runner)(struct sl_runner *runner);
@@ -65,5 +74,12 @@ sl_server_counters(const struct sl_server *server, const struct sl_loop *loop);
 const char *sl_server_reason(const struct sl_server *server, const char *reason);
 /* Gives an error status what it lacks (ST-6), borrowed from the server. */
 void sl_server_explain(const struct sl_server *server, struct sl_call_status *status);
+
+/* The limits of new connections, with a reference. Thread: any. */
+struct sl_limits_shot *sl_server_limits(struct sl_server *server);
+struct sl_limits_shot *sl_limits_shot_unref(struct sl_limits_shot *shot);
+/* NULL: the defaults. Fails: SL_RESOURCE_EXHAUSTED. Thread: any. */
+SL_CHECK enum sl_status
+sl_server_set_limits(struct sl_server *server, const struct sl_limits *limits);
 
 #endif

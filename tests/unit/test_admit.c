@@ -118,11 +118,11 @@ static void a_run_keeps_its_share_of_all_windows(void **state)
     limits.window = 3000;
     limits.window_total = 4096;
     open_runtime(1, "");
-    assert_int_equal(runtime->loops[0].env.window_bytes, 1024);
+    assert_int_equal(runtime->newest->loops[0].env.window_bytes, 1024);
     close_runtime();
     limits.window = 100;
     open_runtime(1, "");
-    assert_int_equal(runtime->loops[0].env.window_bytes, 100);
+    assert_int_equal(runtime->newest->loops[0].env.window_bytes, 100);
     close_runtime();
     sl_limits_init(&limits);
 }

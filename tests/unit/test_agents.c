@@ -67,9 +67,10 @@ static void open_bench(const char *yaml)
     const struct sl_server_options server_options = { .struct_size = sizeof(server_options),
                                                       .limits = &limits };
     assert_int_equal(sl_server_new(&server_options, &server), SL_OK);
-    const struct sl_api_options api_options = { .server = server,
-                                                .runtime = runtime,
-                                                .limits = &limits };
+    const struct sl_api_options api_options = {
+        .server = server,
+        .runtime = runtime,
+    };
     assert_int_equal(sl_api_new(&api_options, &api), SL_OK);
     rpc_peer_open(&peer, server, NULL);
     (void)rpc_log(&peer);
@@ -185,7 +186,7 @@ static void a_page_has_a_hundred_and_at_most_a_thousand(void **state)
     }
     open_bench(yaml);
     free(yaml);
-    assert_int_equal(sl_runtime_n_agents(runtime), MANY + BUILT_IN);
+    assert_int_equal(sl_runtime_n_agents(runtime, NULL), MANY + BUILT_IN);
     static const struct {
         uint32_t asked;
         size_t given;

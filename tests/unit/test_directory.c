@@ -78,6 +78,34 @@ static void nobody_overtakes_the_queue(void **state)
     directory = sl_directory_free(directory);
 }
 
+static void set_runs(uint64_t max_runs)
+{
+    const struct sl_directory_options options = { .max_runs = max_runs,
+                                                  .max_waiting = 5,
+                                                  .request_keep_ns = 1000 };
+    sl_directory_set_options(directory, &options);
+}
+
+static void a_new_limit_counts_for_those_that_wait(void **state)
+{
+    (void)state;
+    open_directory(1, 1, 5);
+    for (size_t i = 0; i < 4; i++) {
+        assert_int_equal(admit(i, 0), i == 0 ? SL_ADMIT_RUN : SL_ADMIT_WAIT);
+    }
+    assert_null(sl_directory_admit_waiting(directory));
+    set_runs(3);
+    assert_ptr_equal(sl_directory_admit_waiting(directory), &tickets[1]);
+    assert_ptr_equal(sl_directory_admit_waiting(directory), &tickets[2]);
+    assert_null(sl_directory_admit_waiting(directory));
+    check_counts(3, 1);
+    set_runs(2);
+    assert_null(sl_directory_leave(directory, &tickets[0], true, 0)); /* two are left */
+    assert_ptr_equal(sl_directory_leave(directory, &tickets[1], true, 0), &tickets[3]);
+    check_counts(2, 0);
+    directory = sl_directory_free(directory);
+}
+
 static void a_run_moves_only_from_a_loop_with_over_twice_the_least(void **state)
 {
     (void)state;
@@ -150,6 +178,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_slot_goes_to_the_one_that_waits_longest),
         cmocka_unit_test(nobody_overtakes_the_queue),
+        cmocka_unit_test(a_new_limit_counts_for_those_that_wait),
         cmocka_unit_test(a_run_moves_only_from_a_loop_with_over_twice_the_least),
         cmocka_unit_test(a_request_id_is_known_until_its_time_is_over),
         cmocka_unit_test(ended_request_ids_are_bounded),

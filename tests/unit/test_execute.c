@@ -74,9 +74,10 @@ static void open_bench(void)
         .struct_size = sizeof(server_options), .limits = &limits, .loops = &loop, .n_loops = 1
     };
     assert_int_equal(sl_server_new(&server_options, &server), SL_OK);
-    const struct sl_api_options api_options = { .server = server,
-                                                .runtime = runtime,
-                                                .limits = &limits };
+    const struct sl_api_options api_options = {
+        .server = server,
+        .runtime = runtime,
+    };
     assert_int_equal(sl_api_new(&api_options, &api), SL_OK);
     assert_int_equal(sl_server_listen(server, "127.0.0.1:0", NULL, &address, &err), SL_OK);
     open_channel(0);

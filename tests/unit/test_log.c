@@ -173,6 +173,17 @@ static void json_that_does_not_fit_is_cut_at_a_member(void **state)
     assert_string_equal(line + strlen(line) - 18, ",\"a\":1,\"cut\":true}");
 }
 
+static void the_level_may_change(void **state)
+{
+    (void)state;
+    start(SL_INFO, SL_LOG_LOGFMT);
+    sl_log_set_level(SL_ERROR);
+    assert_false(sl_log_is_on(SL_INFO, SL_LOG_MAIN));
+    sl_log_set_level(SL_DEBUG);
+    assert_true(sl_log_is_on(SL_DEBUG, SL_LOG_MAIN));
+    sl_log_set_level(SL_INFO);
+}
+
 static void secrets_never_appear(void **state)
 {
     (void)state;
@@ -181,6 +192,11 @@ static void secrets_never_appear(void **state)
     for (size_t i = 0; i < SL_COUNT(secrets); i++) {
         sl_log_add_secret(secrets[i]);
     }
+    for (int i = 0; i < 2000;
+         i++) { /* reloads read the same ones again: there is room for others */
+        sl_log_add_secret(secrets[0]);
+    }
+    sl_log_add_secret("of the last reload");
     sl_log_add_secret("short"); /* too short to be searched for */
     start(SL_INFO, SL_LOG_LOGFMT);
     sl_log(SL_INFO, SL_LOG_MAIN, "a=hunter2-hunter2 b=xhunter2-hunter2x c=short");
@@ -197,6 +213,8 @@ static void secrets_never_appear(void **state)
         (void)sl_log_quote(sl_slice_str(secrets[i]), room, sizeof(room));
         assert_string_equal(room, "\"***\"");
     }
+    sl_log(SL_INFO, SL_LOG_MAIN, "a=\"of the last reload\"");
+    assert_string_equal(rest(), "level=info subject=main a=\"***\"");
     /* Escaped by somebody else. */
     sl_log(SL_INFO, SL_LOG_MAIN, "a=\"with \\\"quotes\\\" and \\\\\" b=\"line\\x0Abreak-secret\"");
     assert_string_equal(rest(), "level=info subject=main a=\"***\" b=\"***\"");
@@ -328,6 +346,7 @@ int main(void)
         cmocka_unit_test(a_cut_never_leaves_half_an_escape),
         cmocka_unit_test(json_has_the_same_members_with_their_types),
         cmocka_unit_test(json_that_does_not_fit_is_cut_at_a_member),
+        cmocka_unit_test(the_level_may_change),
         cmocka_unit_test(secrets_never_appear),
         cmocka_unit_test(what_looks_like_a_secret_is_masked),
         cmocka_unit_test(a_full_pipe_drops_lines_and_does_not_wait),

@@ -354,6 +354,47 @@ static void foreign_loops_share_the_connections(void **state)
     }
 }
 
+/* Whoever is connected keeps the limits that it came with; the listener's count at once. */
+static void limits_change_for_new_connections(void **state)
+{
+    (void)state;
+    struct bench bench;
+    struct sl_limits limits;
+    open_bench(&bench, NULL, 0);
+    struct client *first = open_client(bench.address);
+    ask(first, "/t.S/Hang");
+    assert_true(wait_for(&bench, first, "1 response"));
+    struct sl_call *call = bench.pending;
+    sl_limits_init(&limits);
+    limits.message_recv = 4321;
+    assert_int_equal(sl_server_reload(bench.server, &limits, NULL, 0), SL_OK);
+    assert_int_equal(sl_call_limits(call)->message_recv, 4194304);
+    struct client *second = open_client(bench.address);
+    ask(second, "/t.S/Hang");
+    assert_true(wait_for(&bench, second, "1 response"));
+    assert_ptr_not_equal(bench.pending, call);
+    assert_int_equal(sl_call_limits(bench.pending)->message_recv, 4321);
+    assert_int_equal(sl_call_limits(call)->message_recv, 4194304);
+    limits.connections = 2;
+    assert_int_equal(sl_server_reload(bench.server, &limits, NULL, 0), SL_OK);
+    turn_both(&bench, first); /* the listener hears of it */
+    struct client *third = open_client(bench.address);
+    for (int i = 0; i < TURNS && !third->is_over; i++) {
+        turn_both(&bench, third);
+    }
+    assert_true(third->is_over);
+    sl_server_stop(bench.server, 0, NULL, NULL);
+    for (int i = 0; i < TURNS && !bench.is_drained; i++) {
+        turn_both(&bench, first);
+        turn_client(second);
+    }
+    assert_true(bench.is_drained);
+    close_client(first);
+    close_client(second);
+    close_client(third);
+    bench.server = sl_server_free(bench.server);
+}
+
 static void address_in_use_is_refused(void **state)
 {
     (void)state;
@@ -374,6 +415,7 @@ int main(void)
         cmocka_unit_test(http1_gets_a_short_answer),
         cmocka_unit_test(running_server_stops_from_another_thread),
         cmocka_unit_test(foreign_loops_share_the_connections),
+        cmocka_unit_test(limits_change_for_new_connections),
         cmocka_unit_test(address_in_use_is_refused),
     };
     return cmocka_run_group_tests_name("rpc_server", tests, NULL, NULL);

@@ -317,19 +317,19 @@ static void builtin_agents_can_be_left_out(void **state)
 {
     (void)state;
     open_runtime(1, "builtin_agents: [echo]\n");
-    assert_int_equal(sl_runtime_n_agents(runtime), 1);
-    assert_string_equal(sl_runtime_agent_at(runtime, 0)->name, "echo");
+    assert_int_equal(sl_runtime_n_agents(runtime, bases[0]), 1);
+    assert_string_equal(sl_runtime_agent_at(runtime, bases[0], 0)->name, "echo");
     close_runtime();
     open_runtime(1, "builtin_agents: []\n");
-    assert_int_equal(sl_runtime_n_agents(runtime), 0);
+    assert_int_equal(sl_runtime_n_agents(runtime, bases[0]), 0);
     close_runtime();
     open_runtime(1, "");
-    assert_int_equal(sl_runtime_n_agents(runtime), 3);
-    const struct sl_agent_info *demo = sl_runtime_agent_at(runtime, 0);
+    assert_int_equal(sl_runtime_n_agents(runtime, bases[0]), 3);
+    const struct sl_agent_info *demo = sl_runtime_agent_at(runtime, bases[0], 0);
     assert_string_equal(demo->name, "demo");
     assert_int_equal(demo->n_tools, 2);
     assert_int_equal(strlen(demo->version), 16);
-    assert_null(sl_runtime_agent_at(runtime, 3));
+    assert_null(sl_runtime_agent_at(runtime, bases[0], 3));
     struct sl_error err = { .text = "" };
     assert_int_equal(
         sl_runtime_load_agents(runtime, "/nowhere/agents", fail_on_problem, NULL, &err),

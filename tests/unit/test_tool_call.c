@@ -107,7 +107,7 @@ static int tear_down(void **state)
     (void)state;
     tool = sl_tool_unref(tool);
     assert_int_equal(sl_tools_n_calls(tools), 0);
-    assert_int_equal(tools->shared.n_running, 0);
+    assert_int_equal(tools->slots->n_running, 0);
     assert_int_equal(
         kind_log.n_frees + (kind_log.fails_to_start ? kind_log.n_starts : 0), kind_log.n_starts);
     tools = sl_tools_free(tools);
@@ -473,7 +473,7 @@ static void calls_over_the_cap_wait_in_order(void **state)
 {
     (void)state;
     struct seen seen[4];
-    limits.tools = 1;
+    sl_tool_slots_set_max(tools->slots, 1);
     for (size_t i = 0; i < SL_COUNT(seen); i++) {
         start(&seen[i]);
     }
@@ -493,6 +493,34 @@ static void calls_over_the_cap_wait_in_order(void **state)
     assert_int_equal(seen[3].code, SL_TOOL_OK);
 }
 
+static void the_cap_may_change_while_calls_wait(void **state)
+{
+    (void)state;
+    struct seen seen[3];
+    sl_tool_slots_set_max(tools->slots, 1);
+    for (size_t i = 0; i < SL_COUNT(seen); i++) {
+        start(&seen[i]);
+    }
+    struct sl_attempt *first = kind_log.open;
+    assert_int_equal(kind_log.n_starts, 1);
+    sl_tool_slots_set_max(tools->slots, 2);
+    (void)sl_fake_loop_run(&fake);
+    assert_int_equal(kind_log.n_starts, 2);
+    sl_tool_slots_set_max(tools->slots, 1);
+    end_attempt(&good); /* one runs on, so nobody comes in its place */
+    (void)sl_fake_loop_run(&fake);
+    assert_int_equal(kind_log.n_starts, 2);
+    kind_log.open = first;
+    end_attempt(&good);
+    (void)sl_fake_loop_run(&fake);
+    assert_int_equal(kind_log.n_starts, 3);
+    end_attempt(&good);
+    (void)sl_fake_loop_run(&fake);
+    for (size_t i = 0; i < SL_COUNT(seen); i++) {
+        assert_int_equal(seen[i].n_done, 1);
+    }
+}
+
 /* The slot is given away, but the news has not arrived yet. */
 static void cancel_of_a_call_whose_slot_is_on_its_way(void **state)
 {
@@ -500,7 +528,7 @@ static void cancel_of_a_call_whose_slot_is_on_its_way(void **state)
     struct seen first;
     struct seen second;
     struct seen third;
-    limits.tools = 1;
+    sl_tool_slots_set_max(tools->slots, 1);
     start(&first);
     start(&second);
     start(&third);
@@ -519,7 +547,7 @@ static void a_call_that_waits_ends_with_its_run(void **state)
     (void)state;
     struct seen first;
     struct seen second;
-    limits.tools = 1;
+    sl_tool_slots_set_max(tools->slots, 1);
     start(&first);
     start_for(&second, "", 500);
     sl_fake_loop_advance_ms(&fake, 500);
@@ -536,7 +564,7 @@ static void the_queue_goes_across_loops(void **state)
     struct seen here;
     struct seen there;
     struct seen last;
-    limits.tools = 1;
+    sl_tool_slots_set_max(tools->slots, 1);
     sl_fake_loop_init(&other);
     start(&here);
     there = (struct seen){ 0 };
@@ -573,7 +601,7 @@ static void a_process_that_does_not_die_keeps_its_slot(void **state)
     (void)state;
     struct seen first;
     struct seen second;
-    limits.tools = 1;
+    sl_tool_slots_set_max(tools->slots, 1);
     start(&first);
     start(&second);
     struct sl_tool_outcome stuck = good;
@@ -662,6 +690,7 @@ int main(void)
         TEST(cancel_between_attempts_ends_at_once),
         TEST(cancel_after_the_end_changes_nothing),
         TEST(calls_over_the_cap_wait_in_order),
+        TEST(the_cap_may_change_while_calls_wait),
         TEST(cancel_of_a_call_whose_slot_is_on_its_way),
         TEST(a_call_that_waits_ends_with_its_run),
         TEST(the_queue_goes_across_loops),

@@ -19,6 +19,7 @@
 
 #include "runtime/base/mem.h"
 #include "runtime/base/parse.h"
+#include "runtime/tool/kind.h"
 #include "tests/fake/tool_rig.h"
 
 #define ENTRY(config, more)                                                                        \
@@ -415,7 +416,7 @@ static void more_than_the_cap_wait_in_order_and_can_be_cancelled(void **state)
 {
     (void)state;
     static struct sl_tool_try tries[3];
-    rig.limits.tools = 1;
+    sl_tool_slots_set_max(rig.tools->slots, 1);
     struct sl_tool *tool = sl_tool_rig_tool(&rig, VICTIM("sleep"));
     for (size_t i = 0; i < 3; i++) {
         sl_tool_rig_start(&rig, &tries[i], tool, "");
