@@ -15,6 +15,7 @@ static void run_on_pool(struct sl_job *job)
 static void on_pool_done(struct sl_job *job)
 {
     struct sl_watchdog *watchdog = SL_CONTAINER(job, struct sl_watchdog, job);
+    watchdog->is_job_out = false;
     atomic_store(&watchdog->has_pool_answered, true);
 }
 
@@ -22,7 +23,8 @@ static void answer(struct sl_task *task)
 {
     struct sl_watchdog_loop *at = SL_CONTAINER(task, struct sl_watchdog_loop, task);
     struct sl_watchdog *watchdog = at->watchdog;
-    if (at == watchdog->loops) { /* all have answered before it asked, so the job is free */
+    if (at == watchdog->loops && !watchdog->is_job_out) {
+        watchdog->is_job_out = true;
         watchdog->job = (struct sl_job){ .run = run_on_pool, .on_done = on_pool_done };
         sl_loop_offload(at->loop, &watchdog->job);
     }
@@ -100,14 +102,17 @@ static void tell(const struct sl_watchdog *watchdog, size_t silent, const char *
     }
 }
 
+static void ask(struct sl_watchdog_loop *at)
+{
+    atomic_store(&at->has_answered, false);
+    sl_loop_post(at->loop, &at->task);
+}
+
 static void ask_all(struct sl_watchdog *watchdog)
 {
     atomic_store(&watchdog->has_pool_answered, false);
     for (size_t i = 0; i < watchdog->n_loops; i++) {
-        atomic_store(&watchdog->loops[i].has_answered, false);
-    }
-    for (size_t i = 0; i < watchdog->n_loops; i++) {
-        sl_loop_post(watchdog->loops[i].loop, &watchdog->loops[i].task);
+        ask(&watchdog->loops[i]);
     }
 }
 
@@ -127,6 +132,9 @@ enum sl_watchdog_verdict sl_watchdog_tick(struct sl_watchdog *watchdog, uint64_t
     if (watchdog->n_missed >= watchdog->n_most) {
         tell(watchdog, silent, "hung");
         return SL_WATCHDOG_HUNG;
+    }
+    if (silent == watchdog->n_loops) {
+        ask(watchdog->loops); /* the pool's answer goes through it: which of the two is it? */
     }
     if (watchdog->n_missed == MISSED_TO_WARN) {
         tell(watchdog, silent, "does not answer");

@@ -26,6 +26,7 @@ struct sl_watchdog {
     struct sl_watchdog_loop *loops;
     size_t n_loops;
     struct sl_job job;
+    bool is_job_out; /* thread: the first loop */
     atomic_bool has_pool_answered;
     uint64_t period_ms; /* 0: off */
     uint64_t n_most;    /* ticks without an answer that mean hung; 0: never */

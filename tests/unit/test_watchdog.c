@@ -156,8 +156,26 @@ static void a_pool_that_hangs_is_named(void **state)
         turn_all_but(N_LOOPS);
         assert_int_equal(tick(), SL_WATCHDOG_QUIET);
     }
+    turn_all_but(N_LOOPS);
     assert_int_equal(tick(), SL_WATCHDOG_HUNG);
     assert_non_null(strstr(seen, "msg=\"hung\" part=pool"));
+    sl_fake_loop_end_jobs(&fakes[0]);
+}
+
+static void a_first_loop_that_hangs_is_not_taken_for_the_pool(void **state)
+{
+    (void)state;
+    sl_watchdog_set(&watchdog, 8000, 0);
+    fakes[0].holds_jobs = true; /* it hangs between its own answer and the pool's */
+    assert_int_equal(tick(), SL_WATCHDOG_ALIVE);
+    turn_all_but(N_LOOPS);
+    for (int i = 1; i < PERIODS; i++) {
+        assert_int_equal(tick(), SL_WATCHDOG_QUIET);
+        turn_all_but(0);
+    }
+    assert_int_equal(tick(), SL_WATCHDOG_HUNG);
+    assert_null(strstr(seen, "pool"));
+    assert_non_null(strstr(seen, "msg=\"hung\" part=loop loop=0"));
     sl_fake_loop_end_jobs(&fakes[0]);
 }
 
@@ -186,6 +204,7 @@ int main(void)
         TEST(a_loop_that_hangs_is_named_and_never_alive),
         TEST(a_loop_that_comes_back_in_time_is_forgiven),
         TEST(a_pool_that_hangs_is_named),
+        TEST(a_first_loop_that_hangs_is_not_taken_for_the_pool),
         TEST(time_in_which_nothing_ran_is_one_tick),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
