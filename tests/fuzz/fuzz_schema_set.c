@@ -25,9 +25,8 @@ static void try_message(const struct sl_schema_message *message)
     expect(json != NULL);
     sl_buf_init(&first, OUT_BYTES);
     sl_buf_init(&second, OUT_BYTES);
-    if (sl_schema_encode(message, json, &first, &err) != SL_OK) {
-        expect(err.text[0] != '\0');
-    } else if (sl_schema_decode_all(message, sl_buf_slice(&first), &back, &err) == SL_OK) {
+    if (sl_schema_encode(message, json, &first, &err) == SL_OK &&
+        sl_schema_decode_all(message, sl_buf_slice(&first), &back, &err) == SL_OK) {
         expect(sl_schema_encode(message, back, &second, &err) == SL_OK);
         expect(sl_slice_equal(sl_buf_slice(&first), sl_buf_slice(&second)));
     } else {

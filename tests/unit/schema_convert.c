@@ -26,7 +26,7 @@ static struct sl_schema *load(const char *path)
     if (file == NULL || sl_schema_new(&schema) != SL_OK ||
         sl_schema_add_set(schema, sl_buf_slice(&bytes), &err) != SL_OK) {
         (void)fprintf(stderr, "%s: %s\n", path, err.text);
-        exit(1);
+        return sl_schema_free(schema);
     }
     (void)fclose(file);
     sl_buf_done(&bytes);
@@ -85,6 +85,9 @@ int main(int argc, char **argv)
         return 2;
     }
     struct sl_schema *schema = load(argv[1]);
+    if (schema == NULL) {
+        return 1;
+    }
     char *line = malloc(LINE_BYTES);
     struct sl_buf out;
     sl_buf_init(&out, OUT_BYTES);
@@ -109,6 +112,6 @@ int main(int argc, char **argv)
     }
     free(line);
     sl_buf_done(&out);
-    schema = sl_schema_free(schema);
+    (void)sl_schema_free(schema);
     return 0;
 }

@@ -139,7 +139,7 @@ WIRE = [
     (OLD, num(1, 1) + part(5, b"\1\2") + num(6, 3)), (OLD, num(1, 1) + num(2, 42)),
 ]
 BAD_WIRE = [(ALL, "28"), (ALL, "5a05"), (ALL, "0d0102"), (ALL, "2f"), (ALL, "4a01ff"), (ALL, "0b"),
-            (ALL, "0b14"), (ALL, "28ffffffffffffffffffff01"), (ALL, "04"), (OLD, "08013b08")]
+            (ALL, "0b14"), (ALL, "28ffffffffffffffffffff01"), (OLD, "08013b08")]
 
 
 class Peer:
