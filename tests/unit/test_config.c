@@ -459,12 +459,12 @@ static void each_value_remembers_where_it_was_given_last(void **state)
     assert_origin("log-format", SL_CONFIG_FLAG, NULL, 0);
     assert_origin("loops", SL_CONFIG_ENVIRONMENT, "SLUICE_LOOPS", 0);
     assert_origin("reflection", SL_CONFIG_DEFAULT, NULL, 0);
-    assert_int_equal(config.limit_origins[SL_LIMIT_INDEX_runs].source, SL_CONFIG_PROFILE);
-    assert_int_equal(config.limit_origins[SL_LIMIT_INDEX_input].source, SL_CONFIG_FLAG);
-    assert_int_equal(config.limit_origins[SL_LIMIT_INDEX_event].source, SL_CONFIG_DEFAULT);
+    assert_int_equal(config.limit_origins[SL_LIMIT_runs].source, SL_CONFIG_PROFILE);
+    assert_int_equal(config.limit_origins[SL_LIMIT_input].source, SL_CONFIG_FLAG);
+    assert_int_equal(config.limit_origins[SL_LIMIT_event].source, SL_CONFIG_DEFAULT);
     assert_loaded(load_nothing());
-    assert_int_equal(config.limit_origins[SL_LIMIT_INDEX_runs].source, SL_CONFIG_FILE);
-    assert_int_equal(config.limit_origins[SL_LIMIT_INDEX_runs].line, 6);
+    assert_int_equal(config.limit_origins[SL_LIMIT_runs].source, SL_CONFIG_FILE);
+    assert_int_equal(config.limit_origins[SL_LIMIT_runs].line, 6);
 }
 
 /* Who gives a certificate and gets plaintext would believe in TLS. */
