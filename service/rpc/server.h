@@ -110,6 +110,7 @@ void sl_server_refuse_new(struct sl_server *server);
 struct sl_server_stats {
     uint64_t connections, connections_total, streams, calls_started, calls_finished, calls_running;
     uint64_t messages_in, messages_out, bytes_in, bytes_out, attacks;
+    uint64_t at_stream_limit;  /* connections that may have no further stream, or no further run */
     uint64_t connection_bytes; /* sl_conn_memory_bytes() of all, in steps of 4 KiB each */
     uint64_t calls_by_status[17];
 };
