@@ -5,6 +5,7 @@
 
 #include "runtime/base/log.h"
 #include "runtime/base/mem.h"
+#include "runtime/exec/run_metrics.h"
 #include "runtime/exec/run_private.h"
 
 enum { SPARE_BYTES = 1024, MAX_HELD_SLACK_BYTES = 8, MAX_OPEN_IDS = 64 };
@@ -121,7 +122,12 @@ static void on_flush_timer(void *user_data)
 
 static void on_deadline_timer(void *user_data)
 {
-    sl_run_fail(user_data, SL_CODE(DEADLINE_EXCEEDED));
+    struct sl_run *run = user_data;
+    if (run->settings.run_timeout_ms >= run->env->limits->run_timeout &&
+        run->deadline_ns != run->settings.call_deadline_ns) {
+        sl_limit_reached(SL_LIMIT_run_timeout);
+    }
+    sl_run_fail(run, SL_CODE(DEADLINE_EXCEEDED));
 }
 
 static void on_detach_timer(void *user_data)
@@ -146,6 +152,7 @@ static void run_resume(struct sl_task *task)
     }
     if (run->is_paused) {
         run->is_paused = false;
+        SL_METRIC_ADD(sluice_stream_paused, -1, NULL);
         run->paused_ns += sl_loop_now_ns(run->env->loop) - run->paused_since_ns;
     }
     if (run->turn.handle != NULL) {
@@ -290,6 +297,7 @@ enum sl_status sl_run_begin(struct sl_run *run)
         return status == SL_OK ? SL_RESOURCE_EXHAUSTED : status;
     }
     run->is_begun = true;
+    sl_run_count_begin(run);
     sl_log(
         SL_INFO, SL_LOG_EXEC,
         "run=%s msg=\"started\" agent=%s version=%s provider=%s loop=%" PRIu32 " peer=%s",
@@ -352,6 +360,9 @@ void sl_run_reader_gone(struct sl_run *run, enum sl_run_gone how, uint32_t code)
     case SL_RUN_GONE_DRAIN:
         sl_run_fail(run, SL_CODE(DRAINING));
         break;
+    }
+    if (!run->is_claimed) {
+        sl_run_count_detached(run);
     }
 }
 

@@ -15,6 +15,7 @@
 
 #include "runtime/base/loop_uv.h"
 #include "runtime/base/mem.h"
+#include "runtime/base/metrics.h"
 #include "runtime/tool/launch.h"
 
 enum {
@@ -202,6 +203,7 @@ static bool launcher_ended(struct sl_process *process)
         close_watch(&process->watches[what]);
     }
     if (process->is_told) {
+        SL_METRIC_ADD(sluice_tool_unreaped, -1, NULL);
         process->room->on_late_end(process->room);
     } else {
         tell_end(process);
@@ -213,6 +215,7 @@ static void time_is_up(void *user_data)
 {
     struct sl_process *process = user_data;
     if (process->state != KILLING) {
+        sl_limit_reached(process->state == STOPPING ? SL_LIMIT_tool_kill : SL_LIMIT_tool_drain);
         begin_killing(process);
         return;
     }
@@ -220,6 +223,7 @@ static void time_is_up(void *user_data)
         return;
     }
     process->end.is_unreaped = true;
+    SL_METRIC_ADD(sluice_tool_unreaped, 1, NULL);
     close_watch(&process->watches[OUT]);
     close_watch(&process->watches[ERR]);
     close_watch(&process->watches[STATUS]);

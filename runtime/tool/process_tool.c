@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "runtime/base/mem.h"
+#include "runtime/base/metrics.h"
 #include "runtime/tool/kind.h"
 #include "runtime/tool/launch.h"
 #include "runtime/tool/output.h"
@@ -188,6 +189,7 @@ static void output(bool is_stderr, struct sl_slice bytes, void *user_data)
     if (attempt->output[0].total_bytes + attempt->output[1].total_bytes >
         attempt->at->tools->limits->tool_output_kill) {
         attempt->is_flood = true;
+        sl_limit_reached(SL_LIMIT_tool_output_kill);
         sl_process_kill(attempt->process);
         return;
     }
