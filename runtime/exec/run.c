@@ -366,6 +366,30 @@ void sl_run_reader_gone(struct sl_run *run, enum sl_run_gone how, uint32_t code)
     }
 }
 
+void sl_run_look(const struct sl_run *run, struct sl_run_look *ret_look)
+{
+    static const char *const states[] = {
+        [SL_RUN_STATE_NEW] = "new",         [SL_RUN_STATE_READY] = "ready",
+        [SL_RUN_STATE_MODEL] = "model",     [SL_RUN_STATE_TOOLS] = "tools",
+        [SL_RUN_STATE_CLOSING] = "closing", [SL_RUN_STATE_ENDED] = "ended",
+    };
+    SL_ON_LOOP(run->env->loop);
+    *ret_look = (struct sl_run_look){
+        .agent = run->agent->name,
+        .peer = run->options.peer == NULL ? "" : run->options.peer,
+        .state = states[run->state],
+        .on_disconnect = run->settings.on_disconnect == SL_DISCONNECT(CANCEL)   ? "cancel"
+                         : run->settings.on_disconnect == SL_DISCONNECT(DETACH) ? "detach"
+                                                                                : "detach_for",
+        .age_ms = run->is_begun ? sl_run_elapsed_ms(run) : 0,
+        .log_bytes = sl_event_channel_bytes(run->channel),
+        .iteration = run->iteration,
+        .unread = sl_event_channel_lag(run->channel),
+        .is_paused = run->is_paused,
+        .is_detached = run->counted.is_detached,
+    };
+}
+
 struct sl_run *sl_run_free(struct sl_run *run)
 {
     if (run == NULL) {

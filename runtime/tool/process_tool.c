@@ -356,6 +356,8 @@ static bool launch(
         .environment = make_environment(
             &attempt->arena, template, options->key, options->tool->info.forward != NULL),
         .cwd = template->cwd,
+        .tool = options->tool->info.name,
+        .key = options->key,
         .on_output = output,
         .on_end = ended,
         .user_data = attempt,
