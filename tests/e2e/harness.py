@@ -49,16 +49,24 @@ def state_of(pid):
 
 
 class OpsConnection(http.client.HTTPConnection):
-    """HTTP/1.1 to a unix socket."""
+    """HTTP/1.1 to "unix:PATH" or "HOST:PORT"."""
 
-    def __init__(self, path):
+    def __init__(self, address):
         super().__init__("ops", timeout=20)
-        self.path = path
+        self.address = address
 
     def connect(self):
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self.path)
+        self.sock = open_socket(self.address)
+
+
+def open_socket(address):
+    if address.startswith("unix:"):
+        opened = socket.socket(socket.AF_UNIX)
+        opened.settimeout(20)
+        opened.connect(address[len("unix:") :])
+        return opened
+    host, _, port = address.rpartition(":")
+    return socket.create_connection((host, int(port)), 20)
 
 
 def parse_metrics(text):
@@ -136,7 +144,7 @@ class Daemon(Process):
 
     kept = 4  # descriptors that a model client keeps open for the next run
 
-    def __init__(self, agents=None, config="", flags=(), env=None, drain_delay="0"):
+    def __init__(self, agents=None, config="", flags=(), env=None, drain_delay="0", ops=None):
         self.files = tempfile.mkdtemp(prefix="sluice-files-")
         os.mkdir(self.files + "/agents")
         for name, text in (agents or {}).items():
@@ -144,17 +152,21 @@ class Daemon(Process):
                 file.write(text)
         command = [BIN + "/sluiced", "--listen", "127.0.0.1:0", "--agents", self.files + "/agents"]
         command += ["--limit", "drain_delay=" + drain_delay, "--limit", "drain_timeout=2s"]
-        command += ["--ops-listen", "unix:" + self.files + "/ops"]
+        self.ops_address = ops or "unix:" + self.files + "/ops"
+        command += ["--ops-listen", self.ops_address]
         if config:
             with open(self.files + "/sluiced.yaml", "w", encoding="utf-8") as file:
                 file.write(config)
             command += ["--config", self.files + "/sluiced.yaml"]
         super().__init__("sluiced", command + list(flags), env)
+        if ops is not None:
+            line = self.wait_log("listening for operations")
+            self.ops_address = re.search(r"address=(\S+)", line).group(1)
         self.baseline = state_of(self.pid)
 
     def ops(self, path, method="GET"):
         """(status, body) of the operations port."""
-        connection = OpsConnection(self.files + "/ops")
+        connection = OpsConnection(self.ops_address)
         connection.request(method, path, headers={"Connection": "close"})
         reply = connection.getresponse()
         body = reply.read().decode()
