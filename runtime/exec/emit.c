@@ -62,7 +62,7 @@ static void note_appended(struct sl_run *run, const struct sl_encoded *encoded)
     run->last_event_ns = sl_loop_now_ns(env->loop);
     if (encoded->is_full && !run->is_paused) {
         run->is_paused = true;
-        SL_METRIC_ADD(sluice_stream_paused, 1, NULL);
+        sl_run_count_paused(1);
         run->n_pauses++;
         run->paused_since_ns = run->last_event_ns;
     }

@@ -113,7 +113,7 @@ static void conclude(struct sl_run *run)
     }
     if (run->is_paused) {
         run->is_paused = false;
-        SL_METRIC_ADD(sluice_stream_paused, -1, NULL);
+        sl_run_count_paused(-1);
         run->paused_ns += sl_loop_now_ns(run->env->loop) - run->paused_since_ns;
     }
     log_end(run);

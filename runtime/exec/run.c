@@ -152,7 +152,7 @@ static void run_resume(struct sl_task *task)
     }
     if (run->is_paused) {
         run->is_paused = false;
-        SL_METRIC_ADD(sluice_stream_paused, -1, NULL);
+        sl_run_count_paused(-1);
         run->paused_ns += sl_loop_now_ns(run->env->loop) - run->paused_since_ns;
     }
     if (run->turn.handle != NULL) {

@@ -14,6 +14,9 @@ void sl_run_count_end(struct sl_run *run);
 /* The reader is gone and the run goes on. */
 void sl_run_count_detached(struct sl_run *run);
 
+/* `n` runs more, or less, wait for their readers. */
+void sl_run_count_paused(int n);
+
 /* A request goes to the model. */
 void sl_run_count_request(struct sl_run *run);
 /* A piece of its answer. */

@@ -244,6 +244,9 @@ static json_t *body_of(struct http_attempt *attempt)
     }
     sl_buf_done(&text);
     attempt->outcome.is_truncated = is_cut;
+    if (is_cut) {
+        sl_limit_reached(SL_LIMIT_tool_output_edge);
+    }
     return json;
 }
 

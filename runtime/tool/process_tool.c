@@ -214,6 +214,9 @@ text_of(const struct sl_output *output, size_t max_bytes, struct sl_tool_outcome
     }
     sl_buf_done(&text);
     outcome->is_truncated = outcome->is_truncated || is_cut;
+    if (is_cut) {
+        sl_limit_reached(SL_LIMIT_tool_output_edge);
+    }
     return json;
 }
 

@@ -7,6 +7,8 @@ import re
 import signal
 import subprocess
 
+from prometheus_client.parser import text_string_to_metric_families
+
 import harness
 from test_runs import agent, call, program, text
 from wire import HEALTH, STREAMING, Wire, run_request
@@ -201,6 +203,8 @@ class Metrics(WireCase):
                 self.assertTrue(match, line)
                 self.assertNotIn(match.group(1, 2), seen, line)
                 seen.add(match.group(1, 2))
+        families = {family.name: family for family in text_string_to_metric_families(body)}
+        self.assertEqual(len(families), len(names), "its parser takes _total off the name")
         parsed = harness.parse_metrics(body)
         for name, kind in names:
             if kind == "histogram":
