@@ -175,6 +175,7 @@ static void every_metric_is_well_named(void **state)
         const bool has_total = size > 6 && strcmp(info->name + size - 6, "_total") == 0;
         assert_int_equal(strspn(info->name, "abcdefghijklmnopqrstuvwxyz_"), size);
         assert_int_equal(has_total, info->kind == SL_METRIC_COUNTER);
+        assert_true(!has_total || strstr(info->name, "_total") == info->name + size - 6);
         assert_int_equal(info->unit == SL_METRIC_NS, strstr(info->name, "_seconds") != NULL);
         assert_int_equal(info->kind == SL_METRIC_HISTOGRAM, info->n_bounds > 0);
         assert_true(strcspn(info->text, "\n\\") == strlen(info->text));
