@@ -81,7 +81,7 @@ static size_t put_escaped(char *room, size_t at, const char *value)
     for (; *value != '\0' && at + 8 < SL_METRIC_LABEL_BYTES; value++) {
         if (*value == '\\' || *value == '"' || *value == '\n') {
             room[at++] = '\\';
-            room[at++] = *value == '\n' ? 'n' : *value;
+            room[at++] = (char)(*value == '\n' ? 'n' : *value);
         } else {
             room[at++] = *value;
         }
@@ -97,6 +97,7 @@ put_labels(char *room, enum sl_metric metric, const char *const *values, const c
     size_t at = 0;
     for (size_t i = 0; *names != '\0'; i++) {
         const size_t size = strcspn(names, ",");
+        // NOLINTNEXTLINE(clang-analyzer-core.uninitialized.Assign): as many values as labels
         const char *value = fixed != NULL ? fixed : values[i];
         if (at + size + 16 >= SL_METRIC_LABEL_BYTES) {
             break;
@@ -285,6 +286,17 @@ static enum sl_status write_histogram(
     return sl_buf_addf(out, " %" PRIu64 "\n", n);
 }
 
+static enum sl_status
+write_sample(struct sl_buf *out, const struct sl_metric_info *info, const struct sl_series *series)
+{
+    if (info->kind == SL_METRIC_HISTOGRAM) {
+        return write_histogram(out, info, series);
+    }
+    SL_TRY(sl_buf_add_str(out, info->name));
+    SL_TRY(write_labels(out, series->labels));
+    return write_number(out, info, sum_of(series->cell));
+}
+
 static enum sl_status write_metric(struct sl_buf *out, enum sl_metric metric)
 {
     static const char *const kinds[] = { "counter", "gauge", "histogram" };
@@ -294,13 +306,7 @@ static enum sl_status write_metric(struct sl_buf *out, enum sl_metric metric)
         out, "# HELP %s %s\n# TYPE %s %s\n", info->name, info->text, info->name,
         kinds[info->kind]));
     for (; series != NULL; series = atomic_load_explicit(&series->next, memory_order_acquire)) {
-        if (info->kind == SL_METRIC_HISTOGRAM) {
-            SL_TRY(write_histogram(out, info, series));
-        } else {
-            SL_TRY(sl_buf_add_str(out, info->name));
-            SL_TRY(write_labels(out, series->labels));
-            SL_TRY(write_number(out, info, sum_of(series->cell)));
-        }
+        SL_TRY(write_sample(out, info, series));
     }
     return SL_OK;
 }

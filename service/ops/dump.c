@@ -40,7 +40,7 @@ static const char *quote(const char *text, char room[SHOWN_BYTES])
     room[n++] = '"';
     for (; text != NULL && *text != '\0' && n + 2 < SHOWN_BYTES; text++) {
         const unsigned char c = (unsigned char)*text;
-        room[n++] = c < 0x20 || c > 0x7E || c == '"' || c == '\\' ? '?' : *text;
+        room[n++] = (char)(c < 0x20 || c > 0x7E || c == '"' || c == '\\' ? '?' : c);
     }
     room[n++] = '"';
     room[n] = '\0';

@@ -61,7 +61,7 @@ static void answer_metrics(struct sl_ops_http *http)
 static void answer_dump(struct sl_ops_http *http)
 {
     struct sl_buf body;
-    sl_buf_init(&body, SL_OPS_DUMP_BYTES * 2);
+    sl_buf_init(&body, SL_OPS_BODY_MAX_BYTES);
     if (sl_ops_dump(http->ops, &body) == SL_OK) {
         answer(http, "200 OK", "application/json", sl_buf_slice(&body));
     } else {
@@ -240,7 +240,7 @@ size_t sl_ops_http_pull(struct sl_ops_http *http, uint8_t *room, size_t room_byt
         return n;
     }
     sl_buf_done(&http->out);
-    sl_buf_init(&http->out, SL_OPS_DUMP_BYTES * 2 + SL_OPS_WAITING_BYTES);
+    sl_buf_init(&http->out, SL_OPS_BODY_MAX_BYTES + SL_OPS_WAITING_BYTES);
     http->n_sent = 0;
     if (http->waiting.size > 0 && !http->is_answering && !http->is_closing) {
         go_on(http);
@@ -267,7 +267,7 @@ void sl_ops_http_init(struct sl_ops_http *http, struct sl_ops *ops, struct sl_ne
     http->ops = ops;
     http->net = net;
     sl_http1_init(&http->http1, SL_OPS_BODY_BYTES);
-    sl_buf_init(&http->out, SL_OPS_DUMP_BYTES * 2 + SL_OPS_WAITING_BYTES);
+    sl_buf_init(&http->out, SL_OPS_BODY_MAX_BYTES + SL_OPS_WAITING_BYTES);
     sl_buf_init(&http->waiting, SL_OPS_WAITING_BYTES);
     sl_list_init(&http->node);
     sl_timer_init(&http->timer, ops->loop, on_timer, http);

@@ -24,6 +24,7 @@ enum {
     SL_OPS_BODY_BYTES = 1024,         /* of a request; nobody needs one */
     SL_OPS_WAITING_BYTES = 64 * 1024, /* requests behind the one that is being answered */
     SL_OPS_DUMP_BYTES = 16 << 20,     /* of one loop */
+    SL_OPS_BODY_MAX_BYTES = 32 << 20, /* of an answer */
     SL_OPS_LAG_MS = 100
 };
 
