@@ -15,6 +15,7 @@
 
 #include "runtime/base/loop_uv.h"
 #include "runtime/base/mem.h"
+#include "runtime/base/parse.h"
 #include "runtime/runtime.h"
 #include "service/ops/ops.h"
 #include "service/rpc/rpc.h"
@@ -122,8 +123,10 @@ static int teardown(void **state)
 static int ask(struct bench *bench, const char *path)
 {
     const char *port = strrchr(sl_ops_address(bench->ops), ':') + 1;
+    uint64_t number = 0;
+    assert_int_equal(sl_parse_u64(sl_slice_str(port), 1, 65535, &number), SL_OK);
     const struct sockaddr_in to = { .sin_family = AF_INET,
-                                    .sin_port = htons((uint16_t)strtoul(port, NULL, 10)),
+                                    .sin_port = htons((uint16_t)number),
                                     .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
     char request[128];
     const int size =
