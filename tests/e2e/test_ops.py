@@ -252,6 +252,21 @@ class Metrics(WireCase):
         )
         self.assert_rise("sluice_cancel_duration_seconds_count", {"": 3})
 
+    def test_every_loop_is_watched(self):
+        loops = set(self.before["sluice_loop_lag_seconds_count"])
+        self.assertTrue(loops)
+        harness.wait_for("the loops' timers", lambda: set(self.counted("sluice_loop_lag_seconds_count")) == loops)
+
+    def test_tls_handshakes_that_fail_are_counted(self):
+        path = self.server.files + "/own"
+        harness.make_certificate(path)
+        server = self.daemon(flags=["--tls-cert", path + ".cert", "--tls-key", path + ".key"])
+        for _ in range(2):
+            words = ["openssl", "s_client", "-connect", server.address, "-alpn", "http/1.1"]
+            done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, timeout=20, check=False)
+            self.assertNotEqual(done.returncode, 0)
+        harness.wait_for("two", lambda: server.metrics()["sluice_tls_handshake_failures_total"] == {"": 2}, 5)
+
     def test_refusals_have_their_reason(self):
         for reason, path, more, fixed in (
             ("service", "/a.B/C", (), {}),
