@@ -412,6 +412,8 @@ class Patience(WireCase):
         wire.wait_closed()
         self.assertFalse(wire.reply(stream).is_ended)
         self.wait_runs_ended()
+        self.assertEqual(self.counted("sluice_faults_total"), {'reason="ping_timeout"': 1})
+        self.assertEqual(self.counted("sluice_stream_ends_total"), {'reason="lost"': 1})
 
     def test_cm1_a_client_that_answers_pings_stays(self):
         wire = self.wire()
