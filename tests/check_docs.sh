@@ -145,7 +145,7 @@ word='[A-Z][A-Z_]+[A-Z]'
 same "codes of runs" "$(first_column 'Runs that fail' "$word")" "$(codes_of ERROR_CODE)"
 same "codes of tools" "$(first_column 'Tool calls that fail' "$word")" "$(codes_of TOOL_ERROR_CODE)"
 same "budgets" "$(first_column Connections '^ `[a-z]+_[a-z_]+` $' | tr -d '` ')" \
-    "$({ grep -ohE '(\?|:|return|=) "[a-z]+_[a-z_]+"' service/h2/police.c service/h2/session.c | grep -oE '"[a-z_]+"' | quoted |
+    "$({ grep -ohE '(\?|:|return|=|over\(SL_LIMIT_[a-z_]+,) "[a-z]+_[a-z_]+"' service/h2/police.c service/h2/session.c | grep -oE '"[a-z_]+"' | quoted |
         grep -vE '_error$|^ping_flood$|^stream_closed$'; } | sort -u)"
 # Reasons stand behind `reason =`, in a refusal, or in a table beside a status. A run's code is a reason, too.
 reasons=$(cat service/rpc/*.c service/api/*.c runtime/*.c runtime/model/load_order.c | tr '\n' ' ' | tr -s ' ' |
