@@ -365,13 +365,18 @@ static void visit_child(const struct sl_tool_child *child, void *user_data)
 }
 
 void sl_runtime_each_child(
-    const struct sl_runtime *runtime,
+    struct sl_runtime *runtime,
     const struct sl_loop *loop,
     void (*visit)(const struct sl_child_view *child, void *user_data),
     void *user_data)
 {
     struct child_visit to = { .visit = visit, .user_data = user_data };
-    sl_tools_each_child(runtime->tools, loop, visit_child, &to);
+    (void)pthread_mutex_lock(&runtime->shared.lock);
+    SL_LIST_EACH(node, &runtime->shared.generations) {
+        const struct sl_generation *generation = SL_CONTAINER(node, struct sl_generation, node);
+        sl_tools_each_child(generation->tools, loop, visit_child, &to);
+    }
+    (void)pthread_mutex_unlock(&runtime->shared.lock);
 }
 
 static uint64_t read_relaxed(const _Atomic uint64_t *counter)

@@ -294,7 +294,7 @@ void sl_runtime_each_run(
     void (*visit)(const struct sl_run_view *run, void *user_data),
     void *user_data);
 void sl_runtime_each_child(
-    const struct sl_runtime *runtime,
+    struct sl_runtime *runtime,
     const struct sl_loop *loop,
     void (*visit)(const struct sl_child_view *child, void *user_data),
     void *user_data);

@@ -98,6 +98,8 @@
     X(sluice_tool_unreaped, GAUGE, ONE, NONE, "", "Processes of tools that the kernel keeps.")     \
     /* the process */                                                                              \
     X(sluice_build_info, GAUGE, ONE, NONE, "version", "Always 1.")                                 \
+    X(sluice_config_reloads, COUNTER, ONE, NONE, "result",                                         \
+      "SIGHUPs; result is done, or failed: the old configuration goes on.")                        \
     X(sluice_log_dropped, COUNTER, ONE, NONE, "", "Log lines that could not be written.")          \
     X(sluice_loop_lag_seconds, HISTOGRAM, NS, LAG, "loop",                                         \
       "How late a loop's timer fires: how long the loop was busy.")                                \

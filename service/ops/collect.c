@@ -25,7 +25,7 @@ static void set_server(const struct sl_server *server)
     SL_METRIC_SET(sluice_sent_bytes, stats.bytes_out, NULL);
 }
 
-static void set_runtime(const struct sl_runtime *runtime)
+static void set_runtime(struct sl_runtime *runtime)
 {
     struct sl_runtime_stats stats;
     sl_runtime_stats(runtime, &stats);
