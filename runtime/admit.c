@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "runtime/base/mem.h"
+#include "runtime/base/metrics.h"
 #include "runtime/base/utf8.h"
 #include "runtime/exec/encode.h"
 #include "runtime/runtime_private.h"
@@ -34,6 +35,7 @@ void sl_run_refuse(
         const struct sl_slice text = sl_slice_str(refusal->text);
         refusal->text[sl_utf8_cut(text, sizeof(refusal->text) - 4)] = '\0';
     }
+    SL_METRIC_ADD(sluice_refusals, 1, "run", reason);
     refusal->status = status;
     refusal->reason = reason;
     stream->is_refused = true;
@@ -242,6 +244,7 @@ static bool check_sizes(struct sl_run_stream *stream, const struct sl_run_spec *
 {
     const struct sl_limits *limits = &stream->generation->limits;
     if (spec->input.size > limits->input) {
+        sl_limit_reached(SL_LIMIT_input);
         REFUSE_INVALID(stream, "input is larger than %" PRIu64 " bytes", limits->input);
         return false;
     }
@@ -253,6 +256,7 @@ static bool check_sizes(struct sl_run_stream *stream, const struct sl_run_spec *
         }
     }
     if (bytes > limits->context) {
+        sl_limit_reached(SL_LIMIT_context);
         REFUSE_INVALID(stream, "context is larger than %" PRIu64 " bytes", limits->context);
         return false;
     }

@@ -5,6 +5,7 @@
 #include <inttypes.h>
 
 #include "runtime/base/mem.h"
+#include "runtime/base/metrics.h"
 #include "runtime/base/utf8.h"
 #include "runtime/runtime_private.h"
 
@@ -17,7 +18,9 @@ static bool check_sizes(
     uint64_t max_bytes)
 {
     uint64_t bytes = 0;
+    const bool is_metadata = strcmp(field, "metadata") == 0;
     if (n > max_n) {
+        sl_limit_reached(is_metadata ? SL_LIMIT_metadata : SL_LIMIT_credentials);
         sl_run_refuse(
             stream, SL_INVALID_ARGUMENT, "INVALID_REQUEST", "%s: %zu entries, at most %" PRIu64,
             field, n, max_n);
@@ -27,6 +30,7 @@ static bool check_sizes(
         bytes += sl_slice_str(pairs[i].key).size + sl_slice_str(pairs[i].value).size;
     }
     if (bytes > max_bytes) {
+        sl_limit_reached(is_metadata ? SL_LIMIT_metadata_size : SL_LIMIT_credentials_size);
         sl_run_refuse(
             stream, SL_INVALID_ARGUMENT, "INVALID_REQUEST",
             "%s: %" PRIu64 " bytes of keys and values, at most %" PRIu64, field, bytes, max_bytes);

@@ -315,6 +315,70 @@ struct sl_runtime *sl_runtime_free(struct sl_runtime *runtime)
     return sl_free(runtime);
 }
 
+/* ---- Looking -----------------------------------------------------------------------------------
+ */
+
+void sl_runtime_each_run(
+    const struct sl_runtime *runtime,
+    const struct sl_loop *loop,
+    void (*visit)(const struct sl_run_view *run, void *user_data),
+    void *user_data)
+{
+    SL_ON_LOOP(loop);
+    const struct sl_runtime_loop *at = &runtime->loops[loop->index];
+    SL_LIST_EACH(node, &at->loop.streams) {
+        const struct sl_run_stream *stream = SL_CONTAINER(node, struct sl_run_stream, run.node);
+        struct sl_run_look look;
+        sl_run_look(stream->run.run, &look);
+        const struct sl_run_view view = {
+            .run_id = stream->run_id,
+            .agent = look.agent,
+            .peer = look.peer,
+            .state = look.state,
+            .on_disconnect = look.on_disconnect,
+            .age_ms = look.age_ms,
+            .iteration = look.iteration,
+            .unread_events = look.unread.events,
+            .unread_bytes = look.unread.bytes,
+            .log_bytes = look.log_bytes,
+            .is_paused = look.is_paused,
+            .is_detached = look.is_detached,
+        };
+        visit(&view, user_data);
+    }
+}
+
+struct child_visit {
+    void (*visit)(const struct sl_child_view *child, void *user_data);
+    void *user_data;
+};
+
+static void visit_child(const struct sl_tool_child *child, void *user_data)
+{
+    const struct child_visit *to = user_data;
+    const struct sl_child_view view = { .pid = child->pid,
+                                        .tool = child->tool,
+                                        .call = child->key,
+                                        .age_ms = child->age_ms,
+                                        .is_unreaped = child->is_unreaped };
+    to->visit(&view, to->user_data);
+}
+
+void sl_runtime_each_child(
+    struct sl_runtime *runtime,
+    const struct sl_loop *loop,
+    void (*visit)(const struct sl_child_view *child, void *user_data),
+    void *user_data)
+{
+    struct child_visit to = { .visit = visit, .user_data = user_data };
+    (void)pthread_mutex_lock(&runtime->shared.lock);
+    SL_LIST_EACH(node, &runtime->shared.generations) {
+        const struct sl_generation *generation = SL_CONTAINER(node, struct sl_generation, node);
+        sl_tools_each_child(generation->tools, loop, visit_child, &to);
+    }
+    (void)pthread_mutex_unlock(&runtime->shared.lock);
+}
+
 static uint64_t read_relaxed(const _Atomic uint64_t *counter)
 {
     return atomic_load_explicit(counter, memory_order_relaxed);

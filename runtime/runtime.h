@@ -269,6 +269,36 @@ struct sl_runtime_stats {
 /* A sum over the loops. Thread: any. */
 void sl_runtime_stats(struct sl_runtime *runtime, struct sl_runtime_stats *ret_stats);
 
+/* One run, looked at from outside; texts are valid in the call. No content, no secrets. */
+struct sl_run_view {
+    const char *run_id, *agent, *peer;
+    const char *state;         /* "ready", "model", "tools", "closing" */
+    const char *on_disconnect; /* "cancel", "detach", "detach_for" */
+    uint64_t age_ms;
+    uint32_t iteration;
+    uint64_t unread_events, unread_bytes; /* by its reader; 0 once that is gone */
+    uint64_t log_bytes;                   /* segments held */
+    bool is_paused, is_detached;
+};
+/* A tool's process that is not reaped. */
+struct sl_child_view {
+    int pid;
+    const char *tool, *call; /* "RUN:TOOL_ID" */
+    uint64_t age_ms;
+    bool is_unreaped; /* killed, given up, and still there */
+};
+/* What lives on this loop. Thread: the loop. */
+void sl_runtime_each_run(
+    const struct sl_runtime *runtime,
+    const struct sl_loop *loop,
+    void (*visit)(const struct sl_run_view *run, void *user_data),
+    void *user_data);
+void sl_runtime_each_child(
+    struct sl_runtime *runtime,
+    const struct sl_loop *loop,
+    void (*visit)(const struct sl_child_view *child, void *user_data),
+    void *user_data);
+
 /* New runs, and those that wait for a slot, are refused with DRAINING from now on. Thread: any. */
 void sl_runtime_refuse_new(struct sl_runtime *runtime);
 /* Ends all runs with DRAINING; on_idle (on loops[0]) when none is left and all loops are clean of

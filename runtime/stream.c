@@ -11,6 +11,7 @@
 
 #include "runtime/base/log.h"
 #include "runtime/base/mem.h"
+#include "runtime/base/metrics.h"
 #include "runtime/exec/encode.h"
 #include "runtime/runtime_private.h"
 
@@ -360,15 +361,27 @@ static bool stop_waiting(struct sl_run_stream *stream)
     return true;
 }
 
+/* The call's own deadline may be the one that has passed, and its timer come after this one. */
+static void refuse_late(struct sl_run_stream *stream, uint64_t wait_ms)
+{
+    if (sl_loop_now_ns(stream->reader_loop) >= stream->start.settings.call_deadline_ns) {
+        sl_run_refuse(
+            stream, SL_DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED",
+            "the deadline has passed before a run slot became free");
+        return;
+    }
+    sl_limit_reached(SL_LIMIT_run_wait);
+    sl_run_refuse(stream, SL_RESOURCE_EXHAUSTED, "SERVER_FULL", "no run slot became free in time");
+    stream->refusal.retry_after_ms = (int64_t)wait_ms;
+}
+
 static void on_wait_timer(void *user_data)
 {
     struct sl_run_stream *stream = user_data;
     const uint64_t wait_ms = stream->generation->limits.run_wait;
     ref(stream);
     if (stop_waiting(stream)) {
-        sl_run_refuse(
-            stream, SL_RESOURCE_EXHAUSTED, "SERVER_FULL", "no run slot became free in time");
-        stream->refusal.retry_after_ms = (int64_t)wait_ms;
+        refuse_late(stream, wait_ms);
         ref(stream);
         tell_started(stream);
     }
@@ -400,12 +413,14 @@ static void ask_for_slot(struct sl_run_stream *stream, const char *request_id)
         place(stream);
         return;
     case SL_ADMIT_WAIT:
+        sl_limit_reached(SL_LIMIT_runs);
         wait_for_slot(stream);
         return;
     case SL_ADMIT_DRAINING:
         sl_run_refuse(stream, SL_UNAVAILABLE, "DRAINING", "the server is going down");
         break;
     case SL_ADMIT_FULL:
+        sl_limit_reached(SL_LIMIT_run_queue);
         sl_run_refuse(stream, SL_RESOURCE_EXHAUSTED, "SERVER_FULL", "too many runs are waiting");
         stream->refusal.retry_after_ms = (int64_t)stream->generation->limits.run_wait;
         break;

@@ -14,6 +14,7 @@ const char sl_config_usage[] =
     "  --config FILE          the configuration (SLUICE_CONFIG)\n"
     "  --listen ADDR:PORT     listen here; also unix:PATH; repeatable (SLUICE_LISTEN; "
     "127.0.0.1:50051)\n"
+    "  --ops-listen ADDR:PORT health, metrics and dump here, in plaintext (SLUICE_OPS_LISTEN)\n"
     "  --agents PATH          a folder of agent files, or one file; repeatable (SLUICE_AGENTS)\n"
     "  --tls-cert FILE        certificate chain, PEM, for the listeners given by flag "
     "(SLUICE_TLS_CERT)\n"
@@ -259,11 +260,11 @@ static void set_limit(struct loader *loader, const char *text)
 /* Is it a flag with a value? */
 static bool is_option(const char *flag)
 {
-    static const char *const names[] = { "--config",    "--listen",    "--agents",
-                                         "--tls-cert",  "--tls-key",   "--tls-client-ca",
-                                         "--loops",     "--log-level", "--log-format",
-                                         "--port-file", "--limit",     "--profile",
-                                         NULL };
+    static const char *const names[] = { "--config",     "--listen",    "--agents",
+                                         "--tls-cert",   "--tls-key",   "--tls-client-ca",
+                                         "--loops",      "--log-level", "--log-format",
+                                         "--port-file",  "--limit",     "--profile",
+                                         "--ops-listen", NULL };
     return name_index(names, flag) >= 0;
 }
 
@@ -289,6 +290,8 @@ static void take_option(struct loader *loader, const char *flag, const char *val
         config->log_level = (enum sl_log_level)choice(loader, flag, level_names, value);
     } else if (strcmp(flag, "--log-format") == 0) {
         config->log_format = (enum sl_log_format)choice(loader, flag, format_names, value);
+    } else if (strcmp(flag, "--ops-listen") == 0) {
+        config->ops_listen = value;
     } else if (strcmp(flag, "--port-file") == 0) {
         config->port_file = value;
     } else if (strcmp(flag, "--limit") == 0) {
@@ -342,14 +345,13 @@ static void load_environment(struct loader *loader)
 {
     static const struct {
         const char *variable, *flag;
-    } table[] = { { "SLUICE_LISTEN", "--listen" },
-                  { "SLUICE_AGENTS", "--agents" },
-                  { "SLUICE_TLS_CERT", "--tls-cert" },
-                  { "SLUICE_TLS_KEY", "--tls-key" },
-                  { "SLUICE_TLS_CLIENT_CA", "--tls-client-ca" },
-                  { "SLUICE_LOOPS", "--loops" },
-                  { "SLUICE_LOG_LEVEL", "--log-level" },
-                  { "SLUICE_LOG_FORMAT", "--log-format" } };
+    } table[] = {
+        { "SLUICE_LISTEN", "--listen" },        { "SLUICE_OPS_LISTEN", "--ops-listen" },
+        { "SLUICE_AGENTS", "--agents" },        { "SLUICE_TLS_CERT", "--tls-cert" },
+        { "SLUICE_TLS_KEY", "--tls-key" },      { "SLUICE_TLS_CLIENT_CA", "--tls-client-ca" },
+        { "SLUICE_LOOPS", "--loops" },          { "SLUICE_LOG_LEVEL", "--log-level" },
+        { "SLUICE_LOG_FORMAT", "--log-format" }
+    };
     for (size_t i = 0; i < SL_COUNT(table); i++) {
         const char *value = sl_config_env(table[i].variable);
         if (value != NULL && value[0] != '\0') {
@@ -512,6 +514,7 @@ static void load_top(struct loader *loader, const struct sl_conf_node *top)
     (void)sl_conf_u64(file, top, "loops", 0, 256, &config->n_loops);
     (void)sl_conf_enum(file, top, "reflection", reflection_names, &config->reflection);
     (void)sl_conf_str(file, top, "launcher", SL_OPTIONAL, &config->launcher);
+    (void)sl_conf_str(file, top, "ops_listen", SL_OPTIONAL, &config->ops_listen);
     load_log(config, top);
     load_limits(loader, top);
     note_keys(loader, top, "");
@@ -655,6 +658,19 @@ static void check_listeners(struct loader *loader)
     }
 }
 
+/* Any address will do: it runs nothing. */
+static void check_ops(struct loader *loader)
+{
+    char host[256];
+    uint16_t port;
+    bool is_unix;
+    const char *address = loader->config->ops_listen;
+    if (address != NULL &&
+        sl_parse_address(sl_slice_str(address), host, sizeof(host), &port, &is_unix) != SL_OK) {
+        problem(loader, "ops_listen: '%s' is not HOST:PORT, [IPv6]:PORT or unix:PATH", address);
+    }
+}
+
 enum sl_status sl_config_load(
     struct sl_config *config,
     int argc,
@@ -679,6 +695,7 @@ enum sl_status sl_config_load(
         return SL_OK;
     }
     check_listeners(&loader);
+    check_ops(&loader);
     return loader.is_wrong ? SL_FAILED_PRECONDITION : SL_OK;
 }
 

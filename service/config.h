@@ -44,8 +44,9 @@ struct sl_config {
     int reflection;   /* 0 auto (loopback and unix listeners only), 1 on, 2 off */
     enum sl_log_level log_level;
     enum sl_log_format log_format;
-    const char *port_file; /* gets the first listener's address once calls are served */
-    const char *launcher;  /* NULL: sluice-exec beside this program */
+    const char *ops_listen; /* NULL: no operations port */
+    const char *port_file;  /* gets the first listener's address once calls are served */
+    const char *launcher;   /* NULL: sluice-exec beside this program */
     struct sl_limits limits;
     bool only_check, only_help, only_version;
 

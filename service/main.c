@@ -20,6 +20,7 @@
 #include "service/config.h"
 #include "service/net/net.h"
 #include "service/notify.h"
+#include "service/ops/ops.h"
 #include "service/reload.h"
 #include "service/rpc/rpc.h"
 #include "service/system.h"
@@ -37,6 +38,7 @@ struct daemon {
     struct sl_runtime *runtime;
     struct sl_server *server;
     struct sl_api *api;
+    struct sl_ops *ops; /* NULL: none was asked for */
     struct sl_net_tls *tls[SL_CONFIG_LISTENERS];
     const char *address; /* of the first listener, as it is */
     struct sl_notify notify;
@@ -141,6 +143,30 @@ static enum sl_status listen_one(struct daemon *daemon, size_t index, struct sl_
         daemon->address = address;
     }
     return SL_OK;
+}
+
+/* Open before the first call is served, and ready once all is. */
+static enum sl_status make_ops(struct daemon *daemon, struct sl_error *err)
+{
+    const char *address = daemon->config.ops_listen;
+    if (address == NULL) {
+        return SL_OK;
+    }
+    const struct sl_ops_options options = { .address = address,
+                                            .has_dump = sl_config_is_local(address),
+                                            .limits = &daemon->config.limits,
+                                            .loops = daemon->loops,
+                                            .n_loops = daemon->n_loops,
+                                            .server = daemon->server,
+                                            .runtime = daemon->runtime };
+    SL_TRY(sl_ops_new(&options, &daemon->ops, err));
+    if (sl_api_serve_health(daemon->api, sl_ops_server(daemon->ops)) != SL_OK) {
+        return sl_fail(err, SL_RESOURCE_EXHAUSTED, "no memory for the operations port");
+    }
+    sl_log(
+        SL_INFO, SL_LOG_MAIN, "address=%s msg=\"listening for operations\"",
+        sl_ops_address(daemon->ops));
+    return sl_ops_start(daemon->ops, err);
 }
 
 static void *run_loop(void *user_data)
@@ -249,6 +275,7 @@ static void drain(struct daemon *daemon, int signal_fd)
         SL_INFO, SL_LOG_MAIN, "msg=\"draining\" delay_ms=%llu timeout_ms=%llu",
         (unsigned long long)limits->drain_delay, (unsigned long long)limits->drain_timeout);
     sl_notify_send(&daemon->notify, "STOPPING=1\nSTATUS=draining");
+    sl_ops_set_unready(daemon->ops, "draining");
     sl_api_shutdown(daemon->api);
     bool is_hurried = wait_until(daemon, signal_fd, NULL, limits->drain_delay);
     const uint64_t timeout_ms = is_hurried ? 0 : limits->drain_timeout;
@@ -270,6 +297,7 @@ static void free_all(struct daemon *daemon)
         sl_loop_uv_stop(daemon->uv_loops[i]);
         (void)pthread_join(daemon->threads[i], NULL);
     }
+    sl_ops_close(daemon->ops);
     daemon->server = sl_server_free(daemon->server);
     daemon->api = sl_api_free(daemon->api);
     daemon->runtime = sl_runtime_free(daemon->runtime);
@@ -281,6 +309,7 @@ static void free_all(struct daemon *daemon)
     }
     sl_watchdog_done(&daemon->watchdog);
     sl_notify_close(&daemon->notify);
+    daemon->ops = sl_ops_free(daemon->ops);
     sl_free(daemon->uv_loops);
     sl_free(daemon->loops);
     sl_free(daemon->threads);
@@ -312,10 +341,12 @@ static enum sl_status start(struct daemon *daemon, struct sl_error *err)
         return SL_OK;
     }
     SL_TRY(make_server(daemon, err));
+    SL_TRY(make_ops(daemon, err));
     for (size_t i = 0; i < daemon->config.n_listen; i++) {
         SL_TRY(listen_one(daemon, i, err));
     }
     SL_TRY(start_threads(daemon, err));
+    sl_ops_set_unready(daemon->ops, NULL);
     return sl_system_write_line(daemon->config.port_file, daemon->address, err);
 }
 

@@ -7,6 +7,7 @@
 
 #include "runtime/base/log.h"
 #include "runtime/base/mem.h"
+#include "runtime/base/metrics.h"
 #include "runtime/runtime.h"
 #include "service/api/api.h"
 #include "service/net/net.h"
@@ -91,6 +92,7 @@ static void check_fixed(struct attempt *attempt)
                    { old->n_loops != fresh->n_loops, "loops" },
                    { old->reflection != fresh->reflection, "reflection" },
                    { !is_same(old->launcher, fresh->launcher), "launcher" },
+                   { !is_same(old->ops_listen, fresh->ops_listen), "ops_listen" },
                    { old->log_format != fresh->log_format, "log" } };
     for (size_t i = 0; i < SL_COUNT(checks); i++) {
         if (checks[i].is_changed) {
@@ -249,6 +251,7 @@ bool sl_reload_run(struct sl_reload *reload)
             attempt.n_problems);
     }
     (void)atomic_fetch_add(is_done ? &reload->n_done : &reload->n_failed, 1);
+    SL_METRIC_ADD(sluice_config_reloads, 1, is_done ? "done" : "failed");
     atomic_store(&reload->is_last_failed, !is_done);
     (void)!sl_api_set_config_state(
         reload->api, is_done); /* its name is known: no memory is needed */

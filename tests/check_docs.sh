@@ -2,6 +2,7 @@
 # Fails when the documentation and the code disagree. Run: tests/check_docs.sh SOURCE_ROOT
 #
 #   limits        docs/configuration.md has exactly the rows that runtime/base/limits.h makes
+#   metrics       docs/operations.md has exactly the rows that runtime/base/metrics.h makes
 #   names         every flag, command, variable, key and error code of the code stands in README.md or docs/
 #   troubleshooting  docs/troubleshooting.md has exactly the reasons, codes and budgets of the code
 #   pages         README.md names every page
@@ -60,6 +61,21 @@ diff "$work/page" "$work/code" >"$work/diff" || {
     grep '^[<>]' "$work/diff"
 }
 
+# ---- Metrics --------------------------------------------------------------------------------------------------------
+tr '\n\\' '  ' <runtime/base/metrics.h | tr -s ' ' |
+    grep -oE 'X\([a-z_]+, (COUNTER|GAUGE|HISTOGRAM), [A-Z]+, [A-Z]+, "[a-z_,]*", "[^"]*"\)' | awk '{
+        split($0, f, ", ")
+        split($0, q, "\"")
+        gsub(",", ", ", q[2])
+        printf "| `%s%s` | %s | %s | %s |\n", substr(f[1], 3), f[2] == "COUNTER" ? "_total" : "", tolower(f[2]), q[2], q[4]
+    }' >"$work/code"
+sed -n '/^## Metrics/,/^## Alerts/p' docs/operations.md | grep -E '^\| `[a-z_]+` \| (counter|gauge|histogram) ' >"$work/page" || true
+[ "$(wc -l <"$work/code")" = "$(grep -c '^    X(' runtime/base/metrics.h)" ] || complain "a metric of runtime/base/metrics.h was not read"
+diff "$work/page" "$work/code" >"$work/diff" || {
+    complain "docs/operations.md and runtime/base/metrics.h disagree (< page, > code):"
+    grep '^[<>]' "$work/diff"
+}
+
 # ---- Names of the code ------------------------------------------------------------------------------------------------
 # need WHAT NAME...: each as a word of its own, written as code. need_words: anywhere.
 need() { need_in "$code" "$@"; }
@@ -82,6 +98,10 @@ keys_of() {
 }
 flags=$(grep -ohE '"--[a-z-]+"' service/config.c | quoted)
 need "flag of sluiced:" $flags
+need "reason of a fault:" $(grep -ohE '(session_break\(session|over\(SL_LIMIT_[a-z_]+|return), "[a-z]+_[a-z_]+"' service/h2/*.c |
+    grep -oE '"[a-z_]+"' | quoted) $(grep -oE '"[a-z_]+_timeout"' service/rpc/conn_timers.c | quoted)
+need "reason of a refusal:" $(tr '\n' ' ' <service/rpc/admission.c | tr -s ' ' |
+    grep -oE '(refuse(_http)?\( ?request|count\(), ?"[a-z_0-9]+"' | grep -oE '"[a-z_0-9]+"' | quoted)
 need "variable:" $(grep -ohE '"[A-Z]+_[A-Z_]+"' service/config.c service/cli/options.c runtime/model/presets.c | quoted)
 need "key of the configuration:" $(keys_of service/config.c) $(keys_of runtime/runtime.c) \
     $(sed -n '/runtime_keys\[\]/,/}/p' service/config.c | grep -oE '"[a-z_]+"' | quoted)
@@ -125,7 +145,7 @@ word='[A-Z][A-Z_]+[A-Z]'
 same "codes of runs" "$(first_column 'Runs that fail' "$word")" "$(codes_of ERROR_CODE)"
 same "codes of tools" "$(first_column 'Tool calls that fail' "$word")" "$(codes_of TOOL_ERROR_CODE)"
 same "budgets" "$(first_column Connections '^ `[a-z]+_[a-z_]+` $' | tr -d '` ')" \
-    "$({ grep -ohE '(\?|:|return|=) "[a-z]+_[a-z_]+"' service/h2/police.c service/h2/session.c | grep -oE '"[a-z_]+"' | quoted |
+    "$({ grep -ohE '(\?|:|return|=|over\(SL_LIMIT_[a-z_]+,) "[a-z]+_[a-z_]+"' service/h2/police.c service/h2/session.c | grep -oE '"[a-z_]+"' | quoted |
         grep -vE '_error$|^ping_flood$|^stream_closed$'; } | sort -u)"
 # Reasons stand behind `reason =`, in a refusal, or in a table beside a status. A run's code is a reason, too.
 reasons=$(cat service/rpc/*.c service/api/*.c runtime/*.c runtime/model/load_order.c | tr '\n' ' ' | tr -s ' ' |

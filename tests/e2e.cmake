@@ -12,6 +12,7 @@ foreach(name
     docs
     limits
     models
+    ops
     reload
     runs
     script

@@ -337,6 +337,15 @@ void sl_event_channel_note_lag(struct sl_event_channel *channel)
     most->events = events > most->events ? events : most->events;
 }
 
+struct sl_event_lag sl_event_channel_lag(const struct sl_event_channel *channel)
+{
+    const struct sl_event_cursor *cursor = channel->foreground;
+    return cursor == NULL
+               ? (struct sl_event_lag){ 0 }
+               : (struct sl_event_lag){ .bytes = channel->end - cursor->position,
+                                        .events = channel->last_sequence - cursor->sequence };
+}
+
 struct sl_event_lag sl_event_channel_most_lag(struct sl_event_channel *channel)
 {
     SL_ON_LOOP(channel->loop);

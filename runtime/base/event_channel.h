@@ -108,6 +108,7 @@ uint64_t sl_event_channel_floor(const struct sl_event_channel *channel);
 struct sl_event_lag {
     uint64_t bytes, events;
 };
+struct sl_event_lag sl_event_channel_lag(const struct sl_event_channel *channel); /* now */
 struct sl_event_lag sl_event_channel_most_lag(struct sl_event_channel *channel);
 /* Bytes of all segments held, for the account of the run. */
 size_t sl_event_channel_bytes(const struct sl_event_channel *channel);

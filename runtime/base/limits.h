@@ -120,10 +120,11 @@ struct sl_limits {
 #undef SL_LIMIT_FIELD
 };
 
-enum {
-#define SL_LIMIT_INDEX(name, unit, value, least, greatest, text) SL_LIMIT_INDEX_##name,
-    SL_LIMIT_MAP(SL_LIMIT_INDEX)
-#undef SL_LIMIT_INDEX
+/* SL_LIMIT_runs … : index in sl_limit_infos, and for those who tell that a limit was reached. */
+enum sl_limit {
+#define SL_LIMIT_ENUM(name, unit, value, least, greatest, text) SL_LIMIT_##name,
+    SL_LIMIT_MAP(SL_LIMIT_ENUM)
+#undef SL_LIMIT_ENUM
         SL_LIMIT_COUNT
 };
 

@@ -3,6 +3,7 @@
 #include "runtime/base/log.h"
 #include "runtime/base/mem.h"
 #include "runtime/base/utf8.h"
+#include "runtime/exec/run_metrics.h"
 #include "runtime/exec/run_private.h"
 
 enum { TEXT_HEAD_BYTES = 64 };
@@ -61,6 +62,7 @@ static void note_appended(struct sl_run *run, const struct sl_encoded *encoded)
     run->last_event_ns = sl_loop_now_ns(env->loop);
     if (encoded->is_full && !run->is_paused) {
         run->is_paused = true;
+        sl_run_count_paused(1);
         run->n_pauses++;
         run->paused_since_ns = run->last_event_ns;
     }
@@ -109,6 +111,7 @@ bool sl_run_emit(struct sl_run *run, Sluice__V1__StreamEvent *event)
     }
     if (!run->is_claimed && is_too_large(run, event)) {
         struct sl_ending ending = sl_ending_error(SL_CODE(PROVIDER_LIMIT));
+        sl_limit_reached(SL_LIMIT_event);
         sl_ending_say(&ending, "An event of the run is larger than its limit");
         sl_run_finish(run, &ending);
         return false;
@@ -200,6 +203,7 @@ bool sl_run_emit_iteration_complete(struct sl_run *run, Sluice__V1__StopReason s
 {
     const struct sl_usage usage = sl_usage_of(&run->turn.facts);
     sl_usage_add(&run->budget.used, &usage);
+    sl_run_count_answer(run, &usage);
     Sluice__V1__Usage usage_message = sl_run_usage_message(&usage);
     Sluice__V1__IterationComplete complete;
     sluice__v1__iteration_complete__init(&complete);

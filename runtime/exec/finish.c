@@ -4,6 +4,7 @@
 #include "runtime/base/log.h"
 #include "runtime/base/mem.h"
 #include "runtime/base/utf8.h"
+#include "runtime/exec/run_metrics.h"
 #include "runtime/exec/run_private.h"
 
 /* Room for the other fields of RunDone, so that it is not over the limit of an event. */
@@ -23,6 +24,7 @@ static const char *final_text(struct sl_run *run)
     if (collect->text.size > max) {
         collect->text.size = sl_utf8_cut(sl_buf_slice(&collect->text), max);
         collect->is_truncated = true;
+        sl_limit_reached(SL_LIMIT_final_text);
     }
     return collect->text.size == 0 ? "" : sl_buf_cstr(&collect->text);
 }
@@ -111,9 +113,11 @@ static void conclude(struct sl_run *run)
     }
     if (run->is_paused) {
         run->is_paused = false;
+        sl_run_count_paused(-1);
         run->paused_ns += sl_loop_now_ns(run->env->loop) - run->paused_since_ns;
     }
     log_end(run);
+    sl_run_count_end(run);
     sl_run_set_state(run, SL_RUN_STATE_ENDED);
     sl_event_channel_detach_producer(run->channel);
     run->options.on_ending(run->options.user_data, &run->ending);
@@ -158,6 +162,7 @@ void sl_run_finish(struct sl_run *run, const struct sl_ending *ending)
     }
     run->is_claimed = true;
     run->ending = *ending;
+    sl_run_count_claim(run);
     sl_run_set_state(run, SL_RUN_STATE_CLOSING);
     sl_timer_stop(&run->deadline_timer);
     sl_timer_stop(&run->flush_timer);

@@ -5,6 +5,7 @@
 
 #include "runtime/base/log.h"
 #include "runtime/base/mem.h"
+#include "runtime/exec/run_metrics.h"
 #include "runtime/exec/run_private.h"
 
 enum { SPARE_BYTES = 1024, MAX_HELD_SLACK_BYTES = 8, MAX_OPEN_IDS = 64 };
@@ -121,7 +122,12 @@ static void on_flush_timer(void *user_data)
 
 static void on_deadline_timer(void *user_data)
 {
-    sl_run_fail(user_data, SL_CODE(DEADLINE_EXCEEDED));
+    struct sl_run *run = user_data;
+    if (run->settings.run_timeout_ms >= run->env->limits->run_timeout &&
+        run->deadline_ns != run->settings.call_deadline_ns) {
+        sl_limit_reached(SL_LIMIT_run_timeout);
+    }
+    sl_run_fail(run, SL_CODE(DEADLINE_EXCEEDED));
 }
 
 static void on_detach_timer(void *user_data)
@@ -146,6 +152,7 @@ static void run_resume(struct sl_task *task)
     }
     if (run->is_paused) {
         run->is_paused = false;
+        sl_run_count_paused(-1);
         run->paused_ns += sl_loop_now_ns(run->env->loop) - run->paused_since_ns;
     }
     if (run->turn.handle != NULL) {
@@ -290,6 +297,7 @@ enum sl_status sl_run_begin(struct sl_run *run)
         return status == SL_OK ? SL_RESOURCE_EXHAUSTED : status;
     }
     run->is_begun = true;
+    sl_run_count_begin(run);
     sl_log(
         SL_INFO, SL_LOG_EXEC,
         "run=%s msg=\"started\" agent=%s version=%s provider=%s loop=%" PRIu32 " peer=%s",
@@ -353,6 +361,33 @@ void sl_run_reader_gone(struct sl_run *run, enum sl_run_gone how, uint32_t code)
         sl_run_fail(run, SL_CODE(DRAINING));
         break;
     }
+    if (!run->is_claimed) {
+        sl_run_count_detached(run);
+    }
+}
+
+void sl_run_look(const struct sl_run *run, struct sl_run_look *ret_look)
+{
+    static const char *const states[] = {
+        [SL_RUN_STATE_NEW] = "new",         [SL_RUN_STATE_READY] = "ready",
+        [SL_RUN_STATE_MODEL] = "model",     [SL_RUN_STATE_TOOLS] = "tools",
+        [SL_RUN_STATE_CLOSING] = "closing", [SL_RUN_STATE_ENDED] = "ended",
+    };
+    SL_ON_LOOP(run->env->loop);
+    *ret_look = (struct sl_run_look){
+        .agent = run->agent->name,
+        .peer = run->options.peer == NULL ? "" : run->options.peer,
+        .state = states[run->state],
+        .on_disconnect = run->settings.on_disconnect == SL_DISCONNECT(CANCEL)   ? "cancel"
+                         : run->settings.on_disconnect == SL_DISCONNECT(DETACH) ? "detach"
+                                                                                : "detach_for",
+        .age_ms = run->is_begun ? sl_run_elapsed_ms(run) : 0,
+        .log_bytes = sl_event_channel_bytes(run->channel),
+        .iteration = run->iteration,
+        .unread = sl_event_channel_lag(run->channel),
+        .is_paused = run->is_paused,
+        .is_detached = run->counted.is_detached,
+    };
 }
 
 struct sl_run *sl_run_free(struct sl_run *run)

@@ -99,6 +99,16 @@ enum sl_run_gone {
  * RST_STREAM, for the log. */
 void sl_run_reader_gone(struct sl_run *run, enum sl_run_gone how, uint32_t code);
 
+/* How it is now, for people; texts are valid as long as the run. Thread: loop. */
+struct sl_run_look {
+    const char *agent, *peer, *state, *on_disconnect;
+    uint64_t age_ms, log_bytes;
+    uint32_t iteration;
+    struct sl_event_lag unread;
+    bool is_paused, is_detached;
+};
+void sl_run_look(const struct sl_run *run, struct sl_run_look *ret_look);
+
 /* Before _begin, or after on_ended. Accepts NULL; gives NULL. */
 struct sl_run *sl_run_free(struct sl_run *run);
 

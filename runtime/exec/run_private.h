@@ -5,6 +5,7 @@
 #define SL_RUNTIME_EXEC_RUN_PRIVATE_H
 
 #include "runtime/base/buf.h"
+#include "runtime/base/metrics.h"
 #include "runtime/exec/arguments.h"
 #include "runtime/exec/budget.h"
 #include "runtime/exec/collect.h"
@@ -109,6 +110,13 @@ struct sl_run {
     bool is_paused;
     uint64_t n_pauses, paused_since_ns, paused_ns;
     uint32_t reset_code;
+
+    struct { /* run_metrics.c */
+        bool is_detached, is_measured;
+        uint64_t claimed_ns, request_ns;
+        uint64_t chunk_ns; /* 0: no chunk yet */
+        const struct sl_series *per_chunk;
+    } counted;
 
     struct sl_event_order order; /* debug builds */
     bool is_order_off;

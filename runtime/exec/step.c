@@ -6,6 +6,7 @@
 #include "runtime/base/log.h"
 #include "runtime/base/mem.h"
 #include "runtime/base/utf8.h"
+#include "runtime/exec/run_metrics.h"
 #include "runtime/exec/run_private.h"
 
 /* Room for the request's other members, in an estimate of its size. */
@@ -130,6 +131,9 @@ static void on_finish(struct sl_run *run, const struct sl_model_chunk *chunk)
     }
     keep_facts(run, chunk);
     run->turn.finish = chunk->finish;
+    if (chunk->finish == SL_FINISH_UNKNOWN) {
+        SL_METRIC_ADD(sluice_provider_unknown_finish, 1, run->agent->provider);
+    }
     run->turn.handle = sl_model_turn_free(run->turn.handle);
     run->turn.is_waiting = run->tools.n_read < run->tools.n_slots;
     if (!run->turn.is_waiting) {
@@ -206,6 +210,7 @@ static void on_fail(struct sl_run *run, const struct sl_model_chunk *chunk)
         ending.retry_after_ms = (uint64_t)chunk->retry_after_ms;
     }
     log_fault(run, &ending, chunk->message, chunk->http_status);
+    SL_METRIC_ADD(sluice_provider_errors, 1, run->agent->provider, ending.reason);
     keep_facts(run, chunk);
     /* Never sent, or answered with an HTTP error. */
     run->turn.facts.is_unused = chunk->request_bytes == 0 && chunk->received_bytes == 0;
@@ -277,6 +282,9 @@ static void on_chunk(void *user_data, const struct sl_model_chunk *chunk)
     if (run->is_claimed) {
         return;
     }
+    if (run->counted.is_measured && chunk->kind <= SL_CHUNK_CALL) {
+        sl_run_count_chunk(run);
+    }
     switch (chunk->kind) {
     case SL_CHUNK_TEXT:
         on_text(run, chunk);
@@ -315,7 +323,10 @@ static void on_phase(void *user_data, enum sl_model_phase phase)
 {
     struct sl_run *run = user_data;
     run->turn.phase = phase;
-    run->turn.n_retries += phase == SL_MODEL_RETRY_WAIT ? 1 : 0;
+    if (phase == SL_MODEL_RETRY_WAIT) {
+        run->turn.n_retries++;
+        SL_METRIC_ADD(sluice_provider_retries, 1, run->agent->provider);
+    }
 }
 
 /* ---- The request -------------------------------------------------------------------------------
@@ -375,6 +386,7 @@ static void ask_model(struct sl_run *run)
     };
     struct sl_error err = { .status = SL_OK };
     run->turn.facts.request_bytes = estimate_request(run);
+    sl_run_count_request(run);
     const uint64_t n_turns =
         atomic_load_explicit(&run->env->stats->model_turns, memory_order_relaxed);
     atomic_store_explicit(&run->env->stats->model_turns, n_turns + 1, memory_order_relaxed);
@@ -384,6 +396,7 @@ static void ask_model(struct sl_run *run)
         const struct sl_ending ending = sl_ending_error(code_of_start(status));
         run->turn.facts.is_unused = true;
         log_fault(run, &ending, err.text, 0);
+        SL_METRIC_ADD(sluice_provider_errors, 1, run->agent->provider, ending.reason);
         sl_run_finish(run, &ending);
     }
 }
@@ -418,6 +431,7 @@ static bool pass_gate(struct sl_run *run)
     }
     if (run->iteration >= run->settings.max_iterations) {
         struct sl_ending ending = sl_ending_error(SL_CODE(MAX_ITERATIONS));
+        sl_limit_reached(SL_LIMIT_iterations);
         sl_ending_say(
             &ending, "Exceeded max iterations (%" PRIu32 ")", run->settings.max_iterations);
         sl_run_finish(run, &ending);

@@ -10,6 +10,7 @@
 #include "runtime/base/log.h"
 #include "runtime/base/mem.h"
 #include "runtime/base/utf8.h"
+#include "runtime/exec/run_metrics.h"
 #include "runtime/exec/run_private.h"
 
 enum { PROGRESS_GAP_MS = 100, MAX_RESULT_BYTES = 64 * 1024 * 1024, SHOWN_NAME_BYTES = 64 };
@@ -168,6 +169,7 @@ void sl_run_tool_asked(struct sl_run *run, const struct sl_model_chunk *chunk)
 {
     run->turn.facts.received_bytes += chunk->text.size;
     if (run->tools.n_slots >= run->env->limits->calls_per_iteration) {
+        sl_limit_reached(SL_LIMIT_calls_per_iteration);
         struct sl_ending ending = sl_ending_error(SL_CODE(PROVIDER_LIMIT));
         sl_ending_say(&ending, "The model asked for too many tool calls at once");
         sl_run_finish(run, &ending);
@@ -245,6 +247,9 @@ static void emit_complete(
     complete.result_json = result_json == NULL ? sl_pb_text("") : result_json;
     complete.result_truncated = result->is_truncated || size < result->result_json.size;
     complete.result_bytes = result->result_bytes;
+    if (size < result->result_json.size) {
+        sl_limit_reached(SL_LIMIT_tool_result_event);
+    }
     complete.attempts = result->attempts;
     if (result->has_exit_code) {
         complete._exit_code_case = SLUICE__V1__TOOL_CALL_COMPLETE___EXIT_CODE_EXIT_CODE;
@@ -274,6 +279,7 @@ static void answer(struct sl_tool_slot *slot, const struct sl_tool_result *resul
     slot->is_error = result->code != SL_TOOL_OK;
     slot->result = copy_result(result);
     emit_complete(run, slot, result);
+    sl_run_count_tool(run, slot->name, result);
     if (slot->result == NULL) {
         sl_run_fail(run, SL_CODE(OUT_OF_MEMORY));
     }
@@ -487,12 +493,14 @@ void sl_run_tools_begin(struct sl_run *run)
         break;
     case SL_BUDGET_CALLS: {
         struct sl_ending ending = sl_ending_error(SL_CODE(BUDGET_EXCEEDED));
+        sl_limit_reached(SL_LIMIT_calls_per_run);
         sl_ending_say(
             &ending, "More than %" PRIu64 " tool calls in one run", run->budget.max_calls);
         sl_run_finish(run, &ending);
         break;
     }
     case SL_BUDGET_LOOP:
+        sl_limit_reached(SL_LIMIT_loop_guard);
         sl_run_fail(run, SL_CODE(LOOP_DETECTED));
         break;
     }

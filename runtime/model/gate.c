@@ -1,5 +1,7 @@
 #include "runtime/model/gate.h"
 
+#include "runtime/base/metrics.h"
+
 void sl_gate_init(struct sl_gate *gate, uint64_t max)
 {
     *gate = (struct sl_gate){ .max = max };
@@ -42,6 +44,7 @@ bool sl_gate_enter(struct sl_gate *gate, struct sl_gate_ticket *ticket)
         gate->shared.n_inside++;
         ticket->place = SL_GATE_INSIDE;
     } else {
+        sl_limit_reached(SL_LIMIT_model_concurrent);
         ticket->place = SL_GATE_WAITING;
         sl_list_add_last(&gate->shared.waiting, &ticket->node);
     }

@@ -9,6 +9,7 @@
 #include <strings.h>
 
 #include "runtime/base/mem.h"
+#include "runtime/base/metrics.h"
 #include "runtime/base/random.h"
 #include "runtime/base/utf8.h"
 
@@ -114,6 +115,11 @@ void sl_http_turn_fail(
         return;
     }
     const bool is_too_long = answer == SL_RETRY_TOO_LONG;
+    if (is_too_long) {
+        sl_limit_reached(SL_LIMIT_model_retry_after);
+    } else if (self->n_retries > 0 && self->n_retries >= question.max_retries) {
+        sl_limit_reached(SL_LIMIT_model_retries);
+    }
     struct sl_model_chunk chunk = {
         .kind = SL_CHUNK_FAIL,
         .fault = is_too_long ? SL_FAULT_PROVIDER_RATE_LIMITED : error->fault,
@@ -163,10 +169,12 @@ static void on_progress(void *user_data)
         self->last_chunk_ns + self->entry->limits.model_no_progress * SL_NS_PER_MS;
     sl_turn_enter(&self->base);
     if (self->attempt.is_finishing) {
+        sl_limit_reached(SL_LIMIT_model_end_grace);
         self->provider->on_end(self->attempt.stream); /* what is known counts */
     } else if (sl_loop_now_ns(self->base.loop) < due_ns) {
         sl_timer_start(&self->progress, due_ns);
     } else {
+        sl_limit_reached(SL_LIMIT_model_no_progress);
         sl_http_turn_fail_with(
             self, SL_FAULT_PROVIDER_TIMEOUT, true, "the stream makes no progress");
     }
@@ -221,6 +229,15 @@ static bool on_chunk(void *user_data, const struct sl_model_chunk *chunk)
     return sl_turn_emit(&self->base, chunk) && self->attempt.is_running;
 }
 
+/* Which of libcurl's or our timers it was. */
+static void count_timer(const char *timer)
+{
+    sl_limit_reached(
+        strcmp(timer, "connect") == 0 ? SL_LIMIT_model_connect
+        : strcmp(timer, "idle") == 0  ? SL_LIMIT_model_idle
+                                      : SL_LIMIT_model_first_byte);
+}
+
 static void fail_transfer(struct sl_http_turn *self, const struct sl_http_result *result)
 {
     switch (result->end) {
@@ -233,6 +250,7 @@ static void fail_transfer(struct sl_http_turn *self, const struct sl_http_result
         sl_http_turn_fail_with(self, SL_FAULT_PROVIDER_TLS, false, result->text);
         break;
     case SL_HTTP_TIMEOUT:
+        count_timer(result->timer);
         sl_http_turn_fail_with(
             self,
             strcmp(result->timer, "connect") == 0 ? SL_FAULT_PROVIDER_UNREACHABLE
@@ -243,6 +261,7 @@ static void fail_transfer(struct sl_http_turn *self, const struct sl_http_result
         sl_http_turn_fail_with(self, SL_FAULT_PROVIDER_TRUNCATED, true, result->text);
         break;
     case SL_HTTP_LIMIT:
+        sl_limit_reached(SL_LIMIT_model_stream);
         sl_http_turn_fail_with(self, SL_FAULT_PROVIDER_LIMIT, false, result->text);
         break;
     case SL_HTTP_FAILED:

@@ -1,5 +1,6 @@
 /* What comes over HTTP: the stream, replies, errors, and documents that are parsed on the pool. */
 #include "runtime/base/mem.h"
+#include "runtime/base/metrics.h"
 #include "runtime/model/http_model.h"
 #include "runtime/model/json.h"
 
@@ -80,6 +81,7 @@ static void fail_reply(struct sl_http_turn *self, enum sl_status status)
     } else if (status == SL_OUT_OF_RANGE) {
         sl_http_turn_fail_with(
             self, SL_FAULT_PROVIDER_LIMIT, false, "the reply is nested too deep");
+        sl_limit_reached(SL_LIMIT_model_json_depth);
     } else {
         sl_http_turn_fail_by_status(self, status);
     }
@@ -285,6 +287,11 @@ void sl_http_turn_keep_body(struct sl_http_turn *self, struct sl_slice bytes)
     struct sl_buf *body = &self->attempt.body;
     const size_t room = body->max_bytes - body->size;
     const bool is_over = bytes.size > room;
+    if (is_over) {
+        sl_limit_reached(
+            self->attempt.mode == SL_HTTP_MODE_REPLY ? SL_LIMIT_model_reply
+                                                     : SL_LIMIT_model_error_body);
+    }
     if (is_over && self->attempt.mode == SL_HTTP_MODE_REPLY) {
         sl_http_turn_fail_with(self, SL_FAULT_PROVIDER_LIMIT, false, "the reply is too long");
         return;

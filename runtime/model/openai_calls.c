@@ -1,6 +1,7 @@
 #include "runtime/model/openai_calls.h"
 
 #include "runtime/base/mem.h"
+#include "runtime/base/metrics.h"
 #include "runtime/base/random.h"
 #include "runtime/model/json.h"
 #include "runtime/model/json_write.h"
@@ -65,6 +66,7 @@ choose(const struct sl_calls *calls, const struct sl_call_fragment *fragment, si
 static enum sl_status open_slot(struct sl_calls *calls, const struct sl_call_fragment *fragment)
 {
     if (calls->n_slots >= calls->limits->calls_per_iteration) {
+        sl_limit_reached(SL_LIMIT_calls_per_iteration);
         return SL_OUT_OF_RANGE;
     }
     if (calls->n_slots == calls->capacity) {
@@ -138,6 +140,7 @@ static enum sl_status fill(
     SL_TRY(set_once(&slot->id, fragment->id));
     SL_TRY(set_once(&slot->name, fragment->name));
     if (fragment->arguments.size > calls->limits->tool_arguments - slot->arguments.size) {
+        sl_limit_reached(SL_LIMIT_tool_arguments);
         return SL_OUT_OF_RANGE;
     }
     SL_TRY(sl_buf_add(&slot->arguments, fragment->arguments));

@@ -1,5 +1,6 @@
 #include "runtime/model/sse.h"
 
+#include "runtime/base/metrics.h"
 #include "runtime/base/parse.h"
 #include "runtime/base/utf8.h"
 
@@ -30,9 +31,21 @@ void sl_sse_done(struct sl_sse *sse)
 static enum sl_status add(struct sl_buf *buf, struct sl_slice bytes)
 {
     if (bytes.size > buf->max_bytes - buf->size) {
+        sl_limit_reached(SL_LIMIT_model_event);
         return SL_OUT_OF_RANGE;
     }
     return sl_buf_add(buf, bytes);
+}
+
+static enum sl_status too_long_a_line(void)
+{
+    sl_limit_reached(SL_LIMIT_model_line);
+    return SL_OUT_OF_RANGE;
+}
+
+static enum sl_status add_to_line(struct sl_buf *line, struct sl_slice bytes)
+{
+    return bytes.size > line->max_bytes - line->size ? too_long_a_line() : sl_buf_add(line, bytes);
 }
 
 static enum sl_status set(struct sl_buf *buf, struct sl_slice bytes)
@@ -92,6 +105,7 @@ static enum sl_status take_data(struct sl_sse *sse, struct sl_slice value, bool 
     if (!sse->has_data) {
         sse->has_data = true;
         if (value.size > sse->max_event) {
+            sl_limit_reached(SL_LIMIT_model_event);
             return SL_OUT_OF_RANGE;
         }
         sse->is_borrowed = is_lasting;
@@ -208,7 +222,7 @@ static enum sl_status skip_bom(struct sl_sse *sse, struct sl_slice bytes, size_t
         if (bytes.data[*pos] != bom[sse->n_bom]) {
             const struct sl_slice seen = { .data = bom, .size = sse->n_bom };
             sse->n_bom = sizeof(bom);
-            return add(&sse->line, seen);
+            return add_to_line(&sse->line, seen);
         }
         sse->n_bom++;
         (*pos)++;
@@ -221,10 +235,10 @@ static enum sl_status
 end_line(struct sl_sse *sse, struct sl_slice piece, sl_sse_event_fn *on_event, void *user_data)
 {
     if (sse->line.size == 0) {
-        return piece.size > sse->line.max_bytes ? SL_OUT_OF_RANGE
+        return piece.size > sse->line.max_bytes ? too_long_a_line()
                                                 : take_line(sse, piece, true, on_event, user_data);
     }
-    SL_TRY(add(&sse->line, piece));
+    SL_TRY(add_to_line(&sse->line, piece));
     const enum sl_status status =
         take_line(sse, sl_buf_slice(&sse->line), false, on_event, user_data);
     sl_buf_clear(&sse->line);
@@ -264,7 +278,7 @@ static enum sl_status take_lines(
         const struct sl_slice piece = sl_slice_of(bytes.data + *pos, end - *pos);
         if (end == bytes.size) {
             *pos = end;
-            return add(&sse->line, piece);
+            return add_to_line(&sse->line, piece);
         }
         sse->must_skip_lf = end == cr;
         *pos = end + 1;
@@ -297,7 +311,7 @@ enum sl_status sl_sse_finish(struct sl_sse *sse, sl_sse_event_fn *on_event, void
     if (sse->n_bom < sizeof(bom)) {
         const struct sl_slice seen = { .data = bom, .size = sse->n_bom };
         sse->n_bom = sizeof(bom);
-        SL_TRY(add(&sse->line, seen));
+        SL_TRY(add_to_line(&sse->line, seen));
     }
     if (sse->line.size > 0) {
         SL_TRY(end_line(sse, sl_slice_of(NULL, 0), on_event, user_data));

@@ -11,6 +11,7 @@
 #include <stdio.h>
 
 #include "runtime/base/mem.h"
+#include "runtime/base/metrics.h"
 #include "runtime/base/random.h"
 #include "runtime/base/utf8.h"
 #include "runtime/tool/kind.h"
@@ -150,6 +151,9 @@ static void describe_stop(struct sl_tool_call *call)
             outcome, SL_TOOL_TIMEOUT, "%s: the run's time ended before the tool could start", name);
     } else {
         const uint64_t ms = call->own.attempt_timeout_ms;
+        if (ms >= call->tools->limits->tool_timeout) {
+            sl_limit_reached(SL_LIMIT_tool_timeout);
+        }
         sl_outcome_fail(
             outcome, SL_TOOL_TIMEOUT, "%s: no result after %" PRIu64 ".%03" PRIu64 " s, stopped",
             name, ms / 1000, ms % 1000);
@@ -381,6 +385,7 @@ static bool take_slot(struct sl_tool_call *call)
         slots->n_running++;
     } else {
         sl_list_add_last(&slots->waiting, &call->wait.node);
+        sl_limit_reached(SL_LIMIT_tools);
     }
     (void)pthread_mutex_unlock(&slots->lock);
     return is_free;
@@ -540,6 +545,9 @@ static void begin(struct sl_tool_call *call, struct sl_slice arguments_json)
     if (!is_allowed(call)) {
         finish(call);
     } else if (arguments_json.size <= SL_JOB_DOCUMENT_BYTES || arguments_json.size > max_bytes) {
+        if (arguments_json.size > max_bytes) {
+            sl_limit_reached(SL_LIMIT_tool_arguments);
+        }
         const enum sl_status status =
             check_text(arguments_json, max_bytes, call->tool->parameters, &call->arguments, &err);
         checked(call, status, &err);

@@ -5,6 +5,7 @@
 #include <strings.h>
 
 #include "runtime/base/mem.h"
+#include "runtime/base/metrics.h"
 #include "runtime/base/utf8.h"
 #include "runtime/model/http.h"
 #include "runtime/tool/kind.h"
@@ -243,6 +244,9 @@ static json_t *body_of(struct http_attempt *attempt)
     }
     sl_buf_done(&text);
     attempt->outcome.is_truncated = is_cut;
+    if (is_cut) {
+        sl_limit_reached(SL_LIMIT_tool_output_edge);
+    }
     return json;
 }
 
@@ -341,6 +345,7 @@ static void describe_end(struct http_attempt *attempt, const struct sl_http_resu
         sl_outcome_fail(outcome, SL_TOOL_HTTP_ERROR, "%.100s: the answer broke off", host);
         break;
     case SL_HTTP_LIMIT:
+        sl_limit_reached(SL_LIMIT_tool_http_body);
         sl_outcome_fail(
             outcome, SL_TOOL_OUTPUT_LIMIT, "%.100s: the answer is larger than %" PRIu64 " bytes",
             host, attempt->tool->max_body_bytes);

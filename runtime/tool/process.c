@@ -15,7 +15,9 @@
 
 #include "runtime/base/loop_uv.h"
 #include "runtime/base/mem.h"
+#include "runtime/base/metrics.h"
 #include "runtime/tool/launch.h"
+#include "runtime/tool/tool.h"
 
 enum {
     READ_BYTES = 16384,
@@ -50,6 +52,11 @@ struct sl_process {
     bool is_told;  /* on_end was called */
     bool is_freed; /* by the owner */
     struct sl_process_end end;
+    struct { /* for sl_process_room_each() */
+        pid_t pid;
+        uint64_t started_ns;
+        char tool[64], key[96];
+    } shown;
 };
 
 /* ---- Handles ------------------------------------------------------------------------------------
@@ -202,6 +209,7 @@ static bool launcher_ended(struct sl_process *process)
         close_watch(&process->watches[what]);
     }
     if (process->is_told) {
+        SL_METRIC_ADD(sluice_tool_unreaped, -1, NULL);
         process->room->on_late_end(process->room);
     } else {
         tell_end(process);
@@ -213,6 +221,7 @@ static void time_is_up(void *user_data)
 {
     struct sl_process *process = user_data;
     if (process->state != KILLING) {
+        sl_limit_reached(process->state == STOPPING ? SL_LIMIT_tool_kill : SL_LIMIT_tool_drain);
         begin_killing(process);
         return;
     }
@@ -220,6 +229,7 @@ static void time_is_up(void *user_data)
         return;
     }
     process->end.is_unreaped = true;
+    SL_METRIC_ADD(sluice_tool_unreaped, 1, NULL);
     close_watch(&process->watches[OUT]);
     close_watch(&process->watches[ERR]);
     close_watch(&process->watches[STATUS]);
@@ -253,6 +263,7 @@ struct ends {
     int credentials;
     int ours[3], theirs[3]; /* OUT, ERR, STATUS */
     int pidfd;
+    pid_t pid; /* of sluice-exec */
 };
 
 static void close_fd(int *fd)
@@ -485,6 +496,7 @@ static enum sl_status start_launcher(
         }
         return SL_UNAVAILABLE;
     }
+    ends->pid = pid;
     ends->pidfd = move_up(pidfd_open(pid, 0));
     if (ends->pidfd < 0) { /* it is ours and not reaped: the number is good */
         (void)kill(pid, SIGUSR1);
@@ -522,6 +534,19 @@ static bool watch_all(struct sl_process *process, struct ends *ends)
     return is_good;
 }
 
+static void
+note_shown(struct sl_process *process, const struct sl_process_options *options, pid_t pid)
+{
+    process->shown.pid = pid;
+    process->shown.started_ns = sl_loop_now_ns(process->room->loop);
+    (void)snprintf(
+        process->shown.tool, sizeof process->shown.tool, "%s",
+        options->tool == NULL ? "" : options->tool);
+    (void)snprintf(
+        process->shown.key, sizeof process->shown.key, "%s",
+        options->key == NULL ? "" : options->key);
+}
+
 enum sl_status sl_process_start(
     struct sl_process_room *room,
     const struct sl_process_options *options,
@@ -544,6 +569,7 @@ enum sl_status sl_process_start(
     process->on_end = options->on_end;
     process->user_data = options->user_data;
     process->end.how = SL_PROCESS_LOST;
+    note_shown(process, options, ends.pid);
     sl_list_add_last(&room->processes, &process->node);
     sl_timer_init(&process->timer, room->loop, time_is_up, process);
     if (!watch_all(process, &ends)) {
@@ -579,6 +605,25 @@ struct sl_process *sl_process_free(struct sl_process *process)
     process->is_freed = true;
     maybe_release(process);
     return NULL;
+}
+
+void sl_process_room_each(
+    const struct sl_process_room *room,
+    void (*visit)(const struct sl_tool_child *child, void *user_data),
+    void *user_data)
+{
+    SL_LIST_EACH(node, &room->processes) {
+        const struct sl_process *process = SL_CONTAINER(node, struct sl_process, node);
+        const uint64_t age_ns = sl_loop_now_ns(room->loop) - process->shown.started_ns;
+        const struct sl_tool_child child = { .pid = (int)process->shown.pid,
+                                             .tool = process->shown.tool,
+                                             .key = process->shown.key,
+                                             .age_ms = age_ns / SL_NS_PER_MS,
+                                             .is_unreaped = process->end.is_unreaped };
+        if (!process->is_reaped) {
+            visit(&child, user_data);
+        }
+    }
 }
 
 void sl_process_room_close(struct sl_process_room *room)

@@ -45,7 +45,8 @@ struct sl_process_options {
     const char *const *argv;        /* NULL-terminated; [0]: with '/' or looked up in PATH */
     const char *const *environment; /* complete; NULL-terminated */
     const char *cwd;
-    struct sl_slice input; /* of stdin; empty: /dev/null */
+    const char *tool, *key; /* for those who look at it; cut, copied; may be NULL */
+    struct sl_slice input;  /* of stdin; empty: /dev/null */
     /* What it can read from SL_LAUNCH_CREDENTIALS_FD; empty: that is closed. */
     struct sl_slice credentials;
     /* What it writes, as it comes. May call stop and kill. */
@@ -68,6 +69,13 @@ void sl_process_stop(struct sl_process *process);
 void sl_process_kill(struct sl_process *process);
 /* After on_end, or from inside it. Accepts NULL; gives NULL. */
 struct sl_process *sl_process_free(struct sl_process *process);
+
+struct sl_tool_child;
+/* Visits the processes that are not reaped. */
+void sl_process_room_each(
+    const struct sl_process_room *room,
+    void (*visit)(const struct sl_tool_child *child, void *user_data),
+    void *user_data);
 
 /* The loop ends: forgets the unreaped. */
 void sl_process_room_close(struct sl_process_room *room);

@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "runtime/base/mem.h"
+#include "runtime/base/metrics.h"
 #include "runtime/tool/kind.h"
 #include "runtime/tool/launch.h"
 #include "runtime/tool/output.h"
@@ -188,6 +189,7 @@ static void output(bool is_stderr, struct sl_slice bytes, void *user_data)
     if (attempt->output[0].total_bytes + attempt->output[1].total_bytes >
         attempt->at->tools->limits->tool_output_kill) {
         attempt->is_flood = true;
+        sl_limit_reached(SL_LIMIT_tool_output_kill);
         sl_process_kill(attempt->process);
         return;
     }
@@ -212,6 +214,9 @@ text_of(const struct sl_output *output, size_t max_bytes, struct sl_tool_outcome
     }
     sl_buf_done(&text);
     outcome->is_truncated = outcome->is_truncated || is_cut;
+    if (is_cut) {
+        sl_limit_reached(SL_LIMIT_tool_output_edge);
+    }
     return json;
 }
 
@@ -354,6 +359,8 @@ static bool launch(
         .environment = make_environment(
             &attempt->arena, template, options->key, options->tool->info.forward != NULL),
         .cwd = template->cwd,
+        .tool = options->tool->info.name,
+        .key = options->key,
         .on_output = output,
         .on_end = ended,
         .user_data = attempt,

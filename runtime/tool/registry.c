@@ -245,6 +245,18 @@ size_t sl_tools_n_children(const struct sl_tools *tools)
     return __atomic_load_n(&tools->n_children, __ATOMIC_RELAXED);
 }
 
+void sl_tools_each_child(
+    struct sl_tools *tools,
+    const struct sl_loop *loop,
+    void (*visit)(const struct sl_tool_child *child, void *user_data),
+    void *user_data)
+{
+    struct sl_tools_loop *at = sl_tools_loop_of(tools, loop);
+    if (at != NULL) {
+        sl_process_room_each(&at->room, visit, user_data);
+    }
+}
+
 struct sl_tools_loop *sl_tools_loop_of(struct sl_tools *tools, const struct sl_loop *loop)
 {
     for (size_t i = 0; i < tools->n_loops; i++) {

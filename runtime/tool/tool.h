@@ -151,6 +151,19 @@ void sl_tools_close_loop(
     void (*on_closed)(void *user_data),
     void *user_data);
 struct sl_tools *sl_tools_free(struct sl_tools *tools);
+/* Visits the processes on this loop that are not reaped; texts are valid in the call. Thread: the
+ * loop. */
+struct sl_tool_child {
+    int pid;
+    const char *tool, *key; /* the call's idempotency key */
+    uint64_t age_ms;
+    bool is_unreaped;
+};
+void sl_tools_each_child(
+    struct sl_tools *tools,
+    const struct sl_loop *loop,
+    void (*visit)(const struct sl_tool_child *child, void *user_data),
+    void *user_data);
 /* Calls that run or wait, and child processes that are not reaped, for gauges and leak checks. */
 size_t sl_tools_n_calls(const struct sl_tools *tools);
 size_t sl_tools_n_children(const struct sl_tools *tools);

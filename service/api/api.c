@@ -103,6 +103,11 @@ enum sl_status sl_api_set_config_state(struct sl_api *api, bool is_good)
     return sl_health_set(api->health, SL_API_CONFIG_NAME, is_good);
 }
 
+enum sl_status sl_api_serve_health(struct sl_api *api, struct sl_server *server)
+{
+    return sl_health_register(api->health, server);
+}
+
 void sl_api_shutdown(struct sl_api *api)
 {
     sl_health_shutdown(api->health);

@@ -34,6 +34,10 @@ SL_CHECK enum sl_status sl_api_new(const struct sl_api_options *options, struct 
  * grpc.health. Thread: any. Fails: SL_RESOURCE_EXHAUSTED. */
 SL_CHECK enum sl_status sl_api_set_config_state(struct sl_api *api, bool is_good);
 
+/* The same health table on another server, which runs nothing else. Before it starts; it must be
+ * freed before the API. Fails: as sl_api_new(). */
+SL_CHECK enum sl_status sl_api_serve_health(struct sl_api *api, struct sl_server *server);
+
 /* All health names become NOT_SERVING, for good (SV-4). Thread: any. */
 void sl_api_shutdown(struct sl_api *api);
 

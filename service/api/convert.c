@@ -3,6 +3,7 @@
 #include <inttypes.h>
 
 #include "runtime/base/mem.h"
+#include "runtime/base/metrics.h"
 
 enum { REQUEST_ID_BYTES = 128 }; /* as struct sl_run_spec says */
 
@@ -42,6 +43,7 @@ static enum sl_status check_request(
     }
     const size_t input_bytes = strlen(request->input);
     if (input_bytes > limits->input) {
+        sl_limit_reached(SL_LIMIT_input);
         return sl_fail(
             err, SL_INVALID_ARGUMENT, "input: %zu bytes, at most %" PRIu64, input_bytes,
             limits->input);
@@ -287,6 +289,7 @@ static enum sl_status convert_context(
     }
     const size_t packed_bytes = sluice__v1__context__get_packed_size(context);
     if (packed_bytes > limits->context) {
+        sl_limit_reached(SL_LIMIT_context);
         return sl_fail(
             err, SL_INVALID_ARGUMENT, "context: %zu bytes, at most %" PRIu64, packed_bytes,
             limits->context);

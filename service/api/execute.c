@@ -5,6 +5,7 @@
 
 #include "runtime/base/buf.h"
 #include "runtime/base/mem.h"
+#include "runtime/base/metrics.h"
 #include "service/api/convert.h"
 
 enum { PREFIX_BYTES = 5, TAKE_BYTES = 4096, PLACE_INFOS = 2, DRAIN_RETRY_MS = 1000 };
@@ -322,6 +323,7 @@ static enum sl_status fail_request(struct sl_call *call, const struct sl_error *
                                                    ? "INVALID_REQUEST"
                                                : err->status == SL_UNAVAILABLE ? "DRAINING"
                                                                                : "SERVER_FULL" };
+    SL_METRIC_ADD(sluice_refusals, 1, "run", status.reason);
     fill_status(&status, &info, false);
     return sl_call_fail(call, &status);
 }

@@ -1,5 +1,7 @@
 #include "service/h2/police.h"
 
+#include "runtime/base/metrics.h"
+
 enum {
     WINDOW_UPDATES_BASE = 100,
     WINDOW_UPDATES_PER_STREAM = 2,
@@ -25,6 +27,13 @@ static const uint64_t ping_gap_without_calls_ns = UINT64_C(7200) * 1000000000; /
 static const uint64_t max_window_updates = 1000000; /* what a long good life may earn */
 
 const char sl_h2_fault_pings[] = "ping_flood";
+
+/* Gives `reason`, and counts the limit that it belongs to. */
+static const char *over(enum sl_limit limit, const char *reason)
+{
+    sl_limit_reached(limit);
+    return reason;
+}
 
 void sl_h2_bucket_init(struct sl_h2_bucket *bucket, uint64_t burst, uint64_t rate_per_s)
 {
@@ -102,17 +111,23 @@ void sl_h2_police_sent(struct sl_h2_police *police, size_t n_bytes, bool is_cut_
 
 const char *sl_h2_police_early_reset(struct sl_h2_police *police, uint64_t now_ns)
 {
-    return sl_h2_bucket_take(&police->early_resets, now_ns) ? NULL : "rapid_reset";
+    return sl_h2_bucket_take(&police->early_resets, now_ns)
+               ? NULL
+               : over(SL_LIMIT_reset_burst, "rapid_reset");
 }
 
 const char *sl_h2_police_own_reset(struct sl_h2_police *police, uint64_t now_ns)
 {
-    return sl_h2_bucket_take(&police->own_resets, now_ns) ? NULL : "own_resets";
+    return sl_h2_bucket_take(&police->own_resets, now_ns)
+               ? NULL
+               : over(SL_LIMIT_own_reset_burst, "own_resets");
 }
 
 const char *sl_h2_police_settings(struct sl_h2_police *police, uint64_t now_ns)
 {
-    return sl_h2_bucket_take(&police->settings, now_ns) ? NULL : "settings_flood";
+    return sl_h2_bucket_take(&police->settings, now_ns)
+               ? NULL
+               : over(SL_LIMIT_settings_burst, "settings_flood");
 }
 
 const char *sl_h2_police_ping(struct sl_h2_police *police, uint64_t now_ns, bool has_calls)
@@ -126,14 +141,16 @@ const char *sl_h2_police_ping(struct sl_h2_police *police, uint64_t now_ns, bool
         return NULL;
     }
     police->ping.n_strikes++;
-    return police->ping.n_strikes > MAX_PING_STRIKES ? sl_h2_fault_pings : NULL;
+    return police->ping.n_strikes > MAX_PING_STRIKES
+               ? over(SL_LIMIT_ping_interval, sl_h2_fault_pings)
+               : NULL;
 }
 
 const char *sl_h2_police_priority(struct sl_h2_police *police)
 {
     police->n_priority++;
     const uint64_t max = police->limits->priority_per_stream * (police->n_streams + 1);
-    return police->n_priority > max ? "priority_flood" : NULL;
+    return police->n_priority > max ? over(SL_LIMIT_priority_per_stream, "priority_flood") : NULL;
 }
 
 const char *sl_h2_police_window_update(struct sl_h2_police *police)
@@ -154,7 +171,7 @@ const char *sl_h2_police_closed(struct sl_h2_police *police, size_t n_bytes, boo
 {
     const uint64_t cost = n_bytes + (is_data ? 0 : CLOSED_FRAME);
     if (police->closed_left < cost) {
-        return "closed_stream";
+        return over(SL_LIMIT_closed_stream, "closed_stream");
     }
     police->closed_left -= cost;
     return NULL;
@@ -173,7 +190,7 @@ static void count_data(struct sl_h2_tracker *tracker, uint32_t n_payload)
     }
     if (tracker->n_empty_in_row > tracker->max_empty ||
         tracker->n_empty_ends > tracker->n_headers + tracker->max_empty) {
-        tracker->over_budget = "empty_frames";
+        tracker->over_budget = over(SL_LIMIT_empty_frames, "empty_frames");
     }
 }
 
@@ -182,7 +199,7 @@ static void count_unknown(struct sl_h2_tracker *tracker)
 {
     tracker->n_unknown++;
     if (tracker->n_unknown / (tracker->n_headers + 1) >= tracker->max_unknown) {
-        tracker->over_budget = "unknown_frames";
+        tracker->over_budget = over(SL_LIMIT_unknown_frames, "unknown_frames");
     }
 }
 

@@ -1,4 +1,5 @@
 /* Frames that come: nghttp2's callbacks inside sl_h2_session_feed(). */
+#include "runtime/base/metrics.h"
 #include "service/h2/session_impl.h"
 
 enum { FIELDS_FIRST = 16, FIELDS_KEPT = 64, PING_BYTES = 8 };
@@ -92,6 +93,9 @@ static int on_header(
     block->list_bytes += slice_of_ref(name).size + slice_of_ref(value).size + 32;
     if (block->list_bytes > session->limits->header_list_hard ||
         block->n_seen > session->limits->header_fields) {
+        sl_limit_reached(
+            block->n_seen > session->limits->header_fields ? SL_LIMIT_header_fields
+                                                           : SL_LIMIT_header_list_hard);
         return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE; /* RST_STREAM(INTERNAL_ERROR) */
     }
     if (block->list_bytes > session->limits->header_list_soft) {

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "runtime/base/loop_uv.h"
+#include "runtime/base/metrics.h"
 #include "service/net/conn_impl.h"
 #include "service/net/net.h"
 
@@ -90,6 +91,9 @@ void sl_net_conn_end(struct sl_net_conn *conn, enum sl_net_end how, int sys_errn
 {
     if (conn->state == SL_NET_ENDED) {
         return;
+    }
+    if (conn->state == SL_NET_HANDSHAKE && conn->tls != NULL && how != SL_NET_END_CLOSED) {
+        SL_METRIC_ADD(sluice_tls_handshake_failures, 1, NULL);
     }
     conn->state = SL_NET_ENDED;
     conn->how = how;
@@ -465,9 +469,11 @@ static void on_timer(void *user_data)
         sl_net_conn_end(conn, SL_NET_END_TIMEOUT, 0, "connecting takes too long");
         return;
     case SL_NET_HANDSHAKE:
+        sl_limit_reached(SL_LIMIT_handshake);
         sl_net_conn_end(conn, SL_NET_END_TIMEOUT, 0, "the TLS handshake takes too long");
         return;
     case SL_NET_OPEN:
+        sl_limit_reached(SL_LIMIT_stall);
         sl_net_conn_end(conn, SL_NET_END_TIMEOUT, 0, "the peer does not read");
         return;
     case SL_NET_DRAINING:

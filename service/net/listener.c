@@ -8,6 +8,7 @@
 
 #include "runtime/base/loop_uv.h"
 #include "runtime/base/map.h"
+#include "runtime/base/metrics.h"
 #include "service/net/conn_impl.h"
 
 enum {
@@ -113,7 +114,11 @@ static bool count_caller(struct sl_net_listener *listener, const uint8_t key[SL_
     if (caller == NULL) {
         caller = add_caller(listener, key);
     }
-    if (caller == NULL || caller->n_conns >= listener->shared.limits.connections_per_address) {
+    if (caller == NULL) {
+        return false;
+    }
+    if (caller->n_conns >= listener->shared.limits.connections_per_address) {
+        sl_limit_reached(SL_LIMIT_connections_per_address);
         return false;
     }
     caller->n_conns++;
@@ -124,9 +129,12 @@ static bool count_caller(struct sl_net_listener *listener, const uint8_t key[SL_
 static bool admit(struct sl_net_listener *listener, const uint8_t key[SL_NET_KEY_BYTES])
 {
     (void)pthread_mutex_lock(&listener->shared.lock);
-    const bool is_counted = atomic_load(&listener->n_conns) < listener->shared.limits.connections &&
-                            count_caller(listener, key);
+    const bool is_full = atomic_load(&listener->n_conns) >= listener->shared.limits.connections;
+    const bool is_counted = !is_full && count_caller(listener, key);
     (void)pthread_mutex_unlock(&listener->shared.lock);
+    if (is_full) {
+        sl_limit_reached(SL_LIMIT_connections);
+    }
     if (is_counted) {
         (void)atomic_fetch_add(&listener->n_conns, 1);
     }

@@ -3,6 +3,7 @@
  * session's, ADM-15 is the message reader's.) */
 #include <stdio.h>
 
+#include "runtime/base/metrics.h"
 #include "runtime/base/parse.h"
 #include "service/rpc/call_impl.h"
 #include "service/rpc/deadline.h"
@@ -23,8 +24,15 @@ struct request {
 
 /* ---- Answers; each gives false, so that a check can return it -------------------------------- */
 
-static bool refuse(struct request *request, enum sl_status code, const char *text)
+static void count(const char *why)
 {
+    SL_METRIC_ADD(sluice_refusals, 1, "request", why);
+}
+
+/* `why` is for the counter. */
+static bool refuse(struct request *request, const char *why, enum sl_status code, const char *text)
+{
+    count(why);
     struct sl_call_status *status = &request->refusal.status;
     status->code = code;
     status->message = text;
@@ -38,10 +46,11 @@ static bool refuse(struct request *request, enum sl_status code, const char *tex
     return false;
 }
 
-static bool refuse_http(struct request *request, const char *http_status, const char *text)
+static bool
+refuse_http(struct request *request, const char *why, const char *http_status, const char *text)
 {
     request->refusal.http_status = http_status;
-    return refuse(request, SL_INTERNAL, text);
+    return refuse(request, why, SL_INTERNAL, text);
 }
 
 static int shown(struct sl_slice text)
@@ -63,28 +72,31 @@ static bool check_form(struct request *request)
 {
     const struct sl_headers *parsed = &request->parsed;
     if (request->headers->is_over_soft) {
-        return refuse(request, SL_RESOURCE_EXHAUSTED, "the request headers are too large");
+        sl_limit_reached(SL_LIMIT_header_list_soft);
+        return refuse(
+            request, "header_list", SL_RESOURCE_EXHAUSTED, "the request headers are too large");
     }
     if (parsed->n_authorities > 1 || parsed->n_hosts > 1) {
-        return refuse_http(request, "400", "more than one :authority or host");
+        return refuse_http(request, "authority", "400", "more than one :authority or host");
     }
     struct sl_slice subtype;
     const enum sl_content_type type = sl_headers_content_type(parsed->content_type, &subtype);
     if (type == SL_CONTENT_NOT_GRPC) {
         request->refusal.is_http_only = true;
-        return refuse_http(request, "415", NULL);
+        return refuse_http(request, "content_type", "415", NULL);
     }
     request->refusal.content_type = sl_headers_sendable(parsed->content_type);
     if (type == SL_CONTENT_GRPC_OTHER) {
         return refuse(
-            request, SL_UNIMPLEMENTED, SHOW(request, "unknown message format \"%.*s\"", subtype));
+            request, "message_format", SL_UNIMPLEMENTED,
+            SHOW(request, "unknown message format \"%.*s\"", subtype));
     }
     if (parsed->timeout.data != NULL &&
         sl_timeout_parse(parsed->timeout, &request->timeout_ns) != SL_OK) {
-        return refuse_http(request, "400", "malformed grpc-timeout");
+        return refuse_http(request, "timeout", "400", "malformed grpc-timeout");
     }
     if (parsed->is_bad_base64) {
-        return refuse_http(request, "400", "malformed base64 in a -bin header");
+        return refuse_http(request, "base64", "400", "malformed base64 in a -bin header");
     }
     return true;
 }
@@ -107,6 +119,9 @@ static bool check_quota(struct request *request)
         sl_conn_dispatch_ended(conn);
     }
     if (is_full(conn, is_control)) {
+        sl_limit_reached(
+            is_control ? SL_LIMIT_control_calls_per_connection : SL_LIMIT_runs_per_connection);
+        count("quota");
         sl_h2_stream_reset(request->stream, SL_H2_REFUSED_STREAM);
         return false;
     }
@@ -125,16 +140,18 @@ static bool check_route(struct request *request)
         return true;
     case SL_ROUTE_BAD_PATH:
         return refuse(
-            request, SL_UNIMPLEMENTED, SHOW(request, "malformed method name \"%.*s\"", path));
+            request, "path", SL_UNIMPLEMENTED,
+            SHOW(request, "malformed method name \"%.*s\"", path));
     case SL_ROUTE_NO_SERVICE:
-        return refuse(request, SL_UNIMPLEMENTED, SHOW(request, "unknown service %.*s", service));
+        return refuse(
+            request, "service", SL_UNIMPLEMENTED, SHOW(request, "unknown service %.*s", service));
     case SL_ROUTE_NO_METHOD:
         break;
     }
     (void)snprintf(
         request->text, TEXT_BYTES, "unknown method %.*s for service %.*s", shown(method),
         (const char *)method.data, shown(service), (const char *)service.data);
-    return refuse(request, SL_UNIMPLEMENTED, request->text);
+    return refuse(request, "method", SL_UNIMPLEMENTED, request->text);
 }
 
 /* ADM-10 to ADM-13, and what a server that drains says. */
@@ -142,13 +159,13 @@ static bool check_call(struct request *request)
 {
     const struct sl_headers *parsed = &request->parsed;
     if (!sl_slice_equals(parsed->method, "POST")) {
-        return refuse_http(request, "405", "the HTTP method must be POST");
+        return refuse_http(request, "http_method", "405", "the HTTP method must be POST");
     }
     struct sl_slice service;
     struct sl_slice method;
     const bool is_canonical = sl_routes_split(parsed->path, &service, &method);
     if (is_canonical && parsed->timeout.data != NULL && request->timeout_ns == 0) {
-        return refuse(request, SL_DEADLINE_EXCEEDED, "the deadline has passed already");
+        return refuse(request, "deadline", SL_DEADLINE_EXCEEDED, "the deadline has passed already");
     }
     if (!check_route(request)) {
         return false;
@@ -160,7 +177,7 @@ static bool check_call(struct request *request)
     }
     request->refusal.status.reason = "DRAINING";
     request->refusal.status.retry_delay_ms = SL_DRAIN_RETRY_MS;
-    return refuse(request, SL_UNAVAILABLE, "the server is shutting down");
+    return refuse(request, "draining", SL_UNAVAILABLE, "the server is shutting down");
 }
 
 /* ---- The call -------------------------------------------------------------------------------- */
@@ -256,6 +273,7 @@ static void admit(const struct request *request)
 {
     struct sl_call *call = sl_call_new(request->conn, request->stream, request->route);
     if (call == NULL) {
+        count("memory");
         sl_h2_stream_reset(request->stream, SL_H2_REFUSED_STREAM);
         return;
     }

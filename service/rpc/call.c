@@ -42,7 +42,9 @@ sl_call_new(struct sl_conn *conn, struct sl_h2_stream *stream, const struct sl_r
     sl_arena_init(&call->arena, (size_t)message * ARENA_FACTOR + ARENA_BYTES);
     sl_call_send_init(call);
     sl_h2_stream_set_user(stream, call);
+    call->started_ns = sl_conn_now_ns(conn);
     SL_RPC_COUNT(conn->counters, calls_started, 1);
+    sl_metric_add(route->metrics.started, 1);
     SL_RPC_COUNT(conn->counters, calls_running, 1);
     call->has_slot = true;
     if (route->is_control) {

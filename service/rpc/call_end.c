@@ -275,6 +275,38 @@ static bool is_decided(const struct sl_call *call)
     return call->outcome != SL_OUTCOME_NONE && !call->is_drain_grace;
 }
 
+/* sluice_stream_ends_total. */
+static const char *end_reason(const struct sl_call *call, enum sl_call_outcome outcome)
+{
+    switch (outcome) {
+    case SL_OUTCOME_LOST:
+        return call->is_slow ? "slow" : "lost";
+    case SL_OUTCOME_RESET:
+        return "reset";
+    case SL_OUTCOME_DEADLINE:
+        return "deadline";
+    case SL_OUTCOME_DRAIN:
+        return "drain";
+    case SL_OUTCOME_NONE:
+    case SL_OUTCOME_COMPLETED:
+        break;
+    }
+    return "done";
+}
+
+static void
+count_end(const struct sl_call *call, enum sl_call_outcome outcome, enum sl_status status)
+{
+    struct sl_rpc_counters *counters = call->conn->counters;
+    SL_RPC_COUNT(counters, calls_finished, 1);
+    SL_RPC_COUNT(counters, calls_by_status[status], 1);
+    sl_call_metrics_end(
+        &call->route->metrics, status, sl_conn_now_ns(call->conn) - call->started_ns);
+    if (call->route->kind == SL_SERVER_STREAMING || call->route->kind == SL_BIDIRECTIONAL) {
+        SL_METRIC_ADD(sluice_stream_ends, 1, end_reason(call, outcome));
+    }
+}
+
 /* Interceptors see the final status while they may still add trailers. */
 static void settle(struct sl_call *call, enum sl_call_outcome outcome, enum sl_status status)
 {
@@ -288,9 +320,7 @@ static void settle(struct sl_call *call, enum sl_call_outcome outcome, enum sl_s
     call->n_intercepted = 0;
     call->outcome = outcome;
     call->is_drain_grace = false;
-    struct sl_rpc_counters *counters = call->conn->counters;
-    SL_RPC_COUNT(counters, calls_finished, 1);
-    SL_RPC_COUNT(counters, calls_by_status[status], 1);
+    count_end(call, outcome, status);
 }
 
 /* The handler learns it once; one that was not started never runs. */
@@ -365,6 +395,8 @@ void sl_call_deadline_passed(struct sl_call *call)
 
 void sl_call_stalled(struct sl_call *call)
 {
+    call->is_slow = true;
+    sl_limit_reached(SL_LIMIT_stall);
     const struct sl_call_status status = { .code = SL_RESOURCE_EXHAUSTED,
                                            .message = "the client does not read its stream",
                                            .reason = "STALLED" };
@@ -373,6 +405,7 @@ void sl_call_stalled(struct sl_call *call)
 
 void sl_call_gap_passed(struct sl_call *call)
 {
+    sl_limit_reached(SL_LIMIT_message_gap);
     const struct sl_call_status status = { .code = SL_RESOURCE_EXHAUSTED,
                                            .message = "silence inside a request message",
                                            .reason =

@@ -83,6 +83,7 @@ struct sl_call {
     bool is_promised_last : 1; /* the source ends behind what it promised */
     bool is_source_done : 1;   /* every byte of the source was taken */
     bool is_in_source : 1;     /* the last byte taken was the source's */
+    bool is_slow : 1;          /* ended because its client does not read */
     uint32_t n_intercepted;
 
     struct sl_arena arena;
@@ -92,7 +93,7 @@ struct sl_call {
     sl_encoding_set accepted;
     enum sl_encoding encoding; /* of what is sent */
     uint32_t previous_attempts;
-    uint64_t timeout_ns, deadline_ns;
+    uint64_t started_ns, timeout_ns, deadline_ns;
     struct sl_timer deadline;
     struct sl_call_callbacks callbacks;
     void *user_data;

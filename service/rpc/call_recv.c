@@ -107,6 +107,7 @@ static bool take_request(struct sl_call *call)
         if (status == SL_OK) {
             call->has_request = true;
             SL_RPC_COUNT(call->conn->counters, messages_in, 1);
+            sl_metric_add(call->route->metrics.received, 1);
         } else if (status != SL_AGAIN && status != SL_END) {
             err.status = status;
             refuse_fault(call, &err);
@@ -248,6 +249,7 @@ enum sl_status sl_call_recv_bytes(struct sl_call *call, struct sl_slice *ret_mes
     sl_call_watch_gap(call);
     if (status == SL_OK) {
         SL_RPC_COUNT(call->conn->counters, messages_in, 1);
+        sl_metric_add(call->route->metrics.received, 1);
         /* A handler that takes one message a time is told of the next. */
         if (call->is_half_closed || sl_frame_reader_n_unread(call->in.reader) > 0) {
             sl_call_raise(call, SL_EVENT_READABLE);

@@ -269,6 +269,14 @@ static size_t body_ready(struct sl_h2_body *body, size_t max, bool *ret_is_last)
     return n;
 }
 
+static void count_sent(const struct sl_call *call, size_t n_messages)
+{
+    if (n_messages > 0) {
+        SL_RPC_COUNT(call->conn->counters, messages_out, n_messages);
+        sl_metric_add(call->route->metrics.sent, n_messages);
+    }
+}
+
 static void take_queued(struct sl_call *call, uint8_t *dst, size_t n)
 {
     sl_chain_take(&call->out.queue, &call->conn->pool, dst, n);
@@ -277,7 +285,7 @@ static void take_queued(struct sl_call *call, uint8_t *dst, size_t n)
     call->out.n_queued -= ended;
     call->out.promised_queue -= n;
     call->is_in_source = false;
-    SL_RPC_COUNT(call->conn->counters, messages_out, ended);
+    count_sent(call, ended);
     tell_writable(call);
 }
 
@@ -287,7 +295,7 @@ static void take_source(struct sl_call *call, uint8_t *dst, size_t n)
     const size_t ended = sl_border_advance(&call->out.border, dst, n);
     call->out.promised_source -= n;
     call->is_in_source = true;
-    SL_RPC_COUNT(call->conn->counters, messages_out, ended);
+    count_sent(call, ended);
 }
 
 static void body_take(struct sl_h2_body *body, uint8_t *dst, size_t n)

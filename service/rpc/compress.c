@@ -5,6 +5,7 @@
 #include <zlib.h>
 
 #include "runtime/base/mem.h"
+#include "runtime/base/metrics.h"
 
 enum {
     WINDOW_BITS = 15,
@@ -180,6 +181,7 @@ static enum sl_status inflate_all(
         int result;
         const enum sl_status status = inflate_some(stream, &left, out, &result);
         if (status == SL_OUT_OF_RANGE) {
+            sl_limit_reached(SL_LIMIT_message_recv);
             return sl_fail(
                 err, SL_RESOURCE_EXHAUSTED,
                 "message is larger than the limit of %zu bytes after decompression", max_bytes);

@@ -1,4 +1,5 @@
 #include "runtime/base/mem.h"
+#include "runtime/base/metrics.h"
 #include "runtime/base/send_total.h"
 #include "service/rpc/call_impl.h"
 #include "service/rpc/conn_impl.h"
@@ -265,6 +266,20 @@ static void count_streams(struct sl_conn *conn)
         SL_RPC_COUNT(conn->counters, streams, (int64_t)n_streams - (int64_t)conn->n_counted);
         conn->n_counted = n_streams;
     }
+    const bool is_at_limit = n_streams >= conn->limits->streams_per_connection ||
+                             conn->n_running >= conn->limits->runs_per_connection;
+    if (is_at_limit != conn->is_at_limit) {
+        SL_RPC_COUNT(conn->counters, at_stream_limit, is_at_limit ? 1 : -1);
+        conn->is_at_limit = is_at_limit;
+    }
+}
+
+void sl_conn_count_fault(struct sl_conn *conn, const char *reason)
+{
+    if (!conn->is_fault_counted && reason != NULL) {
+        conn->is_fault_counted = true;
+        SL_METRIC_ADD(sluice_faults, 1, reason);
+    }
 }
 
 /* At level 1 the caller's clock is the only one. */
@@ -293,6 +308,7 @@ static bool end(struct sl_conn *conn)
     }
     sl_conn_timers_arm(conn);
     count_streams(conn);
+    sl_conn_count_fault(conn, sl_h2_session_fault(conn->h2));
     conn->is_inside = false;
     return has_work;
 }
@@ -392,6 +408,10 @@ struct sl_conn *sl_conn_free(struct sl_conn *conn)
     SL_RPC_COUNT(conn->counters, connections, -1);
     count_streams(conn);
     sl_conn_dispatch(conn);
+    if (conn->is_at_limit) {
+        conn->is_at_limit = false;
+        SL_RPC_COUNT(conn->counters, at_stream_limit, -1);
+    }
     sl_conn_unref(conn);
     return NULL;
 }

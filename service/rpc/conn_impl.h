@@ -40,8 +40,9 @@ struct sl_conn {
     size_t n_refs;  /* the owner, and each call */
     bool is_dead;   /* nothing will be read or written any more */
     bool is_inside; /* in feed or pull: the caller asks for output anyway */
-    bool is_attack_counted;
-    uint64_t now_ns; /* as given by the last feed or pull */
+    bool is_attack_counted, is_fault_counted;
+    bool is_at_limit; /* counted as at_stream_limit */
+    uint64_t now_ns;  /* as given by the last feed or pull */
 
     struct sl_list calls;     /* that have a stream */
     size_t n_running;         /* tasks, also of streams that are gone (NG-2) */
@@ -84,6 +85,9 @@ void sl_conn_unref(struct sl_conn *conn);
 void sl_conn_set_released(
     struct sl_conn *conn, void (*on_released)(void *user_data), void *user_data);
 uint64_t sl_conn_now_ns(const struct sl_conn *conn);
+
+/* The connection ends because of what the peer did; the first reason counts. NULL: nothing. */
+void sl_conn_count_fault(struct sl_conn *conn, const char *reason);
 
 /* ---- conn_timers.c --------------------------------------------------------------------------- */
 

@@ -2,6 +2,7 @@
  * what is due is looked up at the heads of ordered lists, so that its cost does not grow with the
  * number of streams. Traffic does not move the timer: it fires early, finds nothing due and sleeps
  * on. */
+#include "runtime/base/metrics.h"
 #include "runtime/base/random.h"
 #include "service/rpc/call_impl.h"
 #include "service/rpc/conn_impl.h"
@@ -167,6 +168,7 @@ static void retire(struct sl_conn *conn, uint64_t now_ns)
     if (is_old && conn->limits->connection_grace > 0) {
         conn->grace_due_ns = after(now_ns, conn->limits->connection_grace);
     }
+    sl_limit_reached(is_old ? SL_LIMIT_connection_age : SL_LIMIT_connection_idle);
     announce(conn, is_old ? "max_age" : "max_idle");
 }
 
@@ -211,6 +213,8 @@ void sl_conn_drain(struct sl_conn *conn, uint64_t timeout_ms)
 static void keep_alive(struct sl_conn *conn, uint64_t now_ns)
 {
     if (conn->ping_sent_ns != SL_NEVER_NS) {
+        sl_limit_reached(SL_LIMIT_keepalive_timeout);
+        sl_conn_count_fault(conn, "ping_timeout");
         give_up(conn);
         return;
     }
@@ -247,12 +251,16 @@ static void on_tick(void *user_data)
         step_drain(conn, now_ns);
     }
     if (!conn->is_dead && conn->grace_due_ns <= now_ns) {
+        sl_limit_reached(SL_LIMIT_connection_grace);
         give_up(conn);
     }
     if (!conn->is_dead && keepalive_due(conn) <= now_ns) {
         keep_alive(conn, now_ns);
     }
     if (!conn->is_dead && opening_due(conn) <= now_ns) {
+        const bool is_ready = sl_h2_session_is_ready(conn->h2);
+        sl_limit_reached(is_ready ? SL_LIMIT_header_block : SL_LIMIT_preface);
+        sl_conn_count_fault(conn, is_ready ? "header_block_timeout" : "preface_timeout");
         give_up(conn);
     }
     sl_conn_timers_arm(conn);

@@ -3,6 +3,7 @@
 #include <errno.h>
 
 #include "runtime/base/mem.h"
+#include "runtime/base/metrics.h"
 
 enum {
     KEEP_BYTES = 64 * 1024,               /* a larger block is given back with its message */
@@ -54,6 +55,7 @@ check_prefix(const struct sl_frame_reader *reader, const uint8_t *prefix, struct
             reader->encoding_name);
     }
     if (declared > reader->max_bytes) {
+        sl_limit_reached(SL_LIMIT_message_recv);
         return sl_fail(
             err, SL_RESOURCE_EXHAUSTED, "message of %u bytes is larger than the limit of %zu bytes",
             declared, reader->max_bytes);

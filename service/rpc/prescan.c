@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 
+#include "runtime/base/metrics.h"
 #include "runtime/base/utf8.h"
 
 enum {
@@ -191,6 +192,7 @@ static enum sl_status check_packed(struct scan *scan, enum wire_type element, co
 static enum sl_status push(struct scan *scan, struct level level)
 {
     if (scan->n_levels > scan->limits->message_depth || scan->n_levels == scan->max_levels) {
+        sl_limit_reached(SL_LIMIT_message_depth);
         return malformed(scan, "it is nested too deeply");
     }
     level.out = scan->out;
@@ -259,6 +261,7 @@ static enum sl_status read_tag(struct scan *scan, const struct level *level, str
         return malformed(scan, "a wire type is unknown");
     }
     if (++scan->n_tags > scan->limits->message_tags) {
+        sl_limit_reached(SL_LIMIT_message_tags);
         return sl_fail(
             scan->err, SL_RESOURCE_EXHAUSTED, "message has more than %llu fields",
             (unsigned long long)scan->limits->message_tags);

@@ -82,6 +82,19 @@ static bool has_service(const struct sl_routes *routes, struct sl_slice prefix)
     return false;
 }
 
+/* The path is canonical: "/service/method". */
+static void split_copy(struct sl_route *route, struct sl_slice path)
+{
+    char *copy = (char *)(route + 1) + path.size + 1;
+    struct sl_slice service = { 0 };
+    struct sl_slice method = { 0 };
+    (void)sl_routes_split(path, &service, &method);
+    memcpy(copy, service.data, service.size);
+    memcpy(copy + service.size + 1, method.data, method.size);
+    route->metrics.service = copy;
+    route->metrics.method = copy + service.size + 1;
+}
+
 /* The entry of a path, made when there is none. NULL: no memory. */
 static struct sl_route *get_entry(struct sl_routes *routes, struct sl_slice path)
 {
@@ -95,13 +108,15 @@ static struct sl_route *get_entry(struct sl_routes *routes, struct sl_slice path
         return NULL;
     }
     routes->by_path = by_path;
-    route = sl_calloc(1, sizeof(*route) + path.size + 1);
+    /* Behind it: the path, and once more in two parts, for the labels of what is counted. */
+    route = sl_calloc(1, sizeof(*route) + 2 * (path.size + 1));
     if (route == NULL) {
         return NULL;
     }
     char *copy = (char *)(route + 1);
     memcpy(copy, path.data, path.size);
     route->path = copy;
+    split_copy(route, path);
     const size_t at = lower_bound(routes, path);
     memmove(by_path + at + 1, by_path + at, (routes->n_routes - at) * sizeof(struct sl_route *));
     by_path[at] = route;
@@ -118,6 +133,10 @@ static void set_target(struct sl_route *entry, const struct sl_route *route)
     entry->handlers = route->handlers;
     entry->user_data = route->user_data;
     entry->is_registered = true;
+    if (route->start != NULL || route->raw != NULL) {
+        sl_call_metrics_init(
+            &entry->metrics, entry->kind, entry->metrics.service, entry->metrics.method);
+    }
 }
 
 enum sl_status sl_routes_add(struct sl_routes *routes, const struct sl_route *route)
@@ -126,6 +145,8 @@ enum sl_status sl_routes_add(struct sl_routes *routes, const struct sl_route *ro
         if (routes->has_fallback) {
             return SL_ALREADY_EXISTS;
         }
+        /* What clients call things is not bounded. */
+        routes->fallback.metrics.service = routes->fallback.metrics.method = "other";
         set_target(&routes->fallback, route);
         routes->fallback.path = "";
         routes->has_fallback = true;

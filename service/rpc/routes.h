@@ -3,6 +3,7 @@
 #ifndef SL_SERVICE_RPC_ROUTES_H
 #define SL_SERVICE_RPC_ROUTES_H
 
+#include "service/rpc/call_metrics.h"
 #include "service/rpc/server.h"
 
 struct sl_route {
@@ -16,6 +17,7 @@ struct sl_route {
     bool is_registered; /* false: only marked as control method so far */
     bool is_control;
     bool is_exempt; /* health: admitted while the server refuses new calls */
+    struct sl_call_metrics metrics;
 };
 
 /* All zero is empty. */

@@ -296,6 +296,38 @@ static bool on_accept(
     return true;
 }
 
+static void look(const struct socket *socket, struct sl_conn_view *view)
+{
+    const struct sl_conn *conn = socket->conn;
+    *view = (struct sl_conn_view){ .peer = sl_net_conn_peer(socket->net),
+                                   .is_tls = sl_net_conn_is_tls(socket->net) };
+    if (conn != NULL) {
+        view->n_streams = conn->h2 == NULL ? 0 : sl_h2_session_n_streams(conn->h2);
+        view->n_running = conn->n_running + conn->n_control;
+        view->age_ms = (sl_loop_now_ns(socket->home->loop) - conn->created_ns) / SL_NS_PER_MS;
+        view->queued_bytes = conn->queued_bytes;
+        view->memory_bytes = sl_conn_memory_bytes(conn);
+    }
+}
+
+void sl_server_each_conn(
+    const struct sl_server *server,
+    const struct sl_loop *loop,
+    void (*visit)(const struct sl_conn_view *conn, void *user_data),
+    void *user_data)
+{
+    SL_ON_LOOP(loop);
+    struct runner_loop *home = server->runner == NULL ? NULL : home_of(server->runner, loop);
+    if (home == NULL) {
+        return;
+    }
+    SL_LIST_EACH(node, &home->own.conns) {
+        struct sl_conn_view view;
+        look(SL_CONTAINER(node, struct socket, node), &view);
+        visit(&view, user_data);
+    }
+}
+
 /* ---- The runner ------------------------------------------------------------------------------ */
 
 static void release_runner(struct sl_runner *runner)

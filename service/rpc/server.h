@@ -110,9 +110,23 @@ void sl_server_refuse_new(struct sl_server *server);
 struct sl_server_stats {
     uint64_t connections, connections_total, streams, calls_started, calls_finished, calls_running;
     uint64_t messages_in, messages_out, bytes_in, bytes_out, attacks;
+    uint64_t at_stream_limit;  /* connections that may have no further stream, or no further run */
     uint64_t connection_bytes; /* sl_conn_memory_bytes() of all, in steps of 4 KiB each */
     uint64_t calls_by_status[17];
 };
+/* One connection, looked at from outside; `peer` is valid in the call. */
+struct sl_conn_view {
+    const char *peer;
+    bool is_tls;
+    size_t n_streams, n_running; /* HTTP/2 streams; calls whose handler has not finished */
+    uint64_t age_ms, queued_bytes, memory_bytes;
+};
+/* Those of this loop. Thread: the loop. */
+void sl_server_each_conn(
+    const struct sl_server *server,
+    const struct sl_loop *loop,
+    void (*visit)(const struct sl_conn_view *conn, void *user_data),
+    void *user_data);
 /* A sum over the loops, not a snapshot. Thread: any. */
 void sl_server_stats(const struct sl_server *server, struct sl_server_stats *ret_stats);
 

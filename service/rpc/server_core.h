@@ -21,7 +21,8 @@
     X(bytes_in)                                                                                    \
     X(bytes_out)                                                                                   \
     X(connection_bytes)                                                                            \
-    X(attacks)
+    X(attacks)                                                                                     \
+    X(at_stream_limit)
 
 /* The counters of one loop; gauges go down by adding the two's complement. */
 struct sl_rpc_counters {

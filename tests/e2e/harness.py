@@ -1,15 +1,17 @@
 """What the end-to-end tests share: the real binaries, started and ended in order, and looked at from outside.
 
-Every daemon is checked at its end: exit status 0, no sanitizer report, and descriptors, threads and children back at
-what they were after its start."""
+Every daemon is checked at its end: exit status 0, no sanitizer report, descriptors, threads and children back at what
+they were after its start, and nothing left in its dump (I6)."""
 
 import contextlib
 import fcntl
+import http.client
 import json
 import os
 import pty
 import re
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -44,6 +46,44 @@ def state_of(pid):
             with open("/proc/%d/task/%s/children" % (pid, task), encoding="ascii") as file:
                 children += file.read().split()
     return len(os.listdir("/proc/%d/fd" % pid)), len(tasks), children
+
+
+class OpsConnection(http.client.HTTPConnection):
+    """HTTP/1.1 to "unix:PATH" or "HOST:PORT"."""
+
+    def __init__(self, address):
+        super().__init__("ops", timeout=20)
+        self.address = address
+
+    def connect(self):
+        self.sock = open_socket(self.address)
+
+
+def open_socket(address):
+    if address.startswith("unix:"):
+        opened = socket.socket(socket.AF_UNIX)
+        opened.settimeout(20)
+        opened.connect(address[len("unix:") :])
+        return opened
+    host, _, port = address.rpartition(":")
+    return socket.create_connection((host, int(port)), 20)
+
+
+def parse_metrics(text):
+    """{name: {labels as they are written: value}}"""
+    samples = {}
+    for line in text.splitlines():
+        if line and not line.startswith("#"):
+            name, value = line.rsplit(" ", 1)
+            name, _, labels = name.partition("{")
+            samples.setdefault(name, {})[labels.rstrip("}")] = float(value)
+    return samples
+
+
+def rises(before, after, name):
+    """{labels: by how much}, of what has changed."""
+    old = before.get(name, {})
+    return {k: v - old.get(k, 0) for k, v in after.get(name, {}).items() if v != old.get(k, 0)}
 
 
 class Process:
@@ -104,7 +144,7 @@ class Daemon(Process):
 
     kept = 4  # descriptors that a model client keeps open for the next run
 
-    def __init__(self, agents=None, config="", flags=(), env=None, drain_delay="0"):
+    def __init__(self, agents=None, config="", flags=(), env=None, drain_delay="0", ops=None):
         self.files = tempfile.mkdtemp(prefix="sluice-files-")
         os.mkdir(self.files + "/agents")
         for name, text in (agents or {}).items():
@@ -112,12 +152,44 @@ class Daemon(Process):
                 file.write(text)
         command = [BIN + "/sluiced", "--listen", "127.0.0.1:0", "--agents", self.files + "/agents"]
         command += ["--limit", "drain_delay=" + drain_delay, "--limit", "drain_timeout=2s"]
+        self.ops_address = ops or "unix:" + self.files + "/ops"
+        command += ["--ops-listen", self.ops_address]
         if config:
             with open(self.files + "/sluiced.yaml", "w", encoding="utf-8") as file:
                 file.write(config)
             command += ["--config", self.files + "/sluiced.yaml"]
         super().__init__("sluiced", command + list(flags), env)
+        if ops is not None:
+            line = self.wait_log("listening for operations")
+            self.ops_address = re.search(r"address=(\S+)", line).group(1)
         self.baseline = state_of(self.pid)
+
+    def ops(self, path, method="GET"):
+        """(status, body) of the operations port."""
+        connection = OpsConnection(self.ops_address)
+        connection.request(method, path, headers={"Connection": "close"})
+        reply = connection.getresponse()
+        body = reply.read().decode()
+        connection.close()
+        return reply.status, body
+
+    def metrics(self):
+        status, body = self.ops("/metrics")
+        assert status == 200, body
+        return parse_metrics(body)
+
+    def dump(self):
+        status, body = self.ops("/debug/dump")
+        assert status == 200, body
+        return json.loads(body)
+
+    def is_empty(self):
+        """I6: the accounts of runs are back at zero."""
+        dump = self.dump()
+        kept = ("runs_running", "runs_waiting", "children", "send_queue_bytes")
+        return not any(dump["totals"][name] for name in kept) and not any(
+            loop.get("runs") or loop.get("children") for loop in dump["loops"]
+        )
 
     def check_baseline(self):
         """Nothing of a run or call is left, but what is kept for the next one."""
@@ -126,6 +198,7 @@ class Daemon(Process):
             lambda: state_of(self.pid) <= (self.baseline[0] + self.kept, self.baseline[1], [])
             and state_of(self.pid)[2] == self.baseline[2],
         )
+        wait_for("runs, children and queues in the dump", self.is_empty)
 
     def stop(self, expected=0):
         try:

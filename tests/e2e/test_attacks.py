@@ -87,6 +87,9 @@ class Floods(WireCase):
         streams = [wire.start(STREAMING) for _ in range(1000)]
         reply = wire.wait_over(wire.call(STREAMING, run_request("echo", "x")))
         self.assertEqual((reply.frames, reply.reset), ([RST], REFUSED))
+        self.assertEqual(self.counted("sluice_refusals_total"), {'kind="request",reason="quota"': 1})
+        self.assertEqual(self.counted("sluice_limits_reached_total"), {'limit="runs_per_connection"': 1})
+        self.assertEqual(self.server.metrics()["sluice_connections_at_stream_limit"], {"": 1})
         self.assert_usable(wire)
         self.assertEqual([s for s in streams if wire.reply(s).is_over()], [])
 
@@ -355,6 +358,8 @@ class Patience(WireCase):
             wire = self.wire(is_opened=False)
             wire.send(start)
             self.wait_ended(wire, 0.3)
+        self.assertEqual(self.counted("sluice_faults_total"), {'reason="preface_timeout"': 3})
+        self.assertEqual(self.counted("sluice_limits_reached_total"), {'limit="preface"': 3})
 
     def test_at14_an_unfinished_header_block_ends_the_connection(self):
         wire = self.wire()
@@ -363,6 +368,7 @@ class Patience(WireCase):
         wire = self.wire()
         wire.send(wire.block(1, wire.request(HEALTH), True)[:-1])
         self.wait_ended(wire, 0.3)
+        self.assertEqual(self.counted("sluice_faults_total"), {'reason="header_block_timeout"': 2})
 
     def test_at14_silence_inside_a_message_ends_the_call(self):
         wire = self.wire()
@@ -372,6 +378,7 @@ class Patience(WireCase):
             reply = wire.wait_over(stream)
             self.assertTrue(reply.reset is not None or reply.status() not in (OK, None), reply)
             self.assert_usable(wire)
+        self.assertEqual(self.counted("sluice_limits_reached_total"), {'limit="message_gap"': 2})
 
     def test_fc9_a_stalled_stream_ends_at_a_message_border_with_trailers(self):
         wire = self.wire(settings=[(INITIAL_WINDOW, 0)])
@@ -380,6 +387,8 @@ class Patience(WireCase):
         self.assertEqual((reply.status(), reply.data), (EXHAUSTED, b""), reply)
         value = reply.get("grpc-status-details-bin")
         self.assertIn(b"last_sequence", base64.b64decode(value + "=" * (-len(value) % 4)))
+        self.assertEqual(self.counted("sluice_stream_ends_total"), {'reason="slow"': 1})
+        self.assertEqual(self.counted("sluice_limits_reached_total"), {'limit="stall"': 1})
         health = wire.call(HEALTH)
         wire.open_window(health, 100)
         self.assertEqual(wire.wait_over(health).messages(), [SERVING])
@@ -403,6 +412,8 @@ class Patience(WireCase):
         wire.wait_closed()
         self.assertFalse(wire.reply(stream).is_ended)
         self.wait_runs_ended()
+        self.assertEqual(self.counted("sluice_faults_total"), {'reason="ping_timeout"': 1})
+        self.assertEqual(self.counted("sluice_stream_ends_total"), {'reason="lost"': 1})
 
     def test_cm1_a_client_that_answers_pings_stays(self):
         wire = self.wire()
@@ -492,6 +503,7 @@ class Goodbye(harness.Case):
         late = Wire(server.address, is_opened=False)
         self.addCleanup(late.close)
         late.wait_closed()
+        self.assertEqual(server.dump()["limits_reached"], {"connections_per_address": 1})
         for wire in wires:
             self.assertEqual(wire.ask(HEALTH).status(), OK)
         wires[0].close()

@@ -65,6 +65,11 @@ def scenario(turns):
     return json.dumps({"turns": [{"match": case, "steps": steps} for case, all in turns.items() for steps in all]})
 
 
+# Limits that shape what is done and never cut anything off, or that the kernel enforces.
+# Two tools at once are within two.
+SHAPES = {"heartbeat", "window_keep", "delta", "parallel_tools", "tool_file", "tool_files", "tools=2"}
+
+
 class Limits(harness.Case):
     @classmethod
     def setUpClass(cls):
@@ -73,9 +78,16 @@ class Limits(harness.Case):
 
     def server_with(self, *limits, config="", tools=TOOLS, **more):
         flags = [word for limit in limits for word in ("--limit", limit)]
-        return self.daemon(
+        server = self.daemon(
             agents={"a.yaml": agent("a", tools=tools, **more)}, env=self.model.env(), flags=flags, config=config
         )
+        self.addCleanup(self.check_reached, server, {limit.split("=")[0] for limit in limits if limit not in SHAPES} - SHAPES)
+        return server
+
+    def check_reached(self, server, names):
+        """The right outcome for another reason is no success."""
+        reached = server.dump()["limits_reached"]
+        self.assertEqual(names - set(reached), set(), reached)
 
     def tool(self, server, case):
         """The completion of the one call, and what the model saw."""

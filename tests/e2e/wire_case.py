@@ -29,8 +29,22 @@ class WireCase(harness.Case):
     def tearDownClass(cls):
         cls.server.stop()
 
+    def setUp(self):
+        self.faults = []  # of connections that were seen to end; None: of a reason that the test does not know
+        self.before = self.server.metrics()
+
     def tearDown(self):
         self.assert_usable(self.wire())
+        if self.faults:  # the right outcome for another reason is no success
+            counted = self.counted("sluice_faults_total")
+            named = [reason for reason in self.faults if reason is not None]
+            for reason in set(named):
+                self.assertEqual(counted.get('reason="%s"' % reason), named.count(reason), counted)
+            self.assertEqual(sum(counted.values()), len(self.faults), counted)
+
+    def counted(self, name):
+        """How far a metric has risen in this test."""
+        return harness.rises(self.before, self.server.metrics(), name)
 
     def wait_runs_ended(self):
         """Every run that was ever started here is over, and nothing of it is left."""
@@ -83,3 +97,4 @@ class WireCase(harness.Case):
             if text is not None:
                 self.assertEqual(debug, text)
         self.assertTrue(wire.goaways, "no GOAWAY")
+        self.faults.append("ping_flood" if text == "too_many_pings" else text)

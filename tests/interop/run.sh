@@ -12,7 +12,7 @@ for word in "$@"; do
 done
 # Pages before the examples: the page builds what the examples' suite calls.
 [ ${#suites[@]} -gt 0 ] || suites=(python node buf aimock quickstart troubleshooting examples)
-if $wants_all; then suites+=(local-model quickstart-more examples-more load-testing migration deployment); fi
+if $wants_all; then suites+=(local-model quickstart-more examples-more load-testing migration deployment prometheus); fi
 
 work=$(mktemp -d)
 trap 'end_pids; rm -rf "$work"' EXIT
@@ -29,6 +29,7 @@ listen:
   - 127.0.0.1:0
   - address: 127.0.0.1:0
     tls: {cert: $work/server.pem, key: $work/server.key}
+ops_listen: unix:$work/ops
 limits: {drain_delay: 0ms}
 YAML
 start sluiced "$work/address" "$bin/sluiced" --config "$work/sluiced.yaml" --port-file "$work/address" || exit 1

@@ -22,11 +22,11 @@ static char path[64]; /* of the file; "": none */
 
 static int set_up(void **state)
 {
-    static const char *const names[] = { "SLUICE_CONFIG",   "SLUICE_LISTEN",
-                                         "SLUICE_AGENTS",   "SLUICE_TLS_CERT",
-                                         "SLUICE_TLS_KEY",  "SLUICE_TLS_CLIENT_CA",
-                                         "SLUICE_LOOPS",    "SLUICE_LOG_LEVEL",
-                                         "SLUICE_INSECURE", "SLUICE_LOG_FORMAT" };
+    static const char *const names[] = {
+        "SLUICE_CONFIG",   "SLUICE_LISTEN",        "SLUICE_AGENTS",    "SLUICE_TLS_CERT",
+        "SLUICE_TLS_KEY",  "SLUICE_TLS_CLIENT_CA", "SLUICE_LOOPS",     "SLUICE_LOG_LEVEL",
+        "SLUICE_INSECURE", "SLUICE_LOG_FORMAT",    "SLUICE_OPS_LISTEN"
+    };
     (void)state;
     for (size_t i = 0; i < SL_COUNT(names); i++) {
         (void)unsetenv(names[i]); /* NOLINT(concurrency-mt-unsafe): one thread */
@@ -381,6 +381,23 @@ static void more_listeners_and_agents_than_fit_are_refused(void **state)
     assert_problem("--agents: at most 16");
 }
 
+static void the_operations_port_has_three_sources_and_may_be_anywhere(void **state)
+{
+    (void)state;
+    assert_loaded(load_nothing());
+    assert_null(config.ops_listen);
+    write_file("ops_listen: unix:/run/ops\n");
+    assert_loaded(load_nothing());
+    assert_string_equal(config.ops_listen, "unix:/run/ops");
+    set_env("SLUICE_OPS_LISTEN", "[::]:9464");
+    assert_loaded(load_nothing());
+    assert_string_equal(config.ops_listen, "[::]:9464");
+    assert_loaded(LOAD("--ops-listen", "0.0.0.0:9464"));
+    assert_string_equal(config.ops_listen, "0.0.0.0:9464");
+    assert_int_equal(LOAD("--ops-listen", "here"), SL_FAILED_PRECONDITION);
+    assert_problem("ops_listen: 'here' is not HOST:PORT");
+}
+
 /* ---- Plaintext and TLS ----------------------------------------------------------------------- */
 
 static void plaintext_to_the_world_must_be_asked_for(void **state)
@@ -459,12 +476,12 @@ static void each_value_remembers_where_it_was_given_last(void **state)
     assert_origin("log-format", SL_CONFIG_FLAG, NULL, 0);
     assert_origin("loops", SL_CONFIG_ENVIRONMENT, "SLUICE_LOOPS", 0);
     assert_origin("reflection", SL_CONFIG_DEFAULT, NULL, 0);
-    assert_int_equal(config.limit_origins[SL_LIMIT_INDEX_runs].source, SL_CONFIG_PROFILE);
-    assert_int_equal(config.limit_origins[SL_LIMIT_INDEX_input].source, SL_CONFIG_FLAG);
-    assert_int_equal(config.limit_origins[SL_LIMIT_INDEX_event].source, SL_CONFIG_DEFAULT);
+    assert_int_equal(config.limit_origins[SL_LIMIT_runs].source, SL_CONFIG_PROFILE);
+    assert_int_equal(config.limit_origins[SL_LIMIT_input].source, SL_CONFIG_FLAG);
+    assert_int_equal(config.limit_origins[SL_LIMIT_event].source, SL_CONFIG_DEFAULT);
     assert_loaded(load_nothing());
-    assert_int_equal(config.limit_origins[SL_LIMIT_INDEX_runs].source, SL_CONFIG_FILE);
-    assert_int_equal(config.limit_origins[SL_LIMIT_INDEX_runs].line, 6);
+    assert_int_equal(config.limit_origins[SL_LIMIT_runs].source, SL_CONFIG_FILE);
+    assert_int_equal(config.limit_origins[SL_LIMIT_runs].line, 6);
 }
 
 /* Who gives a certificate and gets plaintext would believe in TLS. */
@@ -529,6 +546,7 @@ int main(void)
         CASE(a_file_that_is_no_map_is_refused),
         CASE(what_the_runtime_reads_is_no_mistake_here),
         CASE(more_listeners_and_agents_than_fit_are_refused),
+        CASE(the_operations_port_has_three_sources_and_may_be_anywhere),
         CASE(plaintext_to_the_world_must_be_asked_for),
         CASE(only_numbers_of_this_host_are_local),
         CASE(an_address_that_is_none_is_reported_as_such),

@@ -1,0 +1,2 @@
+# Tests of service/ops.
+sl_add_test(ops sl_ops)
