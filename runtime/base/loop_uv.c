@@ -1,7 +1,9 @@
 #include "runtime/base/loop_uv.h"
 
 #include <stdatomic.h>
+#include <sys/timerfd.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "runtime/base/mem.h"
 
@@ -10,6 +12,8 @@ struct sl_loop_uv {
     uv_loop_t uv;
     uv_async_t wake;
     uv_timer_t alarm;     /* the earliest sl_timer */
+    uv_poll_t precise;    /* the same, of a precise loop: a timerfd */
+    int precise_fd;       /* -1: not precise */
     uv_timer_t step_end;  /* bounds the wait of a step */
     uv_prepare_t prepare; /* before the wait */
     uv_check_t check;     /* after the wait and the I/O callbacks */
@@ -58,9 +62,34 @@ static void on_step_end(uv_timer_t *timer)
     (void)timer; /* it has ended the wait */
 }
 
+static void on_precise(uv_poll_t *poll, int status, int events)
+{
+    struct sl_loop_uv *self = poll->data;
+    uint64_t n_expired;
+    (void)status;
+    (void)events;
+    (void)!read(self->precise_fd, &n_expired, sizeof(n_expired));
+    self->base.loop.armed_ns = SL_NEVER_NS; /* the timers themselves fire in on_check */
+}
+
+static void arm_precise(const struct sl_loop_uv *self, uint64_t due_ns)
+{
+    struct itimerspec when = { 0 }; /* all zero: stopped */
+    if (due_ns != SL_NEVER_NS) {
+        const uint64_t at_ns = due_ns > 0 ? due_ns : 1;
+        when.it_value.tv_sec = (time_t)(at_ns / SL_NS_PER_S);
+        when.it_value.tv_nsec = (long)(at_ns % SL_NS_PER_S);
+    }
+    (void)timerfd_settime(self->precise_fd, TFD_TIMER_ABSTIME, &when, NULL);
+}
+
 static void arm(struct sl_loop *loop, uint64_t due_ns)
 {
     struct sl_loop_uv *self = from_base(loop);
+    if (self->precise_fd >= 0) {
+        arm_precise(self, due_ns);
+        return;
+    }
     if (due_ns == SL_NEVER_NS) {
         (void)uv_timer_stop(&self->alarm);
         return;
@@ -189,8 +218,25 @@ enum sl_status sl_loop_uv_new(uint32_t index, struct sl_loop_uv **ret_loop)
         return SL_RESOURCE_EXHAUSTED;
     }
     init_handles(self);
+    self->precise_fd = -1;
     sl_loop_init(&self->base, &uv_backend, index);
     *ret_loop = self;
+    return SL_OK;
+}
+
+enum sl_status sl_loop_uv_set_precise(struct sl_loop_uv *loop)
+{
+    const int fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    if (fd < 0) {
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    if (uv_poll_init(&loop->uv, &loop->precise, fd) != 0) {
+        (void)close(fd);
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    loop->precise.data = loop;
+    loop->precise_fd = fd;
+    (void)uv_poll_start(&loop->precise, UV_READABLE, on_precise);
     return SL_OK;
 }
 
@@ -284,6 +330,10 @@ struct sl_loop_uv *sl_loop_uv_free(struct sl_loop_uv *loop)
     close_handle((uv_handle_t *)&loop->alarm);
     close_handle((uv_handle_t *)&loop->step_end);
     close_handle((uv_handle_t *)&loop->wake);
+    if (loop->precise_fd >= 0) {
+        (void)uv_poll_stop(&loop->precise);
+        close_handle((uv_handle_t *)&loop->precise);
+    }
     while (uv_run(&loop->uv, UV_RUN_ONCE) != 0) {
         (void)sl_loop_drain(&loop->base); /* close callbacks of others may have deferred work */
     }
@@ -291,6 +341,9 @@ struct sl_loop_uv *sl_loop_uv_free(struct sl_loop_uv *loop)
     const int rc = uv_loop_close(&loop->uv);
     assert(rc == 0);
     (void)rc;
+    if (loop->precise_fd >= 0) {
+        (void)close(loop->precise_fd);
+    }
     sl_loop_done(&loop->base);
     return sl_free(loop);
 }

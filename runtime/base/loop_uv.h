@@ -12,6 +12,10 @@ struct sl_loop_uv;
 /* Gives a loop. Owns: the caller; sl_loop_uv_free(). Fails: SL_RESOURCE_EXHAUSTED. */
 SL_CHECK enum sl_status sl_loop_uv_new(uint32_t index, struct sl_loop_uv **ret_loop);
 
+/* Timers then fire when they are due, not at the next whole millisecond; each arming is a system
+ * call. For what measures. Before the first run. Fails: SL_RESOURCE_EXHAUSTED. */
+SL_CHECK enum sl_status sl_loop_uv_set_precise(struct sl_loop_uv *loop);
+
 /* The same loop, as everybody else knows it. */
 struct sl_loop *sl_loop_uv_base(struct sl_loop_uv *loop);
 

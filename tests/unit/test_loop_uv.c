@@ -70,12 +70,9 @@ static void note_time(void *user_data)
     fired_at_ns = sl_loop_now_ns(sl_loop_uv_base(user_data));
 }
 
-static void a_timer_is_never_early(void **state)
+static void fire_some(struct sl_loop_uv *loop)
 {
-    (void)state;
-    struct sl_loop_uv *loop = NULL;
     struct sl_timer timer;
-    start(&loop);
     sl_timer_init(&timer, sl_loop_uv_base(loop), note_time, loop);
     for (uint64_t i = 1; i <= 20; i++) {
         const uint64_t due_ns = uv_hrtime() + i * 137777;
@@ -92,6 +89,24 @@ static void a_timer_is_never_early(void **state)
         assert_true(uv_hrtime() >= due_ns);
     }
     assert_int_equal(sl_loop_uv_timeout(loop), -1);
+}
+
+static void a_timer_is_never_early(void **state)
+{
+    (void)state;
+    struct sl_loop_uv *loop = NULL;
+    start(&loop);
+    fire_some(loop);
+    (void)sl_loop_uv_free(loop);
+}
+
+static void a_timer_of_a_precise_loop_is_never_early(void **state)
+{
+    (void)state;
+    struct sl_loop_uv *loop = NULL;
+    start(&loop);
+    assert_int_equal(sl_loop_uv_set_precise(loop), SL_OK);
+    fire_some(loop);
     (void)sl_loop_uv_free(loop);
 }
 
@@ -348,6 +363,7 @@ int main(void)
         cmocka_unit_test(a_task_that_posts_itself_never_lets_the_loop_sleep),
         cmocka_unit_test(a_stop_before_the_run_is_not_forgotten),
         cmocka_unit_test(a_timer_is_never_early),
+        cmocka_unit_test(a_timer_of_a_precise_loop_is_never_early),
         cmocka_unit_test(deferred_tasks_run_before_the_loop_waits),
         cmocka_unit_test(io_callbacks_may_defer_and_see_a_fresh_clock),
         cmocka_unit_test(a_step_waits_no_longer_than_told),
