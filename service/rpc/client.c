@@ -77,6 +77,22 @@ static bool have_connection(struct sl_channel *channel)
     return true;
 }
 
+/* Calls that wait are at the end of the list: counted are those behind the last one that was. */
+static void count_waiting(struct sl_channel *channel)
+{
+    const struct sl_h2_session *session = sl_client_conn_session(channel->own.current);
+    channel->own.stats.stream_limit = sl_h2_session_n_streams(session);
+    struct sl_list *const waiting = &channel->own.waiting;
+    for (struct sl_list *node = waiting->previous; node != waiting; node = node->previous) {
+        struct sl_client_call *call = SL_CONTAINER(node, struct sl_client_call, own.node);
+        if (call->own.has_waited) {
+            return;
+        }
+        call->own.has_waited = true;
+        channel->own.stats.n_limit_waits++;
+    }
+}
+
 static void run_start(struct sl_task *task)
 {
     struct sl_channel *channel = SL_CONTAINER(task, struct sl_channel, own.start);
@@ -88,6 +104,7 @@ static void run_start(struct sl_task *task)
         struct sl_client_call *call = SL_CONTAINER(node, struct sl_client_call, own.node);
         const enum sl_status status = sl_client_call_start(call, channel->own.current);
         if (status == SL_AGAIN) {
+            count_waiting(channel);
             return; /* woken when a stream closes */
         }
         if (status == SL_UNAVAILABLE) {
@@ -172,6 +189,11 @@ void sl_channel_on_gone(
     } else {
         sl_channel_wake(channel);
     }
+}
+
+struct sl_channel_stats sl_channel_stats(const struct sl_channel *channel)
+{
+    return channel->own.stats;
 }
 
 /* ---- Life ------------------------------------------------------------------------------------ */

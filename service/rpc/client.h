@@ -42,6 +42,12 @@ SL_CHECK enum sl_status sl_channel_new(
  * later, on it. */
 struct sl_channel *sl_channel_free(struct sl_channel *channel);
 
+struct sl_channel_stats {
+    uint64_t n_limit_waits; /* calls that waited because the connection had all its streams */
+    uint64_t stream_limit;  /* MAX_CONCURRENT_STREAMS of the server, when that last happened */
+};
+struct sl_channel_stats sl_channel_stats(const struct sl_channel *channel);
+
 struct sl_client_call_options {
     size_t struct_size;
     uint64_t timeout_ms; /* 0: none; sent as grpc-timeout and enforced here */

@@ -48,6 +48,7 @@ struct sl_channel {
         uint64_t retry_ns;     /* no new try before */
         unsigned n_failures;   /* in a row */
         struct sl_error failure;
+        struct sl_channel_stats stats;
         bool is_freed;
     } own;
 };
@@ -70,6 +71,7 @@ struct sl_client_call {
         size_t out_at;
         bool is_kept;        /* sent bytes stay in `out`: the call may have to start again */
         bool is_retried;     /* it did */
+        bool has_waited;     /* for the server's limit of streams */
         bool is_send_closed; /* sl_client_call_close_send() */
         bool is_send_full;   /* on_writable is owed */
         bool is_end_sent;    /* END_STREAM is out */
