@@ -121,6 +121,9 @@ need "command:" $(grep -ohE '\.name = "[a-z-]+"' service/cli/cmd_*.c | grep -oE 
 cli_flags=$(cat service/cli/*.c $(find service/cli/* -name '*.c' -path 'service/cli/*/*') | tr -s '\n ' '  ' |
     grep -oE '(\{ |FLAG\( ?|COMMON\( ?)"--[a-z-]+"' | grep -oE '"--[a-z-]+"' | quoted)
 need "option of sluice:" $cli_flags
+need "figure of sluice bench:" $(sed -n '/ figures\[\]/,/^}/p' service/cli/bench/figures.c | grep -oE '\{ "[a-z_]+"' | tr -d '{ ' | quoted) \
+    $(sed -n '/ shares\[\]/,/^}/p' service/cli/bench/figures.c | grep -oE '"[a-z0-9]+_"' | quoted) \
+    $(sed -n '/ suffixes\[/,/}/p' service/cli/bench/figures.c | grep -oE '"[a-z_]+"' | quoted)
 need_words "error code:" $(grep -oE '^ *(TOOL_)?ERROR_CODE_[A-Z_]+ = [1-9]' proto/sluice/v1/events.proto |
     sed -E 's/ *(TOOL_)?ERROR_CODE_([A-Z_]+) = .*/\2/' | sort -u)
 need "event:" $(sed -n '/oneof event/,/}/p' proto/sluice/v1/events.proto | sed -nE 's/^ *[A-Z][A-Za-z]+ ([a-z_]+) = [0-9]+;/\1/p')

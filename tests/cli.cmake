@@ -1,4 +1,10 @@
 # Tests of cli.
+sl_add_test(bench_gate sl_bench)
+sl_add_test(bench_plan sl_bench)
+sl_add_test(bench_report sl_bench)
+sl_add_test(bench_series sl_bench)
+sl_add_test(bench_stats sl_bench)
+sl_add_test(bench_usage sl_bench)
 sl_add_test(config sl_config)
 sl_add_test(notify sl_daemon)
 sl_add_test(watchdog sl_daemon sl_fake)

@@ -4,6 +4,7 @@ find_program(PYTHON3 NAMES python3 PATHS /usr/bin NO_DEFAULT_PATH REQUIRED)
 foreach(name
     agents
     attacks
+    bench
     call
     cancel
     causes

@@ -1,190 +1,174 @@
-/* sluice bench: many streams of one agent at a time; what they cost in time, and how they ended.
+/* sluice bench: when what begins and ends. The calls are made by the threads of bench/worker.h; the
+ * main thread has the clock, the signals and the report.
  *
- * Each of --streams slots runs the agent, again and again until --duration is over (or --runs were
- * started), spread over --connections. First event: from the request to the first message. Gap:
- * between two messages of a stream, as they are taken. Percentiles are of all streams. */
+ *   warm-up ─▶ measured ─▶ over: open calls may end ─▶ cut: the rest is cancelled ─▶ report
+ *
+ * What is counted a second, and CPU time, are of the measured time alone; times, statuses and
+ * sequences are of all calls that began in it. */
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include <time.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
-#include <jansson.h>
-
-#include "proto/sluice/v1/runtime.sl.h"
 #include "runtime/base/mem.h"
-#include "runtime/base/parse.h"
+#include "service/cli/bench/report.h"
+#include "service/cli/bench/request.h"
+#include "service/cli/bench/usage.h"
+#include "service/cli/bench/worker.h"
 #include "service/cli/cli.h"
-#include "service/cli/histogram.h"
 
-enum { STREAMS_MAX = 200000, CONNECTIONS_MAX = 10000, GRACE_MS = 10000 };
+enum { GRACE_MS = 10000, TICK_MS = 100, TICKS_A_LINE = 10, LOST_S = 10 };
 
-struct bench;
-
-/* A place that one stream after the other takes. */
-struct slot {
-    struct bench *bench;
-    struct sl_channel *channel;
-    struct sl_client_call *call;
-    struct sl_task restart;
-    uint64_t started_ns, last_ns;
-    bool has_event;
+/* Sums of the workers' counters. */
+struct totals {
+    uint64_t n_messages, n_bytes, n_ended, n_ok, n_errors, n_lost, n_open;
 };
 
 struct bench {
     struct sl_cli cli;
-    const char *agent, *input;
-    uint64_t n_streams, n_connections, n_runs, duration_ms, rate;
-    const char *streams_text, *connections_text, *runs_text, *duration_text, *rate_text;
-    struct slot *slots;
-    struct sl_channel **channels;
-    struct sl_timer end, grace, pace;
-    uint64_t begin_ns, end_ns, due_ns;
-    uint64_t n_started, n_open, n_messages, n_bytes;
-    uint64_t by_status[17];
-    bool is_over, is_drained;
-    struct sl_histogram first, gap;
-    char first_error[300];
+    struct sl_bench_plan plan;
+    struct sl_bench_shared shared;
+    struct sl_bench_worker *workers[SL_BENCH_THREADS_MAX];
+    uint64_t n_started, n_done;
+    struct sl_timer phase, grace, tick;
+    uint64_t n_ticks, from_ns, ticked_ns, progress_ns;
+    bool is_measuring, is_over, is_cut, has_line, is_terminal;
+    struct totals from, ticked, progress;
+    struct sl_bench_usage server_from, client_from;
+    struct sl_bench_report report;
+    FILE *histogram_file, *plot_file;
+    int exit_code;
 };
 
-static uint64_t now_ns(void)
+static struct totals add_up(const struct bench *bench)
 {
-    struct timespec now;
-    (void)clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * SL_NS_PER_S + (uint64_t)now.tv_nsec;
+    struct totals totals = { 0 };
+    for (uint64_t i = 0; i < bench->n_started; i++) {
+        struct sl_bench_worker *worker = bench->workers[i];
+        totals.n_messages += atomic_load_explicit(&worker->n_messages, memory_order_relaxed);
+        totals.n_bytes += atomic_load_explicit(&worker->n_bytes, memory_order_relaxed);
+        totals.n_ended += atomic_load_explicit(&worker->n_ended, memory_order_relaxed);
+        totals.n_ok += atomic_load_explicit(&worker->n_ok, memory_order_relaxed);
+        totals.n_errors += atomic_load_explicit(&worker->n_errors, memory_order_relaxed);
+        totals.n_lost += atomic_load_explicit(&worker->n_lost, memory_order_relaxed);
+        totals.n_open += atomic_load_explicit(&worker->n_open, memory_order_relaxed);
+    }
+    return totals;
 }
 
-/* ---- Streams -----------------------------------------------------------------------------------
+/* ---- The measured time -------------------------------------------------------------------------
  */
 
-static void start_stream(struct slot *slot);
-
-static bool may_start(const struct bench *bench)
+static void read_server(struct bench *bench, struct sl_bench_usage *usage)
 {
-    return !bench->is_over && (bench->n_runs == 0 || bench->n_started < bench->n_runs);
-}
-
-static void check_end(struct bench *bench)
-{
-    if (bench->n_open == 0 && !may_start(bench) && !bench->is_drained) {
-        bench->is_drained = true;
-        bench->end_ns = now_ns();
-        sl_cli_stop(&bench->cli, SL_EXIT_DONE);
-    }
-}
-
-static void run_restart(struct sl_task *task)
-{
-    struct slot *slot = SL_CONTAINER(task, struct slot, restart);
-    slot->call = sl_client_call_free(slot->call);
-    if (slot->bench->rate == 0 && may_start(slot->bench)) {
-        start_stream(slot);
-    }
-    check_end(slot->bench);
-}
-
-static void end_stream(struct slot *slot, enum sl_status status)
-{
-    struct bench *bench = slot->bench;
-    const enum sl_status final = status == SL_END ? SL_OK : status;
-    if ((int) final >= 0 && (int) final <= 16) {
-        bench->by_status[final]++;
-    }
-    if (final != SL_OK && bench->first_error[0] == '\0') {
-        (void)snprintf(
-            bench->first_error, sizeof(bench->first_error), "%s: %s", sl_status_name(final),
-            sl_client_call_error(slot->call)->text);
-    }
-    bench->n_open--;
-    sl_loop_defer(bench->cli.loop, &slot->restart);
-}
-
-static void count_message(struct slot *slot, struct sl_slice message)
-{
-    struct bench *bench = slot->bench;
-    const uint64_t now = now_ns();
-    if (!slot->has_event) {
-        sl_histogram_add(&bench->first, now - slot->started_ns);
-        slot->has_event = true;
-    } else {
-        sl_histogram_add(&bench->gap, now - slot->last_ns);
-    }
-    slot->last_ns = now;
-    bench->n_messages++;
-    bench->n_bytes += message.size;
-}
-
-static void on_readable(struct sl_client_call *call, void *user_data)
-{
-    struct slot *slot = user_data;
-    struct sl_slice message;
-    enum sl_status status = sl_client_call_recv_bytes(call, &message);
-    while (status == SL_OK) {
-        count_message(slot, message);
-        status = sl_client_call_recv_bytes(call, &message);
-    }
-    if (status != SL_AGAIN) {
-        end_stream(slot, status);
-    }
-}
-
-static void start_stream(struct slot *slot)
-{
-    struct bench *bench = slot->bench;
-    const struct sl_client_call_options options = { .struct_size = sizeof(options),
-                                                    .timeout_ms = bench->cli.options.timeout_ms,
-                                                    .wait_for_ready = false,
-                                                    .on_readable = on_readable,
-                                                    .user_data = slot };
-    struct sl_sluice__v1__agent_runtime__execute_streaming__reader *reader;
-    Sluice__V1__ExecuteRequest request;
-    sluice__v1__execute_request__init(&request);
-    request.agent = sl_unconst(bench->agent);
-    request.input = sl_unconst(bench->input);
-    slot->started_ns = now_ns();
-    slot->has_event = false;
-    bench->n_started++;
-    if (sl_sluice__v1__agent_runtime__execute_streaming__open(
-            slot->channel, &options, &request, &reader) != SL_OK) {
-        bench->by_status[SL_RESOURCE_EXHAUSTED]++;
+    struct sl_error err = { 0 };
+    if (bench->plan.pid == 0) {
         return;
     }
-    slot->call = sl_sluice__v1__agent_runtime__execute_streaming__client_call(reader);
-    bench->n_open++;
-}
-
-/* Open loop: --rate streams a second are started, in free slots, whatever the others do. */
-static void on_pace(void *user_data)
-{
-    struct bench *bench = user_data;
-    const uint64_t now = now_ns();
-    for (uint64_t i = 0; i < bench->n_streams && bench->due_ns <= now && may_start(bench); i++) {
-        struct slot *slot = &bench->slots[bench->n_started % bench->n_streams];
-        bench->due_ns += SL_NS_PER_S / bench->rate;
-        if (slot->call == NULL) {
-            start_stream(slot);
-        }
+    if (sl_bench_usage_read(bench->plan.pid, usage, &err) != SL_OK) {
+        bench->report.has_server = false;
+        sl_cli_complain("%s: no figures of the server's CPU and memory", err.text);
+        bench->plan.pid = 0;
     }
-    if (may_start(bench)) {
-        sl_timer_start_ms(&bench->pace, 1);
-    }
-    check_end(bench);
 }
 
-static void on_end(void *user_data)
+static void begin_measuring(struct bench *bench)
 {
-    struct bench *bench = user_data;
-    bench->is_over = true;
-    sl_timer_start_ms(&bench->grace, GRACE_MS);
-    check_end(bench);
+    bench->report.has_server = bench->plan.pid > 0;
+    read_server(bench, &bench->server_from);
+    bench->client_from = sl_bench_usage_own();
+    bench->from = add_up(bench);
+    bench->from_ns = sl_bench_now_ns();
+    bench->is_measuring = true;
 }
 
-/* What is still open after the grace is cancelled and counts as such. */
+static void subtract(struct sl_bench_usage *usage, const struct sl_bench_usage *from)
+{
+    usage->user_s -= from->user_s;
+    usage->system_s -= from->system_s;
+}
+
+static void end_measuring(struct bench *bench)
+{
+    struct sl_bench_report *report = &bench->report;
+    if (!bench->is_measuring) {
+        return;
+    }
+    const struct totals totals = add_up(bench);
+    bench->is_measuring = false;
+    report->seconds = (double)(sl_bench_now_ns() - bench->from_ns) / 1e9;
+    report->n_messages = totals.n_messages - bench->from.n_messages;
+    report->n_bytes = totals.n_bytes - bench->from.n_bytes;
+    report->n_ended = totals.n_ended - bench->from.n_ended;
+    read_server(bench, &report->server);
+    subtract(&report->server, &bench->server_from);
+    report->client = sl_bench_usage_own();
+    subtract(&report->client, &bench->client_from);
+}
+
+/* ---- The end -----------------------------------------------------------------------------------
+ */
+
+static void tell_all(struct bench *bench, enum sl_bench_order order)
+{
+    for (uint64_t i = 0; i < bench->n_started; i++) {
+        sl_bench_worker_tell(bench->workers[i], order);
+    }
+}
+
+/* No more calls; those that are open may end. */
+static void end_starts(struct bench *bench)
+{
+    if (!bench->is_over) {
+        bench->is_over = true;
+        end_measuring(bench);
+        tell_all(bench, SL_BENCH_OVER);
+        sl_timer_start_ms(&bench->grace, GRACE_MS);
+    }
+}
+
+/* Everything ends now, as soon as the calls are cancelled. */
+static void cut(struct bench *bench)
+{
+    end_starts(bench);
+    sl_timer_start_ms(&bench->grace, 0);
+}
+
 static void on_grace(void *user_data)
 {
     struct bench *bench = user_data;
-    for (uint64_t i = 0; i < bench->n_streams; i++) {
-        if (bench->slots[i].call != NULL) {
-            sl_client_call_cancel(bench->slots[i].call);
-        }
+    if (!bench->is_cut) {
+        bench->is_cut = true;
+        tell_all(bench, SL_BENCH_CUT);
+    }
+}
+
+static struct bench *bench_of(const struct sl_bench_worker *worker)
+{
+    return SL_CONTAINER(worker->shared, struct bench, shared);
+}
+
+static void run_done(struct sl_task *task)
+{
+    struct bench *bench = bench_of(SL_CONTAINER(task, struct sl_bench_worker, done));
+    bench->n_done++;
+    if (bench->n_done == bench->n_started) {
+        end_measuring(bench);
+        tell_all(bench, SL_BENCH_STOP);
+        sl_cli_stop(&bench->cli, bench->exit_code);
+    }
+}
+
+static void run_unreachable(struct sl_task *task)
+{
+    const struct sl_bench_worker *worker = SL_CONTAINER(task, struct sl_bench_worker, unreachable);
+    struct bench *bench = bench_of(worker);
+    if (bench->exit_code == SL_EXIT_DONE) {
+        bench->exit_code = SL_EXIT_UNREACHABLE;
+        sl_cli_complain("UNAVAILABLE: %s", worker->unreachable_text);
+        cut(bench);
     }
 }
 
@@ -192,239 +176,313 @@ static void on_signal(struct sl_cli *cli, void *user_data)
 {
     struct bench *bench = user_data;
     (void)cli;
-    bench->is_over = true;
-    on_grace(bench);
-    check_end(bench);
+    bench->report.is_interrupted = true;
+    bench->exit_code = SL_EXIT_CANCELLED;
+    cut(bench);
 }
 
-/* ---- The report --------------------------------------------------------------------------------
+/* The warm-up is over, or the measured time. */
+static void on_phase(void *user_data)
+{
+    struct bench *bench = user_data;
+    if (bench->is_measuring) {
+        end_starts(bench);
+        return;
+    }
+    begin_measuring(bench);
+    if (bench->plan.warmup_ms > 0) {
+        tell_all(bench, SL_BENCH_MEASURE);
+    }
+    if (bench->plan.duration_ms > 0) {
+        sl_timer_start_ms(&bench->phase, bench->plan.duration_ms);
+    }
+}
+
+/* ---- While it runs -----------------------------------------------------------------------------
  */
 
-static json_t *percentiles(const struct sl_histogram *histogram)
+/* One line on the terminal that is written over. */
+static void show_line(struct bench *bench, const struct totals *totals, double messages_per_s)
 {
-    return json_pack(
-        "{s:f, s:f, s:f, s:f, s:f}", "p50", (double)sl_histogram_at(histogram, 0.5) / 1000, "p90",
-        (double)sl_histogram_at(histogram, 0.9) / 1000, "p99",
-        (double)sl_histogram_at(histogram, 0.99) / 1000, "p999",
-        (double)sl_histogram_at(histogram, 0.999) / 1000, "max", (double)histogram->max / 1000);
+    const double seconds = (double)(sl_bench_now_ns() - bench->shared.begin_ns) / 1e9;
+    (void)fprintf(
+        stderr,
+        "\r%6.0f s%s  %12.0f messages/s  %8" PRIu64 " calls ended  %6" PRIu64 " open  %6" PRIu64
+        " errors ",
+        seconds,
+        bench->is_over        ? " ending"
+        : bench->is_measuring ? ""
+                              : " warm-up",
+        messages_per_s, totals->n_ended, totals->n_open, totals->n_errors);
+    (void)fflush(stderr);
+    bench->has_line = true;
 }
 
-static void print_json(const struct bench *bench, double seconds)
+/* A server that went away for good is not waited for: for some time nothing but failing connections
+ * was seen. */
+static void check_lost(struct bench *bench, const struct totals *totals, uint64_t now_ns)
 {
-    json_t *statuses = json_object();
-    for (size_t i = 0; i < SL_COUNT(bench->by_status); i++) {
-        if (bench->by_status[i] > 0) {
-            (void)json_object_set_new(
-                statuses, sl_status_name((enum sl_status)i),
-                json_integer((json_int_t)bench->by_status[i]));
-        }
-    }
-    json_t *json = json_pack(
-        "{s:f, s:I, s:I, s:I, s:I, s:I, s:f, s:o, s:o, s:o}", "seconds", seconds, "streams",
-        (json_int_t)bench->n_streams, "connections", (json_int_t)bench->n_connections, "runs",
-        (json_int_t)bench->n_started, "messages", (json_int_t)bench->n_messages, "bytes",
-        (json_int_t)bench->n_bytes, "messages_per_s", (double)bench->n_messages / seconds,
-        "first_us", percentiles(&bench->first), "gap_us", percentiles(&bench->gap), "status",
-        statuses);
-    (void)json_dumpf(json, stdout, JSON_COMPACT | JSON_PRESERVE_ORDER);
-    (void)putchar('\n');
-    json_decref(json);
-}
-
-static void print_row(const char *name, const struct sl_histogram *histogram)
-{
-    static const double shares[] = { 0.5, 0.9, 0.99, 0.999 };
-    (void)printf("%-12s", name);
-    for (size_t i = 0; i < SL_COUNT(shares); i++) {
-        (void)printf(" %10.3f", (double)sl_histogram_at(histogram, shares[i]) / 1e6);
-    }
-    (void)printf(" %10.3f\n", (double)histogram->max / 1e6);
-}
-
-static void print_report(const struct bench *bench, double seconds)
-{
-    (void)printf(
-        "%" PRIu64 " runs on %" PRIu64 " streams and %" PRIu64 " connections in %.2f s\n",
-        bench->n_started, bench->n_streams, bench->n_connections, seconds);
-    (void)printf(
-        "%" PRIu64 " messages (%.0f a second), %.1f MB (%.1f MB a second)\n\n", bench->n_messages,
-        (double)bench->n_messages / seconds, (double)bench->n_bytes / 1e6,
-        (double)bench->n_bytes / 1e6 / seconds);
-    (void)printf("%-12s %10s %10s %10s %10s %10s\n", "ms", "p50", "p90", "p99", "p99.9", "max");
-    print_row("first event", &bench->first);
-    print_row("gap", &bench->gap);
-    (void)putchar('\n');
-    for (size_t i = 0; i < SL_COUNT(bench->by_status); i++) {
-        if (bench->by_status[i] > 0) {
-            (void)printf(
-                "%-20s %" PRIu64 "\n", sl_status_name((enum sl_status)i), bench->by_status[i]);
-        }
-    }
-    if (bench->first_error[0] != '\0') {
-        (void)printf("first error: %s\n", bench->first_error);
+    const struct totals *before = &bench->progress;
+    if (totals->n_open > 0 || totals->n_messages != before->n_messages ||
+        totals->n_ok != before->n_ok || totals->n_lost == before->n_lost) {
+        bench->progress = *totals;
+        bench->progress_ns = now_ns;
+    } else if (now_ns - bench->progress_ns > LOST_S * SL_NS_PER_S && !bench->report.is_lost) {
+        bench->report.is_lost = true;
+        cut(bench);
     }
 }
 
-/* ---- Start and end -----------------------------------------------------------------------------
+static void on_tick(void *user_data)
+{
+    struct bench *bench = user_data;
+    const struct totals totals = add_up(bench);
+    const uint64_t now_ns = sl_bench_now_ns();
+    const struct sl_bench_point point = {
+        .seconds = (double)(now_ns - bench->ticked_ns) / 1e9,
+        .n_messages = (double)(totals.n_messages - bench->ticked.n_messages),
+        .n_calls = (double)(totals.n_ended - bench->ticked.n_ended),
+        .n_errors = (double)(totals.n_errors - bench->ticked.n_errors),
+    };
+    if (!bench->is_over) {
+        sl_bench_series_add(&bench->report.series, &point);
+    }
+    bench->ticked = totals;
+    bench->ticked_ns = now_ns;
+    if (++bench->n_ticks % TICKS_A_LINE == 0 && bench->is_terminal) {
+        show_line(bench, &totals, point.seconds > 0 ? point.n_messages / point.seconds : 0);
+    }
+    check_lost(bench, &totals, now_ns);
+    sl_timer_start_ms(&bench->tick, TICK_MS);
+}
+
+/* ---- Start -------------------------------------------------------------------------------------
  */
 
-static enum sl_status open_channels(struct bench *bench)
+/* Each connection needs a descriptor: as many as the system allows. */
+static void raise_descriptors(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
+static enum sl_status make_workers(struct bench *bench)
 {
     struct sl_error err = { 0 };
-    const struct sl_cli_options *options = &bench->cli.options;
-    const struct sl_channel_options channel = { .struct_size = sizeof(channel),
-                                                .loop = bench->cli.loop,
-                                                .tls = bench->cli.tls,
-                                                .authority = options->server_name };
-    bench->channels = sl_calloc(bench->n_connections, sizeof(struct sl_channel *));
-    bench->slots = sl_calloc(bench->n_streams, sizeof(bench->slots[0]));
-    if (bench->channels == NULL || bench->slots == NULL) {
-        sl_cli_complain("out of memory");
-        return SL_RESOURCE_EXHAUSTED;
-    }
-    for (uint64_t i = 0; i < bench->n_connections; i++) {
-        if (sl_channel_new(options->address, &channel, &bench->channels[i], &err) != SL_OK) {
+    bench->shared = (struct sl_bench_shared){ .plan = &bench->plan,
+                                              .tls = bench->cli.tls,
+                                              .home = bench->cli.loop,
+                                              .on_done = run_done,
+                                              .on_unreachable = run_unreachable };
+    raise_descriptors();
+    for (uint64_t i = 0; i < bench->plan.n_threads; i++) {
+        const enum sl_status status =
+            sl_bench_worker_new(&bench->shared, i, &bench->workers[i], &err);
+        if (status != SL_OK) {
             sl_cli_complain("%s", err.text);
-            return SL_UNAVAILABLE;
+            return status;
         }
-    }
-    uint64_t at = 0;
-    for (uint64_t i = 0; i < bench->n_streams; i++) {
-        bench->slots[i] = (struct slot){ .bench = bench,
-                                         .channel = bench->channels[at],
-                                         .restart = { .run = run_restart } };
-        at = at + 1 < bench->n_connections ? at + 1 : 0;
     }
     return SL_OK;
 }
 
-static void run_bench(struct bench *bench)
+static void run(struct bench *bench)
 {
     bench->cli.on_signal = on_signal;
     bench->cli.user_data = bench;
-    sl_timer_init(&bench->end, bench->cli.loop, on_end, bench);
+    bench->is_terminal = isatty(STDERR_FILENO) == 1;
+    sl_timer_init(&bench->phase, bench->cli.loop, on_phase, bench);
     sl_timer_init(&bench->grace, bench->cli.loop, on_grace, bench);
-    sl_timer_init(&bench->pace, bench->cli.loop, on_pace, bench);
-    bench->begin_ns = bench->due_ns = now_ns();
-    if (bench->duration_ms > 0) {
-        sl_timer_start_ms(&bench->end, bench->duration_ms);
-    }
-    if (bench->rate > 0) {
-        on_pace(bench);
+    sl_timer_init(&bench->tick, bench->cli.loop, on_tick, bench);
+    bench->shared.begin_ns = bench->ticked_ns = bench->progress_ns = sl_bench_now_ns();
+    if (bench->plan.warmup_ms > 0) {
+        sl_timer_start_ms(&bench->phase, bench->plan.warmup_ms);
     } else {
-        for (uint64_t i = 0; i < bench->n_streams && may_start(bench); i++) {
-            start_stream(&bench->slots[i]);
+        on_phase(bench);
+    }
+    sl_timer_start_ms(&bench->tick, TICK_MS);
+    for (; bench->n_started < bench->plan.n_threads; bench->n_started++) {
+        if (sl_bench_worker_start(bench->workers[bench->n_started]) != SL_OK) {
+            sl_cli_complain("cannot start a thread");
+            bench->exit_code = SL_EXIT_ERROR;
+            cut(bench);
+            break;
         }
     }
-    (void)sl_cli_run(&bench->cli);
+    if (bench->n_started > 0) {
+        (void)sl_cli_run(&bench->cli);
+    }
+    if (bench->has_line) {
+        (void)fputc('\n', stderr);
+    }
+}
+
+/* ---- Report ------------------------------------------------------------------------------------
+ */
+
+static void collect(struct bench *bench)
+{
+    struct sl_bench_report *report = &bench->report;
+    report->plan = &bench->plan;
+    for (uint64_t i = 0; i < bench->n_started; i++) {
+        const struct sl_bench_worker *worker = bench->workers[i];
+        const double cpu_s = (double)(worker->cpu_to_ns - worker->cpu_from_ns) / 1e9;
+        const double busy = report->seconds > 0 ? cpu_s / report->seconds : 0;
+        sl_bench_stats_merge(&report->stats, &worker->stats);
+        report->busy = busy > report->busy ? busy : report->busy;
+        report->n_open_max += worker->n_open_max; /* more than there were, if at other moments */
+        report->n_limit_waits += worker->n_limit_waits;
+        report->stream_limit =
+            worker->n_limit_waits > 0 ? worker->stream_limit : report->stream_limit;
+    }
+}
+
+typedef void(write_fn)(const struct sl_bench_report *report, FILE *out);
+
+/* False after a line on stderr. */
+static bool finish_file(const struct bench *bench, FILE *file, const char *path, write_fn *write_it)
+{
+    if (file == NULL) {
+        return true;
+    }
+    write_it(&bench->report, file);
+    const bool is_bad = ferror(file) != 0;
+    if (fclose(file) != 0 || is_bad) {
+        sl_cli_complain("%s: cannot be written", path);
+        return false;
+    }
+    return true;
+}
+
+/* A failed call fails the bench, unless a gate says how many may. */
+static bool is_error_judged(const struct sl_bench_plan *plan)
+{
+    for (size_t i = 0; i < plan->n_gates; i++) {
+        if (strcmp(plan->gates[i].name, "errors") == 0 ||
+            strcmp(plan->gates[i].name, "error_pct") == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int judge(const struct bench *bench)
+{
+    int exit_code = bench->exit_code;
+    bool is_broken =
+        sl_bench_stats_n_errors(&bench->report.stats) > 0 && !is_error_judged(&bench->plan);
+    for (size_t i = 0; i < bench->plan.n_gates; i++) {
+        char text[SL_BENCH_REMARK_BYTES];
+        if (sl_bench_gate_is_broken(&bench->report, i, text)) {
+            is_broken = true;
+            sl_cli_complain("failed: --fail-if %s", text);
+        }
+    }
+    if (exit_code == SL_EXIT_DONE && (is_broken || bench->report.is_lost)) {
+        exit_code = SL_EXIT_ERROR;
+    }
+    return exit_code;
 }
 
 static int report(struct bench *bench)
 {
-    const double seconds = (double)(bench->end_ns - bench->begin_ns) / 1e9;
-    uint64_t n_failed = 0;
-    for (size_t i = 1; i < SL_COUNT(bench->by_status); i++) {
-        n_failed += bench->by_status[i];
-    }
-    if (bench->cli.options.is_json) {
-        print_json(bench, seconds);
-    } else {
-        print_report(bench, seconds);
-    }
-    if (n_failed > 0 && bench->by_status[0] == 0 && bench->by_status[SL_UNAVAILABLE] == n_failed) {
+    if (bench->exit_code == SL_EXIT_UNREACHABLE) {
         return SL_EXIT_UNREACHABLE;
     }
-    return n_failed == 0 ? SL_EXIT_DONE : SL_EXIT_ERROR;
+    if (bench->cli.options.is_json) {
+        sl_bench_write_json(&bench->report, stdout);
+    } else {
+        sl_bench_write_text(&bench->report, stdout);
+    }
+    const bool are_written =
+        finish_file(
+            bench, SL_TAKE(bench->histogram_file), bench->plan.histogram_file,
+            sl_bench_write_histogram) &&
+        finish_file(bench, SL_TAKE(bench->plot_file), bench->plan.plot_file, sl_bench_write_plot);
+    const int exit_code = judge(bench);
+    return are_written || exit_code != SL_EXIT_DONE ? exit_code : SL_EXIT_ERROR;
+}
+
+/* ---- The command -------------------------------------------------------------------------------
+ */
+
+/* Opened before anything is measured: a path that is wrong is not found out at the end. */
+static bool open_file(const char *path, FILE **ret_file)
+{
+    if (path == NULL) {
+        return true;
+    }
+    *ret_file = fopen(path, "w");
+    if (*ret_file == NULL) {
+        char why[128] = "";
+        sl_cli_complain("%s: cannot be written: %s", path, strerror_r(errno, why, sizeof(why)));
+    }
+    return *ret_file != NULL;
+}
+
+static int make_and_run(struct bench *bench)
+{
+    const int exit_code = sl_bench_request_make(&bench->plan, &bench->cli);
+    if (exit_code != SL_EXIT_DONE) {
+        return exit_code;
+    }
+    if (make_workers(bench) != SL_OK) {
+        return SL_EXIT_ERROR;
+    }
+    run(bench);
+    for (uint64_t i = 0; i < bench->n_started; i++) {
+        sl_bench_worker_join(bench->workers[i]);
+    }
+    collect(bench);
+    return report(bench);
 }
 
 static void close_bench(struct bench *bench)
 {
-    for (uint64_t i = 0; bench->slots != NULL && i < bench->n_streams; i++) {
-        bench->slots[i].call = sl_client_call_free(bench->slots[i].call);
+    for (uint64_t i = 0; i < bench->plan.n_threads; i++) {
+        bench->workers[i] = sl_bench_worker_free(bench->workers[i]);
     }
-    for (uint64_t i = 0; bench->channels != NULL && i < bench->n_connections; i++) {
-        bench->channels[i] = sl_channel_free(bench->channels[i]);
+    if (bench->shared.begin_ns > 0) {
+        sl_timer_stop(&bench->phase);
+        sl_timer_stop(&bench->grace);
+        sl_timer_stop(&bench->tick);
     }
-    sl_timer_stop(&bench->end);
-    sl_timer_stop(&bench->grace);
-    sl_timer_stop(&bench->pace);
+    if (bench->histogram_file != NULL) {
+        (void)fclose(bench->histogram_file);
+    }
+    if (bench->plot_file != NULL) {
+        (void)fclose(bench->plot_file);
+    }
     sl_cli_close(&bench->cli);
-    sl_free(bench->slots);
-    sl_free(bench->channels);
-}
-
-static enum sl_status
-number(const char *flag, const char *text, uint64_t least, uint64_t greatest, uint64_t *value)
-{
-    if (text != NULL && sl_parse_u64(sl_slice_str(text), least, greatest, value) != SL_OK) {
-        sl_cli_complain("%s: a number from %" PRIu64 " to %" PRIu64, flag, least, greatest);
-        return SL_INVALID_ARGUMENT;
-    }
-    return SL_OK;
-}
-
-static enum sl_status read_options(struct bench *bench)
-{
-    SL_TRY(number("--streams", bench->streams_text, 1, STREAMS_MAX, &bench->n_streams));
-    SL_TRY(number(
-        "--connections", bench->connections_text, 1, CONNECTIONS_MAX, &bench->n_connections));
-    SL_TRY(number("--runs", bench->runs_text, 1, 1000000000, &bench->n_runs));
-    SL_TRY(number("--rate", bench->rate_text, 1, 1000000, &bench->rate));
-    if (bench->duration_text != NULL &&
-        sl_parse_duration_ms(sl_slice_str(bench->duration_text), 86400000, &bench->duration_ms) !=
-            SL_OK) {
-        sl_cli_complain("--duration: '%s' is not a duration such as 10s", bench->duration_text);
-        return SL_INVALID_ARGUMENT;
-    }
-    if (bench->n_runs == 0 && bench->duration_ms == 0) {
-        bench->duration_ms = 10000;
-    }
-    if (bench->n_connections > bench->n_streams) {
-        bench->n_connections = bench->n_streams;
-    }
-    return SL_OK;
 }
 
 static int run_bench_command(int argc, char **argv)
 {
-    static struct bench bench = {
-        .agent = "load", .input = "events=100 bytes=100 rate=0", .n_streams = 1, .n_connections = 1
-    };
-    struct sl_cli_options options;
-    const enum sl_status parsed = sl_cli_parse(&options, &sl_cmd_bench, &bench, &argc, argv);
-    if (parsed != SL_OK || argc != 0 || read_options(&bench) != SL_OK) {
-        return sl_cli_usage(&sl_cmd_bench);
+    static struct bench the_bench;
+    struct bench *bench = &the_bench;
+    int exit_code = SL_EXIT_USAGE;
+    if (sl_bench_plan_init(&bench->plan, &sl_cmd_bench, argc, argv) != SL_OK) {
+        exit_code = sl_cli_usage(&sl_cmd_bench);
+    } else if (
+        open_file(bench->plan.histogram_file, &bench->histogram_file) &&
+        open_file(bench->plan.plot_file, &bench->plot_file) &&
+        sl_cli_open(&bench->cli, &bench->plan.options) == SL_OK) {
+        exit_code = make_and_run(bench);
     }
-    int exit_code = SL_EXIT_ERROR;
-    if (sl_cli_open(&bench.cli, &options) == SL_OK && open_channels(&bench) == SL_OK) {
-        run_bench(&bench);
-        exit_code = report(&bench);
-    }
-    close_bench(&bench);
+    close_bench(bench);
+    sl_bench_plan_done(&bench->plan);
     return exit_code;
 }
-
-#define FLAG(name, field, value, text)                                                             \
-    {                                                                                              \
-        name, SL_CLI_TEXT, offsetof(struct bench, field), value, text                              \
-    }
-static const struct sl_cli_flag flags[] = {
-    FLAG("--agent", agent, "NAME", "what each stream runs (load)"),
-    FLAG("--input", input, "TEXT", "its input"),
-    FLAG("--streams", streams_text, "N", "streams at a time (1)"),
-    FLAG("--connections", connections_text, "N", "over how many connections (1)"),
-    FLAG("--runs", runs_text, "N", "stop after so many"),
-    FLAG("--duration", duration_text, "DURATION", "stop after this time (10s)"),
-    FLAG("--rate", rate_text, "N", "start so many runs a second"),
-};
-#undef FLAG
 
 const struct sl_cli_command sl_cmd_bench = {
     .name = "bench",
     .arguments = "",
     .text = "measure a server with many streams",
     .run = run_bench_command,
-    .flags = flags,
-    .n_flags = SL_COUNT(flags),
+    .flags = sl_bench_flags,
+    .n_flags = SL_BENCH_N_FLAGS,
     .is_remote = true,
 };

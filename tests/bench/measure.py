@@ -31,7 +31,7 @@ def bench(server, agent, text, streams, runs, extra=()):
     if list(report["status"]) != ["OK"]:
         sys.exit(f"not every run ended well: {report['status']}")
     report.update(cpu_s=cpu, cpu_us_per_message=cpu * 1e6 / report["messages"],
-                  cpu_us_per_run=cpu * 1e6 / report["runs"], busy=cpu / report["seconds"],
+                  cpu_us_per_run=cpu * 1e6 / report["calls"], busy=cpu / report["seconds"],
                   rss_peak_kib=server.status("VmHWM"))
     return report
 
@@ -258,9 +258,9 @@ def print_table(results):
     for name, rounds in results.items():
         cost = median(rounds, "cpu_us_per_message")
         print(f"{name:<26}{median(rounds, 'messages'):>10.0f}{1e6 / cost:>12,.0f}{cost:>12.3f}"
-              f"{median(rounds, 'busy'):>6.0%}{median(rounds, 'first_us', 'p50') / 1e3:>11.2f}"
-              f"{median(rounds, 'first_us', 'p99') / 1e3:>9.2f}{median(rounds, 'gap_us', 'p50') / 1e3:>10.3f}"
-              f"{median(rounds, 'gap_us', 'p99') / 1e3:>9.2f}{median(rounds, 'rss_peak_kib') / 1024:>9.1f}")
+              f"{median(rounds, 'busy'):>6.0%}{median(rounds, 'p50_first_ms'):>11.2f}"
+              f"{median(rounds, 'p99_first_ms'):>9.2f}{median(rounds, 'p50_gap_ms'):>10.3f}"
+              f"{median(rounds, 'p99_gap_ms'):>9.2f}{median(rounds, 'rss_peak_kib') / 1024:>9.1f}")
 
 
 def main():

@@ -202,7 +202,7 @@ class Cli(harness.Case):
         report = json.loads(done.stdout)
         self.assertEqual(report["messages"], 40 * 104)
         self.assertEqual(report["status"], {"OK": 40})
-        self.assertIn(b"first event", harness.sluice(self.server, *words).stdout)
+        self.assertIn(b"first message", harness.sluice(self.server, *words).stdout)
 
     def test_control_characters_of_a_model_do_not_reach_the_terminal(self):
         done = harness.sluice(self.server, "run", "echo", "a\x1b[31mb\x07")

@@ -266,7 +266,8 @@ class Docs(harness.Case):
             done = execute([*words, "--addr", self.server.address])
             self.assertEqual(done.returncode, 0, done.stderr.decode())
         elif words[1] == "bench":
-            done = execute([*words, "--addr", "127.0.0.1:1", "--runs", "1"])
+            with tempfile.TemporaryDirectory() as folder:  # for the files that it writes
+                done = execute([*words, "--addr", "127.0.0.1:1", "--runs", "1"], folder=folder)
             self.assertEqual(done.returncode, 3, done.stderr.decode())
         else:
             self.assertNotEqual(execute(words).returncode, 2)
