@@ -183,6 +183,7 @@ class OfRuns(harness.Case):
     def test_ctrl_c_prints_what_was_measured(self):
         server = self.daemon()
         child = harness.start_sluice(server, "bench", "--duration", "1h", "--streams", "3", "--json", "--input", "hang=true")
+        self.addCleanup(child.kill)
         harness.wait_for("three runs", lambda: server.log().count('msg="started"') >= 3)
         child.send_signal(signal.SIGINT)
         out, err = child.communicate(timeout=60)
@@ -200,7 +201,9 @@ class OfRuns(harness.Case):
 
     def test_a_server_that_dies_is_counted_and_not_waited_for(self):
         server = harness.Daemon()
+        self.addCleanup(server.process.kill)
         child = harness.start_sluice(server, "bench", "--duration", "1h", "--streams", "2", "--json", "--input", "hang=true")
+        self.addCleanup(child.kill)
         harness.wait_for("two runs", lambda: server.log().count('msg="started"') >= 2)
         server.process.kill()
         server.process.wait()
