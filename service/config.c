@@ -146,6 +146,10 @@ static void note_keys(struct loader *loader, const struct sl_conf_node *map, con
                                                  sl_conf_line(sl_conf_at(map, i)) };
         char key[64];
         (void)snprintf(key, sizeof(key), "%s%s", prefix, sl_conf_key_at(map, i));
+        for (char *underscore = strchr(key, '_'); underscore != NULL;
+             underscore = strchr(underscore, '_')) {
+            *underscore = '-'; /* as flags are spelt */
+        }
         set_origin(loader->config, key, &origin);
     }
 }

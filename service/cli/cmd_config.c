@@ -160,6 +160,7 @@ static json_t *settings_of(const struct sl_config *config)
         json_t *value;
     } rows[] = {
         { "listen", "listen", listeners(config) },
+        { "ops_listen", "ops-listen", text_or_null(config->ops_listen) },
         { "agents", "agents", agent_paths(config) },
         { "insecure", "insecure", json_boolean(config->is_insecure) },
         { "profile", "profile", json_string(config->is_load_profile ? "load" : "default") },

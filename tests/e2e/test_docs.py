@@ -207,12 +207,12 @@ class Docs(harness.Case):
         delay = limit("drain_delay")
         grace_ms = 1000 * pod["terminationGracePeriodSeconds"]
         self.assertGreater(grace_ms, delay + milliseconds(settings["limits"]["drain_timeout"]), "the drain may end")
-        liveness = container["livenessProbe"]
-        self.assertGreater(1000 * liveness["periodSeconds"] * liveness["failureThreshold"], grace_ms, "no kill in the drain")
-        (port,) = container["ports"]
-        for other in (container["readinessProbe"]["grpc"]["port"], liveness["grpc"]["port"], service["spec"]["ports"][0]["port"]):
-            self.assertEqual(other, port["containerPort"])
-        self.assertTrue(settings["listen"][0].endswith(":%d" % port["containerPort"]))
+        probes = {container[name]["httpGet"]["path"]: container[name]["httpGet"]["port"] for name in ("readinessProbe", "livenessProbe")}
+        self.assertEqual(probes, {"/readyz": "ops", "/healthz": "ops"})  # a drain must not fail the liveness
+        ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+        self.assertEqual(service["spec"]["ports"][0]["port"], ports["grpc"])
+        self.assertTrue(settings["listen"][0].endswith(":%d" % ports["grpc"]))
+        self.assertTrue(settings["ops_listen"].endswith(":%d" % ports["ops"]))
         self.assertEqual(service["spec"]["selector"], deployment["spec"]["template"]["metadata"]["labels"])
         self.assertEqual(deployment["spec"]["selector"]["matchLabels"], service["spec"]["selector"])
         volumes = {volume["name"] for volume in pod["volumes"]}

@@ -31,11 +31,12 @@ class Config(harness.Case):
         return path
 
     def test_each_value_says_where_it_comes_from(self):
-        path = self.file("log:\n  level: debug\nlisten: ['127.0.0.1:1']\nlimits:\n  runs: 5\n  message_recv: 8MiB\n  input: 1KiB\n")
+        path = self.file("log:\n  level: debug\nlisten: ['127.0.0.1:1']\nlimits:\n  runs: 5\n  message_recv: 8MiB\n  input: 1KiB\nops_listen: 127.0.0.1:2\n")
         shown = self.show("--config", path, "--limit", "input=2KiB", "--log-format", "json", SLUICE_LOOPS="3")
         settings = {k: (v["value"], v["source"]) for k, v in shown["settings"].items()}
         self.assertEqual(settings["log.level"], ("debug", path + ":2"))
         self.assertEqual(settings["listen"], ([{"address": "127.0.0.1:1"}], path + ":3"))
+        self.assertEqual(settings["ops_listen"], ("127.0.0.1:2", path + ":8"))
         self.assertEqual(settings["loops"], (3, "SLUICE_LOOPS"))
         self.assertEqual(settings["log.format"], ("json", "--log-format"))
         self.assertEqual(settings["reflection"], ("auto", "default"))
