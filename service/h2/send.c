@@ -5,7 +5,9 @@
  * between the question and the copy, so what was promised is always taken. */
 #include "service/h2/session_impl.h"
 
-enum { ARMED_WITHOUT_MEMORY = 8 };
+/* Few are armed at once, so that one is sent while what belongs to it is still in the cache, and
+ * nghttp2's queue stays short. */
+enum { ARMED_AT_ONCE = 16, ARMED_WITHOUT_MEMORY = 8 };
 
 /* nghttp2's structs lack const; it does not write through these pointers. */
 static uint8_t *without_const(const uint8_t *bytes)
@@ -153,6 +155,12 @@ static ssize_t read_body(
     if ((n == 0 && !is_last) || stream->is_reset) {
         return NGHTTP2_ERR_DEFERRED;
     }
+    if (stream->has_sent && !sl_list_is_empty(&session->resumed)) {
+        sl_list_remove(&stream->resumed);
+        sl_list_add_last(&session->resumed, &stream->resumed);
+        return NGHTTP2_ERR_DEFERRED; /* it goes on behind those that wait to be armed (FC-8) */
+    }
+    stream->has_sent = true;
     stream->is_deferred = false;
     sl_list_remove(&stream->resumed);
     stream->is_cut_small = n == max && n < SL_H2_DATA_SMALL;
@@ -198,6 +206,7 @@ static int send_data(
 static int arm(struct sl_h2_stream *stream)
 {
     struct sl_h2_session *session = stream->session;
+    stream->has_sent = false;
     if (stream->has_item) {
         stream->is_deferred = false;
         const int rv = nghttp2_session_resume_data(session->ng, stream->id);
@@ -219,7 +228,7 @@ static size_t most_armed(const struct sl_h2_session *session, bool is_dry)
 {
     const bool is_short = session->reserve != NULL && session->reserve->n_blocks > 0;
     if (!is_short) {
-        return SIZE_MAX;
+        return ARMED_AT_ONCE;
     }
     return is_dry ? ARMED_WITHOUT_MEMORY : 0;
 }

@@ -86,6 +86,7 @@ struct sl_h2_stream {
     bool is_headers_sent : 1;
     bool has_item : 1;     /* nghttp2 has a DATA item of this stream */
     bool is_deferred : 1;  /* … which waits for sl_h2_stream_resume() */
+    bool has_sent : 1;     /* a frame since it was armed */
     bool is_body_over : 1; /* the body is not asked any more */
     bool is_data_sent : 1;
     bool is_cut_small : 1;

@@ -336,6 +336,32 @@ static void a_small_event_overtakes_a_big_body(void **state)
     assert_true(big.sent < 80000);
 }
 
+/* FC-8: it has one frame for each round of the others, however many they are. */
+static void a_big_body_waits_for_every_small_one(void **state)
+{
+    enum { N_SMALL = 31, BIG_FRAME = 16384 };
+    struct pair *pair = *state;
+    struct h2_body bodies[1 + N_SMALL];
+    static uint8_t bytes[1 << 20];
+    start(pair);
+    pair->client->is_silent = true;
+    for (size_t i = 0; i <= N_SMALL; i++) {
+        (void)open_stream(pair, NULL);
+        h2_body_init(&bodies[i], bytes, 0, false);
+        respond(pair->server->streams[i], &bodies[i]);
+    }
+    h2_pump(pair->server, pair->client, 0);
+    for (size_t i = 0; i <= N_SMALL; i++) {
+        bodies[i].size = i == 0 ? sizeof(bytes) : 5;
+        sl_h2_stream_resume(pair->server->streams[i]);
+    }
+    (void)sl_h2_session_pull(pair->server->session, pair->server->room, 40000, 1);
+    for (size_t i = 1; i <= N_SMALL; i++) {
+        assert_int_equal(bodies[i].sent, 5);
+    }
+    assert_true(bodies[0].sent > BIG_FRAME); /* the rest of the room is its own */
+}
+
 /* ---- Ends that are not in order -------------------------------------------------------------- */
 
 static void an_abort_drops_the_body_and_sends_its_trailers(void **state) /* NG-18 */
@@ -658,6 +684,7 @@ int main(void)
         CASE(a_big_body_passes_in_small_blocks),
         CASE(a_closed_window_stops_the_body),
         CASE(a_small_event_overtakes_a_big_body),
+        CASE(a_big_body_waits_for_every_small_one),
         CASE(an_abort_drops_the_body_and_sends_its_trailers),
         CASE(a_reset_by_the_client_reaches_the_server),
         CASE(a_request_that_was_not_sent_yet_can_be_reset),
