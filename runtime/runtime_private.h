@@ -61,6 +61,16 @@ struct sl_run_stream {
     struct sl_runtime_loop *owner; /* where the run is; set when it has a slot */
     bool is_remote;                /* the two loops differ */
     struct sl_run_callbacks callbacks;
+
+    struct { /* reader's loop; what is touched for each event comes first */
+        bool is_started;
+        bool wants_early;              /* _ready was asked before there was a run */
+        bool is_waiting;               /* for a slot */
+        struct sl_event_cursor cursor; /* of a run on the same loop */
+        struct sl_event_relay *relay;  /* of one on another loop */
+        struct sl_timer wait_timer;
+    } reader;
+
     char run_id[SL_ID_BYTES];
     atomic_uint n_refs;
     atomic_bool is_closed;
@@ -91,15 +101,6 @@ struct sl_run_stream {
     enum sl_run_close close_how;
     uint32_t close_code;
     bool wants_gone;
-
-    struct { /* reader's loop */
-        struct sl_timer wait_timer;
-        bool is_waiting; /* for a slot */
-        bool is_started;
-        bool wants_early;              /* _ready was asked before there was a run */
-        struct sl_event_cursor cursor; /* of a run on the same loop */
-        struct sl_event_relay *relay;  /* of one on another loop */
-    } reader;
 
     struct { /* run's loop */
         struct sl_list node;

@@ -55,35 +55,44 @@ struct sl_tool_slot {
 };
 
 struct sl_run {
+    /* Up to turn.facts: touched with each event, so on few lines of the cache. */
     const struct sl_run_env *env;
-    const struct sl_agent *agent;
-    struct sl_run_settings settings;
-    struct sl_run_options options; /* callbacks and texts */
-    char run_id[SL_ID_BYTES];
-    uint64_t started_ns, deadline_ns;
-    size_t max_delta_bytes;
-
-    enum sl_run_state state;
     struct sl_event_channel *channel;
-    struct sl_history history;
-    struct sl_credentials *credentials; /* NULL: none */
+    bool is_claimed;
+    bool is_begun; /* RunStarted is in the log */
+    bool is_paused;
+    bool is_order_off;
+    enum sl_run_state state;
+    uint64_t last_event_ns;
+    uint64_t event_bytes;
+    size_t max_delta_bytes;
+    struct sl_task resume_task;
+    struct sl_run_settings settings;
+    struct sl_buf hold; /* text that waits to be merged */
     struct sl_collect collect;
-    struct sl_budget budget;
-    uint32_t iteration;
-    Sluice__V1__StopReason last_stop;
 
     struct { /* the model's response */
         struct sl_model_turn *handle;
+        struct sl_usage_facts facts;
         bool is_open; /* IterationStart is out, IterationComplete is not */
         enum sl_model_phase phase;
         uint32_t n_retries;      /* begun, the pause before included */
         const char *opaque_json; /* in the history's arena; NULL: none */
-        struct sl_usage_facts facts;
         enum sl_model_finish finish;
         bool is_waiting; /* the answer is complete, and arguments are still being read */
         char raw[SL_MODEL_NAME_BYTES];
         char answered_model[SL_MODEL_NAME_BYTES];
     } turn;
+
+    const struct sl_agent *agent;
+    struct sl_run_options options; /* callbacks and texts */
+    char run_id[SL_ID_BYTES];
+    uint64_t started_ns, deadline_ns;
+    struct sl_history history;
+    struct sl_credentials *credentials; /* NULL: none */
+    struct sl_budget budget;
+    uint32_t iteration;
+    Sluice__V1__StopReason last_stop;
 
     struct { /* the calls of the iteration, in call order */
         struct sl_tool_slot **slots;
@@ -96,18 +105,12 @@ struct sl_run {
         enum sl_budget_verdict verdict;
     } tools;
 
-    struct sl_buf hold; /* text that waits to be merged */
     struct sl_timer flush_timer, deadline_timer, heartbeat_timer, detach_timer;
-    struct sl_task resume_task, ended_task;
+    struct sl_task ended_task;
 
     struct sl_ending ending;
-    bool is_claimed;
-    bool is_begun; /* RunStarted is in the log */
 
-    uint64_t last_event_ns;
-    uint64_t event_bytes;
     uint64_t progress_dropped_bytes;
-    bool is_paused;
     uint64_t n_pauses, paused_since_ns, paused_ns;
     uint32_t reset_code;
 
@@ -119,7 +122,6 @@ struct sl_run {
     } counted;
 
     struct sl_event_order order; /* debug builds */
-    bool is_order_off;
 };
 
 /* The only way to change the state; asserts that the change is in the table. */

@@ -54,18 +54,14 @@ struct sl_message {
 
 struct sl_call {
     uint32_t magic;
+    uint32_t events;
     struct sl_conn *conn;        /* referenced */
     struct sl_h2_stream *stream; /* NULL: gone */
-    const struct sl_route *route;
-    struct sl_list in_conn, in_stalled, in_gaps;
-    struct sl_call *next_ready;
-    uint64_t id;
+    struct sl_list in_stalled;
 
     enum sl_call_stage stage;
     enum sl_call_outcome outcome;
-    uint32_t events;
-    struct sl_call_end end; /* for on_ended */
-    bool is_ready : 1;      /* in the ready list */
+    bool is_ready : 1; /* in the ready list */
     bool is_dispatching : 1;
     bool is_drain_grace : 1; /* outcome DRAIN, and the handler may still finish by itself */
     bool has_slot : 1;
@@ -84,6 +80,29 @@ struct sl_call {
     bool is_source_done : 1;   /* every byte of the source was taken */
     bool is_in_source : 1;     /* the last byte taken was the source's */
     bool is_slow : 1;          /* ended because its client does not read */
+
+    /* All above and here, up to `n_sent`, is touched for each frame: few lines of the cache. */
+    struct {
+        struct sl_h2_body body;
+        struct sl_call_source *source;
+        struct sl_buf *reframe;  /* a message of the source that is to be compressed */
+        struct sl_border border; /* of what h2 has taken */
+        size_t promised_queue, promised_source;
+        struct sl_chain queue;
+        size_t n_queued; /* messages */
+        uint64_t progress_ns;
+        size_t n_sent; /* messages ever queued */
+        struct sl_header_list trailers;
+        struct sl_h2_header bare_trailer; /* when there is nothing but grpc-status */
+        void *reply;
+        struct sl_slice reply_bytes;
+    } out;
+
+    const struct sl_route *route;
+    struct sl_list in_conn, in_gaps;
+    struct sl_call *next_ready;
+    uint64_t id;
+    struct sl_call_end end; /* for on_ended */
     uint32_t n_intercepted;
 
     struct sl_arena arena;
@@ -107,22 +126,6 @@ struct sl_call {
         struct sl_message *message; /* of the last recv */
         uint64_t gap_since_ns;
     } in;
-
-    struct {
-        struct sl_h2_body body;
-        struct sl_chain queue;
-        size_t n_queued;         /* messages */
-        size_t n_sent;           /* messages ever queued */
-        struct sl_border border; /* of what h2 has taken */
-        struct sl_call_source *source;
-        size_t promised_queue, promised_source;
-        struct sl_buf *reframe; /* a message of the source that is to be compressed */
-        struct sl_header_list trailers;
-        struct sl_h2_header bare_trailer; /* when there is nothing but grpc-status */
-        uint64_t progress_ns;
-        void *reply;
-        struct sl_slice reply_bytes;
-    } out;
 
     struct sl_call_status failure;   /* strings are in the arena */
     struct sl_metadatum *known_info; /* of the status that the handler gave, in the arena */
