@@ -181,10 +181,10 @@ uint64_t sl_loop_next_due_ns(const struct sl_loop *loop);
 /* True when a task is posted or deferred. */
 bool sl_loop_has_work(struct sl_loop *loop);
 
-/* The three parts of a turn. `begin` takes the time; `work` runs posted tasks and due timers; `end`
- * runs deferred tasks until none is left (those that a deferred task adds run too, at most 16
- * rounds, then the loop is woken) and arms the backend. A backend may call work and end more than
- * once a turn. */
+/* The three parts of a turn. `begin` takes the time; `work` runs posted tasks and due timers, at
+ * most 256, the others are for the next turn; `end` runs deferred tasks until none is left (those
+ * that a deferred task adds run too, at most 16 rounds, then the loop is woken) and arms the
+ * backend. A backend may call work and end more than once a turn. */
 void sl_loop_turn_begin(struct sl_loop *loop, uint64_t now_ns, uint64_t wall_ms);
 void sl_loop_turn_work(struct sl_loop *loop);
 void sl_loop_turn_end(struct sl_loop *loop);

@@ -7,7 +7,7 @@
 
 /* Few are armed at once, so that one is sent while what belongs to it is still in the cache, and
  * nghttp2's queue stays short. */
-enum { ARMED_AT_ONCE = 16, ARMED_WITHOUT_MEMORY = 8 };
+enum { ARMED_AT_ONCE = 8, ARMED_WITHOUT_MEMORY = 8 };
 
 /* nghttp2's structs lack const; it does not write through these pointers. */
 static uint8_t *without_const(const uint8_t *bytes)

@@ -263,6 +263,31 @@ static void a_timer_started_late_by_a_timer_fires_in_the_next_turn(void **state)
     sl_fake_loop_done(&fake);
 }
 
+static void count_firing(void *user_data)
+{
+    unsigned *count = user_data;
+    ++*count;
+}
+
+static void many_timers_that_are_due_take_several_turns(void **state)
+{
+    (void)state;
+    static struct sl_timer timers[1000];
+    unsigned count = 0;
+    struct sl_fake_loop fake;
+    start(&fake);
+    for (size_t i = 0; i < SL_COUNT(timers); i++) {
+        sl_timer_init(&timers[i], &fake.base, count_firing, &count);
+        sl_timer_start_ms(&timers[i], 0);
+    }
+    sl_fake_loop_turn(&fake);
+    assert_int_equal(count, 256);
+    assert_true(sl_loop_next_due_ns(&fake.base) <= sl_loop_now_ns(&fake.base));
+    sl_fake_loop_run(&fake);
+    assert_int_equal(count, SL_COUNT(timers));
+    sl_fake_loop_done(&fake);
+}
+
 static void a_delay_beyond_the_clock_is_as_good_as_never(void **state)
 {
     (void)state;
@@ -302,6 +327,7 @@ int main(void)
         cmocka_unit_test(timers_fire_in_order_and_at_their_time),
         cmocka_unit_test(many_timers_fire_sorted_whatever_is_stopped_meanwhile),
         cmocka_unit_test(a_timer_started_late_by_a_timer_fires_in_the_next_turn),
+        cmocka_unit_test(many_timers_that_are_due_take_several_turns),
         cmocka_unit_test(a_delay_beyond_the_clock_is_as_good_as_never),
         cmocka_unit_test(what_is_still_queued_runs_when_the_loop_goes),
     };
