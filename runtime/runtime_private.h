@@ -93,7 +93,7 @@ struct sl_run_stream {
     union {                      /* a stream that was refused has no run that ends */
         struct sl_run_refusal refusal;
         struct {
-            struct sl_ending ending; /* written before the log ends */
+            struct sl_ending ending; /* written by the run before its log ends */
             struct sl_run_ending public_ending;
         };
     };

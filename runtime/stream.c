@@ -179,11 +179,10 @@ static void on_heartbeat(void *user_data, struct sl_slice message)
 static void on_ending(void *user_data, const struct sl_ending *ending)
 {
     struct sl_run_stream *stream = user_data;
-    stream->ending = *ending;
     stream->public_ending = (struct sl_run_ending){
         .status = ending->status,
         .reason = ending->reason,
-        .message = stream->ending.message,
+        .message = ending->message,
         .retry_after_ms = ending->has_retry_after ? (int64_t)ending->retry_after_ms : 0,
     };
 }
@@ -214,7 +213,7 @@ static enum sl_status begin(struct sl_run_stream *stream)
     const struct sl_run_options options = {
         .env = &stream->generation->loops[stream->owner->base->index].env,
         .agent = stream->start.agent,
-        .settings = stream->start.settings,
+        .settings = &stream->start.settings,
         .run_id = stream->run_id,
         .history = &stream->start.history,
         .input = stream->start.input,
@@ -223,6 +222,7 @@ static enum sl_status begin(struct sl_run_stream *stream)
         .n_metadata = stream->start.n_metadata,
         .credentials = &stream->start.credentials,
         .on_heartbeat = on_heartbeat,
+        .ending = &stream->ending,
         .on_ending = on_ending,
         .on_ended = on_ended,
         .user_data = stream,

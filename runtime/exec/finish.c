@@ -44,7 +44,7 @@ static bool emit_done(struct sl_run *run)
     done.execution_time_ms = sl_run_elapsed_ms(run);
     done.input_tokens = usage.input_tokens;
     done.output_tokens = usage.output_tokens;
-    done.stop_reason = run->ending.stop_reason;
+    done.stop_reason = run->options.ending->stop_reason;
     done.usage = &usage;
     Sluice__V1__StreamEvent event;
     sluice__v1__stream_event__init(&event);
@@ -58,16 +58,16 @@ static bool emit_error(struct sl_run *run)
     Sluice__V1__Usage usage = sl_run_usage_message(&run->budget.used);
     Sluice__V1__RunError error;
     sluice__v1__run_error__init(&error);
-    error.message = run->ending.message;
-    error.code = run->ending.code;
-    error.retryable = run->ending.is_retryable;
-    if (run->ending.has_retry_after) {
+    error.message = run->options.ending->message;
+    error.code = run->options.ending->code;
+    error.retryable = run->options.ending->is_retryable;
+    if (run->options.ending->has_retry_after) {
         error._retry_after_ms_case = SLUICE__V1__RUN_ERROR___RETRY_AFTER_MS_RETRY_AFTER_MS;
-        error.retry_after_ms = run->ending.retry_after_ms;
+        error.retry_after_ms = run->options.ending->retry_after_ms;
     }
-    error.provider_status = run->ending.provider_status;
-    error.cancel_reason = run->ending.cancel_reason;
-    error.error_id = run->ending.error_id;
+    error.provider_status = run->options.ending->provider_status;
+    error.cancel_reason = run->options.ending->cancel_reason;
+    error.error_id = run->options.ending->error_id;
     error.total_iterations = run->iteration;
     error.execution_time_ms = sl_run_elapsed_ms(run);
     error.usage = &usage;
@@ -80,7 +80,7 @@ static bool emit_error(struct sl_run *run)
 
 static void log_end(const struct sl_run *run)
 {
-    const struct sl_ending *ending = &run->ending;
+    const struct sl_ending *ending = run->options.ending;
     const struct sl_usage *used = &run->budget.used;
     const struct sl_event_lag most = sl_event_channel_most_lag(run->channel);
     sl_log(
@@ -102,9 +102,9 @@ static void log_end(const struct sl_run *run)
 static void conclude(struct sl_run *run)
 {
     sl_timer_stop(&run->heartbeat_timer);
-    if (!(run->ending.code == SL_CODE(UNSPECIFIED) ? emit_done(run) : emit_error(run))) {
+    if (!(run->options.ending->code == SL_CODE(UNSPECIFIED) ? emit_done(run) : emit_error(run))) {
         /* Not even the spare room was enough: the stream's status has to say it. */
-        run->ending = sl_ending_error(SL_CODE(OUT_OF_MEMORY));
+        *run->options.ending = sl_ending_error(SL_CODE(OUT_OF_MEMORY));
     }
     const enum sl_status status = sl_store_end_run(
         run->env->store, run->run_id, sl_event_channel_last_sequence(run->channel), NULL, NULL);
@@ -120,7 +120,7 @@ static void conclude(struct sl_run *run)
     sl_run_count_end(run);
     sl_run_set_state(run, SL_RUN_STATE_ENDED);
     sl_event_channel_detach_producer(run->channel);
-    run->options.on_ending(run->options.user_data, &run->ending);
+    run->options.on_ending(run->options.user_data, run->options.ending);
     sl_event_channel_end(run->channel);
     sl_loop_defer(run->env->loop, &run->ended_task);
 }
@@ -161,7 +161,7 @@ void sl_run_finish(struct sl_run *run, const struct sl_ending *ending)
         return; /* there was no memory for it, which is an ending of its own */
     }
     run->is_claimed = true;
-    run->ending = *ending;
+    *run->options.ending = *ending;
     sl_run_count_claim(run);
     sl_run_set_state(run, SL_RUN_STATE_CLOSING);
     sl_timer_stop(&run->deadline_timer);

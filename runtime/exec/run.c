@@ -233,7 +233,7 @@ enum sl_status sl_run_new(const struct sl_run_options *options, struct sl_run **
     }
     run->env = options->env;
     run->agent = options->agent;
-    run->settings = options->settings;
+    run->settings = *options->settings;
     run->options = *options;
     (void)snprintf(run->run_id, sizeof(run->run_id), "%s", options->run_id);
     if (open_channel(run) != SL_OK) {

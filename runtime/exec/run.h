@@ -54,8 +54,8 @@ struct sl_run_settings {
 struct sl_run_options {
     const struct sl_run_env *env;
     const struct sl_agent *agent;
-    struct sl_run_settings settings;
-    const char *run_id;         /* copied */
+    const struct sl_run_settings *settings; /* copied */
+    const char *run_id;                     /* copied */
     struct sl_history *history; /* with the input; its content is taken when _new succeeds */
     const char *input;          /* in the history's arena */
     const char *peer;           /* for the log; in the history's arena */
@@ -65,6 +65,7 @@ struct sl_run_options {
     struct sl_credentials **credentials;
     /* Nothing went out for heartbeat_ms: a StreamEvent without prefix, valid in the call. */
     void (*on_heartbeat)(void *user_data, struct sl_slice message);
+    struct sl_ending *ending; /* where it is written; stays as long as the run */
     /* The terminal event is in the log, which ends right after this. */
     void (*on_ending)(void *user_data, const struct sl_ending *ending);
     /* Everything is over; the run may be freed from inside. Never from inside a function of the

@@ -37,7 +37,7 @@ void sl_run_count_paused(int n)
 void sl_run_count_end(struct sl_run *run)
 {
     const char *agent = run->agent->name;
-    const struct sl_ending *ending = &run->ending;
+    const struct sl_ending *ending = run->options.ending;
     const uint64_t now_ns = sl_loop_now_ns(run->env->loop);
     SL_METRIC_ADD(sluice_runs_active, -1, agent);
     SL_METRIC_ADD(sluice_runs, 1, agent, ending->status == SL_OK ? "OK" : ending->reason);
@@ -104,7 +104,7 @@ void sl_run_count_answer(struct sl_run *run, const struct sl_usage *usage)
     SL_METRIC_OBSERVE(
         gen_ai_client_operation_duration_seconds,
         sl_loop_now_ns(run->env->loop) - run->counted.request_ns, OPERATION, run->agent->provider,
-        run->agent->model, run->is_claimed ? run->ending.reason : "");
+        run->agent->model, run->is_claimed ? run->options.ending->reason : "");
     count_tokens(run, "input", usage->input_tokens, facts->reported.has_input && is_whole);
     count_tokens(run, "output", usage->output_tokens, facts->reported.has_output && is_whole);
 }

@@ -80,8 +80,8 @@ struct sl_run {
         const char *opaque_json; /* in the history's arena; NULL: none */
         enum sl_model_finish finish;
         bool is_waiting; /* the answer is complete, and arguments are still being read */
-        char raw[SL_MODEL_NAME_BYTES];
-        char answered_model[SL_MODEL_NAME_BYTES];
+        /* In the history's arena; NULL: not said. */
+        const char *raw, *answered_model;
     } turn;
 
     const struct sl_agent *agent;
@@ -108,8 +108,6 @@ struct sl_run {
     struct sl_timer flush_timer, deadline_timer, heartbeat_timer, detach_timer;
     struct sl_task ended_task;
 
-    struct sl_ending ending;
-
     uint64_t progress_dropped_bytes;
     uint64_t n_pauses, paused_since_ns, paused_ns;
     uint32_t reset_code;
@@ -126,6 +124,8 @@ struct sl_run {
 
 /* The only way to change the state; asserts that the change is in the table. */
 void sl_run_set_state(struct sl_run *run, enum sl_run_state state);
+/* Copies as much of `text` as fits, clean and terminated. */
+void sl_run_copy_name(char *room, size_t room_bytes, const char *text);
 /* Milliseconds until the deadline, at least 1. */
 uint64_t sl_run_remaining_ms(const struct sl_run *run);
 uint64_t sl_run_elapsed_ms(const struct sl_run *run);

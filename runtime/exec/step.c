@@ -12,8 +12,7 @@
 /* Room for the request's other members, in an estimate of its size. */
 enum { REQUEST_OVERHEAD_BYTES = 256 };
 
-/* Copies as much of `text` as fits, clean and terminated. */
-static void copy_clean(char *room, size_t room_bytes, const char *text)
+void sl_run_copy_name(char *room, size_t room_bytes, const char *text)
 {
     struct sl_slice slice = sl_slice_str(text);
     room[0] = '\0';
@@ -122,13 +121,18 @@ static void branch(struct sl_run *run, Sluice__V1__StopReason stop)
     }
 }
 
+/* NULL: there is none, or no memory for it, which ends nothing. */
+static const char *keep_name(struct sl_run *run, const char *text)
+{
+    char name[SL_MODEL_NAME_BYTES];
+    sl_run_copy_name(name, sizeof(name), text);
+    return text == NULL ? NULL : sl_history_text(&run->history, sl_slice_str(name));
+}
+
 static void on_finish(struct sl_run *run, const struct sl_model_chunk *chunk)
 {
-    copy_clean(run->turn.raw, sizeof(run->turn.raw), chunk->raw);
-    if (chunk->answered_model != NULL) {
-        copy_clean(
-            run->turn.answered_model, sizeof(run->turn.answered_model), chunk->answered_model);
-    }
+    run->turn.raw = keep_name(run, chunk->raw);
+    run->turn.answered_model = keep_name(run, chunk->answered_model);
     keep_facts(run, chunk);
     run->turn.finish = chunk->finish;
     if (chunk->finish == SL_FINISH_UNKNOWN) {
@@ -234,7 +238,7 @@ static void on_fragment(struct sl_run *run, const struct sl_model_chunk *chunk)
     Sluice__V1__ToolCallDelta delta;
     sluice__v1__tool_call_delta__init(&delta);
     char tool_name[SL_MODEL_NAME_BYTES];
-    copy_clean(tool_name, sizeof(tool_name), chunk->name);
+    sl_run_copy_name(tool_name, sizeof(tool_name), chunk->name);
     if (sl_buf_reserve(&fragment, fragment.max_bytes, &room) == SL_OK) {
         room[sl_utf8_repair(chunk->text, room)] = '\0';
         delta.index = chunk->index;
@@ -451,9 +455,8 @@ void sl_run_next_iteration(struct sl_run *run)
     run->turn.n_retries = 0;
     run->turn.facts = (struct sl_usage_facts){ .n_requests = 0 };
     run->turn.is_waiting = false;
-    run->turn.raw[0] = '\0';
+    run->turn.raw = run->turn.answered_model = NULL;
     run->turn.opaque_json = NULL;
-    copy_clean(run->turn.answered_model, sizeof(run->turn.answered_model), run->agent->model);
     if (!emit_iteration_start(run)) {
         return;
     }

@@ -174,7 +174,7 @@ static void on_heartbeat(void *user_data, struct sl_slice message)
 static void on_ending(void *user_data, const struct sl_ending *ending)
 {
     struct sl_exec_rig *rig = user_data;
-    rig->ending = *ending;
+    assert_ptr_equal(ending, &rig->ending);
     assert_int_equal(rig->models.n_live, 0); /* AL-3.3.5 */
     assert_int_equal(rig->tools.n_live, 0);
 }
@@ -231,7 +231,7 @@ void sl_exec_rig_start(struct sl_exec_rig *rig, const char *input)
     const struct sl_run_options options = {
         .env = &rig->env,
         .agent = sl_agents_find(rig->agents, "a"),
-        .settings = rig->settings,
+        .settings = &rig->settings,
         .run_id = "0123456789abcdef0123456789abcdef",
         .history = &rig->history,
         .input = input,
@@ -240,6 +240,7 @@ void sl_exec_rig_start(struct sl_exec_rig *rig, const char *input)
         .n_metadata = rig->n_metadata,
         .credentials = &rig->credentials,
         .on_heartbeat = on_heartbeat,
+        .ending = &rig->ending,
         .on_ending = on_ending,
         .on_ended = on_ended,
         .user_data = rig,
