@@ -1,5 +1,6 @@
 #include "runtime/model/load.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <time.h>
 
@@ -26,7 +27,8 @@ struct load_turn {
     uint64_t n_given;      /* reasoning and deltas */
     uint64_t n_wanted;     /* of them, before the end, the error or the silence */
     uint64_t n_calls;      /* of this answer, which has nothing else then */
-    uint8_t text[];
+    const uint8_t *text;   /* `own`, or what all plain turns share */
+    uint8_t own[];
 };
 
 static struct load_turn *of(struct sl_model_turn *turn)
@@ -66,11 +68,15 @@ static void set_due(struct load_turn *self)
 
 /* ---- Text ------------------------------------------------------------------------------------ */
 
-static void fill_plain(struct load_turn *self)
+/* Of all turns whose text is always the same. */
+static pthread_once_t plain_once = PTHREAD_ONCE_INIT;
+static uint8_t plain[SL_LOAD_BYTES_MAX];
+
+static void fill_plain(void)
 {
     static const char words[] = "the quick brown fox jumps over the lazy dog ";
-    for (size_t i = 0; i < self->order.bytes; i++) {
-        self->text[i] = (uint8_t)words[i % (sizeof(words) - 1)];
+    for (size_t i = 0; i < sizeof(plain); i++) {
+        plain[i] = (uint8_t)words[i % (sizeof(words) - 1)];
     }
 }
 
@@ -84,7 +90,7 @@ static void fill_seeded(struct load_turn *self, uint64_t seed, uint64_t index)
         if (i % 10 == 0) {
             bits = sl_random_next(&state);
         }
-        self->text[i] = (uint8_t)letters[bits & 63];
+        self->own[i] = (uint8_t)letters[bits & 63];
         bits >>= 6;
     }
 }
@@ -97,7 +103,23 @@ static void put_stamp(struct load_turn *self)
     const int n = snprintf(
         stamp, sizeof(stamp), "%llu %llu ", (unsigned long long)n_deltas(self),
         (unsigned long long)now.tv_sec * SL_NS_PER_S + (unsigned long long)now.tv_nsec);
-    memcpy(self->text, stamp, (size_t)n);
+    memcpy(self->own, stamp, (size_t)n);
+}
+
+/* The words stay behind a stamp. */
+static bool has_own_text(const struct sl_load_order *order)
+{
+    return order->has_seed || order->stamp;
+}
+
+static void init_text(struct load_turn *self)
+{
+    (void)pthread_once(&plain_once, fill_plain);
+    self->text = plain;
+    if (has_own_text(&self->order)) {
+        memcpy(self->own, plain, self->order.bytes);
+        self->text = self->own;
+    }
 }
 
 /* ---- Giving ---------------------------------------------------------------------------------- */
@@ -284,7 +306,7 @@ enum sl_status sl_load_turn_start(
     static const struct sl_turn_ops ops = { .resume = resume, .stop = stop, .destroy = destroy };
     struct sl_load_order order;
     SL_TRY(sl_load_parse(sl_slice_str(start->request->input), &order, err));
-    struct load_turn *self = sl_alloc(sizeof(*self) + order.bytes);
+    struct load_turn *self = sl_alloc(sizeof(*self) + (has_own_text(&order) ? order.bytes : 0));
     if (self == NULL) {
         return sl_fail(err, SL_RESOURCE_EXHAUSTED, "no memory for a turn");
     }
@@ -297,7 +319,7 @@ enum sl_status sl_load_turn_start(
     }
     self->n_given = 0;
     self->n_wanted = wanted_of(&order, self->n_calls);
-    fill_plain(self);
+    init_text(self);
     sl_timer_init(&self->timer, start->loop, on_timer, self);
     sl_timer_start(&self->timer, self->start_ns);
     *ret_turn = &self->base;
