@@ -183,6 +183,9 @@ static enum sl_status start_threads(struct daemon *daemon, struct sl_error *err)
             return sl_fail(err, SL_RESOURCE_EXHAUSTED, "cannot start a thread: errno %d", failed);
         }
         daemon->n_threads = i + 1;
+        char name[16]; /* as `top -H` shows it */
+        (void)snprintf(name, sizeof(name), "loop-%u", (unsigned)i);
+        (void)pthread_setname_np(daemon->threads[i], name);
     }
     return SL_OK;
 }

@@ -344,6 +344,7 @@ enum sl_status sl_ops_start(struct sl_ops *ops, struct sl_error *err)
         return sl_fail(err, SL_RESOURCE_EXHAUSTED, "cannot start a thread: errno %d", failed);
     }
     ops->has_thread = true;
+    (void)pthread_setname_np(ops->thread, "ops");
     sl_ops_watch(ops);
     return SL_OK;
 }

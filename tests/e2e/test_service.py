@@ -41,12 +41,18 @@ PTRACE_SEIZE, PTRACE_INTERRUPT = 0x4206, 0x4207
 
 
 def hold_thread(case, pid):
-    """The first thread after main's, a loop's, stands still, as a debugger does it; gives its id."""
-    thread = sorted(int(name) for name in os.listdir("/proc/%d/task" % pid))[1]
+    """A loop's thread stands still, as a debugger does it; gives its id."""
+
+    def name_of(thread):
+        with open("/proc/%d/task/%d/comm" % (pid, thread), encoding="ascii") as file:
+            return file.read().strip()
+
+    threads = [int(name) for name in os.listdir("/proc/%d/task" % pid)]
+    thread = next(thread for thread in threads if name_of(thread) == "loop-0")
     libc = ctypes.CDLL(None, use_errno=True)
     libc.ptrace.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p)
     if libc.ptrace(PTRACE_SEIZE, thread, None, None) != 0:
-        case.skipTest("threads cannot be held here: errno %d" % ctypes.get_errno())
+        case.fail("threads cannot be held here: errno %d" % ctypes.get_errno())
     case.assertEqual(libc.ptrace(PTRACE_INTERRUPT, thread, None, None), 0)
     os.waitpid(thread, WALL)
     return thread
@@ -128,7 +134,8 @@ class Watchdog(Case):
         manager.next("WATCHDOG=1")
         self.addCleanup(server.process.kill)
         thread = hold_thread(self, server.pid)
-        os.waitpid(thread, WALL)  # its tracer must see it end
+        # Its tracer must see it end.
+        harness.wait_for("the end", lambda: os.waitpid(thread, WALL | os.WNOHANG)[0] == thread, 30)
         self.assertEqual(server.process.wait(30), -signal.SIGABRT, server.log())
         manager.socket.settimeout(0)
         n = 0
