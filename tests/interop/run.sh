@@ -12,11 +12,8 @@ for word in "$@"; do
 done
 # Pages before the examples: the page builds what the examples' suite calls.
 [ ${#suites[@]} -gt 0 ] || suites=(python node buf aimock quickstart troubleshooting examples)
-if $wants_all; then
-    for name in local-model quickstart-more examples-more load-testing migration deployment prometheus; do
-        [[ " ${suites[*]} " == *" $name "* ]] || suites+=("$name")
-    done
-fi
+if $wants_all; then suites+=(local-model quickstart-more examples-more load-testing migration deployment prometheus); fi
+mapfile -t suites < <(printf '%s\n' "${suites[@]}" | awk '!seen[$0]++') # one that was named runs once
 
 work=$(mktemp -d)
 trap 'end_pids; rm -rf "$work"' EXIT
