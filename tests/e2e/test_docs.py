@@ -267,6 +267,7 @@ class Docs(harness.Case):
             self.assertEqual(done.returncode, 0, done.stderr.decode())
         elif words[1] == "bench":
             with tempfile.TemporaryDirectory() as folder:  # for the files that it writes
+                words = [word.replace("~/", folder + "/") for word in words]
                 done = execute([*words, "--addr", "127.0.0.1:1", "--runs", "1"], folder=folder)
             self.assertEqual(done.returncode, 3, done.stderr.decode())
         else:
