@@ -57,7 +57,9 @@ uint32_t sl_metric_take_shard(void)
 /* ---- Series ------------------------------------------------------------------------------------
  */
 
-/* Where it counts when there is no room for another series: its cells are nobody else's. */
+/* Where it counts when there is no room for another series: the cells before the first one are
+ * nobody else's. */
+enum { FIRST_CELL = 64 };
 static struct sl_series nowhere = { .labels = "" };
 
 static struct sl_series *_Atomic heads[HEADS];
@@ -68,12 +70,10 @@ static struct {
     struct sl_series series[ALL_SERIES];
     char text[TEXT_BYTES];
     size_t n_series, text_bytes;
-    uint32_t n_cells;
+    uint32_t n_cells; /* behind the first ones */
     uint32_t n_of[SL_METRIC_COUNT];
     struct sl_series *last_of[SL_METRIC_COUNT];
-} shared = {
-    .lock = PTHREAD_MUTEX_INITIALIZER, .n_cells = 64, /* the first ones are `nowhere`'s */
-};
+} shared = { .lock = PTHREAD_MUTEX_INITIALIZER }; /* all zero: it takes no room in the program */
 
 /* Appends, escaped as the format wants it in a label value; the rest is cut. */
 static size_t put_escaped(char *room, size_t at, const char *value)
@@ -141,7 +141,7 @@ static struct sl_series *make(uint32_t hash, enum sl_metric metric, const char *
     const uint32_t n_cells = info->kind == SL_METRIC_HISTOGRAM ? info->n_bounds + 2 : 1;
     const size_t size = strlen(labels) + 1;
     if (shared.n_series == ALL_SERIES || shared.text_bytes + size > TEXT_BYTES ||
-        shared.n_cells + n_cells > SL_METRIC_CELLS) {
+        FIRST_CELL + shared.n_cells + n_cells > SL_METRIC_CELLS) {
         return NULL;
     }
     struct sl_series *series = &shared.series[shared.n_series++];
@@ -150,7 +150,7 @@ static struct sl_series *make(uint32_t hash, enum sl_metric metric, const char *
     shared.text_bytes += size;
     series->metric = metric;
     series->labels = text;
-    series->cell = shared.n_cells;
+    series->cell = FIRST_CELL + shared.n_cells;
     series->bounds = info->bounds;
     series->n_bounds = info->n_bounds;
     shared.n_cells += n_cells;
