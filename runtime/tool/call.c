@@ -5,8 +5,8 @@
  *              │           │               ▼  │ TIMEOUT, HTTP 503 …: idempotent tools only, at most
  * 3 attempts └───────────┴─ cancel    PAUSING (1 s, 2 s, ±20 %)
  *
- * Small arguments are checked at once; those over SL_JOB_DOCUMENT_BYTES on the pool (PM-1.6). The
- * slot is held from the first attempt to the end, pauses included. */
+ * Small arguments are checked at once, and small results written; those over SL_JOB_DOCUMENT_BYTES
+ * on the pool (PM-1.6). The slot is held from the first attempt to the end, pauses included. */
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -59,6 +59,12 @@ struct sl_tool_call {
         struct sl_tool_outcome outcome;
     } own; /* the loop's thread */
     struct {
+        struct sl_job job;
+        uint8_t *text;
+        size_t size;
+        bool has_failed;
+    } written; /* the result as JSON text */
+    struct {
         struct sl_list node; /* in tools' waiting list, under its lock */
         bool is_granted;
         struct sl_task task;
@@ -95,23 +101,27 @@ static void clean_error(const char *error, char *room, size_t room_bytes)
     room[kept] = '\0';
 }
 
-static void deliver(struct sl_task *task)
+static void write_result(struct sl_tool_call *call)
 {
-    struct sl_tool_call *call = SL_CONTAINER(task, struct sl_tool_call, own.task);
     struct sl_tool_outcome *outcome = &call->own.outcome;
-    uint8_t *text = NULL;
-    size_t text_size = 0;
-    if (!dump(outcome->result, &text, &text_size)) {
+    call->written.has_failed = !dump(outcome->result, &call->written.text, &call->written.size);
+    outcome->result = (json_decref(outcome->result), NULL);
+}
+
+static void deliver(struct sl_tool_call *call)
+{
+    struct sl_tool_outcome *outcome = &call->own.outcome;
+    uint8_t *text = call->written.text;
+    if (call->written.has_failed) {
         sl_outcome_fail(outcome, SL_TOOL_OUT_OF_MEMORY, "no memory for the tool's result");
     }
-    outcome->result = (json_decref(outcome->result), NULL);
     char error[sizeof outcome->error * 3];
     clean_error(outcome->error, error, sizeof error);
     const uint64_t now_ns = sl_loop_now_ns(call->loop);
     const struct sl_tool_result result = {
         .code = outcome->code,
         .error = error,
-        .result_json = sl_slice_of(text, text_size),
+        .result_json = sl_slice_of(text, call->written.size),
         .is_truncated = outcome->is_truncated,
         .result_bytes = outcome->result_bytes,
         .attempts = call->own.n_attempts,
@@ -126,7 +136,42 @@ static void deliver(struct sl_task *task)
     sl_free(text);
 }
 
-/* The outcome stands; on_done comes at the end of the turn. */
+static void run_write(struct sl_job *job)
+{
+    write_result(SL_CONTAINER(job, struct sl_tool_call, written.job));
+}
+
+static void on_written(struct sl_job *job)
+{
+    deliver(SL_CONTAINER(job, struct sl_tool_call, written.job));
+}
+
+/* Bytes of the texts that a result is made of. */
+static size_t text_bytes(json_t *result)
+{
+    const char *key;
+    json_t *value;
+    size_t n = json_string_length(result);
+    json_object_foreach(result, key, value)
+    {
+        n += json_string_length(value);
+    }
+    return n;
+}
+
+static void end_call(struct sl_task *task)
+{
+    struct sl_tool_call *call = SL_CONTAINER(task, struct sl_tool_call, own.task);
+    if (text_bytes(call->own.outcome.result) > SL_JOB_DOCUMENT_BYTES) {
+        call->written.job = (struct sl_job){ .run = run_write, .on_done = on_written };
+        sl_loop_offload(call->loop, &call->written.job);
+        return;
+    }
+    write_result(call);
+    deliver(call);
+}
+
+/* The outcome stands; on_done comes at the end of the turn, or when a large result is written. */
 static void finish(struct sl_tool_call *call)
 {
     sl_timer_stop(&call->own.timer);
@@ -587,7 +632,7 @@ make_call(struct sl_tools *tools, struct sl_loop *loop, const struct sl_tool_cal
     call->on_done = options->on_done;
     call->on_output = options->on_output;
     call->user_data = options->user_data;
-    call->own.task.run = deliver;
+    call->own.task.run = end_call;
     call->wait.task.run = granted;
     sl_list_init(&call->wait.node);
     sl_timer_init(&call->own.timer, loop, time_is_up, call);

@@ -232,6 +232,35 @@ static void large_arguments_are_checked_on_the_pool(void **state)
     assert_int_equal(kind_log.n_starts, 2);
 }
 
+/* PM-1.6; a cancel that comes meanwhile changes nothing: the tool has ended. */
+static void a_large_result_is_written_on_the_pool(void **state)
+{
+    (void)state;
+    static char text[SL_JOB_DOCUMENT_BYTES + 1];
+    memset(text, 'r', sizeof text);
+    for (int over = 0; over < 2; over++) {
+        struct seen seen;
+        fake.n_jobs = 0;
+        fake.holds_jobs = true;
+        start_for(&seen, "{\"n\":1}", 60000);
+        struct sl_tool_outcome large = { .code = SL_TOOL_OK, .result = json_object() };
+        (void)json_object_set_new(
+            large.result, "stdout", json_stringn(text, SL_JOB_DOCUMENT_BYTES + (size_t)over));
+        end_attempt(&large);
+        (void)sl_fake_loop_run(&fake);
+        assert_int_equal(fake.n_jobs, over);
+        assert_int_equal(seen.n_done, 1 - over);
+        if (over == 1) {
+            sl_tool_call_cancel(seen.call);
+            sl_fake_loop_begin_jobs(&fake);
+        }
+        sl_fake_loop_end_jobs(&fake);
+        (void)sl_fake_loop_run(&fake);
+        assert_int_equal(seen.n_done, 1);
+        assert_int_equal(seen.code, SL_TOOL_OK);
+    }
+}
+
 static void a_call_may_be_cancelled_while_its_arguments_are_checked(void **state)
 {
     (void)state;
@@ -674,6 +703,7 @@ int main(void)
         TEST(the_result_comes_once_and_later),
         TEST(bad_arguments_never_start_the_tool),
         TEST(large_arguments_are_checked_on_the_pool),
+        TEST(a_large_result_is_written_on_the_pool),
         TEST(a_call_may_be_cancelled_while_its_arguments_are_checked),
         TEST(the_runs_time_passes_while_arguments_are_checked),
         TEST(arguments_over_the_limit_are_refused),
