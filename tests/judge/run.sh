@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Public judges of gRPC and HTTP/2 against our test programs. Called by ./run judge.
+#   run.sh [--asan] NAME [ARGUMENTS]     NAME is a folder beside this file
+# A judge installs what it needs into build/judge, runs, and ends with "N passed, N failed".
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+
+preset=release
+if [ "${1:-}" = --asan ]; then
+    preset=dev
+    shift
+fi
+name=${1:-}
+if [ -z "$name" ] || [ ! -x "tests/judge/$name/run" ]; then
+    printf 'usage: ./run judge [--asan] NAME [ARGUMENTS]\njudges:'
+    for file in tests/judge/*/run; do printf ' %s' "$(basename "$(dirname "$file")")"; done
+    printf '\n'
+    exit 2
+fi >&2
+shift
+
+cmake --preset "$preset" >/dev/null
+cmake --build --preset "$preset" -t judge_programs >/dev/null
+export JUDGE_BIN=$PWD/build/$preset/bin JUDGE_HOME=$PWD/build/judge
+mkdir -p "$JUDGE_HOME"
+JUDGE_WORK=$(mktemp -d)
+export JUDGE_WORK
+trap 'rm -rf "$JUDGE_WORK"' EXIT
+"tests/judge/$name/run" "$@"
