@@ -285,6 +285,9 @@ enum sl_status sl_event_order_check(
         if (event->sequence != 0 || event->heartbeat->last_sequence < order->sequence) {
             return REFUSE(err, "heartbeat after event %" PRIu64 ": its sequence", order->sequence);
         }
+        if (event->heartbeat->last_sequence > order->promised) {
+            order->promised = event->heartbeat->last_sequence;
+        }
         return SL_OK;
     }
     if (event->sequence != order->sequence + 1) {
@@ -299,6 +302,11 @@ enum sl_status sl_event_order_finish(const struct sl_event_order *order, struct 
 {
     if (order->state != SL_ORDER_END) {
         return REFUSE(err, "no terminal event after event %" PRIu64, order->sequence);
+    }
+    if (order->sequence < order->promised) {
+        return REFUSE(
+            err, "a heartbeat spoke of event %" PRIu64 ", the last one is %" PRIu64,
+            order->promised, order->sequence);
     }
     return SL_OK;
 }

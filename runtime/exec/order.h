@@ -24,6 +24,7 @@ struct sl_event_order_bracket;
 struct sl_event_order {
     enum sl_event_order_state state;
     uint64_t sequence;  /* of the last logged event */
+    uint64_t promised;  /* the highest event that a heartbeat spoke of */
     uint32_t iteration; /* the last one that was started */
     uint32_t attempt;
     Sluice__V1__StopReason stop_reason; /* of the last IterationComplete */
@@ -37,7 +38,8 @@ struct sl_event_order {
  * SL_RESOURCE_EXHAUSTED no memory, or over a million calls. */
 SL_CHECK enum sl_status sl_event_order_check(
     struct sl_event_order *order, const Sluice__V1__StreamEvent *event, struct sl_error *err);
-/* The stream ended here. Fails: SL_FAILED_PRECONDITION there was no terminal event. */
+/* The stream ended here. Fails: SL_FAILED_PRECONDITION there was no terminal event, or a heartbeat
+ * spoke of events that never came. */
 SL_CHECK enum sl_status
 sl_event_order_finish(const struct sl_event_order *order, struct sl_error *err);
 /* Releases what it remembers. */

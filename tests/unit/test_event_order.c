@@ -60,7 +60,8 @@ static Sluice__V1__StopReason stop_of(char letter)
 /* R run started; S next iteration, A same one again; t text, k thinking, f fragment; 1 2 3 a call
  * with that id; E M Q U F P I complete with a stop reason; a b c call 1 2 3 done well, x y z
  * failed; p progress of call 1; r approval for call 1 asked, d decided, D decided CANCELLED; h
- * heartbeat; O done, X error; ? an event that is not known. */
+ * heartbeat, H one that speaks of the second event from here; O done, X error; ? an event that is
+ * not known. */
 static uint32_t iteration, attempt;
 static Sluice__V1__StopReason last_stop;
 static Sluice__V1__Usage usage;
@@ -75,9 +76,9 @@ static bool make_end(char letter)
         sluice__v1__run_started__init(&payload.started);
         event.event_case = EVENT(RUN_STARTED);
         event.run_started = &payload.started;
-    } else if (letter == 'h') {
+    } else if (letter == 'h' || letter == 'H') {
         sluice__v1__heartbeat__init(&payload.heartbeat);
-        payload.heartbeat.last_sequence = order.sequence;
+        payload.heartbeat.last_sequence = order.sequence + (letter == 'H' ? 2 : 0);
         event.event_case = EVENT(HEARTBEAT);
         event.heartbeat = &payload.heartbeat;
     } else if (letter == 'O') {
@@ -175,7 +176,7 @@ static enum sl_status feed(char letter)
 {
     sluice__v1__stream_event__init(&event);
     sluice__v1__usage__init(&usage);
-    event.sequence = letter == 'h' ? 0 : order.sequence + 1;
+    event.sequence = letter == 'h' || letter == 'H' ? 0 : order.sequence + 1;
     if (!make_end(letter) && !make_iteration(letter)) {
         make_tool(letter);
     }
@@ -200,10 +201,10 @@ static void streams_in_order_are_accepted(void **state)
 {
     (void)state;
     static const char *const good[] = {
-        "RStttEO",    "RStMO",       "RSQO",        "RX",        "RStIX",  "RS1UaSEO",
-        "RS12UbaSEO", "RS1UpppxSEO", "RStkf1UaSEO", "RSPSEO",    "RS1MxO", "RS1FxX",
-        "RSFX",       "RStIAEO",     "RS1UrdaSEO",  "RS1UrDxX",  "RS1UxX", "RhShthEhO",
-        "R?S?t?E?O",  "RSESEO",      "RS12IxyX",    "RS1IxAtEO", "RS1UaX",
+        "RStttEO",    "RStMO",       "RSQO",        "RX",       "RStIX",     "RS1UaSEO",
+        "RS12UbaSEO", "RS1UpppxSEO", "RStkf1UaSEO", "RSPSEO",   "RS1MxO",    "RS1FxX",
+        "RSFX",       "RStIAEO",     "RS1UrdaSEO",  "RS1UrDxX", "RS1UxX",    "RhShthEhO",
+        "R?S?t?E?O",  "RHSEO",       "RSESEO",      "RS12IxyX", "RS1IxAtEO", "RS1UaX",
     };
     for (size_t i = 0; i < SL_COUNT(good); i++) {
         if (check(good[i]) != SL_OK) {
@@ -263,6 +264,7 @@ static void streams_out_of_order_are_refused(void **state)
         "RSSEO",
         "RS1U2aSEO",
         "RSPSPSPSEO",
+        "RSEHO", /* a heartbeat of an event that never comes */
     };
     for (size_t i = 0; i < SL_COUNT(bad); i++) {
         if (check(bad[i]) != SL_FAILED_PRECONDITION) {
