@@ -96,6 +96,8 @@ SL_CHECK enum sl_status sl_models_http(
  * when it cannot be had. Fails: SL_INVALID_ARGUMENT neither form; SL_RESOURCE_EXHAUSTED. */
 SL_CHECK enum sl_status sl_models_secret(
     struct sl_models *models, const char *spec, const char **ret_value, const char **ret_problem);
+/* What is wrong with a base URL; NULL: nothing. Static. */
+const char *sl_models_url_fault(const char *url);
 /* Presets and built-ins (presets.c). Fails: SL_RESOURCE_EXHAUSTED. */
 SL_CHECK enum sl_status sl_models_add_presets(struct sl_models *models);
 /* Name of a provider that will never be there: an explanation; NULL: no such name. */

@@ -158,18 +158,24 @@ static void read_secret(struct reader *reader, const struct sl_conf_node *map)
     }
 }
 
+const char *sl_models_url_fault(const char *url)
+{
+    if (strncasecmp(url, "http://", 7) != 0 && strncasecmp(url, "https://", 8) != 0) {
+        return "must begin with http:// or https://";
+    }
+    return strpbrk(url, " \t\r\n@?#") == NULL ? NULL
+                                              : "may have no blanks, user, query or fragment";
+}
+
 static void read_url(struct reader *reader, const struct sl_conf_node *map)
 {
     const char *text = NULL;
     if (!sl_conf_str(reader->conf, map, "base_url", SL_OPTIONAL, &text)) {
         return;
     }
-    if (strncasecmp(text, "http://", 7) != 0 && strncasecmp(text, "https://", 8) != 0) {
-        sl_conf_error(reader->conf, map, "base_url must begin with http:// or https://");
-        return;
-    }
-    if (strpbrk(text, " \t\r\n@?#") != NULL) {
-        sl_conf_error(reader->conf, map, "base_url may have no blanks, user, query or fragment");
+    const char *fault = sl_models_url_fault(text);
+    if (fault != NULL) {
+        sl_conf_error(reader->conf, map, "base_url %s", fault);
         return;
     }
     struct sl_slice url = sl_slice_str(text);

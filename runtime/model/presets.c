@@ -75,14 +75,24 @@ static const char *get(const struct sl_models *models, const char *name)
     return value == NULL || *value == '\0' ? NULL : value;
 }
 
-/* A base URL without the slashes at its end. NULL: no memory. */
-static const char *keep_url(struct sl_models *models, const char *url)
+/* Takes the base URL that the variable `name` has, without the slashes at its end. */
+static enum sl_status
+set_url(struct sl_models *models, struct sl_model_entry *entry, const char *name, const char *url)
 {
+    char text[128];
     struct sl_slice slice = sl_slice_str(url);
     while (slice.size > 0 && slice.data[slice.size - 1] == '/') {
         slice.size--;
     }
-    return sl_arena_dup(&models->arena, slice);
+    entry->base_url = sl_arena_dup(&models->arena, slice);
+    const char *fault = sl_models_url_fault(url);
+    if (fault != NULL) {
+        (void)snprintf(text, sizeof(text), "%s %s", name, fault);
+        entry->problem = sl_arena_dup(&models->arena, sl_slice_str(text));
+    }
+    return entry->base_url == NULL || (fault != NULL && entry->problem == NULL)
+               ? SL_RESOURCE_EXHAUSTED
+               : SL_OK;
 }
 
 static enum sl_status
@@ -123,8 +133,7 @@ set_ollama(struct sl_models *models, struct sl_model_entry *entry, const char *h
         entry->problem = "OLLAMA_HOST is too long";
         return SL_OK;
     }
-    entry->base_url = sl_arena_dup(&models->arena, sl_slice_str(url));
-    return entry->base_url == NULL ? SL_RESOURCE_EXHAUSTED : SL_OK;
+    return set_url(models, entry, "OLLAMA_HOST", url);
 }
 
 static enum sl_status add_preset(struct sl_models *models, const struct preset *preset)
@@ -138,10 +147,7 @@ static enum sl_status add_preset(struct sl_models *models, const struct preset *
     entry->base_url = preset->base_url;
     const char *base = get(models, preset->base_env);
     if (base != NULL) {
-        entry->base_url = keep_url(models, base);
-        if (entry->base_url == NULL) {
-            return SL_RESOURCE_EXHAUSTED;
-        }
+        SL_TRY(set_url(models, entry, preset->base_env, base));
     }
     return set_key(models, entry, preset);
 }
@@ -158,11 +164,8 @@ static enum sl_status add_default(struct sl_models *models)
     if (entry == NULL) {
         return SL_RESOURCE_EXHAUSTED;
     }
-    entry->base_url = keep_url(models, base);
     models->default_provider = entry->name;
-    if (entry->base_url == NULL) {
-        return SL_RESOURCE_EXHAUSTED;
-    }
+    SL_TRY(set_url(models, entry, "SLUICE_BASE_URL", base));
     return get(models, "SLUICE_API_KEY") == NULL
                ? SL_OK
                : sl_models_secret(models, "env:SLUICE_API_KEY", &entry->key, &entry->problem);
@@ -177,12 +180,9 @@ enum sl_status sl_models_add_presets(struct sl_models *models)
     const char *base = get(models, "OLLAMA_BASE_URL");
     const char *host = get(models, "OLLAMA_HOST");
     if (base != NULL) {
-        ollama->base_url = keep_url(models, base);
+        SL_TRY(set_url(models, ollama, "OLLAMA_BASE_URL", base));
     } else if (host != NULL) {
         SL_TRY(set_ollama(models, ollama, host));
-    }
-    if (ollama->base_url == NULL) {
-        return SL_RESOURCE_EXHAUSTED;
     }
     return add_default(models);
 }

@@ -176,6 +176,27 @@ static void the_environment_is_enough(void **state)
     expect_usable(world, "openai", NULL);
 }
 
+static void a_variable_that_is_no_url_is_named(void **state)
+{
+    static const char *const set[] = {
+        "OPENAI_API_KEY",
+        "k1",
+        "OPENAI_BASE_URL",
+        "models.example/v1",
+        "OLLAMA_HOST",
+        "user@box",
+        "SLUICE_BASE_URL",
+        "${SLUICE_BASE_URL:-}",
+        NULL,
+    };
+    struct world *world = *state;
+    variables = set;
+    open_models(world, NULL);
+    expect_usable(world, "openai", "OPENAI_BASE_URL must begin with http:// or https://");
+    expect_usable(world, "ollama", "OLLAMA_HOST may have no blanks, user, query or fragment");
+    expect_usable(world, "default", "SLUICE_BASE_URL must begin with http:// or https://");
+}
+
 static void ollama_is_found_where_its_variables_say(void **state)
 {
     static const char *const cases[][2] = {
@@ -335,6 +356,7 @@ int main(void)
         CASE(the_default_provider_takes_what_names_none),
         CASE(a_preset_without_its_key_says_which),
         CASE(the_environment_is_enough),
+        CASE(a_variable_that_is_no_url_is_named),
         CASE(ollama_is_found_where_its_variables_say),
         CASE(an_entry_is_read_whole),
         CASE(a_preset_is_completed_by_an_entry_of_its_name),
