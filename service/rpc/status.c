@@ -36,7 +36,6 @@ enum sl_status sl_rpc_status_of_http(unsigned http_status)
 {
     switch (http_status) {
     case 400:
-    case 431:
         return SL_INTERNAL;
     case 401:
         return SL_UNAUTHENTICATED;

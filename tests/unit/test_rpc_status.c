@@ -232,7 +232,7 @@ static void http_has_a_status_st_5(void **state)
         unsigned http;
         enum sl_status status;
     } cases[] = {
-        { 400, SL_INTERNAL },          { 431, SL_INTERNAL },      { 401, SL_UNAUTHENTICATED },
+        { 400, SL_INTERNAL },          { 431, SL_UNKNOWN },       { 401, SL_UNAUTHENTICATED },
         { 403, SL_PERMISSION_DENIED }, { 404, SL_UNIMPLEMENTED }, { 429, SL_UNAVAILABLE },
         { 502, SL_UNAVAILABLE },       { 503, SL_UNAVAILABLE },   { 504, SL_UNAVAILABLE },
         { 200, SL_UNKNOWN },           { 500, SL_UNKNOWN },       { 0, SL_UNKNOWN },
