@@ -1,6 +1,6 @@
 /* ADM-1 to ADM-16: what a request's headers must be, in this order. Nothing is allocated for a
  * request before all of it has passed; refusals are made on the stack. (ADM-2 and ADM-8 are the
- * session's, ADM-15 is the message reader's.) */
+ * session's.) */
 #include <stdio.h>
 
 #include "runtime/base/metrics.h"
@@ -154,7 +154,23 @@ static bool check_route(struct request *request)
     return refuse(request, "method", SL_UNIMPLEMENTED, request->text);
 }
 
-/* ADM-10 to ADM-13, and what a server that drains says. */
+/* ADM-15. Before a message, so that what a stream's handler has done by then need not be undone. */
+static bool check_encoding(struct request *request)
+{
+    const struct sl_slice name = request->parsed.encoding;
+    if (sl_encoding_parse(name) != SL_ENCODING_UNKNOWN) {
+        return true;
+    }
+    request->refusal.lists_encodings = true;
+    return refuse(
+        request, "encoding", SL_UNIMPLEMENTED,
+        SHOW(
+            request,
+            "message encoding \"%.*s\" is not supported; supported are " SL_ENCODINGS_ACCEPTED,
+            name));
+}
+
+/* ADM-10 to ADM-13, ADM-15, and what a server that drains says. */
 static bool check_call(struct request *request)
 {
     const struct sl_headers *parsed = &request->parsed;
@@ -167,7 +183,7 @@ static bool check_call(struct request *request)
     if (is_canonical && parsed->timeout.data != NULL && request->timeout_ns == 0) {
         return refuse(request, "deadline", SL_DEADLINE_EXCEEDED, "the deadline has passed already");
     }
-    if (!check_route(request)) {
+    if (!check_route(request) || !check_encoding(request)) {
         return false;
     }
     const struct sl_route *route = request->route;
@@ -200,21 +216,6 @@ static enum sl_status set_content_type(struct sl_call *call, struct sl_slice val
     return copy == NULL ? SL_RESOURCE_EXHAUSTED : SL_OK;
 }
 
-static enum sl_status set_encoding(struct sl_call *call, struct sl_slice name)
-{
-    if (name.data == NULL) {
-        return SL_OK;
-    }
-    const enum sl_encoding encoding = sl_encoding_parse(name);
-    if (encoding != SL_ENCODING_UNKNOWN) {
-        call->in.encoding = sl_slice_str(sl_encoding_name(encoding));
-        return SL_OK;
-    }
-    const char *copy = sl_arena_dup(&call->arena, name);
-    call->in.encoding = sl_slice_of(copy, name.size);
-    return copy == NULL ? SL_RESOURCE_EXHAUSTED : SL_OK;
-}
-
 static enum sl_status fill(struct sl_call *call, const struct request *request)
 {
     const struct sl_headers *parsed = &request->parsed;
@@ -224,7 +225,10 @@ static enum sl_status fill(struct sl_call *call, const struct request *request)
         call->previous_attempts = (uint32_t)attempts;
     }
     SL_TRY(set_content_type(call, sl_headers_sendable(parsed->content_type)));
-    SL_TRY(set_encoding(call, parsed->encoding));
+    if (parsed->encoding.data != NULL) {
+        const enum sl_encoding encoding = sl_encoding_parse(parsed->encoding);
+        call->in.encoding = sl_slice_str(sl_encoding_name(encoding));
+    }
     if (call->route == &call->conn->server->routes.fallback) {
         call->path = sl_arena_dup(&call->arena, parsed->path);
         if (call->path == NULL) {

@@ -50,7 +50,8 @@ struct sl_frame_reader {
  * nothing. */
 void sl_frame_reader_init(struct sl_frame_reader *reader, size_t max_bytes);
 /* The peer's grpc-encoding; without one, compressed messages are refused (FR-2). An unknown name is
- * refused with UNIMPLEMENTED when the first compressed message comes (ADM-15). */
+ * refused with UNIMPLEMENTED when the first compressed message comes (a server's: ADM-15 is
+ * earlier). */
 void sl_frame_reader_set_encoding(struct sl_frame_reader *reader, struct sl_slice name);
 /* Takes all bytes of one DATA frame. A fault shows in _status() and _next(); bytes behind it are
  * thrown away (and credited). Never fails: no memory is a fault, too (RESOURCE_EXHAUSTED). */

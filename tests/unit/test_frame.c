@@ -148,7 +148,7 @@ static void a_declared_length_is_not_allocated_before_it_comes(void **state)
     sl_frame_reader_done(&reader);
 }
 
-static void the_unknown_encoding_is_named_adm_15(void **state)
+static void the_unknown_encoding_is_named(void **state)
 {
     (void)state;
     struct sl_frame_reader reader;
@@ -332,7 +332,7 @@ int main(void)
         cmocka_unit_test(an_end_inside_a_message_is_internal_fr_6),
         cmocka_unit_test(the_prefix_alone_is_judged_fr_2_fr_3),
         cmocka_unit_test(a_declared_length_is_not_allocated_before_it_comes),
-        cmocka_unit_test(the_unknown_encoding_is_named_adm_15),
+        cmocka_unit_test(the_unknown_encoding_is_named),
         cmocka_unit_test(bytes_behind_a_held_message_are_not_credited_fc_1),
         cmocka_unit_test(what_was_never_read_is_credited_at_the_end),
         cmocka_unit_test(a_fault_behind_a_held_message_shows_and_leaves_the_message),

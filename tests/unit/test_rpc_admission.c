@@ -216,6 +216,21 @@ static void unknown_service_and_method_have_distinct_texts(void **state) /* ADM-
     assert_refusal(bench, "/t.S/Other", NULL, "grpc-message=unknown method Other for service t.S");
 }
 
+static void unknown_encoding_is_refused_before_any_message(void **state) /* ADM-15 */
+{
+    struct bench *bench = *state;
+    open_peer(bench);
+    const char *const extra[] = { "grpc-encoding", "snappy", NULL };
+    const char *log = refusal(bench, "/t.S/Echo", extra);
+    assert_non_null(strstr(log, "grpc-status=12"));
+    assert_non_null(strstr(log, "\"snappy\" is not supported"));
+    assert_non_null(strstr(log, "grpc-accept-encoding=identity,deflate,gzip"));
+    struct rpc_stream *stream = rpc_open(&bench->peer, "/t.S/Echo", extra);
+    rpc_pump(&bench->peer);
+    assert_non_null(strstr(rpc_log(&bench->peer), "grpc-status=12"));
+    rpc_stream_free(stream);
+}
+
 static void fallback_gets_what_nobody_registered(void **state) /* EM-4 */
 {
     struct bench *bench = *state;
@@ -399,6 +414,7 @@ int main(void)
         CASE(path_is_canonical_or_unknown),
         CASE(deadline_that_has_passed_starts_nothing),
         CASE(unknown_service_and_method_have_distinct_texts),
+        CASE(unknown_encoding_is_refused_before_any_message),
         CASE(fallback_gets_what_nobody_registered),
         CASE(missing_te_is_accepted),
         CASE(quota_counts_tasks_and_not_streams),
