@@ -128,7 +128,8 @@ struct sl_message *sl_message_free(struct sl_message *message);
 
 void sl_call_set_callbacks(
     struct sl_call *call, const struct sl_call_callbacks *callbacks, void *user_data);
-/* What the next typed sends give is compressed if the client allows it. Before headers. */
+/* What the next typed sends give is compressed if the client allows it; NULL: as the client's own
+ * messages are. Before headers. */
 SL_CHECK enum sl_status sl_call_set_encoding(struct sl_call *call, const char *encoding);
 /* Before the headers left: SL_FAILED_PRECONDITION after. */
 SL_CHECK enum sl_status

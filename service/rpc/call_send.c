@@ -404,11 +404,14 @@ enum sl_status sl_call_set_encoding(struct sl_call *call, const char *encoding)
     if (call->has_headers) {
         return SL_FAILED_PRECONDITION;
     }
-    const enum sl_encoding parsed = sl_encoding_parse(sl_slice_str(encoding));
-    if (parsed == SL_ENCODING_UNKNOWN) {
+    const enum sl_encoding parsed =
+        sl_encoding_parse(encoding == NULL ? call->in.encoding : sl_slice_str(encoding));
+    if (parsed == SL_ENCODING_UNKNOWN && encoding != NULL) {
         return SL_INVALID_ARGUMENT;
     }
-    call->encoding = sl_encoding_set_has(call->accepted, parsed) ? parsed : SL_ENCODING_IDENTITY;
+    const bool is_usable =
+        parsed != SL_ENCODING_UNKNOWN && sl_encoding_set_has(call->accepted, parsed);
+    call->encoding = is_usable ? parsed : SL_ENCODING_IDENTITY;
     return SL_OK;
 }
 

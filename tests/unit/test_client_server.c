@@ -53,7 +53,8 @@ static enum sl_status on_echo(struct sl_call *call, struct sl_slice request, voi
         SL_TRY(sl_call_add_trailer(call, sl_slice_str("y-bin"), value));
     }
     if (sl_metadata_get(sl_call_metadata(call), "encoding", 0, &value)) {
-        SL_TRY(sl_call_set_encoding(call, "gzip"));
+        const bool is_gzip = sl_slice_equals(value, "gzip");
+        SL_TRY(sl_call_set_encoding(call, is_gzip ? "gzip" : NULL));
     }
     return sl_call_reply_bytes(call, request);
 }
@@ -293,6 +294,26 @@ static void compressed_messages_go_both_ways_fr_10(void **state)
     sl_server_stats(host.server, &stats);
     assert_true(stats.bytes_in < 5000);
     assert_true(stats.bytes_out < 5000);
+}
+
+static void an_answer_may_be_compressed_as_its_request_is_fr_9(void **state)
+{
+    (void)state;
+    static const char *const encodings[] = { "deflate", "gzip", NULL };
+    const struct sl_metadatum metadata = { sl_slice_str("encoding"), sl_slice_str("yours") };
+    char text[20001];
+    memset(text, 'x', sizeof(text) - 1);
+    text[sizeof(text) - 1] = '\0';
+    for (size_t i = 0; i < SL_COUNT(encodings); i++) {
+        const struct sl_client_call_options options = { .struct_size = sizeof(options),
+                                                        .encoding = encodings[i],
+                                                        .metadata = &metadata,
+                                                        .n_metadata = 1 };
+        unary_call(&options, text);
+        struct sl_server_stats stats;
+        sl_server_stats(host.server, &stats);
+        assert_int_equal(stats.bytes_out >= sizeof(text), encodings[i] == NULL);
+    }
 }
 
 static void messages_larger_than_every_window_pass(void **state)
@@ -588,6 +609,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(unary_calls_come_back_with_metadata, setup, teardown),
         cmocka_unit_test_setup_teardown(many_unary_calls_share_a_connection, setup, teardown),
         cmocka_unit_test_setup_teardown(compressed_messages_go_both_ways_fr_10, setup, teardown),
+        cmocka_unit_test_setup_teardown(
+            an_answer_may_be_compressed_as_its_request_is_fr_9, setup, teardown),
         cmocka_unit_test_setup_teardown(messages_larger_than_every_window_pass, setup, teardown),
         cmocka_unit_test_setup_teardown(a_stream_is_read_to_its_end, setup, teardown),
         cmocka_unit_test_setup_teardown(two_streams_are_read_in_turns, setup, teardown),
