@@ -386,7 +386,8 @@ static enum sl_status next_bytes(struct sl_client_call *call, struct sl_slice *r
     if (status == SL_AGAIN || status == SL_END) {
         return call->own.status == SL_PENDING ? SL_AGAIN : final_status(call);
     }
-    return refuse_answer(call, status, err.text);
+    /* An encoding that was never offered is the server's fault: nothing is missing here. */
+    return refuse_answer(call, status == SL_UNIMPLEMENTED ? SL_INTERNAL : status, err.text);
 }
 
 static enum sl_status wait_for_bytes(struct sl_client_call *call, struct sl_slice *ret_message)

@@ -159,6 +159,23 @@ static void a_missing_end_is_told(void **state)
     check_answer(&scripts[2], SL_FAILED_PRECONDITION, "");
 }
 
+/* compression.md: what a server compresses with an encoding that nobody offered is its fault. */
+static void an_answer_in_an_unknown_encoding_is_internal(void **state)
+{
+    (void)state;
+    static const struct raw_script script = { BYTES("\0\0\0\4\0\0\0\0\0"),
+                                              BYTES("\0\0\x27\1\4\0\0\0\1\x88\x0F\x10\x10"
+                                                    "application/grpc"
+                                                    "\x00\x0D"
+                                                    "grpc-encoding"
+                                                    "\x03"
+                                                    "foo"
+                                                    "\0\0\6\0\0\0\0\0\1\1\0\0\0\1"
+                                                    "a" TRAILERS("0")),
+                                              true };
+    check_answer(&script, SL_INTERNAL, "\"foo\" is not supported");
+}
+
 static void a_unary_answer_is_exactly_one_message(void **state)
 {
     (void)state;
@@ -410,6 +427,7 @@ int main(void)
         cmocka_unit_test(http_without_grpc_has_a_status_st_5),
         cmocka_unit_test(resets_have_a_status_st_4),
         cmocka_unit_test(a_missing_end_is_told),
+        cmocka_unit_test(an_answer_in_an_unknown_encoding_is_internal),
         cmocka_unit_test(a_unary_answer_is_exactly_one_message),
         cmocka_unit_test(a_lost_connection_names_address_and_cause),
         cmocka_unit_test(what_is_no_http_2_server_is_told),
