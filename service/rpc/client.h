@@ -78,7 +78,8 @@ void sl_client_call_close_send(struct sl_client_call *call);
 SL_CHECK enum sl_status sl_client_call_recv(struct sl_client_call *call, void **ret_message);
 SL_CHECK enum sl_status
 sl_client_call_recv_bytes(struct sl_client_call *call, struct sl_slice *ret_message);
-/* RST_STREAM(CANCEL); the status is CANCELLED unless the call was over. Any number of times. */
+/* RST_STREAM(CANCEL); nothing more is received, and the status is CANCELLED, unless recv or send
+ * gave the call's end before. Any number of times. */
 void sl_client_call_cancel(struct sl_client_call *call);
 struct sl_client_call *sl_client_call_free(struct sl_client_call *call);
 

@@ -166,11 +166,27 @@ void sl_client_call_orphan(struct sl_client_call *call)
     call->own.channel = NULL;
 }
 
+/* All of the answer is here, and its end was not asked for: whether it came first must not decide
+ * what a user who cancels sees. */
+static void drop_unread(struct sl_client_call *call)
+{
+    call->own.status = sl_fail(&call->own.error, SL_CANCELLED, "cancelled");
+    call->own.error.origin = SL_ORIGIN_LOCAL;
+    call->own.is_dropped = true;
+    sl_frame_reader_done(&call->own.reader);
+    sl_client_call_credit(call);
+    sl_client_call_notify(call, true, true);
+}
+
 void sl_client_call_cancel(struct sl_client_call *call)
 {
     struct sl_channel *channel = call->own.channel;
     sl_channel_enter(channel);
-    sl_client_call_end(call, SL_CANCELLED, SL_ORIGIN_LOCAL, true, "cancelled");
+    if (call->own.status == SL_PENDING) {
+        sl_client_call_end(call, SL_CANCELLED, SL_ORIGIN_LOCAL, true, "cancelled");
+    } else if (!call->own.is_end_given && !call->own.is_dropped) {
+        drop_unread(call);
+    }
     if (channel != NULL) {
         sl_channel_step(channel, false); /* RST_STREAM goes out now */
     }
@@ -215,6 +231,7 @@ static enum sl_status final_status(struct sl_client_call *call)
             sl_fail(&call->own.error, SL_UNIMPLEMENTED, "the server answered OK without a message");
         call->own.error.origin = SL_ORIGIN_PEER;
     }
+    call->own.is_end_given = true;
     return call->own.status == SL_OK ? SL_END : call->own.status;
 }
 

@@ -78,7 +78,8 @@ struct sl_client_call {
         struct sl_frame_reader reader;
         struct sl_metadata headers, trailers;
         bool has_headers;
-        bool is_dropped; /* ended here: what was received is not given any more */
+        bool is_dropped;   /* ended here: what was received is not given any more */
+        bool is_end_given; /* the user was told that the call is over */
         size_t n_messages;
         enum sl_status status; /* SL_PENDING: not over */
         struct sl_error error;

@@ -10,7 +10,7 @@
 
 #include "proto/tests/unit/rpc_types.pb-c.h"
 #include "runtime/base/mem.h"
-#include "service/rpc/client.h"
+#include "service/rpc/client_impl.h"
 #include "tests/fake/raw_peer.h"
 
 #define BYTES(text)                                                                                \
@@ -343,6 +343,34 @@ static void cancel_resets_the_stream_and_any_number_is_harmless(void **state)
     assert_int_equal(atomic_load(&peer.n_resets), 1);
 }
 
+/* A user who cancels before he has asked for the end sees that, whatever has arrived. */
+static void cancel_counts_until_the_end_was_asked_for(void **state)
+{
+    (void)state;
+    const struct raw_script script = { raw_settings,
+                                       BYTES(OK_HEADERS EMPTY_MESSAGE EMPTY_MESSAGE TRAILERS("0")),
+                                       true };
+    for (int n_read = 1; n_read <= 3; n_read++) {
+        start(&script, 1, 0);
+        struct sl_client_call *call;
+        assert_int_equal(sl_client_call_open(channel, &streaming, NULL, &call), SL_OK);
+        sl_client_call_close_send(call);
+        while (sl_client_call_status(call) == SL_PENDING) {
+            sl_channel_step(channel, true);
+        }
+        void *message;
+        for (int i = 0; i < n_read; i++) {
+            assert_int_equal(sl_client_call_recv(call, &message), i < 2 ? SL_OK : SL_END);
+        }
+        sl_client_call_cancel(call);
+        const enum sl_status expected = n_read < 3 ? SL_CANCELLED : SL_END;
+        assert_int_equal(sl_client_call_recv(call, &message), expected);
+        assert_int_equal(sl_client_call_status(call), n_read < 3 ? SL_CANCELLED : SL_OK);
+        (void)sl_client_call_free(call);
+        stop();
+    }
+}
+
 static void what_was_refused_is_sent_again_once_rt_4(void **state)
 {
     (void)state;
@@ -437,6 +465,7 @@ int main(void)
         cmocka_unit_test(the_deadline_holds_without_the_server_dl_3),
         cmocka_unit_test(the_deadline_holds_while_connecting_takes_long),
         cmocka_unit_test(cancel_resets_the_stream_and_any_number_is_harmless),
+        cmocka_unit_test(cancel_counts_until_the_end_was_asked_for),
         cmocka_unit_test(what_was_refused_is_sent_again_once_rt_4),
         cmocka_unit_test(a_silent_server_is_given_up_after_a_ping),
         cmocka_unit_test(calls_outlive_their_channel),
