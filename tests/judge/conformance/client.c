@@ -6,13 +6,13 @@
  * A thread reads stdin; everything else happens on the loop. */
 #include <pthread.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "runtime/base/list.h"
 #include "runtime/base/loop_uv.h"
 #include "runtime/base/mem.h"
+#include "runtime/base/parse.h"
 #include "service/net/net.h"
 #include "tests/judge/conformance/case.h"
 
@@ -39,7 +39,7 @@ struct client {
     struct sl_loop_uv *loop;
     struct sl_list peers, waiting;
     bool is_over, has_failed;
-    size_t n_running, n_parallel;
+    uint64_t n_running, n_parallel;
 };
 
 /* ---- Channels -------------------------------------------------------------------------------- */
@@ -234,8 +234,12 @@ static void *read_cases(void *user_data)
 
 int main(int argc, char **argv)
 {
-    struct client client = { .n_parallel = argc > 1 ? strtoul(argv[1], NULL, 10) : PARALLEL };
+    struct client client = { .n_parallel = PARALLEL };
     pthread_t reader;
+    if (argc > 1 && sl_parse_u64(sl_slice_str(argv[1]), 1, 1000, &client.n_parallel) != SL_OK) {
+        (void)fprintf(stderr, "usage: sl_conformance_client [CALLS AT A TIME]\n");
+        return 2;
+    }
     sl_list_init(&client.peers);
     sl_list_init(&client.waiting);
     if (sl_loop_uv_new(0, &client.loop) != SL_OK ||

@@ -121,8 +121,9 @@ enum sl_status judge_headers_of(
     const struct sl_metadata *metadata, struct sl_arena *arena, struct judge_headers *ret_headers)
 {
     const size_t n = metadata->n_items;
-    struct judge_headers headers = { .items =
-                                         sl_arena_calloc(arena, n + 1, sizeof(*headers.items)) };
+    struct judge_headers headers = {
+        .items = (judge_header **)sl_arena_calloc(arena, n + 1, sizeof(judge_header *)),
+    };
     if (headers.items == NULL) {
         return SL_RESOURCE_EXHAUSTED;
     }
@@ -158,6 +159,23 @@ static enum sl_status add_value(
     return sl_metadata_add(metadata, arena, key, is_base64 ? sl_slice_of(bytes, size) : value);
 }
 
+/* One header with all its values; its name may have capital letters. */
+static enum sl_status
+add_values(struct sl_metadata *metadata, struct sl_arena *arena, const judge_header *header)
+{
+    char *key = sl_arena_dup(arena, sl_slice_str(header->name));
+    if (key == NULL) {
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    for (char *c = key; *c != '\0'; c++) {
+        *c = (char)(*c >= 'A' && *c <= 'Z' ? *c - 'A' + 'a' : *c);
+    }
+    for (size_t i = 0; i < header->n_value; i++) {
+        SL_TRY(add_value(metadata, arena, sl_slice_str(key), header->value[i]));
+    }
+    return SL_OK;
+}
+
 enum sl_status judge_metadata_of(
     judge_header *const *headers,
     size_t n_headers,
@@ -165,16 +183,7 @@ enum sl_status judge_metadata_of(
     struct sl_metadata *ret_metadata)
 {
     for (size_t i = 0; i < n_headers; i++) {
-        char *key = sl_arena_dup(arena, sl_slice_str(headers[i]->name));
-        if (key == NULL) {
-            return SL_RESOURCE_EXHAUSTED;
-        }
-        for (char *c = key; *c != '\0'; c++) {
-            *c = (char)(*c >= 'A' && *c <= 'Z' ? *c - 'A' + 'a' : *c);
-        }
-        for (size_t j = 0; j < headers[i]->n_value; j++) {
-            SL_TRY(add_value(ret_metadata, arena, sl_slice_str(key), headers[i]->value[j]));
-        }
+        SL_TRY(add_values(ret_metadata, arena, headers[i]));
     }
     return SL_OK;
 }

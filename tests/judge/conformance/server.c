@@ -5,12 +5,11 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
 #include "runtime/base/mem.h"
+#include "runtime/base/parse.h"
 #include "service/net/net.h"
 #include "tests/judge/conformance/common.h"
 #include "tests/judge/conformance/service.h"
@@ -32,8 +31,8 @@ static enum sl_status make_tls(
     struct sl_net_tls **ret_tls,
     struct sl_error *err)
 {
+    *ret_tls = NULL;
     if (!request->use_tls) {
-        *ret_tls = NULL;
         return SL_OK;
     }
     if (request->server_creds == NULL) {
@@ -58,7 +57,7 @@ static enum sl_status listen_as_asked(
     const char **ret_address,
     struct sl_error *err)
 {
-    struct sl_net_tls *tls;
+    struct sl_net_tls *tls = NULL;
     SL_TRY(make_tls(request, arena, &tls, err));
     const enum sl_status status = sl_server_listen(server, "127.0.0.1:0", tls, ret_address, err);
     (void)sl_net_tls_unref(tls);
@@ -69,9 +68,12 @@ static enum sl_status tell(const server_request *request, const char *address)
 {
     server_response response;
     connectrpc__conformance__v1__server_compat_response__init(&response);
-    char host[] = "127.0.0.1";
+    char host[64];
+    uint16_t port = 0;
+    bool is_unix;
+    SL_TRY(sl_parse_address(sl_slice_str(address), host, sizeof(host), &port, &is_unix));
     response.host = host;
-    response.port = (uint32_t)strtoul(strrchr(address, ':') + 1, NULL, 10);
+    response.port = port;
     if (request->use_tls) {
         response.pem_cert = request->server_creds->cert;
     }
@@ -85,7 +87,7 @@ static enum sl_status serve(struct sl_server *server, int signal_fd, struct sl_e
                                { .fd = signal_fd, .events = POLLIN } };
     for (bool is_drained = false; !is_drained;) {
         if (poll(polled, SL_COUNT(polled), sl_server_timeout(server)) < 0 && errno != EINTR) {
-            return sl_fail(err, SL_INTERNAL, "poll: %s", strerror(errno));
+            return sl_fail(err, SL_INTERNAL, "poll fails with error %d", errno);
         }
         if ((polled[1].revents & POLLIN) != 0) {
             struct signalfd_siginfo info;
@@ -133,7 +135,7 @@ int main(void)
     (void)sigemptyset(&stops);
     (void)sigaddset(&stops, SIGTERM);
     (void)sigaddset(&stops, SIGINT);
-    (void)sigprocmask(SIG_BLOCK, &stops, NULL);
+    (void)pthread_sigmask(SIG_BLOCK, &stops, NULL);
     const int signal_fd = signalfd(-1, &stops, SFD_CLOEXEC | SFD_NONBLOCK);
     const struct sl_error err = { .text = "no ServerCompatRequest on stdin" };
     struct sl_buf bytes;
