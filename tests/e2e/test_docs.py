@@ -187,7 +187,7 @@ class Docs(harness.Case):
             self.assertIsNotNone(pages.shows("a 1\n  b\nc 2 d\n", lines))
 
     def test_the_snippets_that_are_rust_are_in_the_program_that_is_run(self):
-        with open("examples/rust/src/bin/migration.rs", encoding="utf-8") as file:
+        with open("examples/clients/rust/src/bin/migration.rs", encoding="utf-8") as file:
             program = file.read()
         snippets = pages.blocks("docs/migration.md", "rust")
         self.assertGreater(len(snippets), 3)

@@ -1,4 +1,4 @@
-# Puts the example client of a language to the test: the five things that each must do. Sourced by the suites.
+# Puts the example client of a language to the test: the six things that each must do. Sourced by the suites.
 # shellcheck shell=bash
 
 failed=0
@@ -47,6 +47,7 @@ example() {
     says "$language.a_refusal_has_its_reason" 1 "AGENT_NOT_FOUND (no run was started)" "$@" nobody x
     says "$language.a_failed_run_has_its_reason" 1 "PROVIDER_OVERLOADED (the run had started)" "$@" load "events=5 fail_after=2"
     says "$language.a_deadline_ends_it" 1 "(the run had started)" "$@" load hang=true 5 # a JVM starts within it
+    says "$language.tls_is_checked_and_used" 0 "by TLS" env SLUICE_ADDR="$SLUICE_TLS_ADDR" SLUICE_CA="$SLUICE_WORK/ca.pem" "$@" echo "by TLS"
     before=$(n_resets)
     : >"$SLUICE_WORK/example.out" # the text of another client is not this one's
     "$@" load hang=true >"$SLUICE_WORK/example.out" 2>&1 &

@@ -1,5 +1,5 @@
 // Runs an agent and prints what it says: run-agent AGENT INPUT [SECONDS]
-// The server is SLUICE_ADDR or 127.0.0.1:50051. Exit status: 0 done, 1 error, 130 cancelled by Ctrl-C.
+// The server is SLUICE_ADDR or 127.0.0.1:50051; SLUICE_CA, a PEM file, turns TLS on. Exit status: 0 done, 1 error, 130 cancelled by Ctrl-C.
 package main
 
 import (
@@ -15,6 +15,7 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	_ "google.golang.org/grpc/health" // for healthCheckConfig
 	"google.golang.org/grpc/keepalive"
@@ -29,12 +30,18 @@ func run(ctx context.Context, agent, input string) (hasRun bool, err error) {
 	if address == "" {
 		address = "127.0.0.1:50051"
 	}
-	config, err := os.ReadFile("../service-config.json")
+	config, err := os.ReadFile("../../service-config.json")
 	if err != nil {
 		return false, err
 	}
+	transport := insecure.NewCredentials()
+	if authorities := os.Getenv("SLUICE_CA"); authorities != "" {
+		if transport, err = credentials.NewClientTLSFromFile(authorities, ""); err != nil {
+			return false, err
+		}
+	}
 	conn, err := grpc.NewClient(address,
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithTransportCredentials(transport),
 		grpc.WithDefaultServiceConfig(string(config)),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second}), // the server allows a PING every 10 s
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(5<<20)))                  // an event has at most 4 MiB

@@ -1,21 +1,30 @@
 //! Runs an agent and prints what it says: run-agent AGENT INPUT [SECONDS]
-//! The server is SLUICE_ADDR or 127.0.0.1:50051. Exit status: 0 done, 1 error, 130 cancelled by Ctrl-C.
+//! The server is SLUICE_ADDR or 127.0.0.1:50051; SLUICE_CA, a PEM file, turns TLS on. Exit status: 0 done, 1 error, 130 cancelled by Ctrl-C.
 use std::io::Write;
 use std::time::Duration;
 
 use run_agent::{agent_runtime_client::AgentRuntimeClient, stream_event::Event, ExecuteRequest};
-use tonic::{transport::Endpoint, Request, Status};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
+use tonic::{Request, Status};
 use tonic_types::StatusExt;
+
+async fn connect() -> Result<Channel, Box<dyn std::error::Error>> {
+    let address = std::env::var("SLUICE_ADDR").unwrap_or("127.0.0.1:50051".into());
+    let endpoint = match std::env::var("SLUICE_CA") {
+        Ok(path) => {
+            let authorities = Certificate::from_pem(std::fs::read(path)?);
+            let tls = ClientTlsConfig::new().ca_certificate(authorities);
+            Endpoint::from_shared(format!("https://{address}"))?.tls_config(tls)?
+        }
+        Err(_) => Endpoint::from_shared(format!("http://{address}"))?,
+    };
+    // The server allows a PING every 10 s.
+    Ok(endpoint.http2_keep_alive_interval(Duration::from_secs(30)).connect().await?)
+}
 
 /// Prints the text of a run. `has_run` becomes true with its first event.
 async fn run(agent: String, input: String, seconds: f64, has_run: &mut bool) -> Result<(), Status> {
-    let address = std::env::var("SLUICE_ADDR").unwrap_or("127.0.0.1:50051".into());
-    let channel = Endpoint::from_shared(format!("http://{address}"))
-        .map_err(|e| Status::invalid_argument(e.to_string()))?
-        .http2_keep_alive_interval(Duration::from_secs(30)) // the server allows a PING every 10 s
-        .connect()
-        .await
-        .map_err(|e| Status::unavailable(e.to_string()))?;
+    let channel = connect().await.map_err(|e| Status::unavailable(e.to_string()))?;
     let mut client = AgentRuntimeClient::new(channel).max_decoding_message_size(5 << 20); // an event has at most 4 MiB
     let mut request = Request::new(ExecuteRequest { agent, input, ..Default::default() });
     request.set_timeout(Duration::from_secs_f64(seconds));

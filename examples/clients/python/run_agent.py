@@ -1,6 +1,6 @@
 """Runs an agent and prints what it says: run_agent.py AGENT INPUT [SECONDS]
 
-The server is SLUICE_ADDR or 127.0.0.1:50051. Exit status: 0 done, 1 error, 130 cancelled by Ctrl-C."""
+The server is SLUICE_ADDR or 127.0.0.1:50051; SLUICE_CA, a PEM file, turns TLS on. Exit status: 0 done, 1 error, 130 cancelled by Ctrl-C."""
 
 import os
 import pathlib
@@ -12,10 +12,18 @@ import grpc
 from sluice.v1 import runtime_pb2, runtime_pb2_grpc
 
 OPTIONS = [
-    ("grpc.service_config", (pathlib.Path(__file__).parent.parent / "service-config.json").read_text()),
+    ("grpc.service_config", (pathlib.Path(__file__).parents[2] / "service-config.json").read_text()),
     ("grpc.keepalive_time_ms", 30_000),  # the server allows a PING every 10 s
     ("grpc.max_receive_message_length", 5 << 20),  # an event has at most 4 MiB
 ]
+
+
+def open_channel():
+    address = os.environ.get("SLUICE_ADDR", "127.0.0.1:50051")
+    if "SLUICE_CA" not in os.environ:
+        return grpc.insecure_channel(address, OPTIONS)
+    authorities = pathlib.Path(os.environ["SLUICE_CA"]).read_bytes()
+    return grpc.secure_channel(address, grpc.ssl_channel_credentials(authorities), OPTIONS)
 
 
 def reason_of(error, has_run):
@@ -30,7 +38,7 @@ def reason_of(error, has_run):
 
 
 def main(agent, text, seconds=60.0):
-    with grpc.insecure_channel(os.environ.get("SLUICE_ADDR", "127.0.0.1:50051"), OPTIONS) as channel:
+    with open_channel() as channel:
         request = runtime_pb2.ExecuteRequest(agent=agent, input=text)
         call = runtime_pb2_grpc.AgentRuntimeStub(channel).ExecuteStreaming(request, timeout=float(seconds))
         signal.signal(signal.SIGINT, lambda *_: call.cancel())

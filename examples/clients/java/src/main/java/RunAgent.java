@@ -1,16 +1,19 @@
 import com.google.gson.Gson;
 import com.google.protobuf.Any;
 import com.google.rpc.ErrorInfo;
+import io.grpc.ChannelCredentials;
 import io.grpc.Context;
 import io.grpc.Grpc;
 import io.grpc.InsecureChannelCredentials;
 import io.grpc.ManagedChannel;
 import io.grpc.Status;
 import io.grpc.StatusRuntimeException;
+import io.grpc.TlsChannelCredentials;
 import io.grpc.protobuf.StatusProto;
 import io.sluice.v1.AgentRuntimeGrpc;
 import io.sluice.v1.ExecuteRequest;
 import io.sluice.v1.StreamEvent;
+import java.io.File;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Iterator;
@@ -19,8 +22,8 @@ import java.util.Optional;
 import java.util.concurrent.TimeUnit;
 
 /**
- * Runs an agent and prints what it says: RunAgent AGENT INPUT [SECONDS]. The server is SLUICE_ADDR or 127.0.0.1:50051.
- * Exit status: 0 done, 1 error, 130 cancelled by Ctrl-C.
+ * Runs an agent and prints what it says: RunAgent AGENT INPUT [SECONDS]. The server is SLUICE_ADDR or 127.0.0.1:50051;
+ * SLUICE_CA, a PEM file, turns TLS on. Exit status: 0 done, 1 error, 130 cancelled by Ctrl-C.
  */
 public final class RunAgent {
   private static boolean hasRun;
@@ -31,7 +34,12 @@ public final class RunAgent {
     @SuppressWarnings("unchecked")
     Map<String, ?> serviceConfig = (Map<String, ?>) map;
     String address = Optional.ofNullable(System.getenv("SLUICE_ADDR")).orElse("127.0.0.1:50051");
-    return Grpc.newChannelBuilder(address, InsecureChannelCredentials.create())
+    String authorities = System.getenv("SLUICE_CA");
+    ChannelCredentials credentials =
+        authorities == null
+            ? InsecureChannelCredentials.create()
+            : TlsChannelCredentials.newBuilder().trustManager(new File(authorities)).build();
+    return Grpc.newChannelBuilder(address, credentials)
         .defaultServiceConfig(serviceConfig)
         .keepAliveTime(30, TimeUnit.SECONDS) // the server allows a PING every 10 s
         .maxInboundMessageSize(5 << 20) // an event has at most 4 MiB

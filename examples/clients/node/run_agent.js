@@ -1,12 +1,12 @@
 // Runs an agent and prints what it says: run_agent.js AGENT INPUT [SECONDS]
-// The server is SLUICE_ADDR or 127.0.0.1:50051. Exit status: 0 done, 1 error, 130 cancelled by Ctrl-C.
+// The server is SLUICE_ADDR or 127.0.0.1:50051; SLUICE_CA, a PEM file, turns TLS on. Exit status: 0 done, 1 error, 130 cancelled by Ctrl-C.
 'use strict';
 const fs = require('node:fs');
 const path = require('node:path');
 const grpc = require('@grpc/grpc-js');
 const loader = require('@grpc/proto-loader');
 
-const top = path.join(__dirname, '..', '..');
+const top = path.join(__dirname, '..', '..', '..');
 const options = {
   keepCase: true, longs: Number, enums: String, oneofs: true,
   includeDirs: [path.join(top, 'proto'), path.join(top, 'examples', 'proto')],
@@ -25,7 +25,9 @@ function reasonOf(error, hasRun) {
 }
 
 const [agent, input, seconds = '60'] = process.argv.slice(2);
-const client = new AgentRuntime(process.env.SLUICE_ADDR || '127.0.0.1:50051', grpc.credentials.createInsecure(), {
+const authorities = process.env.SLUICE_CA && fs.readFileSync(process.env.SLUICE_CA);
+const credentials = authorities ? grpc.credentials.createSsl(authorities) : grpc.credentials.createInsecure();
+const client = new AgentRuntime(process.env.SLUICE_ADDR || '127.0.0.1:50051', credentials, {
   'grpc.service_config': fs.readFileSync(path.join(top, 'examples', 'service-config.json'), 'utf8'),
   'grpc.keepalive_time_ms': 30000, // the server allows a PING every 10 s
   'grpc.max_receive_message_length': 5 << 20, // an event has at most 4 MiB
