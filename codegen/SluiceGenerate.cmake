@@ -16,6 +16,9 @@
 # nothing of the kind: whoever imports one carries its table (codegen/main.c).
 #
 # The code is compiled without this project's warnings, and with its sanitizers.
+#
+# Before it is included: SLUICE_PLUGINS is what stands before the names of the plugins' targets, SLUICE_RPC_HEADER what
+# services include, and SLUICE_RPC_TARGET what gives them that header. PROTOC is protoc.
 function(sluice_generate)
   cmake_parse_arguments(PARSE_ARGV 0 arg "NO_SERVICES;NO_MESSAGES" "TARGET;OUTPUT_DIR"
     "PROTOS;IMPORT_DIRS;LINK;OPTIONS")
@@ -42,7 +45,7 @@ function(sluice_generate)
       sluice_generate_one_(${proto} ${path} sluice-pb-c pb-c "no_services")
     endif()
     if(NOT arg_NO_SERVICES)
-      sluice_generate_one_(${proto} ${path} sluice-c sl "${arg_OPTIONS}")
+      sluice_generate_one_(${proto} ${path} sluice-c sl "rpc_header=${SLUICE_RPC_HEADER};${arg_OPTIONS}")
     endif()
   endforeach()
 
@@ -52,7 +55,7 @@ function(sluice_generate)
   target_include_directories(${arg_TARGET} SYSTEM PUBLIC ${arg_OUTPUT_DIR} ${CMAKE_BINARY_DIR})
   target_link_libraries(${arg_TARGET} PUBLIC PkgConfig::PROTOBUF_C ${arg_LINK})
   if(NOT arg_NO_SERVICES)
-    target_include_directories(${arg_TARGET} PUBLIC ${CMAKE_SOURCE_DIR})
+    target_link_libraries(${arg_TARGET} PUBLIC ${SLUICE_RPC_TARGET})
   endif()
   set_target_properties(${arg_TARGET} PROPERTIES POSITION_INDEPENDENT_CODE ON)
   if(SL_SANITIZE)
@@ -80,10 +83,10 @@ macro(sluice_generate_one_ proto path plugin suffix options)
     list(APPEND sluice_options --${plugin}_opt=${option})
   endforeach()
   add_custom_command(OUTPUT ${sluice_base}.c ${sluice_base}.h
-    COMMAND ${PROTOC} --plugin=protoc-gen-${plugin}=$<TARGET_FILE:protoc-gen-${plugin}>
+    COMMAND ${PROTOC} --plugin=protoc-gen-${plugin}=$<TARGET_FILE:${SLUICE_PLUGINS}protoc-gen-${plugin}>
       --${plugin}_out=${arg_OUTPUT_DIR} ${sluice_options} --dependency_out=${sluice_base}.d
       ${import_options} ${proto}
-    DEPENDS ${path} protoc-gen-${plugin}
+    DEPENDS ${path} ${SLUICE_PLUGINS}protoc-gen-${plugin}
     DEPFILE ${sluice_base}.d
     COMMENT "Generating ${sluice_base}.c" VERBATIM)
   list(APPEND sources ${sluice_base}.c ${sluice_base}.h)

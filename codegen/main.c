@@ -8,7 +8,7 @@
  * sluice_generate() (SluiceGenerate.cmake), which runs both plugins.
  *
  * Parameters (--sluice-c_opt=NAME=VALUE, more of them with commas or by repeating):
- *   rpc_header=FILE   what the code includes of the library; default "service/rpc/rpc.h"
+ *   rpc_header=FILE   what the code includes of the library; default "sluice/rpc.h"
  *   carry=FILE        a .proto whose table comes along with whoever imports it; see below
  *
  * Names are "sl_" + protobuf-c's name of the service + "__" + suffix, of methods with one more
@@ -268,7 +268,7 @@ static bool run(const struct sl_text *input, struct sl_text *why)
     }
     char *parameters = strdup(parameter);
     struct sl_emit_options options = {
-        .rpc_header = "service/rpc/rpc.h",
+        .rpc_header = "sluice/rpc.h",
         .carried = calloc(strlen(parameter) + 1, sizeof(char *)),
     };
     is_good = is_good && parameters != NULL && options.carried != NULL &&

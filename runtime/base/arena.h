@@ -7,6 +7,8 @@
 #include "runtime/base/slice.h"
 #include "runtime/base/status.h"
 
+struct sl_arena;
+// install: off
 struct sl_arena_block;
 
 struct sl_arena {
@@ -18,12 +20,15 @@ struct sl_arena {
 };
 
 void sl_arena_init(struct sl_arena *arena, size_t max_bytes);
+// install: on
 /* 16-byte aligned, not cleared. NULL: refused. */
 SL_CHECK void *sl_arena_alloc(struct sl_arena *arena, size_t size);
 SL_CHECK void *sl_arena_calloc(struct sl_arena *arena, size_t n, size_t size);
 /* A terminated copy. NULL: refused. */
 SL_CHECK char *sl_arena_dup(struct sl_arena *arena, struct sl_slice text);
+// install: off
 /* Releases everything; the arena is empty and usable again. */
 void sl_arena_done(struct sl_arena *arena);
+// install: on
 
 #endif

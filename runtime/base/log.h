@@ -16,6 +16,7 @@
 #include "runtime/base/status.h"
 
 enum sl_log_level { SL_ERROR, SL_WARN, SL_INFO, SL_DEBUG };
+// install: off
 enum sl_log_format { SL_LOG_LOGFMT, SL_LOG_JSON };
 
 #define SL_LOG_SUBJECT_MAP(X)                                                                      \
@@ -37,11 +38,13 @@ enum sl_log_subject { SL_LOG_SUBJECT_MAP(SL_LOG_SUBJECT_ENUM) };
 /* Where lines go, and which. Call once, before threads exist. `write_fd` stays the caller's; -1: no
  * output. The start is: stderr, INFO, logfmt. */
 void sl_log_setup(int write_fd, enum sl_log_level level, enum sl_log_format format);
-/* A sink instead of the descriptor, for tests and for users of the library; NULL: the descriptor.
- */
+// install: on
+/* Lines go to `sink` instead of the descriptor, which is stderr in the beginning; NULL: to the
+ * descriptor. The gRPC library itself has no line above SL_DEBUG. Before threads exist. */
 void sl_log_set_sink(void (*sink)(const char *line, size_t size, void *user_data), void *user_data);
 /* Which lines go out from now on. Thread: any. */
 void sl_log_set_level(enum sl_log_level level);
+// install: off
 bool sl_log_is_on(enum sl_log_level level, enum sl_log_subject subject);
 uint64_t sl_log_dropped(void);
 
@@ -67,4 +70,5 @@ const char *sl_log_quote(struct sl_slice text, char *room, size_t room_bytes);
 /* For one argument of sl_log: SL_LOG_QUOTE(sl_slice_str(name)). */
 #define SL_LOG_QUOTE(slice) sl_log_quote((slice), (char[256]){ 0 }, 256)
 
+// install: on
 #endif

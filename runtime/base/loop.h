@@ -47,6 +47,7 @@ struct sl_timer {
     uint64_t late_firing;                        /* the firing in which it was put into `late` */
 };
 
+// install: off
 /* JSON documents over this size are parsed and written by jobs (PM-1.6). */
 enum { SL_JOB_DOCUMENT_BYTES = 262144, SL_JOB_ROOM_BYTES = 192 };
 
@@ -105,6 +106,7 @@ struct sl_loop {
 
 #define SL_ON_LOOP(l) assert(sl_loop_is_current(l))
 
+// install: on
 /* Monotonic time of this turn in nanoseconds. Thread: loop. */
 uint64_t sl_loop_now_ns(const struct sl_loop *loop);
 
@@ -122,6 +124,7 @@ void sl_loop_defer(struct sl_loop *loop, struct sl_task *task);
 /* Takes a deferred task out again; harmless when it is not queued. Thread: loop. */
 void sl_loop_undefer(struct sl_loop *loop, struct sl_task *task);
 
+// install: off
 /* Hands `job` to the pool: `run` there, then `on_done` on the loop, never from inside this call.
  * Owns: borrowed until on_done. The loop is not freed before. Thread: loop. Never fails. */
 void sl_loop_offload(struct sl_loop *loop, struct sl_job *job);
@@ -130,9 +133,11 @@ void sl_loop_offload(struct sl_loop *loop, struct sl_job *job);
  * later. Thread: loop. */
 void sl_job_take_back(struct sl_job *job);
 
+// install: on
 /* True on the loop's own thread, and before the loop has a thread. */
 bool sl_loop_is_current(const struct sl_loop *loop);
 
+// install: off
 /* The loop that the calling thread entered last; NULL: none. */
 struct sl_loop *sl_loop_current(void);
 
@@ -144,6 +149,7 @@ bool sl_loop_drain(struct sl_loop *loop);
 /* The memory that this loop holds back. Thread: loop. */
 struct sl_reserve *sl_loop_reserve(struct sl_loop *loop);
 
+// install: on
 /* Prepares a timer that does not run. Thread: loop. */
 void sl_timer_init(
     struct sl_timer *timer, struct sl_loop *loop, sl_timer_fn *on_fire, void *user_data);
@@ -160,6 +166,7 @@ void sl_timer_stop(struct sl_timer *timer);
 
 bool sl_timer_is_running(const struct sl_timer *timer);
 
+// install: off
 /* ---- For backends ---------------------------------------------------------------------------- */
 
 void sl_loop_init(struct sl_loop *loop, const struct sl_loop_backend *backend, uint32_t index);
@@ -189,4 +196,5 @@ void sl_loop_turn_begin(struct sl_loop *loop, uint64_t now_ns, uint64_t wall_ms)
 void sl_loop_turn_work(struct sl_loop *loop);
 void sl_loop_turn_end(struct sl_loop *loop);
 
+// install: on
 #endif

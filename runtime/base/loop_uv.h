@@ -12,16 +12,20 @@ struct sl_loop_uv;
 /* Gives a loop. Owns: the caller; sl_loop_uv_free(). Fails: SL_RESOURCE_EXHAUSTED. */
 SL_CHECK enum sl_status sl_loop_uv_new(uint32_t index, struct sl_loop_uv **ret_loop);
 
+// install: off
 /* Timers then fire when they are due, not at the next whole millisecond; each arming is a system
  * call. For what measures. Before the first run. Fails: SL_RESOURCE_EXHAUSTED. */
 SL_CHECK enum sl_status sl_loop_uv_set_precise(struct sl_loop_uv *loop);
 
+// install: on
 /* The same loop, as everybody else knows it. */
 struct sl_loop *sl_loop_uv_base(struct sl_loop_uv *loop);
 
+// install: off
 /* libuv's handle of a loop that was made here: for net, http and process, which own uv handles. */
 uv_loop_t *sl_loop_uv_handle(struct sl_loop *loop);
 
+// install: on
 /* Runs until sl_loop_uv_stop(); the calling thread becomes the loop's. A second run is allowed. */
 void sl_loop_uv_run(struct sl_loop_uv *loop);
 

@@ -4,8 +4,8 @@
 #include "runtime/base/mem.h"
 #include "service/api/agents.h"
 #include "service/api/execute.h"
-#include "service/api/health.h"
-#include "service/api/reflection.h"
+#include "service/std/health.h"
+#include "service/std/reflection.h"
 
 struct sl_api {
     struct sl_runtime *runtime;

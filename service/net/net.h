@@ -1,9 +1,11 @@
+// install: off
 /* Sockets and TLS: listeners, accepted and opened connections, on libuv's poll handles.
  *
  * A connection gives received bytes up and asks for output once a turn: on_pull fills a block
  * shared by the loop's connections, one write sends it. What the socket does not take is kept (at
  * most one block); nothing more is pulled until it is gone. TLS runs over memory BIOs in between.
  */
+// install: on
 #ifndef SL_SERVICE_NET_NET_H
 #define SL_SERVICE_NET_NET_H
 
@@ -12,9 +14,11 @@
 #include "runtime/base/slice.h"
 #include "runtime/base/status.h"
 
+struct sl_net_tls; /* a TLS context; counted, constant, shared by loops */
+
+// install: off
 struct sl_net_listener;
 struct sl_net_conn;
-struct sl_net_tls; /* a TLS context; counted, constant, shared by loops */
 
 enum { SL_NET_BLOCK_BYTES = 128 * 1024, SL_NET_NAME_BYTES = 128 };
 
@@ -39,7 +43,10 @@ struct sl_net_callbacks {
         struct sl_net_conn *conn, enum sl_net_end how, const struct sl_error *err, void *user_data);
 };
 
+// install: on
 /* ---- TLS ------------------------------------------------------------------------------------- */
+
+/* TLS contexts, for sl_server_listen() and for channels. */
 
 enum sl_net_client_auth {
     SL_NET_CLIENT_AUTH_OFF,
@@ -66,6 +73,7 @@ SL_CHECK enum sl_status sl_net_tls_new_client(
 struct sl_net_tls *sl_net_tls_ref(struct sl_net_tls *tls);
 struct sl_net_tls *sl_net_tls_unref(struct sl_net_tls *tls);
 
+// install: off
 /* ---- Listening ------------------------------------------------------------------------------- */
 
 struct sl_net_listen_options {
@@ -145,4 +153,5 @@ struct sl_slice sl_net_conn_peer_cert(const struct sl_net_conn *conn);
  * linger (CM-7), close; then on_end(CLOSED). With `now`: at once. Harmless when it is ending. */
 void sl_net_conn_close(struct sl_net_conn *conn, bool now);
 
+// install: on
 #endif

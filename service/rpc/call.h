@@ -53,6 +53,7 @@ struct sl_call_callbacks {
         const struct sl_call *call, const struct sl_metadatum **ret_info, void *user_data);
 };
 
+// install: off
 /* A body that the handler owns: framed messages that are pulled when there is room, in place of
  * sends (a run's event log). Embedded in its owner. Functions as in h2.h's body; `at_border`:
  * between two messages. on_finished: the last byte (is_last) was taken, and the call can be
@@ -64,6 +65,7 @@ struct sl_call_source {
     void (*on_finished)(struct sl_call_source *source);
 };
 
+// install: on
 /* The final status of a call. Strings are copied. All zero but `code` is valid. */
 struct sl_call_status {
     enum sl_status code;
@@ -100,10 +102,13 @@ uint32_t sl_call_previous_attempts(const struct sl_call *call);
 bool sl_call_timeout_ns(const struct sl_call *call, uint64_t *ret_timeout_ns);
 /* Nanoseconds until the deadline; 0: passed; SL_NEVER_NS: none. */
 uint64_t sl_call_remaining_ns(const struct sl_call *call);
+// install: off
 /* Streams of its connection that are open: for the mark (FC-3). */
 size_t sl_call_n_streams(const struct sl_call *call);
 /* Of its connection; valid as long as the call. */
 const struct sl_limits *sl_call_limits(const struct sl_call *call);
+// install: on
+/* True when it ended before its handler finished it: on_ended was called, or is owed. */
 bool sl_call_is_ended(const struct sl_call *call);
 
 /* The request of a unary or server-streaming call, decoded; lives as long as the arena. Fails:
@@ -142,12 +147,14 @@ SL_CHECK enum sl_status sl_call_send_headers(struct sl_call *call);
  * SL_DEADLINE_EXCEEDED, SL_UNAVAILABLE the call is over; SL_RESOURCE_EXHAUSTED. */
 SL_CHECK enum sl_status sl_call_send(struct sl_call *call, const void *message);
 SL_CHECK enum sl_status sl_call_send_bytes(struct sl_call *call, struct sl_slice message);
+// install: off
 /* From now on messages come from `source` (headers are sent if they were not). Queued sends go
  * first; later sends go in between two messages of the source (heartbeats). With a negotiated
  * encoding the source's messages are re-framed. Borrowed until finish or on_ended. */
 SL_CHECK enum sl_status sl_call_set_source(struct sl_call *call, struct sl_call_source *source);
 /* The source has something again. */
 void sl_call_resume(struct sl_call *call);
+// install: on
 /* True when nothing is queued and the source has nothing: a heartbeat may be sent. */
 bool sl_call_is_idle(struct sl_call *call);
 

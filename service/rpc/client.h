@@ -42,11 +42,13 @@ SL_CHECK enum sl_status sl_channel_new(
  * later, on it. */
 struct sl_channel *sl_channel_free(struct sl_channel *channel);
 
+// install: off
 struct sl_channel_stats {
     uint64_t n_limit_waits; /* calls that waited because the connection had all its streams */
     uint64_t stream_limit;  /* MAX_CONCURRENT_STREAMS of the server, when that last happened */
 };
 struct sl_channel_stats sl_channel_stats(const struct sl_channel *channel);
+// install: on
 
 struct sl_client_call_options {
     size_t struct_size;

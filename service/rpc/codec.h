@@ -27,6 +27,8 @@ struct sl_codec {
     void *(*create)(const void *type, struct sl_arena *arena);
 };
 
+// install: off
 extern const struct sl_codec sl_codec_proto;
+// install: on
 
 #endif

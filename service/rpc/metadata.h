@@ -27,6 +27,7 @@ SL_CHECK enum sl_status sl_metadata_add(
     struct sl_slice value);
 /* What sl_metadata_add() checks, without adding. */
 SL_CHECK enum sl_status sl_metadata_check(struct sl_slice key, struct sl_slice value);
+// install: off
 /* Appends a copy of what a peer sent, unchecked; key and value are terminated in the arena. Fails:
  * SL_RESOURCE_EXHAUSTED. */
 SL_CHECK enum sl_status sl_metadata_append(
@@ -34,6 +35,7 @@ SL_CHECK enum sl_status sl_metadata_append(
     struct sl_arena *arena,
     struct sl_slice key,
     struct sl_slice value);
+// install: on
 /* The value of the n-th entry with this key (0: the first); false: there is none. */
 bool sl_metadata_get(
     const struct sl_metadata *metadata, const char *key, size_t n, struct sl_slice *ret_value);

@@ -7,6 +7,7 @@
 #include "service/rpc/client.h"
 #include "service/rpc/codec.h"
 #include "service/rpc/conn.h"
+#include "service/rpc/limits.h"
 #include "service/rpc/metadata.h"
 #include "service/rpc/methods.h"
 #include "service/rpc/server.h"

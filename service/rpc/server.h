@@ -57,11 +57,13 @@ SL_CHECK enum sl_status sl_server_add_raw(
     void *user_data);
 SL_CHECK enum sl_status
 sl_server_add_interceptor(struct sl_server *server, const struct sl_interceptor *interceptor);
+// install: off
 /* From now on every error status carries an ErrorInfo (ST-6): whoever gives no reason gets the one
  * that belongs to the code, whoever gives no metadata gets `info` (what is true of errors that no
  * handler knows of). Borrowed. Before the server starts. */
 void sl_server_set_error_info(
     struct sl_server *server, const struct sl_metadatum *info, size_t n_info);
+// install: on
 /* Marks a path as control method, with a quota of its own (ADM-9). */
 SL_CHECK enum sl_status sl_server_set_control(struct sl_server *server, const char *path);
 /* Registered services, for reflection. */
@@ -114,6 +116,7 @@ struct sl_server_stats {
     uint64_t connection_bytes; /* sl_conn_memory_bytes() of all, in steps of 4 KiB each */
     uint64_t calls_by_status[17];
 };
+// install: off
 /* One connection, looked at from outside; `peer` is valid in the call. */
 struct sl_conn_view {
     const char *peer;
@@ -127,6 +130,7 @@ void sl_server_each_conn(
     const struct sl_loop *loop,
     void (*visit)(const struct sl_conn_view *conn, void *user_data),
     void *user_data);
+// install: on
 /* A sum over the loops, not a snapshot. Thread: any. */
 void sl_server_stats(const struct sl_server *server, struct sl_server_stats *ret_stats);
 

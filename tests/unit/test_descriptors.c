@@ -10,7 +10,7 @@
 #include "custom_options.sl.h"
 #include "names.sl.h"
 #include "runtime/base/mem.h"
-#include "service/api/descriptors.h"
+#include "service/std/descriptors.h"
 
 struct bench {
     struct sl_server *server;

@@ -11,7 +11,7 @@
 #include <cmocka.h>
 
 #include "proto/grpc/health/v1/health.sl.h"
-#include "service/api/health.h"
+#include "service/std/health.h"
 #include "tests/fake/fake_loop.h"
 #include "tests/wire/rpc_peer.h"
 

@@ -14,8 +14,8 @@
 #include "proto/grpc/reflection/v1/reflection.sl.h"
 #include "proto/grpc/reflection/v1alpha/reflection.sl.h"
 #include "runtime/base/mem.h"
-#include "service/api/health.h"
-#include "service/api/reflection.h"
+#include "service/std/health.h"
+#include "service/std/reflection.h"
 #include "tests/wire/rpc_peer.h"
 
 #define V1_PATH        SL_GRPC__REFLECTION__V1__SERVER_REFLECTION__SERVER_REFLECTION_INFO__PATH

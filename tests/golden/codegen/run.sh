@@ -12,6 +12,7 @@ mkdir -p "$scratch/all" "$scratch/one" "$scratch/errors" "$scratch/o"
 run() { # PLUGIN OUT_DIR OPTION... -- FILE...
     plugin=$1 out=$2
     shift 2
+    [ "$plugin" != sluice-c ] || set -- --sluice-c_opt=rpc_header=service/rpc/rpc.h "$@" # of the tree
     protoc --plugin="protoc-gen-$plugin=$plugins/protoc-gen-$plugin" "--${plugin}_out=$out" \
         -I "$golden/proto" -I "$golden/bad" -I /usr/include "$@"
 }
@@ -63,8 +64,8 @@ diff -r "$golden/expected/errors" "$scratch/errors"
 
 # The parameters change what they say.
 mkdir "$scratch/parameters"
-run sluice-c "$scratch/parameters" --sluice-c_opt=rpc_header=sluice/rpc.h,carry=names.proto c_package.proto
-grep -q '#include "sluice/rpc.h"' "$scratch/parameters/c_package.sl.h"
+run sluice-c "$scratch/parameters" --sluice-c_opt=rpc_header=other/rpc.h,carry=names.proto c_package.proto
+grep -q '#include "other/rpc.h"' "$scratch/parameters/c_package.sl.h"
 grep -q '__attribute__((weak)) const struct sl_file_desc sl_names_proto__file' "$scratch/parameters/c_package.sl.c"
 
 # Together with the messages.

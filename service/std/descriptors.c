@@ -1,4 +1,4 @@
-#include "service/api/descriptors.h"
+#include "service/std/descriptors.h"
 
 #include <string.h>
 

@@ -1,4 +1,4 @@
-#include "service/api/reflection.h"
+#include "service/std/reflection.h"
 
 #include <assert.h>
 #include <stdint.h>
@@ -7,8 +7,8 @@
 #include "proto/grpc/reflection/v1alpha/reflection.sl.h"
 #include "runtime/base/arena.h"
 #include "runtime/base/mem.h"
-#include "service/api/descriptors.h"
 #include "service/rpc/rpc.h"
+#include "service/std/descriptors.h"
 
 typedef Grpc__Reflection__V1__ServerReflectionRequest request_message;
 typedef Grpc__Reflection__V1__ServerReflectionResponse response_message;

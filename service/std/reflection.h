@@ -1,7 +1,7 @@
 /* grpc.reflection.v1 and v1alpha: tells clients which services there are and how their messages
  * look (grpc.md SV-5 to SV-7). Answers come from the tables of the registered services. */
-#ifndef SL_SERVICE_API_REFLECTION_H
-#define SL_SERVICE_API_REFLECTION_H
+#ifndef SL_SERVICE_STD_REFLECTION_H
+#define SL_SERVICE_STD_REFLECTION_H
 
 #include "runtime/base/status.h"
 

@@ -2,8 +2,8 @@
  *
  *   sl_health_set("a")  ─▶  state of "a"  ─▶  each watcher of "a": posted to the loop of its call,
  * which sends the newest state; states in between are merged */
-#ifndef SL_SERVICE_API_HEALTH_H
-#define SL_SERVICE_API_HEALTH_H
+#ifndef SL_SERVICE_STD_HEALTH_H
+#define SL_SERVICE_STD_HEALTH_H
 
 #include <stdbool.h>
 

@@ -2,8 +2,8 @@
  *
  * The descriptors are read where they are, field by field; nothing is unpacked or indexed: a server
  * has a few dozen KiB of them, and reflection is for people and their tools. */
-#ifndef SL_SERVICE_API_DESCRIPTORS_H
-#define SL_SERVICE_API_DESCRIPTORS_H
+#ifndef SL_SERVICE_STD_DESCRIPTORS_H
+#define SL_SERVICE_STD_DESCRIPTORS_H
 
 #include <stdbool.h>
 

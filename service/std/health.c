@@ -1,4 +1,4 @@
-#include "service/api/health.h"
+#include "service/std/health.h"
 
 #include <assert.h>
 #include <pthread.h>

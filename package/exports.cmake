@@ -1,0 +1,68 @@
+# Makes the version scripts of the two libraries, and the linker's arguments that bring what they export:
+#   cmake -DNM=nm -DCORE=archives -DUPPER=archives -DINCLUDE=dir -DOUT=dir -DABI=n -DVERSION=x.y.z -P exports.cmake
+#
+# Public is what the installed headers declare and an archive defines. What the upper library uses of the core besides
+# is exported under a name that has the whole version in it: the two go together, and the loader says so.
+cmake_minimum_required(VERSION 3.25)
+
+# The names that `nm OPTION` lists, one of each.
+function(list_symbols option archives ret_names)
+  execute_process(COMMAND ${NM} -g ${option} ${archives} OUTPUT_VARIABLE text COMMAND_ERROR_IS_FATAL ANY)
+  string(REGEX MATCHALL " [A-TV-Zu] sl_[A-Za-z0-9_]+\n" defined "${text}")
+  string(REGEX MATCHALL " U sl_[A-Za-z0-9_]+\n" used "${text}")
+  set(names ${defined} ${used})
+  list(TRANSFORM names REPLACE "^ . (.*)\n$" "\\1")
+  list(REMOVE_DUPLICATES names)
+  set(${ret_names} "${names}" PARENT_SCOPE)
+endfunction()
+
+# Names that the headers use like functions, without their comments.
+function(list_declared ret_names)
+  set(names "")
+  file(GLOB headers ${INCLUDE}/*.h)
+  foreach(header IN LISTS headers)
+    file(READ ${header} text)
+    string(REGEX REPLACE "/\\*([^*]|\\*+[^*/])*\\*+/" "" text "${text}")
+    string(REGEX MATCHALL "sl_[a-z0-9_]+\\(" found "${text}")
+    list(APPEND names ${found})
+  endforeach()
+  list(TRANSFORM names REPLACE "\\($" "")
+  list(REMOVE_DUPLICATES names)
+  set(${ret_names} "${names}" PARENT_SCOPE)
+endfunction()
+
+function(intersect left right ret_both)
+  set(both "")
+  foreach(name IN LISTS left)
+    if(name IN_LIST right)
+      list(APPEND both ${name})
+    endif()
+  endforeach()
+  list(SORT both)
+  set(${ret_both} "${both}" PARENT_SCOPE)
+endfunction()
+
+function(write_library name public private)
+  string(REPLACE ";" ";\n        " public_text "${public}")
+  set(map "SLUICE_RPC_${ABI} {\n    global:\n        ${public_text};\n    local:\n        *;\n};\n")
+  if(private)
+    string(REPLACE ";" ";\n        " private_text "${private}")
+    string(APPEND map "SLUICE_RPC_PRIVATE_${VERSION} {\n    global:\n        ${private_text};\n};\n")
+  endif()
+  file(CONFIGURE OUTPUT ${OUT}/${name}.map CONTENT "${map}")
+  set(wanted ${public} ${private})
+  list(TRANSFORM wanted PREPEND "-Wl,-u,")
+  string(REPLACE ";" "\n" wanted "${wanted}")
+  file(CONFIGURE OUTPUT ${OUT}/${name}.args CONTENT "${wanted}\n")
+endfunction()
+
+list_declared(declared)
+list_symbols(--defined-only "${CORE}" core_defined)
+list_symbols(--defined-only "${UPPER}" upper_defined)
+list_symbols(--undefined-only "${UPPER}" upper_used)
+intersect("${core_defined}" "${declared}" core_public)
+intersect("${upper_defined}" "${declared}" upper_public)
+intersect("${upper_used}" "${core_defined}" core_private)
+list(REMOVE_ITEM core_private ${core_public})
+write_library(rpc-core "${core_public}" "${core_private}")
+write_library(rpc "${upper_public}" "")

@@ -1,0 +1,20 @@
+# What <sluice/rpc.h> includes: the installed name, and the header of the tree that it is made of.
+set(SL_HEADER_PARTS
+  version=runtime/base/version.h
+  status=runtime/base/status.h
+  slice=runtime/base/slice.h
+  arena=runtime/base/arena.h
+  log=runtime/base/log.h
+  loop=runtime/base/loop.h
+  loop_uv=runtime/base/loop_uv.h
+  limits=service/rpc/limits.h
+  tls=service/net/net.h
+  metadata=service/rpc/metadata.h
+  methods=service/rpc/methods.h
+  codec=service/rpc/codec.h
+  call=service/rpc/call.h
+  server=service/rpc/server.h
+  conn=service/rpc/conn.h
+  client=service/rpc/client.h
+  health=service/std/health.h
+  reflection=service/std/reflection.h)
