@@ -55,6 +55,7 @@ enum sl_net_client_auth {
 };
 
 struct sl_net_tls_options {
+    size_t struct_size;
     const char *cert_file; /* PEM chain; NULL on a client without certificate */
     const char *key_file;
     const char *ca_file; /* NULL: the system's (client), none (server) */
@@ -64,13 +65,15 @@ struct sl_net_tls_options {
 };
 
 /* TLS 1.2 (ECDHE and AEAD only) or newer, ALPN h2 required both ways, no renegotiation, no
- * compression. Fails: SL_INVALID_ARGUMENT a file that cannot be read or does not fit (key and
- * certificate), named. */
+ * compression. Owns: the caller, one reference. Thread: any. Fails: SL_INVALID_ARGUMENT a file that
+ * cannot be read or does not fit (key and certificate), named; SL_RESOURCE_EXHAUSTED. */
 SL_CHECK enum sl_status sl_net_tls_new_server(
     const struct sl_net_tls_options *options, struct sl_net_tls **ret_tls, struct sl_error *err);
 SL_CHECK enum sl_status sl_net_tls_new_client(
     const struct sl_net_tls_options *options, struct sl_net_tls **ret_tls, struct sl_error *err);
+/* One reference more. Thread: any. */
 struct sl_net_tls *sl_net_tls_ref(struct sl_net_tls *tls);
+/* Gives one back; the last frees it. Accepts NULL; gives NULL. Thread: any. */
 struct sl_net_tls *sl_net_tls_unref(struct sl_net_tls *tls);
 
 // install: off

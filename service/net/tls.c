@@ -4,6 +4,7 @@
 #include <openssl/err.h>
 #include <openssl/pem.h>
 
+#include "runtime/base/sized.h"
 #include "service/net/conn_impl.h"
 
 static const char tls12_ciphers[] = "ECDHE+AESGCM:ECDHE+CHACHA20";
@@ -251,9 +252,23 @@ static enum sl_status new_tls(
     return SL_OK;
 }
 
-enum sl_status sl_net_tls_new_server(
-    const struct sl_net_tls_options *options, struct sl_net_tls **ret_tls, struct sl_error *err)
+static enum sl_status read_options(
+    const struct sl_net_tls_options *given,
+    struct sl_net_tls_options *ret_options,
+    struct sl_error *err)
 {
+    return sl_sized_read(
+               ret_options, sizeof(*ret_options), given, given->struct_size, sizeof(*given))
+               ? SL_OK
+               : sl_fail(err, SL_INVALID_ARGUMENT, "TLS: options that this library does not know");
+}
+
+enum sl_status sl_net_tls_new_server(
+    const struct sl_net_tls_options *given, struct sl_net_tls **ret_tls, struct sl_error *err)
+{
+    struct sl_net_tls_options all;
+    SL_TRY(read_options(given, &all, err));
+    const struct sl_net_tls_options *options = &all;
     if ((options->cert_file == NULL && options->cert_pem == NULL) ||
         (options->key_file == NULL && options->key_pem == NULL)) {
         return sl_fail(
@@ -263,9 +278,11 @@ enum sl_status sl_net_tls_new_server(
 }
 
 enum sl_status sl_net_tls_new_client(
-    const struct sl_net_tls_options *options, struct sl_net_tls **ret_tls, struct sl_error *err)
+    const struct sl_net_tls_options *given, struct sl_net_tls **ret_tls, struct sl_error *err)
 {
-    return new_tls(options, false, ret_tls, err);
+    struct sl_net_tls_options all;
+    SL_TRY(read_options(given, &all, err));
+    return new_tls(&all, false, ret_tls, err);
 }
 
 struct sl_net_tls *sl_net_tls_ref(struct sl_net_tls *tls)

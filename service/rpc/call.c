@@ -1,6 +1,7 @@
 #include <inttypes.h>
 
 #include "runtime/base/mem.h"
+#include "runtime/base/sized.h"
 #include "service/rpc/call_impl.h"
 #include "service/rpc/deadline.h"
 
@@ -199,7 +200,12 @@ void sl_call_dispatch(struct sl_call *call)
 void sl_call_set_callbacks(
     struct sl_call *call, const struct sl_call_callbacks *callbacks, void *user_data)
 {
-    call->callbacks = callbacks == NULL ? (struct sl_call_callbacks){ 0 } : *callbacks;
+    call->callbacks = (struct sl_call_callbacks){ 0 };
+    if (callbacks != NULL) {
+        (void)sl_sized_read(
+            &call->callbacks, sizeof(call->callbacks), callbacks, callbacks->struct_size,
+            sizeof(*callbacks));
+    }
     call->user_data = user_data;
 }
 

@@ -40,6 +40,7 @@ struct sl_call_end {
 
 /* Any may be NULL. Never called from inside a function of the call. */
 struct sl_call_callbacks {
+    size_t struct_size;
     /* A message can be received, or the client half-closed; sl_call_recv() may still say SL_AGAIN.
      */
     void (*on_readable)(struct sl_call *call, void *user_data);
@@ -68,6 +69,7 @@ struct sl_call_source {
 // install: on
 /* The final status of a call. Strings are copied. All zero but `code` is valid. */
 struct sl_call_status {
+    size_t struct_size;
     enum sl_status code;
     const char *message;
     /* google.rpc.ErrorInfo in grpc-status-details-bin, when `reason` is set (ST-6). With code OK:

@@ -18,8 +18,10 @@ struct sl_conn_options {
     void *user_data;
 };
 
-/* Gives a connection that calls the methods registered at `server`. Owns: borrows `server`;
- * sl_conn_free(). Thread: the caller's becomes the connection's. Fails: SL_RESOURCE_EXHAUSTED. */
+/* Gives a connection that calls the methods registered at `server`; `options` NULL: all zero. Owns:
+ * borrows `server`; sl_conn_free(). Thread: the caller's becomes the connection's.
+ * Fails: SL_RESOURCE_EXHAUSTED; SL_INVALID_ARGUMENT fields of the options that this library does
+ * not know. */
 SL_CHECK enum sl_status sl_conn_new(
     struct sl_server *server, const struct sl_conn_options *options, struct sl_conn **ret_conn);
 /* Takes all of `bytes`; empty bytes run the timers that are due. Handlers and callbacks run inside.

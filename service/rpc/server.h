@@ -18,6 +18,7 @@ typedef enum sl_status(sl_raw_fn)(struct sl_call *call, struct sl_slice request,
  * the call (sl_call_fail gives it details). on_end: the final status of a call that on_start saw.
  * Either may be NULL. */
 struct sl_interceptor {
+    size_t struct_size;
     enum sl_status (*on_start)(struct sl_call *call, void *user_data);
     void (*on_end)(struct sl_call *call, enum sl_status status, void *user_data);
     void *user_data;
@@ -33,7 +34,8 @@ struct sl_server_options {
     bool allow_pings_without_calls;
 };
 
-/* Owns: the caller; sl_server_free(). Fails: SL_RESOURCE_EXHAUSTED. */
+/* `options` NULL: all zero. Owns: the caller; sl_server_free(). Fails: SL_RESOURCE_EXHAUSTED;
+ * SL_INVALID_ARGUMENT fields of the options that this library does not know. */
 SL_CHECK enum sl_status
 sl_server_new(const struct sl_server_options *options, struct sl_server **ret_server);
 /* After sl_server_run() has returned, or (foreign loops) after the drain. */
@@ -55,6 +57,8 @@ SL_CHECK enum sl_status sl_server_add_raw(
     enum sl_method_kind kind,
     sl_raw_fn *handler,
     void *user_data);
+/* Appends to the chain; copied. Before the server starts. Fails: SL_RESOURCE_EXHAUSTED;
+ * SL_INVALID_ARGUMENT fields that this library does not know. */
 SL_CHECK enum sl_status
 sl_server_add_interceptor(struct sl_server *server, const struct sl_interceptor *interceptor);
 // install: off
@@ -92,9 +96,15 @@ SL_CHECK enum sl_status sl_server_reload(
 
 /* Level 3: runs until sl_server_stop() and the end of the drain: then SL_OK. Own loop only. */
 SL_CHECK enum sl_status sl_server_run(struct sl_server *server, struct sl_error *err);
-/* Level 2: as grpc.md section 7. Own loop only. */
+/* Level 2, own loop only. A descriptor that is readable whenever sl_server_step() has work. Owns:
+ * the server; do not read or close it. Gives -1 before sl_server_listen(). */
 int sl_server_fd(const struct sl_server *server);
+/* Milliseconds until sl_server_step() must be called although the descriptor is quiet; 0: now; -1:
+ * no timer runs. Thread: the server's. */
 int sl_server_timeout(const struct sl_server *server);
+/* Does one turn of what is ready, without waiting. `*ret_is_drained`: sl_server_stop() was called
+ * and nothing is left. Thread: the server's, always the same. Fails: SL_FAILED_PRECONDITION the
+ * loops are not its own; SL_RESOURCE_EXHAUSTED. */
 SL_CHECK enum sl_status
 sl_server_step(struct sl_server *server, bool *ret_is_drained, struct sl_error *err);
 
@@ -132,6 +142,10 @@ void sl_server_each_conn(
     void *user_data);
 // install: on
 /* A sum over the loops, not a snapshot. Thread: any. */
-void sl_server_stats(const struct sl_server *server, struct sl_server_stats *ret_stats);
+#define sl_server_stats(server, ret_stats)                                                         \
+    sl_server_stats_sized((server), (ret_stats), sizeof(struct sl_server_stats))
+/* The same, as far as the struct of the caller's header goes. */
+void sl_server_stats_sized(
+    const struct sl_server *server, struct sl_server_stats *ret_stats, size_t struct_size);
 
 #endif

@@ -1,6 +1,7 @@
 #include "service/rpc/server_core.h"
 
 #include "runtime/base/mem.h"
+#include "runtime/base/sized.h"
 
 static enum sl_status copy_loops(struct sl_server *server, const struct sl_server_options *options)
 {
@@ -61,16 +62,22 @@ enum sl_status sl_server_set_limits(struct sl_server *server, const struct sl_li
 /* ---- Life --------------------------------------------------------------------------------------
  */
 
-enum sl_status sl_server_new(const struct sl_server_options *options, struct sl_server **ret_server)
+enum sl_status sl_server_new(const struct sl_server_options *given, struct sl_server **ret_server)
 {
+    struct sl_server_options all = { 0 };
+    if (given != NULL &&
+        !sl_sized_read(&all, sizeof(all), given, given->struct_size, sizeof(*given))) {
+        return SL_INVALID_ARGUMENT;
+    }
+    const struct sl_server_options *options = &all;
     struct sl_server *server = sl_calloc(1, sizeof(*server));
     if (server == NULL) {
         return SL_RESOURCE_EXHAUSTED;
     }
     (void)pthread_mutex_init(&server->shared.lock, NULL);
-    enum sl_status status = sl_server_set_limits(server, options == NULL ? NULL : options->limits);
-    if (options != NULL && status == SL_OK) {
-        server->allow_pings_without_calls = options->allow_pings_without_calls;
+    server->allow_pings_without_calls = options->allow_pings_without_calls;
+    enum sl_status status = sl_server_set_limits(server, options->limits);
+    if (status == SL_OK) {
         status = copy_loops(server, options);
     }
     server->n_counters = server->n_loops == 0 ? 1 : server->n_loops;
@@ -157,12 +164,17 @@ enum sl_status sl_server_add_raw(
 enum sl_status
 sl_server_add_interceptor(struct sl_server *server, const struct sl_interceptor *interceptor)
 {
-    const size_t size = (server->n_interceptors + 1) * sizeof(*interceptor);
+    struct sl_interceptor all;
+    if (!sl_sized_read(
+            &all, sizeof(all), interceptor, interceptor->struct_size, sizeof(*interceptor))) {
+        return SL_INVALID_ARGUMENT;
+    }
+    const size_t size = (server->n_interceptors + 1) * sizeof(all);
     struct sl_interceptor *interceptors = sl_realloc(server->interceptors, size);
     if (interceptors == NULL) {
         return SL_RESOURCE_EXHAUSTED;
     }
-    interceptors[server->n_interceptors++] = *interceptor;
+    interceptors[server->n_interceptors++] = all;
     server->interceptors = interceptors;
     return SL_OK;
 }
@@ -248,18 +260,20 @@ sl_server_counters(const struct sl_server *server, const struct sl_loop *loop)
     return &server->counters[0];
 }
 
-void sl_server_stats(const struct sl_server *server, struct sl_server_stats *ret_stats)
+void sl_server_stats_sized(
+    const struct sl_server *server, struct sl_server_stats *ret_stats, size_t struct_size)
 {
-    *ret_stats = (struct sl_server_stats){ 0 };
+    struct sl_server_stats sum = { 0 };
     for (size_t i = 0; i < server->n_counters; i++) {
         struct sl_rpc_counters *from = &server->counters[i];
 #define SL_RPC_COUNTER_SUM(name)                                                                   \
-    ret_stats->name += atomic_load_explicit(&from->name, memory_order_relaxed);
+    sum.name += atomic_load_explicit(&from->name, memory_order_relaxed);
         SL_RPC_COUNTER_MAP(SL_RPC_COUNTER_SUM)
 #undef SL_RPC_COUNTER_SUM
         for (size_t k = 0; k < SL_COUNT(from->calls_by_status); k++) {
-            ret_stats->calls_by_status[k] +=
+            sum.calls_by_status[k] +=
                 atomic_load_explicit(&from->calls_by_status[k], memory_order_relaxed);
         }
     }
+    (void)sl_sized_read(ret_stats, struct_size, &sum, sizeof(sum), sizeof(sum));
 }
