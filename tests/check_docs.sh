@@ -151,7 +151,7 @@ same "budgets" "$(first_column Connections '^ `[a-z]+_[a-z_]+` $' | tr -d '` ')"
     "$({ grep -ohE '(\?|:|return|=|over\(SL_LIMIT_[a-z_]+,) "[a-z]+_[a-z_]+"' service/h2/police.c service/h2/session.c | grep -oE '"[a-z_]+"' | quoted |
         grep -vE '_error$|^ping_flood$|^stream_closed$'; } | sort -u)"
 # Reasons stand behind `reason =`, in a refusal, or in a table beside a status. A run's code is a reason, too.
-reasons=$(cat service/rpc/*.c service/api/*.c runtime/*.c runtime/model/load_order.c | tr '\n' ' ' | tr -s ' ' |
+reasons=$(cat service/rpc/*.c service/std/*.c service/api/*.c runtime/*.c runtime/model/load_order.c | tr '\n' ' ' | tr -s ' ' |
     grep -oE "(reason = [^;}\"]*|sl_server_reason\([^\"]*|sl_run_refuse\( ?stream, SL_[A-Z_]+, |\{ SL_[A-Z_]+, )\"$word\"|\{ \"$word\", SL_" |
     grep -oE "\"$word\"" | quoted)
 same "reasons" "$({ first_column Refusals "$word"; first_column 'Streams that end early' "$word"; codes_of ERROR_CODE; } | sort -u)" \
@@ -168,6 +168,7 @@ for flag in $(printf '%s' "$text" | grep -oE '(`|sluiced? [^`]*)--[a-z][a-z-]+' 
 done
 for variable in $(printf '%s' "$text" | grep -oE '\bSLUICE_[A-Z_]+' | sort -u); do
     grep -qE "\"$variable[\"=]" service/config.c service/cli/*.c runtime/model/presets.c runtime/tool/process_tool.c ||
+        grep -qF "$variable" CMakeLists.txt package/exports.cmake ||
         complain "the documentation names $variable, and nothing reads it"
 done
 

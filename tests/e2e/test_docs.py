@@ -26,6 +26,8 @@ FAULTS = {
 
 # Pages whose commands are all run, as they stand, by the suite of ./run interop that has their name.
 RUN_IN_WHOLE = {"docs/%s.md" % name: name for name in ("quickstart", "quickstart-more", "load-testing", "migration", "deployment", "troubleshooting")}
+# The same, by a test of CTest.
+RUN_BY_TEST = {"docs/library.md": "tests/package/test_package.py"}
 # What CI runs, and what only carries other commands.
 BY_CI = ("./run test", "./run interop")
 SHELL = ("echo", "source")
@@ -46,7 +48,7 @@ def command_blocks(page):
 
 def commands(page):
     """The commands of a page that call one of our programs, where no suite runs them as they stand."""
-    if page in RUN_IN_WHOLE:
+    if page in RUN_IN_WHOLE or page in RUN_BY_TEST:
         return
     for block in command_blocks(page):
         for words in pages.commands(block):
@@ -163,7 +165,7 @@ class Docs(harness.Case):
         for page in pages.pages():
             for block in pages.blocks(page):
                 self.assertNotIn(block.language.split(" ")[0], pages.OTHER_SHELLS, block.name() + ": fence commands as sh")
-            for block in command_blocks(page) if page not in RUN_IN_WHOLE else ():
+            for block in command_blocks(page) if page not in RUN_IN_WHOLE and page not in RUN_BY_TEST else ():
                 for words in pages.commands(block):
                     name = pages.program(words)
                     if (page, name) in BY_HAND:
@@ -179,6 +181,11 @@ class Docs(harness.Case):
             self.assertIn(name, suites)
             with open("tests/interop/%s/run" % name, encoding="utf-8") as file:
                 self.assertRegex(file.read(), r"page\.py\" %s\n" % page)
+            self.assertGreater(len(command_blocks(page)), 2, page)
+
+    def test_the_pages_that_a_test_runs_are_named_by_it(self):
+        for page, path in RUN_BY_TEST.items():
+            self.assertIn('"%s"' % page, read(path))
             self.assertGreater(len(command_blocks(page)), 2, page)
 
     def test_what_a_page_shows_of_an_output_must_be_in_it(self):
