@@ -23,6 +23,7 @@ void sl_arena_init(struct sl_arena *arena, size_t max_bytes);
 // install: on
 /* 16-byte aligned, not cleared. NULL: refused. */
 SL_CHECK void *sl_arena_alloc(struct sl_arena *arena, size_t size);
+/* The same, cleared; NULL also when `n` * `size` overflows. */
 SL_CHECK void *sl_arena_calloc(struct sl_arena *arena, size_t n, size_t size);
 /* A terminated copy. NULL: refused. */
 SL_CHECK char *sl_arena_dup(struct sl_arena *arena, struct sl_slice text);

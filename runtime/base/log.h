@@ -1,3 +1,4 @@
+// install: off
 /* Structured log lines: one event per line, logfmt or JSON, level and subject checked before the
  * arguments are evaluated.
  *
@@ -6,6 +7,7 @@
  * The format string is a logfmt line without the first three fields ("run=%s msg=\"ended\"
  * code=%s"). Values from outside go through SL_LOG_QUOTE, which escapes them. Lines go to a
  * descriptor that is never waited for: what cannot be written at once is dropped and counted. */
+// install: on
 #ifndef SL_RUNTIME_BASE_LOG_H
 #define SL_RUNTIME_BASE_LOG_H
 
@@ -15,6 +17,7 @@
 #include "runtime/base/slice.h"
 #include "runtime/base/status.h"
 
+/* Where the lines of the log go: one event per line, logfmt. */
 enum sl_log_level { SL_ERROR, SL_WARN, SL_INFO, SL_DEBUG };
 // install: off
 enum sl_log_format { SL_LOG_LOGFMT, SL_LOG_JSON };

@@ -1,3 +1,4 @@
+// install: off
 /* The event loop as the rest of the program sees it: time, timers, and work handed over.
  *
  *   turn:  posted tasks ─▶ due timers, I/O ─▶ deferred tasks ─▶ wait
@@ -10,6 +11,7 @@
  * What takes too long for a loop is a job, done by a thread of the pool that all loops share.
  *
  * Nothing here allocates: tasks, timers and jobs are embedded in their owners. */
+// install: on
 #ifndef SL_RUNTIME_BASE_LOOP_H
 #define SL_RUNTIME_BASE_LOOP_H
 
@@ -20,6 +22,9 @@
 #include <stdint.h>
 
 #include "runtime/base/reserve.h"
+
+/* Time, timers, and work handed over. Nothing here allocates: tasks and timers are embedded in
+ * their owners, and their fields but for `run` are the library's. */
 
 #define SL_NS_PER_MS UINT64_C(1000000)
 #define SL_NS_PER_S  UINT64_C(1000000000)
@@ -164,6 +169,7 @@ void sl_timer_start_ms(struct sl_timer *timer, uint64_t delay_ms);
 /* Stops it; harmless when it does not run. After this the owner may go. Thread: loop. */
 void sl_timer_stop(struct sl_timer *timer);
 
+/* Thread: loop. */
 bool sl_timer_is_running(const struct sl_timer *timer);
 
 // install: off

@@ -69,6 +69,7 @@ struct sl_net_tls_options {
  * cannot be read or does not fit (key and certificate), named; SL_RESOURCE_EXHAUSTED. */
 SL_CHECK enum sl_status sl_net_tls_new_server(
     const struct sl_net_tls_options *options, struct sl_net_tls **ret_tls, struct sl_error *err);
+/* The same for channels; without a CA the system's are trusted. */
 SL_CHECK enum sl_status sl_net_tls_new_client(
     const struct sl_net_tls_options *options, struct sl_net_tls **ret_tls, struct sl_error *err);
 /* One reference more. Thread: any. */

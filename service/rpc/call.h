@@ -49,7 +49,7 @@ struct sl_call_callbacks {
     /* The call is over; the handler must still sl_call_finish() it, at any later time. */
     void (*on_ended)(struct sl_call *call, const struct sl_call_end *end, void *user_data);
     /* What the ErrorInfo of an end that does not come from the handler (deadline, stall) tells
-     * besides its reason (FC-9: last_sequence); copied. Called before on_ended. */
+     * besides its reason; copied. Called before on_ended. */
     size_t (*end_info)(
         const struct sl_call *call, const struct sl_metadatum **ret_info, void *user_data);
 };
@@ -87,16 +87,21 @@ struct sl_call_status {
 /* ---- What came in. Thread of all functions: the call's loop. -----------------------------------
  */
 
-const struct sl_method_desc *sl_call_method(const struct sl_call *call); /* NULL: the fallback */
+/* NULL: a raw method. */
+const struct sl_method_desc *sl_call_method(const struct sl_call *call);
 /* "/pkg.Service/Method" */
 const char *sl_call_path(const struct sl_call *call);
-struct sl_loop *sl_call_loop(const struct sl_call *call); /* NULL at level 1 */
+/* NULL at level 1. */
+struct sl_loop *sl_call_loop(const struct sl_call *call);
+/* What the client sent besides gRPC's own headers; lives as long as the call. */
 const struct sl_metadata *sl_call_metadata(const struct sl_call *call);
 /* Lives until the handler has finished. */
 struct sl_arena *sl_call_arena(struct sl_call *call);
 /* Unique in the process, for logs. */
 uint64_t sl_call_id(const struct sl_call *call);
+/* "127.0.0.1:53220", "unix"; at level 1 what sl_conn_new() was told. Never NULL. */
 const char *sl_call_peer(const struct sl_call *call);
+/* Empty: none. */
 struct sl_slice sl_call_user_agent(const struct sl_call *call);
 /* The number in grpc-previous-rpc-attempts; 0: none. */
 uint32_t sl_call_previous_attempts(const struct sl_call *call);
@@ -127,12 +132,17 @@ SL_CHECK enum sl_status sl_call_reply_bytes(struct sl_call *call, struct sl_slic
  * yet, wait for on_readable; SL_END half-closed; otherwise the fault that the call must be finished
  * with. */
 SL_CHECK enum sl_status sl_call_recv(struct sl_call *call, void **ret_message);
+/* The same, undecoded. */
 SL_CHECK enum sl_status sl_call_recv_bytes(struct sl_call *call, struct sl_slice *ret_message);
+/* Takes the message last received, with its arena: it then stays valid without the call. Owns: the
+ * caller; sl_message_free() on any thread. Gives NULL when there is none, or it was taken. */
 struct sl_message *sl_message_take(struct sl_call *call);
+/* Accepts NULL; gives NULL. */
 struct sl_message *sl_message_free(struct sl_message *message);
 
 /* ---- What goes out --------------------------------------------------------------------------- */
 
+/* Copies `callbacks`; NULL: none. */
 void sl_call_set_callbacks(
     struct sl_call *call, const struct sl_call_callbacks *callbacks, void *user_data);
 /* What the next typed sends give is compressed if the client allows it; NULL: as the client's own
@@ -141,6 +151,7 @@ SL_CHECK enum sl_status sl_call_set_encoding(struct sl_call *call, const char *e
 /* Before the headers left: SL_FAILED_PRECONDITION after. */
 SL_CHECK enum sl_status
 sl_call_add_header(struct sl_call *call, struct sl_slice key, struct sl_slice value);
+/* At any time before the end. Both copy. Fails: as sl_metadata_add(). */
 SL_CHECK enum sl_status
 sl_call_add_trailer(struct sl_call *call, struct sl_slice key, struct sl_slice value);
 /* Sends the response headers now (RS-3). */
@@ -148,6 +159,7 @@ SL_CHECK enum sl_status sl_call_send_headers(struct sl_call *call);
 /* Queues one message. SL_OK; SL_AGAIN the queue is full, nothing was queued; SL_CANCELLED,
  * SL_DEADLINE_EXCEEDED, SL_UNAVAILABLE the call is over; SL_RESOURCE_EXHAUSTED. */
 SL_CHECK enum sl_status sl_call_send(struct sl_call *call, const void *message);
+/* The same with an encoded message; copied. */
 SL_CHECK enum sl_status sl_call_send_bytes(struct sl_call *call, struct sl_slice message);
 // install: off
 /* From now on messages come from `source` (headers are sent if they were not). Queued sends go

@@ -72,17 +72,21 @@ SL_CHECK enum sl_status sl_client_call_open(
     struct sl_client_call **ret_call);
 /* Queues a message. SL_AGAIN (foreign loop only): later. Otherwise not SL_OK: the call is over. */
 SL_CHECK enum sl_status sl_client_call_send(struct sl_client_call *call, const void *message);
+/* The same with an encoded message; copied. */
 SL_CHECK enum sl_status
 sl_client_call_send_bytes(struct sl_client_call *call, struct sl_slice message);
+/* No message follows: END_STREAM. */
 void sl_client_call_close_send(struct sl_client_call *call);
 /* The next message, valid until the next recv. SL_OK; SL_END the call ended with status OK;
  * SL_AGAIN (foreign loop only); otherwise the call's final status. */
 SL_CHECK enum sl_status sl_client_call_recv(struct sl_client_call *call, void **ret_message);
+/* The same, undecoded. */
 SL_CHECK enum sl_status
 sl_client_call_recv_bytes(struct sl_client_call *call, struct sl_slice *ret_message);
 /* RST_STREAM(CANCEL); nothing more is received, and the status is CANCELLED, unless recv or send
  * gave the call's end before. Any number of times. */
 void sl_client_call_cancel(struct sl_client_call *call);
+/* Cancels it when it is not over. Accepts NULL; gives NULL. */
 struct sl_client_call *sl_client_call_free(struct sl_client_call *call);
 
 /* After the end: the status; before: SL_PENDING. */
@@ -95,6 +99,7 @@ struct sl_slice sl_client_call_details(const struct sl_client_call *call);
 const struct sl_metadata *sl_client_call_headers(struct sl_client_call *call);
 /* Empty until the end. */
 const struct sl_metadata *sl_client_call_trailers(const struct sl_client_call *call);
+/* user_data of the options. */
 void *sl_client_call_user(const struct sl_client_call *call);
 
 /* Unary in one: sends, half-closes, receives one message, valid until the call is freed.

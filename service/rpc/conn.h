@@ -52,6 +52,8 @@ uint64_t sl_conn_memory_bytes(const struct sl_conn *conn);
 void sl_conn_drain(struct sl_conn *conn, uint64_t timeout_ms);
 /* The transport is gone (CN-2). */
 void sl_conn_lost(struct sl_conn *conn);
+/* Ends each open call as LOST; the memory goes once every handler has finished. Accepts NULL; gives
+ * NULL. */
 struct sl_conn *sl_conn_free(struct sl_conn *conn);
 
 #endif

@@ -72,6 +72,7 @@ void sl_server_set_error_info(
 SL_CHECK enum sl_status sl_server_set_control(struct sl_server *server, const char *path);
 /* Registered services, for reflection. */
 size_t sl_server_n_services(const struct sl_server *server);
+/* NULL: there are not so many. */
 const struct sl_service_desc *sl_server_service_at(const struct sl_server *server, size_t index);
 
 struct sl_net_tls;
