@@ -264,11 +264,11 @@ static enum sl_status read_options(
 }
 
 enum sl_status sl_net_tls_new_server(
-    const struct sl_net_tls_options *given, struct sl_net_tls **ret_tls, struct sl_error *err)
+    const struct sl_net_tls_options *options, struct sl_net_tls **ret_tls, struct sl_error *err)
 {
     struct sl_net_tls_options all;
-    SL_TRY(read_options(given, &all, err));
-    const struct sl_net_tls_options *options = &all;
+    SL_TRY(read_options(options, &all, err));
+    options = &all;
     if ((options->cert_file == NULL && options->cert_pem == NULL) ||
         (options->key_file == NULL && options->key_pem == NULL)) {
         return sl_fail(
@@ -278,10 +278,10 @@ enum sl_status sl_net_tls_new_server(
 }
 
 enum sl_status sl_net_tls_new_client(
-    const struct sl_net_tls_options *given, struct sl_net_tls **ret_tls, struct sl_error *err)
+    const struct sl_net_tls_options *options, struct sl_net_tls **ret_tls, struct sl_error *err)
 {
     struct sl_net_tls_options all;
-    SL_TRY(read_options(given, &all, err));
+    SL_TRY(read_options(options, &all, err));
     return new_tls(&all, false, ret_tls, err);
 }
 

@@ -211,14 +211,14 @@ fill(struct sl_conn *conn, struct sl_server *server, const struct sl_conn_option
 }
 
 enum sl_status sl_conn_new(
-    struct sl_server *server, const struct sl_conn_options *given, struct sl_conn **ret_conn)
+    struct sl_server *server, const struct sl_conn_options *options, struct sl_conn **ret_conn)
 {
     struct sl_conn_options all = { 0 };
-    if (given != NULL &&
-        !sl_sized_read(&all, sizeof(all), given, given->struct_size, sizeof(*given))) {
+    if (options != NULL &&
+        !sl_sized_read(&all, sizeof(all), options, options->struct_size, sizeof(*options))) {
         return SL_INVALID_ARGUMENT;
     }
-    const struct sl_conn_options *options = &all;
+    options = &all;
     struct sl_conn *conn = sl_calloc(1, sizeof(*conn));
     if (conn == NULL) {
         return SL_RESOURCE_EXHAUSTED;

@@ -62,14 +62,14 @@ enum sl_status sl_server_set_limits(struct sl_server *server, const struct sl_li
 /* ---- Life --------------------------------------------------------------------------------------
  */
 
-enum sl_status sl_server_new(const struct sl_server_options *given, struct sl_server **ret_server)
+enum sl_status sl_server_new(const struct sl_server_options *options, struct sl_server **ret_server)
 {
     struct sl_server_options all = { 0 };
-    if (given != NULL &&
-        !sl_sized_read(&all, sizeof(all), given, given->struct_size, sizeof(*given))) {
+    if (options != NULL &&
+        !sl_sized_read(&all, sizeof(all), options, options->struct_size, sizeof(*options))) {
         return SL_INVALID_ARGUMENT;
     }
-    const struct sl_server_options *options = &all;
+    options = &all;
     struct sl_server *server = sl_calloc(1, sizeof(*server));
     if (server == NULL) {
         return SL_RESOURCE_EXHAUSTED;
