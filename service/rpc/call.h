@@ -174,11 +174,11 @@ bool sl_call_is_idle(struct sl_call *call);
 
 /* Ends the call: what is queued, then trailers. Must be called once after SL_PENDING; the call is
  * gone afterwards. On a call that ended already it only releases it. */
-void sl_call_finish(struct sl_call *call, const struct sl_call_status *status);
+void sl_call_finish(struct sl_call *call, const struct sl_call_status *given);
 /* The same with a code and a text. */
 SL_PRINTF(3, 4)
 void sl_call_finishf(struct sl_call *call, enum sl_status code, const char *fmt, ...);
-/* For handlers that answer at once: sets what the returned code goes with. Gives status->code. */
-enum sl_status sl_call_fail(struct sl_call *call, const struct sl_call_status *status);
+/* For handlers that answer at once: sets what the returned code goes with. Gives given->code. */
+enum sl_status sl_call_fail(struct sl_call *call, const struct sl_call_status *given);
 
 #endif

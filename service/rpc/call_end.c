@@ -550,15 +550,15 @@ static struct sl_call_status read_status(const struct sl_call_status *given)
     return status;
 }
 
-void sl_call_finish(struct sl_call *call, const struct sl_call_status *status)
+void sl_call_finish(struct sl_call *call, const struct sl_call_status *given)
 {
     if (call->stage != SL_STAGE_RUNNING) {
         return;
     }
     call->stage = SL_STAGE_FINISHED;
     if (!is_decided(call)) {
-        const struct sl_call_status all = read_status(status);
-        sl_call_complete(call, &all);
+        const struct sl_call_status status = read_status(given);
+        sl_call_complete(call, &status);
     }
     sl_call_release(call);
 }
@@ -573,10 +573,10 @@ void sl_call_finishf(struct sl_call *call, enum sl_status code, const char *fmt,
     sl_call_finish(call, &(struct sl_call_status){ .code = code, .message = text });
 }
 
-enum sl_status sl_call_fail(struct sl_call *call, const struct sl_call_status *status)
+enum sl_status sl_call_fail(struct sl_call *call, const struct sl_call_status *given)
 {
-    const struct sl_call_status all = read_status(status);
-    status = &all;
+    const struct sl_call_status all = read_status(given);
+    const struct sl_call_status *status = &all;
     struct sl_call_status *failure = &call->failure;
     *failure = (struct sl_call_status){ .code = status->code,
                                         .message = keep(call, status->message),
