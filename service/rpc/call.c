@@ -153,6 +153,7 @@ static void run_event(struct sl_call *call, enum sl_call_event event)
         }
         return;
     case SL_EVENT_ENDED:
+        call->is_told = true;
         if (on->on_ended != NULL) {
             on->on_ended(call, &call->end, call->user_data);
         }

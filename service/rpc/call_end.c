@@ -333,7 +333,6 @@ static void tell(struct sl_call *call, enum sl_call_end_kind kind, uint32_t code
     if (call->stage == SL_STAGE_FINISHED || call->is_told) {
         return;
     }
-    call->is_told = true;
     call->end = (struct sl_call_end){ .kind = kind, .code = code };
     sl_call_raise(call, SL_EVENT_ENDED);
 }

@@ -69,7 +69,7 @@ struct sl_call {
     bool has_timeout : 1;
     bool has_request : 1;
     bool is_blocked : 1; /* a send gave SL_AGAIN */
-    bool is_told : 1;    /* of its end */
+    bool is_told : 1;    /* on_ended was called */
     bool is_reply_raw : 1;
     bool has_failure : 1;      /* sl_call_fail() */
     bool has_headers : 1;      /* HEADERS were submitted */

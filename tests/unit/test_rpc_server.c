@@ -219,6 +219,20 @@ static void lost_connection_is_told_to_the_handler(void **state) /* CN-2 */
     bench.server = sl_server_free(bench.server); /* with the listener open */
 }
 
+static void freeing_the_server_tells_the_handler_of_a_client_that_just_left(void **state)
+{
+    (void)state;
+    struct bench bench;
+    open_bench(&bench, NULL, 0);
+    struct client *client = open_client(bench.address);
+    ask(client, "/t.S/Hang");
+    assert_true(wait_for(&bench, client, "1 response"));
+    close_client(client);
+    bench.server = sl_server_free(bench.server);
+    assert_int_equal(atomic_load(&bench.n_ended), 1);
+    assert_int_equal(atomic_load(&bench.last_end), SL_CALL_LOST);
+}
+
 static void drain_lets_handlers_finish_by_themselves(void **state) /* CM-6 */
 {
     (void)state;
@@ -411,6 +425,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(stepped_server_answers_and_drains),
         cmocka_unit_test(lost_connection_is_told_to_the_handler),
+        cmocka_unit_test(freeing_the_server_tells_the_handler_of_a_client_that_just_left),
         cmocka_unit_test(drain_lets_handlers_finish_by_themselves),
         cmocka_unit_test(http1_gets_a_short_answer),
         cmocka_unit_test(running_server_stops_from_another_thread),
