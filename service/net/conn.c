@@ -128,6 +128,23 @@ static void end_by_tls(struct sl_net_conn *conn, const char *what)
 
 static void read_socket(struct sl_net_conn *conn);
 
+/* The socket is lost with `error`. What came before is read first: an alert of TLS says more. */
+static void end_by_socket(struct sl_net_conn *conn, int error)
+{
+    conn->lost_errno = error;
+    read_socket(conn);
+    end_by_errno(conn, error);
+}
+
+/* libuv says EBADF of every fault of a socket, and has stopped polling. */
+static int fault_of(const struct sl_net_conn *conn)
+{
+    int error = 0;
+    socklen_t size = sizeof(error);
+    const bool is_known = getsockopt(conn->fd, SOL_SOCKET, SO_ERROR, &error, &size) == 0;
+    return is_known && error != 0 ? error : ECONNRESET;
+}
+
 static void on_poll(uv_poll_t *handle, int status, int events)
 {
     const struct sl_net_poll *poll = handle->data;
@@ -141,7 +158,7 @@ static void on_poll(uv_poll_t *handle, int status, int events)
         return;
     }
     if (status < 0) {
-        end_by_errno(conn, -status);
+        end_by_socket(conn, fault_of(conn));
         return;
     }
     if ((events & UV_WRITABLE) != 0) {
@@ -222,7 +239,7 @@ static bool keep(struct sl_net_conn *conn, const uint8_t *data, size_t size)
     return true;
 }
 
-/* Bytes that the socket took; it ends the connection on an error. */
+/* Bytes that the socket took. After an error it takes none, and the flush ends the connection. */
 static size_t send_some(struct sl_net_conn *conn, const uint8_t *data, size_t size)
 {
     ssize_t n;
@@ -234,21 +251,25 @@ static size_t send_some(struct sl_net_conn *conn, const uint8_t *data, size_t si
         return (size_t)n;
     }
     if (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK) {
-        end_by_errno(conn, errno);
+        conn->lost_errno = errno;
+        sl_loop_defer(conn->loop, &conn->flush);
     }
     return 0;
 }
 
-/* True: all of it is with the socket; false: the rest is kept, or the connection has ended. */
+/* True: all of it is with the socket; false: the rest is kept, or the connection is at its end. */
 static bool put_out(struct sl_net_conn *conn, const uint8_t *data, size_t size)
 {
+    if (conn->lost_errno != 0) {
+        return false;
+    }
     if (n_unsent(conn) > 0) {
         (void)keep(conn, data, size);
         return false;
     }
     const size_t n = send_some(conn, data, size);
     conn->was_cut = n < size;
-    if (n < size && conn->state != SL_NET_ENDED) {
+    if (n < size && conn->lost_errno == 0) {
         (void)keep(conn, data + n, size - n);
     }
     return n == size;
@@ -338,6 +359,10 @@ static bool pull_and_send(struct sl_net_conn *conn)
 static void run_flush(struct sl_task *task)
 {
     struct sl_net_conn *conn = SL_CONTAINER(task, struct sl_net_conn, flush);
+    if (conn->lost_errno != 0) {
+        end_by_socket(conn, conn->lost_errno);
+        return;
+    }
     const size_t before = n_unsent(conn);
     const bool is_clear = put_out_unsent(conn);
     if (conn->state == SL_NET_DRAINING && n_unsent(conn) < before) {
@@ -408,7 +433,9 @@ static void deliver_decrypted(struct sl_net_conn *conn)
             return;
         }
         if (result == SL_NET_TLS_FAILED) {
-            end_by_tls(conn, "a TLS record is not valid");
+            end_by_tls(
+                conn,
+                sl_net_tls_is_refused(conn) ? "the peer refused TLS" : "a TLS record is not valid");
             return;
         }
         conn->callbacks->on_bytes(conn, sl_slice_of(conn->scratch->plain, n), conn->user_data);
@@ -445,6 +472,9 @@ static void read_socket(struct sl_net_conn *conn)
                 end_by_errno(conn, errno);
             }
             return;
+        }
+        if (n == 0 && conn->lost_errno != 0) {
+            return; /* that says more */
         }
         if (n == 0) {
             const bool is_ours = conn->state == SL_NET_DRAINING || conn->state == SL_NET_LINGER;

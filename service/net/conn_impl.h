@@ -40,9 +40,9 @@ struct sl_net_conn {
     int events; /* that the poll handle waits for */
     bool is_paused;
     bool wants_writable;
-    bool was_cut; /* the socket did not take the last block whole: ask for less */
-    bool is_fault_tls;
+    bool was_cut;        /* the socket did not take the last block whole: ask for less */
     enum sl_net_end how; /* why it ended */
+    int lost_errno;      /* not 0: the socket takes nothing any more, and the end is due */
     int sys_errno;
     unsigned long tls_error;
     const char *what; /* the sentence that goes with it */
@@ -108,6 +108,8 @@ enum sl_net_tls_result { SL_NET_TLS_OK, SL_NET_TLS_WAIT, SL_NET_TLS_END, SL_NET_
 /* What was wrong with a session that failed: the peer's certificate before OpenSSL's reason. NULL:
  * nothing is known. Constant text. */
 const char *sl_net_tls_fault(const struct sl_net_conn *conn);
+/* What failed is an alert of the peer: TLS 1.3 refuses a client after the client's handshake. */
+bool sl_net_tls_is_refused(const struct sl_net_conn *conn);
 /* Fails: SL_RESOURCE_EXHAUSTED. `server_name` for clients. */
 SL_CHECK enum sl_status sl_net_tls_attach(struct sl_net_conn *conn, const char *server_name);
 enum sl_net_tls_result sl_net_tls_handshake(struct sl_net_conn *conn);

@@ -149,6 +149,12 @@ enum sl_net_tls_result sl_net_tls_handshake(struct sl_net_conn *conn)
     return note_peer_cert(conn);
 }
 
+bool sl_net_tls_is_refused(const struct sl_net_conn *conn)
+{
+    return ERR_GET_LIB(conn->tls_error) == ERR_LIB_SSL &&
+           ERR_GET_REASON(conn->tls_error) >= SSL_AD_REASON_OFFSET;
+}
+
 const char *sl_net_tls_fault(const struct sl_net_conn *conn)
 {
     const long verified = conn->ssl == NULL ? X509_V_OK : SSL_get_verify_result(conn->ssl);

@@ -1,3 +1,4 @@
+#include <arpa/inet.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -454,6 +455,44 @@ static void a_peer_that_never_reads_is_given_up(void **state) /* CM-13, AT-13 */
     free(bytes);
 }
 
+/* A client whose last words are followed by a reset, both before the server's loop turns. */
+static void expect_words_and_reset(struct world *world, const char *words, const char *answer)
+{
+    const size_t n_words = strlen(words);
+    const struct linger at_once = { .l_onoff = 1 };
+    struct sockaddr_in to = { .sin_family = AF_INET };
+    listen_at(world, "127.0.0.1:0");
+    to.sin_port = htons(sl_net_listener_port(world->listener));
+    assert_int_equal(inet_pton(AF_INET, "127.0.0.1", &to.sin_addr), 1);
+    world->servers[0].out = (const uint8_t *)answer;
+    world->servers[0].n_out = strlen(answer);
+    const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(connect(fd, (const struct sockaddr *)&to, sizeof(to)), 0);
+    assert_int_equal(send(fd, words, n_words, MSG_NOSIGNAL), n_words);
+    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once)), 0);
+    assert_int_equal(close(fd), 0);
+    TURN_UNTIL(world, world->servers[0].is_over);
+    assert_int_equal(world->servers[0].n_got, n_words);
+    assert_memory_equal(world->servers[0].got, words, n_words);
+    assert_int_equal(world->servers[0].how, SL_NET_END_RESET);
+    assert_non_null(strstr(world->servers[0].text, "connection lost: connection reset by peer"));
+}
+
+static void what_came_before_a_reset_is_read(void **state)
+{
+    expect_words_and_reset(*state, "last words", "");
+}
+
+static void a_reset_without_a_word_is_a_reset(void **state)
+{
+    expect_words_and_reset(*state, "", "");
+}
+
+static void what_came_before_a_reset_is_read_when_writing_fails_first(void **state)
+{
+    expect_words_and_reset(*state, "last words", "an answer");
+}
+
 static void closing_now_is_still_told_later(void **state)
 {
     struct world *world = *state;
@@ -597,6 +636,9 @@ int main(void)
         CASE(an_orderly_close_delivers_everything),
         CASE(lingering_has_an_end),
         CASE(a_peer_that_never_reads_is_given_up),
+        CASE(what_came_before_a_reset_is_read),
+        CASE(a_reset_without_a_word_is_a_reset),
+        CASE(what_came_before_a_reset_is_read_when_writing_fails_first),
         CASE(closing_now_is_still_told_later),
         CASE(a_paused_reader_holds_the_sender_back),
         CASE(too_many_connections_of_one_address_are_closed),

@@ -338,11 +338,18 @@ static void without_the_required_certificate_nobody_gets_in(void **state)
 {
     struct world *world = *state;
     listen_with(world, tls_of(&server_id, SL_NET_CLIENT_AUTH_REQUIRE, true));
+    world->client.out = (const uint8_t *)"a request"; /* it fails to be written, too */
+    world->client.n_out = 9;
     connect_with(world, tls_of(NULL, SL_NET_CLIENT_AUTH_OFF, false), "localhost");
     TURN_UNTIL(world, world->server.is_over && world->client.is_over);
     assert_false(world->server.is_open);
     assert_int_equal(world->server.how, SL_NET_END_TLS);
     assert_int_not_equal(world->server.tls_error, 0);
+    /* TLS 1.3: the client is done when the refusal comes. */
+    assert_true(world->client.is_open);
+    assert_int_equal(world->client.how, SL_NET_END_TLS);
+    assert_non_null(
+        strstr(world->client.end_text, "the peer refused TLS: tlsv13 alert certificate required"));
 }
 
 static void a_requested_certificate_may_be_missing_but_not_false(void **state)
