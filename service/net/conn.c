@@ -2,6 +2,7 @@
 #include <netinet/tcp.h>
 #include <unistd.h>
 
+#include "runtime/base/log.h"
 #include "runtime/base/loop_uv.h"
 #include "runtime/base/metrics.h"
 #include "service/net/conn_impl.h"
@@ -68,6 +69,16 @@ void sl_net_conn_free(struct sl_net_conn *conn)
     (void)sl_free(conn);
 }
 
+/* Never above debug: probes of load balancers connect and say nothing (CM-8). */
+static void log_handshake(const struct sl_net_conn *conn, const char *fault)
+{
+    if (conn->is_handshake_failed && conn->listener != NULL) {
+        sl_log(
+            SL_DEBUG, SL_LOG_NET, "msg=\"TLS handshake failed\" peer=%s reason=%s", conn->peer,
+            SL_LOG_QUOTE(sl_slice_str(fault == NULL ? conn->what : fault)));
+    }
+}
+
 static void run_end(struct sl_task *task)
 {
     struct sl_net_conn *conn = SL_CONTAINER(task, struct sl_net_conn, end);
@@ -78,6 +89,7 @@ static void run_end(struct sl_task *task)
     (void)sl_fail(
         &err, SL_UNAVAILABLE, "%s: %s%s%s", conn->peer, conn->what, fault == NULL ? "" : ": ",
         fault == NULL ? "" : fault);
+    log_handshake(conn, fault);
     err.origin = SL_ORIGIN_TRANSPORT;
     err.sys_errno = conn->sys_errno;
     err.tls_error = conn->tls_error;
@@ -93,6 +105,7 @@ void sl_net_conn_end(struct sl_net_conn *conn, enum sl_net_end how, int sys_errn
         return;
     }
     if (conn->state == SL_NET_HANDSHAKE && conn->tls != NULL && how != SL_NET_END_CLOSED) {
+        conn->is_handshake_failed = true;
         SL_METRIC_ADD(sluice_tls_handshake_failures, 1, NULL);
     }
     conn->state = SL_NET_ENDED;

@@ -40,7 +40,8 @@ struct sl_net_conn {
     int events; /* that the poll handle waits for */
     bool is_paused;
     bool wants_writable;
-    bool was_cut;        /* the socket did not take the last block whole: ask for less */
+    bool was_cut; /* the socket did not take the last block whole: ask for less */
+    bool is_handshake_failed;
     enum sl_net_end how; /* why it ended */
     int lost_errno;      /* not 0: the socket takes nothing any more, and the end is due */
     int sys_errno;

@@ -258,6 +258,20 @@ class Tls(harness.Case):
         self.assertEqual((named.returncode, named.stdout), (0, b"SERVING\n"), named.stderr)
         self.assertEqual(harness.sluice(server, "health").returncode, 3, "plaintext to a TLS port")
 
+    def test_a_missing_client_certificate_has_a_name_at_both_ends(self):
+        files = tempfile.mkdtemp()
+        harness.make_certificate(files + "/own")
+        own = (files + "/own.cert", files + "/own.key")
+        server = self.daemon(
+            flags=("--tls-cert", own[0], "--tls-key", own[1], "--tls-client-ca", own[0], "--log-level", "debug")
+        )
+        refused = harness.sluice(server, "health", "--ca", own[0])
+        self.assertEqual((refused.returncode, refused.stdout), (3, b""))
+        self.assertIn(b"the peer refused TLS: tlsv13 alert certificate required", refused.stderr)
+        self.assertEqual(refused.stderr.count(b"\n"), 1)
+        line = server.wait_log('msg="TLS handshake failed"')
+        self.assertRegex(line, 'level=debug subject=net .*peer=127.* reason="peer did not return a certificate"')
+
 
 if __name__ == "__main__":
     unittest.main(verbosity=2)

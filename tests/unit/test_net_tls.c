@@ -16,6 +16,7 @@
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 
+#include "runtime/base/log.h"
 #include "runtime/base/loop_uv.h"
 #include "runtime/base/mem.h"
 #include "service/net/net.h"
@@ -198,6 +199,29 @@ static bool on_accept(
     return true;
 }
 
+/* What is logged of a case. */
+static struct {
+    char text[1024];
+    size_t size;
+} logged;
+
+static void keep_line(const char *line, size_t size, void *user_data)
+{
+    (void)user_data;
+    assert_true(logged.size + size < sizeof(logged.text));
+    memcpy(logged.text + logged.size, line, size);
+    logged.size += size;
+    logged.text[logged.size] = '\0';
+}
+
+static void start_log(enum sl_log_level level)
+{
+    logged.size = 0;
+    logged.text[0] = '\0';
+    sl_log_setup(-1, level, SL_LOG_LOGFMT);
+    sl_log_set_sink(keep_line, NULL);
+}
+
 static int set_up(void **state)
 {
     struct world *world = calloc(1, sizeof(*world));
@@ -211,6 +235,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     struct world *world = *state;
+    sl_log_set_sink(NULL, NULL);
     if (world->server.conn != NULL) {
         sl_net_conn_close(world->server.conn, true);
     }
@@ -337,6 +362,7 @@ static void a_client_certificate_reaches_the_owner(void **state)
 static void without_the_required_certificate_nobody_gets_in(void **state)
 {
     struct world *world = *state;
+    start_log(SL_DEBUG);
     listen_with(world, tls_of(&server_id, SL_NET_CLIENT_AUTH_REQUIRE, true));
     world->client.out = (const uint8_t *)"a request"; /* it fails to be written, too */
     world->client.n_out = 9;
@@ -345,11 +371,43 @@ static void without_the_required_certificate_nobody_gets_in(void **state)
     assert_false(world->server.is_open);
     assert_int_equal(world->server.how, SL_NET_END_TLS);
     assert_int_not_equal(world->server.tls_error, 0);
+    assert_non_null(
+        strstr(logged.text, "level=debug subject=net msg=\"TLS handshake failed\" peer="));
+    assert_non_null(strstr(logged.text, "reason=\"peer did not return a certificate\""));
     /* TLS 1.3: the client is done when the refusal comes. */
     assert_true(world->client.is_open);
     assert_int_equal(world->client.how, SL_NET_END_TLS);
     assert_non_null(
         strstr(world->client.end_text, "the peer refused TLS: tlsv13 alert certificate required"));
+}
+
+static void touch_and_go(struct world *world)
+{
+    struct sl_error err = { .status = SL_OK };
+    const struct sl_net_connect_options options = { .address =
+                                                        sl_net_listener_address(world->listener),
+                                                    .timeout_ms = 5000 };
+    memset(&world->server, 0, sizeof(world->server));
+    memset(&world->client, 0, sizeof(world->client));
+    assert_int_equal(
+        sl_net_connect(
+            world->loop, &options, &callbacks, &world->client, &world->client.conn, &err),
+        SL_OK);
+    TURN_UNTIL(world, world->client.is_open);
+    sl_net_conn_close(world->client.conn, true);
+    TURN_UNTIL(world, world->server.is_over);
+}
+
+static void a_probe_without_bytes_is_logged_at_debug_only(void **state) /* CM-8 */
+{
+    struct world *world = *state;
+    listen_with(world, tls_of(&server_id, SL_NET_CLIENT_AUTH_OFF, true));
+    start_log(SL_INFO);
+    touch_and_go(world);
+    assert_string_equal(logged.text, "");
+    start_log(SL_DEBUG);
+    touch_and_go(world);
+    assert_non_null(strstr(logged.text, "reason=\"closed by the peer\""));
 }
 
 static void a_requested_certificate_may_be_missing_but_not_false(void **state)
@@ -572,6 +630,7 @@ int main(void)
         CASE(an_orderly_close_is_a_fin_for_the_peer),
         CASE(a_client_certificate_reaches_the_owner),
         CASE(without_the_required_certificate_nobody_gets_in),
+        CASE(a_probe_without_bytes_is_logged_at_debug_only),
         CASE(a_requested_certificate_may_be_missing_but_not_false),
         CASE(a_wrong_name_is_refused),
         CASE(an_unknown_authority_is_refused),
