@@ -375,6 +375,7 @@ void sl_call_on_closed(struct sl_call *call, enum sl_h2_close how, uint32_t code
     call->stream = NULL;
     sl_timer_stop(&call->deadline);
     sl_list_remove(&call->in_conn);
+    sl_list_add_last(&call->conn->unwinding, &call->in_conn);
     sl_call_recv_done(call);
     sl_call_send_drop(call);
     if (!is_decided(call)) {

@@ -231,6 +231,7 @@ enum sl_status sl_conn_new(
     conn->on_output = options->on_output;
     conn->user_data = options->user_data;
     sl_list_init(&conn->calls);
+    sl_list_init(&conn->unwinding);
     sl_list_init(&conn->stalled);
     sl_list_init(&conn->gaps);
     conn->ready_task.run = run_ready;
@@ -419,4 +420,19 @@ struct sl_conn *sl_conn_free(struct sl_conn *conn)
     }
     sl_conn_unref(conn);
     return NULL;
+}
+
+size_t sl_conn_give_up_handlers(struct sl_conn *conn)
+{
+    size_t n_given_up = 0;
+    sl_conn_ref(conn);
+    SL_LIST_EACH(node, &conn->unwinding) {
+        struct sl_call *call = SL_CONTAINER(node, struct sl_call, in_conn);
+        call->stage = SL_STAGE_FINISHED;
+        n_given_up++;
+        sl_call_release(call);
+    }
+    sl_conn_dispatch(conn); /* releases those that were ready */
+    sl_conn_unref(conn);
+    return n_given_up;
 }

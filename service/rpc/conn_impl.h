@@ -45,6 +45,7 @@ struct sl_conn {
     uint64_t now_ns;  /* as given by the last feed or pull */
 
     struct sl_list calls;     /* that have a stream */
+    struct sl_list unwinding; /* the others: their handlers have not finished */
     size_t n_running;         /* tasks, also of streams that are gone (NG-2) */
     size_t n_control;         /* the same, of control methods */
     size_t n_counted;         /* streams that the gauge knows of */
@@ -84,6 +85,9 @@ void sl_conn_unref(struct sl_conn *conn);
 /* Called when the memory goes, for server.c. */
 void sl_conn_set_released(
     struct sl_conn *conn, void (*on_released)(void *user_data), void *user_data);
+/* Of a freed connection: handlers that have not finished are given up and their calls' records go.
+ * Gives how many they were. The connection is gone afterwards. */
+size_t sl_conn_give_up_handlers(struct sl_conn *conn);
 uint64_t sl_conn_now_ns(const struct sl_conn *conn);
 
 /* The connection ends because of what the peer did; the first reason counts. NULL: nothing. */

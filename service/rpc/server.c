@@ -7,13 +7,18 @@
 #include "service/rpc/server.h"
 
 #include "runtime/base/list.h"
+#include "runtime/base/log.h"
 #include "runtime/base/loop_uv.h"
 #include "runtime/base/mem.h"
 #include "service/net/net.h"
 #include "service/rpc/conn_impl.h"
 #include "service/rpc/server_core.h"
 
-enum { FREE_STEP_MS = 100, FREE_STEPS = 100 };
+/* What is left of a server that is freed gets this long: the two seconds that a drain without time
+ * gives to handlers and to their last words, and one to linger. */
+#define FREE_NS UINT64_C(3000000000)
+
+enum { FREE_STEP_MS = 100 };
 
 /* One loop's connections. */
 struct runner_loop {
@@ -23,7 +28,8 @@ struct runner_loop {
     struct sl_task report_task; /* posted to loops[0] once */
     struct {
         struct sl_list conns;
-        size_t n_conns; /* whose memory, or whose calls, are still there */
+        struct sl_list unwinding; /* sockets that are closed, whose calls are still there */
+        size_t n_conns;           /* whose memory, or whose calls, are still there */
         bool is_draining;
         bool has_reported;
     } own; /* this loop only */
@@ -116,7 +122,10 @@ static void check_drained(struct runner_loop *home)
 /* The connection and all its calls are gone. */
 static void on_released(void *user_data)
 {
-    struct runner_loop *home = user_data;
+    struct socket *socket = user_data;
+    struct runner_loop *home = socket->home;
+    sl_list_remove(&socket->node);
+    (void)sl_free(socket);
     home->own.n_conns--;
     check_drained(home);
 }
@@ -187,7 +196,7 @@ static void on_open(struct sl_net_conn *net, void *user_data)
         sl_net_conn_close(net, true);
         return;
     }
-    sl_conn_set_released(socket->conn, on_released, home);
+    sl_conn_set_released(socket->conn, on_released, socket);
     /* Our SETTINGS wait for the client's preface: whoever speaks HTTP/1.1 gets its answer clean. */
 }
 
@@ -247,14 +256,13 @@ on_end(struct sl_net_conn *net, enum sl_net_end how, const struct sl_error *err,
     (void)how;
     (void)err;
     struct socket *socket = user_data;
-    struct runner_loop *home = socket->home;
+    socket->net = NULL;
     sl_list_remove(&socket->node);
-    struct sl_conn *conn = socket->conn;
-    (void)sl_free(socket);
-    if (conn != NULL) {
-        (void)sl_conn_free(conn); /* on_released counts */
+    sl_list_add_last(&socket->home->own.unwinding, &socket->node);
+    if (socket->conn != NULL) {
+        (void)sl_conn_free(socket->conn); /* on_released comes with its last call */
     } else {
-        on_released(home);
+        on_released(socket);
     }
 }
 
@@ -340,14 +348,36 @@ static void release_runner(struct sl_runner *runner)
     (void)sl_free(runner);
 }
 
+/* Clients that do not go and handlers that do not finish have had their time. */
+static void give_up_rest(struct runner_loop *home)
+{
+    size_t n_handlers = 0;
+    SL_LIST_EACH(node, &home->own.conns) {
+        sl_net_conn_close(SL_CONTAINER(node, struct socket, node)->net, true);
+    }
+    (void)sl_loop_drain(home->loop);
+    SL_LIST_EACH(node, &home->own.unwinding) {
+        n_handlers += sl_conn_give_up_handlers(SL_CONTAINER(node, struct socket, node)->conn);
+    }
+    if (n_handlers > 0) {
+        sl_log(
+            SL_WARN, SL_LOG_RPC, "msg=\"handlers did not finish, their calls are freed\" n=%zu",
+            n_handlers);
+    }
+}
+
 /* With its own loop nobody else can end what is left: so it happens here, in bounded time. */
 static void free_runner(struct sl_runner *runner)
 {
     if (runner->own_loop != NULL && !runner->first.is_drained) {
+        struct runner_loop *home = &runner->of_loop[0];
         sl_server_stop(runner->server, 0, NULL, NULL);
-        for (int i = 0; i < FREE_STEPS && !runner->first.is_drained; i++) {
+        sl_loop_uv_step(runner->own_loop, 0);
+        const uint64_t until_ns = sl_loop_now_ns(home->loop) + FREE_NS;
+        while (!runner->first.is_drained && sl_loop_now_ns(home->loop) < until_ns) {
             sl_loop_uv_step(runner->own_loop, FREE_STEP_MS);
         }
+        give_up_rest(home);
     }
     release_runner(runner);
 }
@@ -372,6 +402,7 @@ static enum sl_status set_loops(struct sl_runner *runner, const struct sl_server
         home->drain_task.run = run_drain;
         home->report_task.run = run_report;
         sl_list_init(&home->own.conns);
+        sl_list_init(&home->own.unwinding);
         runner->loops[i] = home->loop;
     }
     return SL_OK;

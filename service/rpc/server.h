@@ -38,7 +38,10 @@ struct sl_server_options {
  * SL_INVALID_ARGUMENT fields of the options that this library does not know. */
 SL_CHECK enum sl_status
 sl_server_new(const struct sl_server_options *options, struct sl_server **ret_server);
-/* After sl_server_run() has returned, or (foreign loops) after the drain. */
+/* After sl_server_run() has returned, or (foreign loops) after the drain. With its own loop, what
+ * is left is ended here, as by sl_server_stop() with no time; this takes up to three seconds.
+ * Handlers that have not finished then are given up, with a warning: their calls are freed, and
+ * must not be touched any more. */
 struct sl_server *sl_server_free(struct sl_server *server);
 
 /* Registers a service: `starts[i]` and `handlers` serve methods[i]; NULL start: UNIMPLEMENTED.
