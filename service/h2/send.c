@@ -3,6 +3,7 @@
  * A body is asked when nghttp2 is about to send DATA of its stream, is told the room that the
  * window and the block leave, and copies straight into the block. mem_send() does not return
  * between the question and the copy, so what was promised is always taken. */
+#include "runtime/base/log.h"
 #include "service/h2/session_impl.h"
 
 /* Few are armed at once, so that one is sent while what belongs to it is still in the cache, and
@@ -369,6 +370,10 @@ on_frame_not_send(nghttp2_session *ng, const nghttp2_frame *frame, int error, vo
     if (stream == NULL || stream->is_reset || error == NGHTTP2_ERR_SESSION_CLOSING) {
         return 0;
     }
+    sl_log(
+        SL_WARN, SL_LOG_H2,
+        "msg=\"headers were not sent, the stream is reset\" stream=%d reason=%s", (int)stream->id,
+        SL_LOG_QUOTE(sl_slice_str(nghttp2_strerror(error))));
     return sl_h2_stream_refuse(stream, NGHTTP2_INTERNAL_ERROR);
 }
 
