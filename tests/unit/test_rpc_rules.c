@@ -1,0 +1,480 @@
+/* Rules of calls that belong to no single part: every end is told once, when a deadline's clock
+ * starts, which statuses are the library's own, what of a request a handler may see. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "runtime/base/mem.h"
+#include "service/rpc/call.h"
+#include "tests/wire/rpc_peer.h"
+
+enum { CALLS = 3 };
+
+struct bench {
+    struct sl_server *server;
+    struct rpc_peer peer;
+    struct sl_limits limits;
+    struct sl_call *calls[8];
+    size_t n_calls;
+    size_t n_ended[8]; /* per call */
+    enum sl_call_end_kind last_end;
+    uint32_t attempts;
+    bool has_attempts_key;
+    char value[16384];
+};
+
+/* ---- Handlers -------------------------------------------------------------------------------- */
+
+static void on_ended(struct sl_call *call, const struct sl_call_end *end, void *user_data)
+{
+    struct bench *bench = user_data;
+    bench->last_end = end->kind;
+    for (size_t i = 0; i < bench->n_calls; i++) {
+        bench->n_ended[i] += bench->calls[i] == call;
+    }
+}
+
+static enum sl_status hang(struct sl_call *call, struct sl_slice request, void *user_data)
+{
+    static const struct sl_call_callbacks callbacks = { .on_ended = on_ended };
+    (void)request;
+    struct bench *bench = user_data;
+    assert_true(bench->n_calls < SL_COUNT(bench->calls));
+    bench->calls[bench->n_calls++] = call;
+    sl_call_set_callbacks(call, &callbacks, bench);
+    return SL_PENDING;
+}
+
+/* The request's first letter is the status. */
+static enum sl_status answer(struct sl_call *call, struct sl_slice request, void *user_data)
+{
+    (void)user_data;
+    const enum sl_status status = (enum sl_status)(request.size == 0 ? 0 : request.data[0] - 'a');
+    return status == SL_OK ? sl_call_reply_bytes(call, request) : status;
+}
+
+static enum sl_status no_reply(struct sl_call *call, struct sl_slice request, void *user_data)
+{
+    (void)call;
+    (void)request;
+    (void)user_data;
+    return SL_OK;
+}
+
+static enum sl_status look(struct sl_call *call, struct sl_slice request, void *user_data)
+{
+    struct bench *bench = user_data;
+    struct sl_slice value = { 0 };
+    bench->attempts = sl_call_previous_attempts(call);
+    bench->has_attempts_key =
+        sl_metadata_get(sl_call_metadata(call), "grpc-previous-rpc-attempts", 0, &value);
+    if (sl_metadata_get(sl_call_metadata(call), "x", 0, &value)) {
+        (void)snprintf(bench->value, sizeof(bench->value), "%.*s", SL_SLICE_FMT(value));
+    }
+    return sl_call_reply_bytes(call, request);
+}
+
+/* ---- Benches --------------------------------------------------------------------------------- */
+
+static void add(struct bench *bench, const char *path, enum sl_method_kind kind, sl_raw_fn *handler)
+{
+    assert_int_equal(sl_server_add_raw(bench->server, path, kind, handler, bench), SL_OK);
+}
+
+/* Its client has not heard of the limit for headers, and so does not keep it. */
+static void open_server(struct bench *bench)
+{
+    const struct sl_server_options options = { .struct_size = sizeof(options),
+                                               .limits = &bench->limits };
+    assert_int_equal(sl_server_new(&options, &bench->server), SL_OK);
+    add(bench, "/t.S/Hang", SL_SERVER_STREAMING, hang);
+    add(bench, "/t.S/Chat", SL_BIDIRECTIONAL, hang);
+    add(bench, "/t.S/Answer", SL_UNARY, answer);
+    add(bench, "/t.S/Look", SL_UNARY, look);
+    add(bench, "/t.S/NoReply", SL_UNARY, no_reply);
+    rpc_peer_open_with(&bench->peer, bench->server, NULL, h2_side_new());
+}
+
+static void open_bench(struct bench *bench)
+{
+    open_server(bench);
+    rpc_pump(&bench->peer);
+    (void)rpc_log(&bench->peer);
+}
+
+static int set_up(void **state)
+{
+    struct bench *bench = calloc(1, sizeof(*bench));
+    assert_non_null(bench);
+    sl_limits_init(&bench->limits);
+    *state = bench;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    struct bench *bench = *state;
+    if (bench->peer.conn != NULL) {
+        rpc_peer_close(&bench->peer);
+    }
+    for (size_t i = 0; i < bench->n_calls; i++) {
+        sl_call_finishf(bench->calls[i], SL_OK, "late");
+    }
+    bench->server = sl_server_free(bench->server);
+    free(bench);
+    return 0;
+}
+
+static void assert_log(struct bench *bench, const char *expected)
+{
+    const char *log = rpc_log(&bench->peer);
+    if (strstr(log, expected) == NULL) {
+        fail_msg("expected\n%s\nin\n%s", expected, log);
+    }
+}
+
+static struct sl_server_stats stats_of(const struct bench *bench)
+{
+    struct sl_server_stats stats;
+    sl_server_stats(bench->server, &stats);
+    return stats;
+}
+
+/* ---- CN-7 ------------------------------------------------------------------------------------ */
+
+struct end_way {
+    void (*end)(struct bench *bench, struct rpc_stream **streams);
+    enum sl_call_end_kind kind;
+};
+
+static void by_resets(struct bench *bench, struct rpc_stream **streams)
+{
+    for (size_t i = 0; i < CALLS; i++) {
+        sl_h2_stream_reset(streams[i]->stream, SL_H2_CANCEL);
+    }
+    rpc_pump(&bench->peer);
+}
+
+static void feed(struct bench *bench, const void *bytes, size_t size)
+{
+    struct sl_error err;
+    const struct sl_slice all = sl_slice_of(bytes, size);
+    bench->peer.is_over |= sl_conn_feed(bench->peer.conn, all, bench->peer.now_ns, &err) != SL_OK;
+}
+
+/* DATA after END_STREAM: nghttp2 ends the connection. */
+static void by_a_fault(struct bench *bench, struct rpc_stream **streams)
+{
+    (void)streams;
+    feed(bench, "\0\0\1\0\0\0\0\0\0x", 10);
+    rpc_pump(&bench->peer);
+}
+
+/* Our own budget ends it. */
+static void by_a_flood(struct bench *bench, struct rpc_stream **streams)
+{
+    (void)streams;
+    for (int i = 0; i < 5; i++) {
+        feed(bench, "\0\0\10\6\0\0\0\0\0xxxxxxxx", 17);
+    }
+    rpc_pump(&bench->peer);
+}
+
+static void by_the_loss_of_the_socket(struct bench *bench, struct rpc_stream **streams)
+{
+    (void)streams;
+    sl_conn_lost(bench->peer.conn);
+}
+
+static void by_their_deadlines(struct bench *bench, struct rpc_stream **streams)
+{
+    (void)streams;
+    rpc_advance_ms(&bench->peer, 5000);
+}
+
+static void by_the_drain(struct bench *bench, struct rpc_stream **streams)
+{
+    (void)streams;
+    sl_conn_drain(bench->peer.conn, 0);
+    rpc_advance_ms(&bench->peer, 1);
+}
+
+/* However the streams close, and whatever follows, each handler is told once. */
+static void expect_told_once(struct bench *bench, const struct end_way *way)
+{
+    const char *const extra[] = { "grpc-timeout", "4S", NULL };
+    struct rpc_stream *streams[CALLS];
+    open_bench(bench);
+    for (size_t i = 0; i < CALLS; i++) {
+        streams[i] = rpc_unary(&bench->peer, "/t.S/Hang", extra, "x");
+    }
+    assert_int_equal(bench->n_calls, CALLS);
+    way->end(bench, streams);
+    for (size_t i = 0; i < CALLS; i++) {
+        assert_int_equal(bench->n_ended[i], 1);
+        assert_true(way->kind == SL_CALL_DRAIN || sl_call_is_ended(bench->calls[i]));
+    }
+    assert_int_equal(bench->last_end, way->kind);
+    for (int i = 0; i < 10; i++) {
+        rpc_advance_ms(&bench->peer, 60000); /* deadlines, stalls, the end of the drain */
+    }
+    for (size_t i = 0; i < CALLS; i++) {
+        rpc_stream_free(streams[i]);
+    }
+    rpc_peer_close(&bench->peer);
+    for (size_t i = 0; i < CALLS; i++) {
+        assert_int_equal(bench->n_ended[i], 1);
+        sl_call_finishf(bench->calls[i], SL_OK, "late");
+    }
+    assert_int_equal(stats_of(bench).calls_running, 0);
+    bench->n_calls = 0;
+    memset(bench->n_ended, 0, sizeof(bench->n_ended));
+    bench->server = sl_server_free(bench->server);
+}
+
+static void every_end_of_a_stream_is_told_once(void **state) /* CN-7, CN-5, NG-9 */
+{
+    static const struct end_way ways[] = {
+        { by_resets, SL_CALL_RESET },
+        { by_a_fault, SL_CALL_LOST },
+        { by_a_flood, SL_CALL_LOST },
+        { by_the_loss_of_the_socket, SL_CALL_LOST },
+        { by_their_deadlines, SL_CALL_DEADLINE },
+        { by_the_drain, SL_CALL_DRAIN },
+    };
+    for (size_t i = 0; i < SL_COUNT(ways); i++) {
+        expect_told_once(*state, &ways[i]);
+    }
+}
+
+/* ---- DL-2 ------------------------------------------------------------------------------------ */
+
+static void a_deadline_counts_from_the_end_of_the_header_block(void **state) /* DL-2 */
+{
+    struct bench *bench = *state;
+    open_bench(bench);
+    const char *const extra[] = { "grpc-timeout", "100m", NULL };
+    struct rpc_stream *stream = rpc_open(&bench->peer, "/t.S/Chat", extra);
+    const size_t n = h2_side_pull(bench->peer.client);
+    feed(bench, bench->peer.client->room, n - 1);
+    bench->peer.now_ns += 70 * SL_NS_PER_MS;
+    assert_int_equal(bench->n_calls, 0);
+    feed(bench, bench->peer.client->room + n - 1, 1);
+    assert_int_equal(bench->n_calls, 1);
+    assert_int_equal(sl_call_remaining_ns(bench->calls[0]), 100 * SL_NS_PER_MS);
+    bench->peer.now_ns -= 50 * SL_NS_PER_MS; /* a clock that goes back changes nothing */
+    feed(bench, "", 0);
+    assert_int_equal(sl_call_remaining_ns(bench->calls[0]), 100 * SL_NS_PER_MS);
+    rpc_advance_ms(&bench->peer, 50 + 99);
+    assert_int_equal(bench->n_ended[0], 0);
+    rpc_advance_ms(&bench->peer, 1);
+    assert_int_equal(bench->n_ended[0], 1);
+    assert_int_equal(bench->last_end, SL_CALL_DEADLINE);
+    assert_log(bench, "grpc-status=4");
+    rpc_stream_free(stream);
+}
+
+/* ---- RT-3, MD-6 ------------------------------------------------------------------------------ */
+
+static void the_number_of_earlier_attempts_reaches_the_handler(void **state) /* RT-3, ADM-17 */
+{
+    struct bench *bench = *state;
+    static const struct {
+        const char *text;
+        uint32_t attempts;
+    } cases[] = { { "3", 3 }, { "0", 0 }, { "x", 0 }, { "-1", 0 }, { "99999999999", 0 } };
+    open_bench(bench);
+    bench->attempts = 77;
+    rpc_stream_free(rpc_unary(&bench->peer, "/t.S/Look", NULL, "x"));
+    assert_int_equal(bench->attempts, 0);
+    assert_false(bench->has_attempts_key);
+    for (size_t i = 0; i < SL_COUNT(cases); i++) {
+        const char *const extra[] = { "grpc-previous-rpc-attempts", cases[i].text, NULL };
+        bench->attempts = 77;
+        rpc_stream_free(rpc_unary(&bench->peer, "/t.S/Look", extra, "x"));
+        assert_int_equal(bench->attempts, cases[i].attempts);
+        assert_true(bench->has_attempts_key);
+    }
+}
+
+/* The list is what is bounded: one value may take what the other fields leave. */
+static void one_value_may_fill_the_list_and_no_more(void **state) /* MD-6, ADM-1 */
+{
+    struct bench *bench = *state;
+    static char value[9000];
+    open_server(bench);
+    const char *const extra[] = { "x", value, NULL };
+    memset(value, 'v', 8192);
+    rpc_stream_free(rpc_unary(&bench->peer, "/t.S/Look", extra, "x"));
+    assert_log(bench, "grpc-status=8");
+    assert_string_equal(bench->value, "");
+    value[7500] = '\0';
+    rpc_stream_free(rpc_unary(&bench->peer, "/t.S/Look", extra, "x"));
+    assert_int_equal(strlen(bench->value), 7500);
+}
+
+static void too_many_fields_reset_the_call(void **state) /* MD-6 */
+{
+    struct bench *bench = *state;
+    bench->limits.header_fields = 16;
+    open_bench(bench);
+    const char *extra[2 * 11 + 1] = { NULL };
+    for (size_t i = 0; i < 10; i++) { /* 6 fields are there anyway */
+        extra[2 * i] = "x";
+        extra[2 * i + 1] = "v";
+    }
+    struct rpc_stream *stream = rpc_unary(&bench->peer, "/t.S/Look", extra, "x");
+    assert_log(bench, "grpc-status=0");
+    rpc_stream_free(stream);
+    extra[20] = "x";
+    extra[21] = "v";
+    stream = rpc_unary(&bench->peer, "/t.S/Look", extra, "x");
+    assert_log(bench, "closed reset 2\n"); /* INTERNAL_ERROR */
+    rpc_stream_free(stream);
+}
+
+/* ---- ST-1, ST-2 ------------------------------------------------------------------------------ */
+
+/* A request whose body is given byte by byte; freed at once, whatever became of it. */
+static void
+ask(struct bench *bench, const char *path, const char *const *extra, const void *body, size_t size)
+{
+    struct rpc_stream *stream = rpc_open(&bench->peer, path, extra);
+    rpc_send_raw(stream, body, size);
+    rpc_end(stream);
+    rpc_pump(&bench->peer);
+    rpc_stream_free(stream);
+    rpc_pump(&bench->peer);
+}
+
+static void ask_with(struct bench *bench, const char *name, const char *value)
+{
+    const char *const extra[] = { name, value, NULL };
+    ask(bench, "/t.S/Answer", extra, "\0\0\0\0\1a", 6);
+}
+
+/* Everything that is refused without a handler, or ends against its will. */
+static void provoke(struct bench *bench)
+{
+    static char long_value[9000];
+    memset(long_value, 'v', 8192);
+    ask_with(bench, "x", long_value);
+    ask_with(bench, "content-type", "application/grpc+json");
+    ask_with(bench, "grpc-timeout", "1");
+    ask_with(bench, "grpc-timeout", "0n");
+    ask_with(bench, "a-bin", "!");
+    ask_with(bench, ":method", "PUT");
+    const char *const encoding[] = { "grpc-encoding", "snappy", NULL };
+    ask(bench, "/t.S/Answer", encoding, "\1\0\0\0\1a", 6);
+    ask(bench, "/t.S", NULL, "", 0);
+    ask(bench, "/u.S/Answer", NULL, "", 0);
+    ask(bench, "/t.S/Unknown", NULL, "", 0);
+    ask(bench, "/t.S/Answer", NULL, "", 0);                      /* no message */
+    ask(bench, "/t.S/Answer", NULL, "\0\0\0\0\0\0\0\0\0\0", 10); /* two */
+    ask(bench, "/t.S/Answer", NULL, "\0\0\0\0\2a", 6);           /* half of one */
+    ask(bench, "/t.S/Answer", NULL, "\2\0\0\0\1a", 6);           /* no such flag */
+    ask(bench, "/t.S/Answer", NULL, "\1\0\0\0\1a", 6);           /* compressed with nothing */
+    ask(bench, "/t.S/Answer", NULL, "\0\377\377\377\377", 5);    /* 4 GiB */
+    ask(bench, "/t.S/NoReply", NULL, "\0\0\0\0\1a", 6);
+    const char *const timeout[] = { "grpc-timeout", "10m", NULL };
+    struct rpc_stream *late = rpc_unary(&bench->peer, "/t.S/Hang", timeout, "x");
+    rpc_advance_ms(&bench->peer, 10);
+    rpc_stream_free(late);
+    struct rpc_stream *silent = rpc_open(&bench->peer, "/t.S/Answer", NULL);
+    rpc_pump(&bench->peer);
+    rpc_advance_ms(&bench->peer, 60000);
+    rpc_stream_free(silent);
+    sl_server_refuse_new(bench->server);
+    ask(bench, "/t.S/Answer", NULL, "\0\0\0\0\1a", 6);
+    struct rpc_stream *cancelled = rpc_unary(&bench->peer, "/t.S/Answer", NULL, "x");
+    rpc_stream_free(cancelled);
+}
+
+static void the_library_has_statuses_of_its_own_and_no_others(void **state) /* ST-1 */
+{
+    struct bench *bench = *state;
+    static const enum sl_status handlers_own[] = {
+        SL_INVALID_ARGUMENT, SL_NOT_FOUND,    SL_ALREADY_EXISTS, SL_FAILED_PRECONDITION,
+        SL_ABORTED,          SL_OUT_OF_RANGE, SL_DATA_LOSS,
+    };
+    static const enum sl_status seen[] = { SL_DEADLINE_EXCEEDED, SL_RESOURCE_EXHAUSTED,
+                                           SL_UNIMPLEMENTED, SL_INTERNAL, SL_UNAVAILABLE };
+    open_server(bench);
+    provoke(bench);
+    const struct sl_server_stats stats = stats_of(bench);
+    for (size_t i = 0; i < SL_COUNT(handlers_own); i++) {
+        assert_int_equal(stats.calls_by_status[handlers_own[i]], 0);
+    }
+    for (size_t i = 0; i < SL_COUNT(seen); i++) {
+        assert_true(stats.calls_by_status[seen[i]] > 0);
+    }
+    assert_int_equal(stats.calls_by_status[SL_OK], 0);
+}
+
+static void every_status_of_a_handler_arrives(void **state) /* ST-2 */
+{
+    struct bench *bench = *state;
+    open_bench(bench);
+    for (int code = 0; code <= 16; code++) {
+        const char text[] = { (char)('a' + code), '\0' };
+        char expected[32];
+        (void)snprintf(expected, sizeof(expected), "grpc-status=%d end\n", code);
+        struct rpc_stream *stream = rpc_unary(&bench->peer, "/t.S/Answer", NULL, text);
+        const char *log = rpc_log(&bench->peer);
+        if (strstr(log, expected) == NULL) {
+            fail_msg("expected\n%s\nin\n%s", expected, log);
+        }
+        assert_int_equal(stats_of(bench).calls_by_status[code], 1);
+        rpc_stream_free(stream);
+    }
+}
+
+/* ---- FC-7 ------------------------------------------------------------------------------------ */
+
+static void an_event_asks_for_output_at_once(void **state) /* FC-7 */
+{
+    struct bench *bench = *state;
+    static uint8_t room[H2_ROOM_BYTES];
+    open_bench(bench);
+    struct rpc_stream *streams[CALLS];
+    for (size_t i = 0; i < CALLS; i++) {
+        streams[i] = rpc_unary(&bench->peer, "/t.S/Hang", NULL, "x");
+        assert_int_equal(sl_call_send_headers(bench->calls[i]), SL_OK);
+    }
+    rpc_pump(&bench->peer);
+    const size_t n_output = bench->peer.n_output;
+    for (size_t i = 0; i < CALLS; i++) {
+        assert_int_equal(sl_call_send_bytes(bench->calls[i], sl_slice_str("event")), SL_OK);
+        assert_true(bench->peer.n_output > n_output); /* not after a delay, nor with the next */
+    }
+    /* What is ready leaves together. */
+    const size_t n = sl_conn_pull(bench->peer.conn, room, sizeof(room), bench->peer.now_ns);
+    assert_int_equal(h2_count_frames(room, n, 0), CALLS);
+    assert_int_equal(sl_conn_pull(bench->peer.conn, room, sizeof(room), bench->peer.now_ns), 0);
+    for (size_t i = 0; i < CALLS; i++) {
+        rpc_stream_free(streams[i]);
+    }
+}
+
+#define CASE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        CASE(every_end_of_a_stream_is_told_once),
+        CASE(a_deadline_counts_from_the_end_of_the_header_block),
+        CASE(the_number_of_earlier_attempts_reaches_the_handler),
+        CASE(one_value_may_fill_the_list_and_no_more),
+        CASE(too_many_fields_reset_the_call),
+        CASE(the_library_has_statuses_of_its_own_and_no_others),
+        CASE(every_status_of_a_handler_arrives),
+        CASE(an_event_asks_for_output_at_once),
+    };
+    return cmocka_run_group_tests_name("rpc_rules", tests, NULL, NULL);
+}
