@@ -82,6 +82,7 @@ enum sl_status sl_encode_event(
 {
     event->sequence = sl_event_channel_last_sequence(channel) + 1;
     event->timestamp_ms = wall_ms;
+    assert(protobuf_c_message_check(&event->base)); /* packing NULL in a repeated field crashes */
     const size_t message_bytes = sluice__v1__stream_event__get_packed_size(event);
     if (message_bytes > UINT32_MAX / 2) {
         return SL_RESOURCE_EXHAUSTED;

@@ -109,6 +109,22 @@ static void metadata_and_credentials_are_bounded(void **state)
     close_runtime();
 }
 
+/* protobuf-c keeps what a client gives twice; every other implementation shows the last one. */
+static void of_a_name_that_is_there_twice_the_last_one_counts(void **state) /* PB-11 */
+{
+    (void)state;
+    static const struct sl_run_pair pairs[] = { { "a", "1" }, { "b", "2" }, { "a", "3" } };
+    const struct sl_run_spec spec = { .metadata = pairs, .n_metadata = 3 };
+    struct sl_run_stream stream = { .start = { .n_metadata = 0 } };
+    sl_history_init(&stream.start.history, 1000);
+    assert_int_equal(sl_run_copy_pairs(&stream, &spec), SL_OK);
+    assert_int_equal(stream.start.n_metadata, 2);
+    assert_string_equal(stream.start.metadata[0].key, "b");
+    assert_string_equal(stream.start.metadata[1].key, "a");
+    assert_string_equal(stream.start.metadata[1].value, "3");
+    sl_history_done(&stream.start.history);
+}
+
 /* The limits window and window_total: each run has its share. */
 static void a_run_keeps_its_share_of_all_windows(void **state)
 {
@@ -127,7 +143,7 @@ static void a_run_keeps_its_share_of_all_windows(void **state)
     sl_limits_init(&limits);
 }
 
-/* AL-5.3 */
+/* AL-5.3, RT-3 */
 static void a_request_id_starts_one_run(void **state)
 {
     (void)state;
@@ -202,6 +218,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_bad_request_is_refused_with_its_reason),
         cmocka_unit_test(metadata_and_credentials_are_bounded),
+        cmocka_unit_test(of_a_name_that_is_there_twice_the_last_one_counts),
         cmocka_unit_test(a_run_keeps_its_share_of_all_windows),
         cmocka_unit_test(a_request_id_starts_one_run),
         cmocka_unit_test(runs_over_the_limit_wait_their_turn),

@@ -1,8 +1,12 @@
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -164,6 +168,35 @@ static void running_out_of_memory_is_no_parse_fault_pb_7(void **state)
     }
 }
 
+/* PB-12: without the check, packing would follow the pointer. A release does not pay for it. */
+static void a_message_with_a_hole_is_not_packed(void **state)
+{
+    (void)state;
+#ifdef NDEBUG
+    skip();
+#else
+    Sluice__Test__Types *message = sl_codec_proto.create(&sluice__test__types__descriptor, &arena);
+    assert_non_null(message);
+    Sluice__Test__Types *nobody[] = { NULL };
+    message->children = nobody;
+    message->n_children = 1;
+    const pid_t child = fork();
+    if (child == 0) {
+        const struct rlimit no_core = { 0 };
+        (void)setrlimit(RLIMIT_CORE, &no_core);
+        (void)signal(SIGABRT, SIG_DFL);
+        (void)close(STDERR_FILENO);
+        (void)sl_codec_proto.encoded_size(message);
+        _exit(0);
+    }
+    int status = 0;
+    assert_true(child > 0);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFSIGNALED(status));
+    assert_int_equal(WTERMSIG(status), SIGABRT);
+#endif
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -179,6 +212,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(an_arena_with_a_maximum_is_respected, setup, teardown),
         cmocka_unit_test_setup_teardown(
             running_out_of_memory_is_no_parse_fault_pb_7, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_message_with_a_hole_is_not_packed, setup, teardown),
     };
     return cmocka_run_group_tests_name("codec", tests, NULL, NULL);
 }

@@ -246,7 +246,7 @@ start(size_t index, const struct sl_my_pkg__v1_beta__agent_api__handlers *handle
 
 /* ---- Server ---------------------------------------------------------------------------------- */
 
-static void each_kind_of_handler_gets_its_messages_and_views_GC_4(void **state)
+static void each_kind_of_handler_gets_its_messages_and_views_GC_4(void **state) /* PB-10 */
 {
     (void)state;
     assert_int_equal(start(0, &all), SL_DATA_LOSS);
@@ -290,7 +290,7 @@ static void a_request_that_cannot_be_read_ends_the_call_before_the_handler(void 
     assert_int_equal(start(2, &all), SL_RESOURCE_EXHAUSTED);
 }
 
-static void tables_say_what_the_file_says_GC_7(void **state)
+static void tables_say_what_the_file_says_GC_7(void **state) /* PB-10 */
 {
     (void)state;
     const struct sl_service_desc *service = &sl_my_pkg__v1_beta__agent_api__service;

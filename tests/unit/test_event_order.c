@@ -273,6 +273,7 @@ static void streams_out_of_order_are_refused(void **state)
     }
 }
 
+/* PB-11: an event that is newer than our file is skipped, and its sequence counts. */
 static void sequences_have_no_gap(void **state)
 {
     (void)state;

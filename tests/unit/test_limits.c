@@ -42,11 +42,29 @@ static void a_field_is_the_one_of_its_name(void **state)
     assert_int_equal(limits.message_recv, 4194304);
 }
 
+/* PB-13: protobuf-c counts lengths in int; gRPC's prefix has 32 bits. */
+static void no_message_is_longer_than_protobuf_can_count(void **state)
+{
+    (void)state;
+    static const char *const messages[] = { "message_recv", "input", "context", "event" };
+    size_t n_found = 0;
+    for (size_t i = 0; i < sl_limit_n_infos; i++) {
+        for (size_t k = 0; k < sizeof(messages) / sizeof(messages[0]); k++) {
+            if (strcmp(sl_limit_infos[i].name, messages[k]) == 0) {
+                n_found++;
+                assert_true(sl_limit_infos[i].greatest < UINT64_C(1) << 31U);
+            }
+        }
+    }
+    assert_int_equal(n_found, 4);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_default_is_inside_its_bounds),
         cmocka_unit_test(a_field_is_the_one_of_its_name),
+        cmocka_unit_test(no_message_is_longer_than_protobuf_can_count),
     };
     return cmocka_run_group_tests_name("limits", tests, NULL, NULL);
 }

@@ -455,7 +455,7 @@ static void errors_in_the_stream_are_mapped(void **state)
     assert_int_equal(((struct world *)*state)->sink.fault, SL_FAULT_PROVIDER_AUTH);
 }
 
-static void odd_text_is_made_clean(void **state)
+static void odd_text_is_made_clean(void **state) /* PB-3 */
 {
     for (int i = 0; i < 2;
          i++) { /* first by jansson, which learns the model; then by the scanner */

@@ -71,6 +71,21 @@ static void every_fault_of_the_model_has_its_row(void **state)
     }
 }
 
+/* RT-2: generic retry layers would start a second run. */
+static void no_run_that_has_begun_ends_as_unavailable(void **state)
+{
+    (void)state;
+    for (int code = 0; code < 64; code++) {
+        const struct sl_ending ending = sl_ending_error((Sluice__V1__ErrorCode)code);
+        assert_int_not_equal(ending.status, SL_UNAVAILABLE);
+        assert_int_not_equal(ending.status, SL_OK);
+    }
+    for (int reason = 0; reason < 8; reason++) {
+        const struct sl_ending ending = sl_ending_cancelled((Sluice__V1__CancelReason)reason);
+        assert_int_equal(ending.status, SL_CANCELLED);
+    }
+}
+
 /* AL-2.3 */
 static void an_http_error_used_nothing_and_may_say_when_to_retry(void **state)
 {
@@ -493,6 +508,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_fault_of_the_model_has_its_row),
+        cmocka_unit_test(no_run_that_has_begun_ends_as_unavailable),
         cmocka_unit_test(an_http_error_used_nothing_and_may_say_when_to_retry),
         cmocka_unit_test(a_model_that_does_not_start_ends_the_run),
         cmocka_unit_test(a_cancel_works_in_every_state),

@@ -151,6 +151,18 @@ static void thinking_is_told_from_text(void **state)
     assert_seen("(thinking) hm hm\nYes.\n");
 }
 
+static void an_event_of_a_later_version_is_skipped(void **state) /* PB-11 */
+{
+    (void)state;
+    Sluice__V1__StreamEvent event = SLUICE__V1__STREAM_EVENT__INIT;
+    show_text("Yes");
+    sl_view_event(&view, &event);
+    event.event_case = (Sluice__V1__StreamEvent__EventCase)9999;
+    sl_view_event(&view, &event);
+    show_text(".");
+    assert_seen("Yes.");
+}
+
 static void control_characters_become_dots_in_text(void **state)
 {
     (void)state;
@@ -429,6 +441,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         CASE(text_runs_on_and_its_line_is_ended),
         CASE(thinking_is_told_from_text),
+        CASE(an_event_of_a_later_version_is_skipped),
         CASE(control_characters_become_dots_in_text),
         CASE(tools_show_arguments_result_and_time),
         CASE(a_long_line_is_cut_between_characters),

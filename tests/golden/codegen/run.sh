@@ -82,7 +82,7 @@ for file in $files; do
     compile "${file%.proto}.pb-c.c"
 done
 
-# And beside the services of protoc-gen-c, whose names are all taken (GC-3).
+# And beside the services of protoc-gen-c, whose names are all taken (GC-3, PB-10).
 run sluice-pb-c "$scratch/all" names.proto no_package.proto c_package.proto c_package_of_none.proto options.proto oneof_names.proto
 for name in names no_package c_package c_package_of_none options oneof_names; do
     grep -q '_ServiceDestroy' "$scratch/all/$name.pb-c.h"
