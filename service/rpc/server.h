@@ -26,13 +26,20 @@ struct sl_interceptor {
 
 struct sl_server_options {
     size_t struct_size;
-    const struct sl_limits *limits; /* copied; NULL: the defaults */
+    const struct sl_limits *limits; /* copied; NULL: sl_server_default_limits() */
     /* Loops that somebody else runs (sluiced: one per core); NULL: the server makes its own.
      * Borrowed. */
     struct sl_loop *const *loops;
     size_t n_loops;
     bool allow_pings_without_calls;
 };
+
+/* install: off */
+/* The limits of a server that is given none: those of sl_limits_init(), which are sluiced's, but
+ * for what gRPC has numbers of its own for (gRFC A8, A9): a client's PING every five minutes, ours
+ * after two hours of silence, no age of connections, 256 streams. Thread: any. Never fails. */
+void sl_server_default_limits(struct sl_limits *limits);
+/* install: on */
 
 /* `options` NULL: all zero. Owns: the caller; sl_server_free(). Fails: SL_RESOURCE_EXHAUSTED;
  * SL_INVALID_ARGUMENT fields of the options that this library does not know. */

@@ -22,6 +22,15 @@ static enum sl_status copy_loops(struct sl_server *server, const struct sl_serve
 /* ---- Limits ------------------------------------------------------------------------------------
  */
 
+void sl_server_default_limits(struct sl_limits *limits)
+{
+    sl_limits_init(limits);
+    limits->streams_per_connection = limits->runs_per_connection = 256;
+    limits->keepalive_time = UINT64_C(7200000);
+    limits->ping_interval = 300000;
+    limits->connection_age = 0;
+}
+
 struct sl_limits_shot *sl_limits_shot_unref(struct sl_limits_shot *shot)
 {
     if (shot != NULL && atomic_fetch_sub_explicit(&shot->n_refs, 1, memory_order_acq_rel) == 1) {
@@ -47,7 +56,7 @@ enum sl_status sl_server_set_limits(struct sl_server *server, const struct sl_li
     }
     atomic_init(&shot->n_refs, 1);
     if (limits == NULL) {
-        sl_limits_init(&shot->limits);
+        sl_server_default_limits(&shot->limits);
     } else {
         shot->limits = *limits;
     }

@@ -462,6 +462,92 @@ static void an_event_asks_for_output_at_once(void **state) /* FC-7 */
     }
 }
 
+/* ---- CM-1, CM-2, CM-4: the library's own numbers ----------------------------------------------
+ */
+
+static void ping(struct bench *bench)
+{
+    feed(bench, "\0\0\10\6\0\0\0\0\0xxxxxxxx", 17);
+    rpc_pump(&bench->peer);
+}
+
+/* True: the client was told that it sends too many PINGs. */
+static bool is_told_of_pings(struct bench *bench)
+{
+    return strstr(rpc_log(&bench->peer), "too_many_pings") != NULL;
+}
+
+/* How many PINGs with this gap the server bears, of ten. */
+static int n_pings(const struct sl_server_options *options, uint64_t gap_ms, bool has_call)
+{
+    struct bench bench = { .n_calls = 0 };
+    assert_int_equal(sl_server_new(options, &bench.server), SL_OK);
+    assert_int_equal(
+        sl_server_add_raw(bench.server, "/t.S/Hang", SL_SERVER_STREAMING, hang, &bench), SL_OK);
+    rpc_peer_open(&bench.peer, bench.server, NULL);
+    struct rpc_stream *stream = has_call ? rpc_unary(&bench.peer, "/t.S/Hang", NULL, "x") : NULL;
+    int n = 0;
+    for (; n < 10; n++) {
+        ping(&bench);
+        if (is_told_of_pings(&bench)) {
+            break;
+        }
+        bench.peer.now_ns += gap_ms * SL_NS_PER_MS;
+    }
+    rpc_stream_free(stream);
+    rpc_peer_close(&bench.peer);
+    for (size_t i = 0; i < bench.n_calls; i++) {
+        sl_call_finishf(bench.calls[i], SL_OK, "late");
+    }
+    bench.server = sl_server_free(bench.server);
+    return n;
+}
+
+static void the_library_allows_the_pings_of_grfc_a8(void **state) /* CM-2 */
+{
+    (void)state;
+    const struct sl_server_options own = { .struct_size = sizeof(own) };
+    assert_int_equal(n_pings(&own, 300000, true), 10);
+    assert_int_equal(n_pings(&own, 299999, true), 5); /* every second one is a strike */
+    assert_int_equal(n_pings(&own, 75000, true), 3);  /* each but the first */
+    assert_int_equal(n_pings(&own, 7200000, false), 10);
+    assert_int_equal(n_pings(&own, 7199999, false), 5);
+}
+
+static void sluiced_allows_a_ping_every_ten_seconds(void **state) /* CM-2 */
+{
+    struct bench *bench = *state;
+    const struct sl_server_options sluiced = { .struct_size = sizeof(sluiced),
+                                               .limits = &bench->limits,
+                                               .allow_pings_without_calls = true };
+    for (int has_call = 0; has_call <= 1; has_call++) {
+        assert_int_equal(n_pings(&sluiced, 10000, has_call), 10);
+        assert_int_equal(n_pings(&sluiced, 9999, has_call), 5);
+    }
+}
+
+static void the_library_has_the_numbers_of_grpc(void **state) /* CM-1, CM-4, NG-6 */
+{
+    struct bench *bench = *state;
+    static uint8_t room[H2_ROOM_BYTES];
+    sl_server_default_limits(&bench->limits);
+    open_server(bench);
+    const size_t n = sl_conn_pull(bench->peer.conn, room, sizeof(room), bench->peer.now_ns);
+    size_t size = 0;
+    const uint8_t *settings = h2_find_frame(room, n, 4, &size);
+    assert_non_null(settings);
+    bool has_limit = false;
+    for (size_t at = 0; at + 6 <= size; at += 6) {
+        has_limit |= memcmp(settings + at, "\0\3\0\0\1\0", 6) == 0;
+    }
+    assert_true(has_limit);
+    assert_int_equal(bench->limits.keepalive_time, 2 * 3600 * 1000);
+    assert_int_equal(bench->limits.keepalive_timeout, 20 * 1000);
+    assert_int_equal(bench->limits.connection_age, 0);
+    assert_int_equal(bench->limits.connection_idle, 0);
+    assert_int_equal(bench->limits.connection_grace, 0);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -475,6 +561,9 @@ int main(void)
         CASE(the_library_has_statuses_of_its_own_and_no_others),
         CASE(every_status_of_a_handler_arrives),
         CASE(an_event_asks_for_output_at_once),
+        CASE(the_library_allows_the_pings_of_grfc_a8),
+        CASE(sluiced_allows_a_ping_every_ten_seconds),
+        CASE(the_library_has_the_numbers_of_grpc),
     };
     return cmocka_run_group_tests_name("rpc_rules", tests, NULL, NULL);
 }
