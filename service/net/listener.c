@@ -7,8 +7,7 @@
 #include <unistd.h>
 
 #include "runtime/base/loop_uv.h"
-#include "runtime/base/map.h"
-#include "runtime/base/metrics.h"
+#include "service/net/census.h"
 #include "service/net/conn_impl.h"
 
 enum {
@@ -16,13 +15,6 @@ enum {
     BACKLOG = 1024,
     ACCEPTS_PER_WAKE = 64,
     PAUSE_MS = 100 /* without descriptors: CM-12 */
-};
-
-/* Connections of one address. */
-struct caller {
-    uint8_t key[SL_NET_KEY_BYTES];
-    uint64_t n_conns;
-    UT_hash_handle hh;
 };
 
 struct sl_net_listener {
@@ -43,7 +35,6 @@ struct sl_net_listener {
     _Atomic uint64_t n_conns;
     struct {
         pthread_mutex_t lock;
-        struct caller *callers;
         struct sl_net_tls *tls;
         struct sl_limits limits;
     } shared;
@@ -66,6 +57,7 @@ static void unref(struct sl_net_listener *listener)
         return;
     }
     (void)sl_net_tls_unref(listener->shared.tls);
+    (void)sl_net_census_unref(listener->options.census);
     (void)pthread_mutex_destroy(&listener->shared.lock);
     (void)sl_free(listener->loops);
     (void)sl_free(listener->n_conns_of_loop);
@@ -75,86 +67,23 @@ static void unref(struct sl_net_listener *listener)
 
 /* ---- Counting -------------------------------------------------------------------------------- */
 
-// NOLINTBEGIN(readability-function-cognitive-complexity,readability-function-size): what
-// uthash's macros make of one line each
-
-static struct caller *
-find_caller(const struct sl_net_listener *listener, const uint8_t key[SL_NET_KEY_BYTES])
-{
-    struct caller *caller = NULL;
-    HASH_FIND(hh, listener->shared.callers, key, SL_NET_KEY_BYTES, caller);
-    return caller;
-}
-
-/* NULL: no memory. */
-static struct caller *
-add_caller(struct sl_net_listener *listener, const uint8_t key[SL_NET_KEY_BYTES])
-{
-    struct caller *caller = sl_calloc(1, sizeof(*caller));
-    if (caller == NULL) {
-        return NULL;
-    }
-    memcpy(caller->key, key, SL_NET_KEY_BYTES);
-    sl_map_oom = false;
-    HASH_ADD(hh, listener->shared.callers, key, SL_NET_KEY_BYTES, caller);
-    return sl_map_oom ? sl_free(caller) : caller;
-}
-
-static void remove_caller(struct sl_net_listener *listener, struct caller *caller)
-{
-    HASH_DELETE(hh, listener->shared.callers, caller);
-    (void)sl_free(caller);
-}
-
-// NOLINTEND(readability-function-cognitive-complexity,readability-function-size)
-
-static bool count_caller(struct sl_net_listener *listener, const uint8_t key[SL_NET_KEY_BYTES])
-{
-    struct caller *caller = find_caller(listener, key);
-    if (caller == NULL) {
-        caller = add_caller(listener, key);
-    }
-    if (caller == NULL) {
-        return false;
-    }
-    if (caller->n_conns >= listener->shared.limits.connections_per_address) {
-        sl_limit_reached(SL_LIMIT_connections_per_address);
-        return false;
-    }
-    caller->n_conns++;
-    return true;
-}
-
 /* False: over a limit, or no memory. */
 static bool admit(struct sl_net_listener *listener, const uint8_t key[SL_NET_KEY_BYTES])
 {
     (void)pthread_mutex_lock(&listener->shared.lock);
-    const bool is_full = atomic_load(&listener->n_conns) >= listener->shared.limits.connections;
-    const bool is_counted = !is_full && count_caller(listener, key);
+    const bool is_admitted =
+        sl_net_census_enter(listener->options.census, key, &listener->shared.limits);
     (void)pthread_mutex_unlock(&listener->shared.lock);
-    if (is_full) {
-        sl_limit_reached(SL_LIMIT_connections);
-    }
-    if (is_counted) {
+    if (is_admitted) {
         (void)atomic_fetch_add(&listener->n_conns, 1);
     }
-    return is_counted;
-}
-
-static void forget_caller(struct sl_net_listener *listener, const uint8_t key[SL_NET_KEY_BYTES])
-{
-    (void)pthread_mutex_lock(&listener->shared.lock);
-    struct caller *caller = find_caller(listener, key);
-    if (caller != NULL && --caller->n_conns == 0) {
-        remove_caller(listener, caller);
-    }
-    (void)pthread_mutex_unlock(&listener->shared.lock);
+    return is_admitted;
 }
 
 void sl_net_listener_release(
     struct sl_net_listener *listener, size_t loop_index, const uint8_t key[SL_NET_KEY_BYTES])
 {
-    forget_caller(listener, key);
+    sl_net_census_leave(listener->options.census, key);
     (void)atomic_fetch_sub(&listener->n_conns_of_loop[loop_index], 1);
     (void)atomic_fetch_sub(&listener->n_conns, 1);
     unref(listener);
@@ -407,7 +336,10 @@ static struct sl_net_listener *new_listener(const struct sl_net_listen_options *
     struct sl_net_listener *listener = sl_calloc(1, sizeof(*listener));
     struct sl_loop **loops = sl_calloc(options->n_loops, sizeof(struct sl_loop *));
     _Atomic uint64_t *counts = sl_calloc(options->n_loops, sizeof(*counts));
-    if (listener == NULL || loops == NULL || counts == NULL) {
+    struct sl_net_census *census =
+        options->census == NULL ? sl_net_census_new() : sl_net_census_ref(options->census);
+    if (listener == NULL || loops == NULL || counts == NULL || census == NULL) {
+        (void)sl_net_census_unref(census);
         (void)sl_free(listener);
         (void)sl_free(loops);
         (void)sl_free(counts);
@@ -416,6 +348,7 @@ static struct sl_net_listener *new_listener(const struct sl_net_listen_options *
     memcpy(loops, options->loops, options->n_loops * sizeof(struct sl_loop *));
     listener->magic = LISTENER_MAGIC;
     listener->options = *options;
+    listener->options.census = census;
     listener->loops = loops;
     listener->n_conns_of_loop = counts;
     atomic_store(&listener->n_refs, 1);

@@ -17,6 +17,7 @@
 struct sl_net_tls; /* a TLS context; counted, constant, shared by loops */
 
 // install: off
+struct sl_net_census; /* census.h */
 struct sl_net_listener;
 struct sl_net_conn;
 
@@ -84,6 +85,7 @@ struct sl_net_listen_options {
     const char *address;    /* "127.0.0.1:0", "[::]:50051" (dual stack), "unix:/run/sluice.sock" */
     struct sl_net_tls *tls; /* referenced; NULL: plaintext */
     const struct sl_limits *limits; /* copied */
+    struct sl_net_census *census;   /* referenced; NULL: the listener counts for itself */
     struct sl_loop *const *loops;   /* accepted sockets go to the one with the fewest connections */
     size_t n_loops;
     /* Runs on the loop that got the connection, before any byte; gives the callbacks and their user

@@ -10,6 +10,7 @@
 #include "runtime/base/log.h"
 #include "runtime/base/loop_uv.h"
 #include "runtime/base/mem.h"
+#include "service/net/census.h"
 #include "service/net/net.h"
 #include "service/rpc/conn_impl.h"
 #include "service/rpc/server_core.h"
@@ -58,6 +59,7 @@ struct sl_runner {
     struct runner_loop *of_loop;
     size_t n_loops;
     size_t n_listens; /* that were asked for; before the loops run */
+    struct sl_net_census *census;
     atomic_bool is_stopping;
     struct {
         struct listener *listeners;
@@ -341,6 +343,7 @@ void sl_server_each_conn(
 static void release_runner(struct sl_runner *runner)
 {
     (void)sl_loop_uv_free(runner->own_loop);
+    (void)sl_net_census_unref(runner->census);
     (void)pthread_mutex_destroy(&runner->shared.lock);
     (void)sl_free(runner->shared.is_posted);
     (void)sl_free(runner->of_loop);
@@ -420,7 +423,8 @@ static enum sl_status need_runner(struct sl_server *server)
     runner->server = server;
     runner->shared.timeout_ms = UINT64_MAX;
     (void)pthread_mutex_init(&runner->shared.lock, NULL);
-    if (set_loops(runner, server) != SL_OK) {
+    runner->census = sl_net_census_new();
+    if (runner->census == NULL || set_loops(runner, server) != SL_OK) {
         release_runner(runner);
         return SL_RESOURCE_EXHAUSTED;
     }
@@ -450,6 +454,7 @@ enum sl_status sl_server_listen(
     const struct sl_net_listen_options options = { .address = address,
                                                    .tls = tls,
                                                    .limits = &shot->limits,
+                                                   .census = runner->census,
                                                    .loops = runner->loops,
                                                    .n_loops = runner->n_loops,
                                                    .on_accept = on_accept,

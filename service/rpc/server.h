@@ -34,12 +34,12 @@ struct sl_server_options {
     bool allow_pings_without_calls;
 };
 
-/* install: off */
+// install: off
 /* The limits of a server that is given none: those of sl_limits_init(), which are sluiced's, but
  * for what gRPC has numbers of its own for (gRFC A8, A9): a client's PING every five minutes, ours
  * after two hours of silence, no age of connections, 256 streams. Thread: any. Never fails. */
 void sl_server_default_limits(struct sl_limits *limits);
-/* install: on */
+// install: on
 
 /* `options` NULL: all zero. Owns: the caller; sl_server_free(). Fails: SL_RESOURCE_EXHAUSTED;
  * SL_INVALID_ARGUMENT fields of the options that this library does not know. */

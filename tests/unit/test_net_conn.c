@@ -1,4 +1,5 @@
 #include <arpa/inet.h>
+#include <netinet/tcp.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -15,6 +16,7 @@
 
 #include "runtime/base/loop_uv.h"
 #include "runtime/base/mem.h"
+#include "service/net/census.h"
 #include "service/net/net.h"
 
 enum { MAX_STEPS = 2000, MAX_CONNS = 32 };
@@ -39,6 +41,7 @@ struct world {
     struct sl_loop *loop;
     struct sl_limits limits;
     struct sl_net_listener *listener;
+    struct sl_net_census *census;
     struct end servers[MAX_CONNS];
     size_t n_servers;
     struct end client;
@@ -178,6 +181,7 @@ static void listen_small(struct world *world, const char *address, uint32_t send
     struct sl_error err = { .status = SL_OK };
     const struct sl_net_listen_options options = { .address = address,
                                                    .limits = &world->limits,
+                                                   .census = world->census,
                                                    .loops = &world->loop,
                                                    .n_loops = 1,
                                                    .on_accept = on_accept,
@@ -554,6 +558,77 @@ static void too_many_connections_of_one_address_are_closed(void **state)
     TURN_UNTIL(world, late.is_over);
 }
 
+/* CM-12: two listeners of a server have one limit, for all and for each address. */
+static void listeners_that_share_a_census_share_their_limits(void **state)
+{
+    struct world *world = *state;
+    struct end clients[3] = { { .conn = NULL } };
+    struct end late = { .conn = NULL };
+    world->census = sl_net_census_new();
+    assert_non_null(world->census);
+    world->limits.connections = 2;
+    listen_at(world, "127.0.0.1:0");
+    struct sl_net_listener *first = world->listener;
+    listen_at(world, "127.0.0.1:0");
+    connect_to(world, sl_net_listener_address(first), &clients[0]);
+    connect_to(world, sl_net_listener_address(world->listener), &clients[1]);
+    TURN_UNTIL(world, clients[0].is_open && clients[1].is_open && world->n_servers == 2);
+    connect_to(world, sl_net_listener_address(world->listener), &clients[2]);
+    TURN_UNTIL(world, clients[2].is_over);
+    close_end(&clients[0]);
+    TURN_UNTIL(world, sl_net_listener_n_conns(first) == 0);
+    connect_to(world, sl_net_listener_address(world->listener), &late);
+    TURN_UNTIL(world, world->n_servers == 3);
+    assert_int_equal(sl_net_listener_n_conns(world->listener), 2);
+    sl_net_listener_close(first, NULL, NULL);
+    close_end(&clients[1]);
+    close_end(&late);
+    TURN_UNTIL(world, late.is_over);
+    world->census = sl_net_census_unref(world->census);
+}
+
+/* -1: none. The descriptor of this process that is a connection from, or to, this port. */
+static int fd_of_port(uint16_t port, int (*name)(int, struct sockaddr *, socklen_t *))
+{
+    for (int fd = 3; fd < 256; fd++) {
+        struct sockaddr_in ours = { .sin_family = AF_UNSPEC };
+        struct sockaddr_in theirs = { .sin_family = AF_UNSPEC };
+        socklen_t n_ours = sizeof(ours);
+        socklen_t n_theirs = sizeof(theirs);
+        if (getpeername(fd, (struct sockaddr *)&theirs, &n_theirs) == 0 &&
+            name(fd, (struct sockaddr *)&ours, &n_ours) == 0 && ours.sin_family == AF_INET &&
+            ntohs(ours.sin_port) == port) {
+            return fd;
+        }
+    }
+    return -1;
+}
+
+static int socket_option(int fd, int option)
+{
+    int value = 0;
+    socklen_t size = sizeof(value);
+    assert_int_equal(getsockopt(fd, IPPROTO_TCP, option, &value, &size), 0);
+    return value;
+}
+
+static void sockets_send_at_once_and_keep_little(void **state) /* FC-7, CM-1 */
+{
+    struct world *world = *state;
+    listen_at(world, "127.0.0.1:0");
+    connect_client(world);
+    TURN_UNTIL(world, world->n_servers == 1 && world->client.is_open);
+    const uint16_t port = sl_net_listener_port(world->listener);
+    const int fds[] = { fd_of_port(port, getsockname), fd_of_port(port, getpeername) };
+    assert_int_not_equal(fds[0], fds[1]);
+    for (size_t i = 0; i < SL_COUNT(fds); i++) {
+        assert_true(fds[i] >= 0);
+        assert_int_equal(socket_option(fds[i], TCP_NODELAY), 1);
+        assert_int_equal(socket_option(fds[i], TCP_NOTSENT_LOWAT), 64 * 1024);
+        assert_int_equal(socket_option(fds[i], TCP_USER_TIMEOUT), 50 * 1000);
+    }
+}
+
 static void a_refused_connection_is_closed(void **state)
 {
     struct world *world = *state;
@@ -642,6 +717,8 @@ int main(void)
         CASE(closing_now_is_still_told_later),
         CASE(a_paused_reader_holds_the_sender_back),
         CASE(too_many_connections_of_one_address_are_closed),
+        CASE(listeners_that_share_a_census_share_their_limits),
+        CASE(sockets_send_at_once_and_keep_little),
         CASE(a_refused_connection_is_closed),
         CASE(without_descriptors_accepting_waits_and_goes_on),
         CASE(connections_outlive_their_listener),
