@@ -222,6 +222,50 @@ class Tls(Case):
         self.assertEqual(running.returncode, 130)
 
 
+    def copy_authority(self, name):
+        with open(self.files + "/" + name + ".cert", encoding="ascii") as file:
+            text = file.read()
+        with open(self.files + "/authority.cert", "w", encoding="ascii") as file:
+            file.write(text)
+
+    def as_client(self, name):
+        return "--ca", self.files + "/used.cert", "--cert", self.pem_path(name), "--key", self.files + "/" + name + ".key"
+
+    def pem_path(self, name):
+        return self.files + "/" + name + ".cert"
+
+    def is_let_in(self, name):
+        done = harness.sluice(self.server, "health", *self.as_client(name))
+        self.assertIn(done.returncode, (0, 3), done.stderr)
+        if done.returncode == 3:
+            self.assertIn(b"alert unknown ca", done.stderr)
+        return done.returncode == 0
+
+    def test_the_authority_of_clients_changes_by_itself(self):  # CM-9
+        self.files = tempfile.mkdtemp()
+        for name in ("own", "old", "new"):
+            harness.make_certificate(self.files + "/" + name)
+        self.copy("own")
+        self.copy_authority("old")
+        words = ("cert", "used.cert"), ("key", "used.key"), ("client-ca", "authority.cert")
+        self.daemon(flags=[word for flag, name in words for word in ("--tls-" + flag, self.files + "/" + name)])
+        self.assertEqual((self.is_let_in("old"), self.is_let_in("new")), (True, False))
+        words = ("run", "load", "events=100000 rate=200", "--json", *self.as_client("old"))
+        running = harness.start_sluice(self.server, *words)
+        running.stdout.readline()
+        with open(self.files + "/authority.cert", "w", encoding="ascii") as file:
+            file.write("no certificate\n")
+        self.assertIn("authority", self.reload(False))
+        self.assertEqual((self.is_let_in("old"), self.is_let_in("new")), (True, False))
+        self.copy_authority("new")
+        self.reload()
+        self.assertEqual((self.is_let_in("old"), self.is_let_in("new")), (False, True))
+        self.assertTrue(running.stdout.readline(), "whoever was let in stays")
+        running.send_signal(signal.SIGINT)
+        running.communicate(timeout=20)
+        self.assertEqual(running.returncode, 130)
+
+
 class UnderLoad(Case):
     def run_for(self, end, flags):
         while time.monotonic() < end and not self.failed:

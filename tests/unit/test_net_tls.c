@@ -32,7 +32,7 @@ struct identity {
     char cert_pem[PEM_BYTES], key_pem[PEM_BYTES];
 };
 
-static struct identity authority, server_id, client_id, stranger;
+static struct identity authority, server_id, rsa_id, client_id, stranger;
 
 static void to_text(BIO *bio, char *room)
 {
@@ -53,12 +53,16 @@ static void add_extension(X509 *cert, int nid, const char *value)
     X509_EXTENSION_free(extension);
 }
 
-/* `names` NULL: an authority. */
-static void
-make(struct identity *id, const char *name, const char *names, const struct identity *by)
+/* `names` NULL: an authority. `key`: given. */
+static void make_with(
+    struct identity *id,
+    EVP_PKEY *key,
+    const char *name,
+    const char *names,
+    const struct identity *by)
 {
     static long serial = 1;
-    id->key = EVP_EC_gen("P-256");
+    id->key = key;
     id->cert = X509_new();
     X509 *cert = id->cert;
     assert_int_equal(X509_set_version(cert, 2), 1);
@@ -83,11 +87,18 @@ make(struct identity *id, const char *name, const char *names, const struct iden
     to_text(bio, id->key_pem);
 }
 
+static void
+make(struct identity *id, const char *name, const char *names, const struct identity *by)
+{
+    make_with(id, EVP_EC_gen("P-256"), name, names, by);
+}
+
 static int make_all(void **state)
 {
     (void)state;
     make(&authority, "authority", NULL, NULL);
     make(&server_id, "server", "DNS:localhost,IP:127.0.0.1", &authority);
+    make_with(&rsa_id, EVP_RSA_gen(2048), "server", "DNS:localhost", &authority);
     make(&client_id, "client", "URI:spiffe://test/client", &authority);
     make(&stranger, "stranger", "DNS:localhost", NULL);
     return 0;
@@ -95,7 +106,7 @@ static int make_all(void **state)
 
 static int free_all(void **state)
 {
-    struct identity *const all[] = { &authority, &server_id, &client_id, &stranger };
+    struct identity *const all[] = { &authority, &server_id, &rsa_id, &client_id, &stranger };
     (void)state;
     for (size_t i = 0; i < SL_COUNT(all); i++) {
         X509_free(all[i]->cert);
@@ -582,6 +593,81 @@ static void only_modern_tls_with_alpn_h2_is_spoken(void **state)
     expect_foreign(world, TLS1_2_VERSION, NULL, NULL, 0, false);
 }
 
+/* Every cipher that this OpenSSL has for TLS 1.2, one after the other. */
+static void try_ciphers(struct world *world)
+{
+    SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
+    SSL_CTX_set_security_level(ctx, 0);
+    assert_int_equal(SSL_CTX_set_cipher_list(ctx, "ALL:!aNULL:!eNULL"), 1);
+    const STACK_OF(SSL_CIPHER) *all = SSL_CTX_get_ciphers(ctx);
+    int n_spoken = 0;
+    int n_refused = 0;
+    for (int i = 0; i < sk_SSL_CIPHER_num(all); i++) {
+        const SSL_CIPHER *cipher = sk_SSL_CIPHER_value(all, i);
+        const char *name = SSL_CIPHER_get_name(cipher);
+        struct foreign foreign;
+        if (strcmp(SSL_CIPHER_get_version(cipher), "TLSv1.3") == 0) {
+            continue;
+        }
+        memset(&world->server, 0, sizeof(world->server));
+        foreign_init(world, &foreign);
+        SSL_set_max_proto_version(foreign.ssl, TLS1_2_VERSION);
+        assert_int_equal(SSL_set_cipher_list(foreign.ssl, name), 1);
+        SSL_set_alpn_protos(foreign.ssl, alpn_h2, sizeof(alpn_h2));
+        const bool is_spoken = foreign_connects(world, &foreign);
+        foreign_done(&foreign);
+        TURN_UNTIL(world, world->server.is_over);
+        n_spoken += is_spoken;
+        n_refused += !is_spoken;
+        if (is_spoken &&
+            (SSL_CIPHER_is_aead(cipher) == 0 || SSL_CIPHER_get_kx_nid(cipher) != NID_kx_ecdhe)) {
+            fail_msg("%s is spoken", name);
+        }
+    }
+    SSL_CTX_free(ctx);
+    assert_true(n_spoken >= 3); /* AES of both sizes, ChaCha20 */
+    assert_true(n_refused > 10);
+}
+
+static void tls_1_2_has_ecdhe_and_aead_only(void **state) /* CM-9 */
+{
+    listen_with(*state, tls_of(&server_id, SL_NET_CLIENT_AUTH_OFF, true));
+    try_ciphers(*state);
+}
+
+static void tls_1_2_has_ecdhe_and_aead_only_with_rsa_too(void **state) /* CM-9 */
+{
+    listen_with(*state, tls_of(&rsa_id, SL_NET_CLIENT_AUTH_OFF, true));
+    try_ciphers(*state);
+}
+
+static void nobody_may_renegotiate(void **state) /* CM-9, AT-19 */
+{
+    struct world *world = *state;
+    struct foreign foreign;
+    listen_with(world, tls_of(&server_id, SL_NET_CLIENT_AUTH_OFF, true));
+    foreign_init(world, &foreign);
+    SSL_set_max_proto_version(foreign.ssl, TLS1_2_VERSION);
+    SSL_set_alpn_protos(foreign.ssl, alpn_h2, sizeof(alpn_h2));
+    assert_true(foreign_connects(world, &foreign));
+    TURN_UNTIL(world, world->server.is_open);
+    assert_int_equal(SSL_renegotiate(foreign.ssl), 1);
+    ERR_clear_error();
+    int rc = SSL_do_handshake(foreign.ssl); /* sends its hello */
+    char byte;
+    for (int i = 0;
+         i < MAX_STEPS && rc <= 0 && SSL_get_error(foreign.ssl, rc) == SSL_ERROR_WANT_READ; i++) {
+        sl_loop_uv_step(world->uv, 20);
+        ERR_clear_error();
+        rc = SSL_read(foreign.ssl, &byte, 1);
+    }
+    assert_int_equal(SSL_get_error(foreign.ssl, rc), SSL_ERROR_SSL);
+    assert_int_equal(ERR_GET_REASON(ERR_peek_error()), SSL_R_NO_RENEGOTIATION);
+    assert_false(world->server.is_over && world->server.how != SL_NET_END_FIN);
+    foreign_done(&foreign);
+    TURN_UNTIL(world, world->server.is_over);
+}
+
 static void silence_in_the_handshake_has_an_end(void **state)
 {
     struct world *world = *state;
@@ -637,6 +723,9 @@ int main(void)
         CASE(a_new_certificate_serves_new_connections),
         cmocka_unit_test(bad_files_are_named),
         CASE(only_modern_tls_with_alpn_h2_is_spoken),
+        CASE(tls_1_2_has_ecdhe_and_aead_only),
+        CASE(tls_1_2_has_ecdhe_and_aead_only_with_rsa_too),
+        CASE(nobody_may_renegotiate),
         CASE(silence_in_the_handshake_has_an_end),
         CASE(plain_http_on_a_tls_port_is_refused),
         CASE(a_broken_record_ends_the_connection),
