@@ -49,7 +49,8 @@ class Nghttp2(unittest.TestCase):
             with open(header, encoding="utf-8") as file, open(own + "/nghttp2/nghttp2.h", "w", encoding="utf-8") as out:
                 out.write(change(file.read()))
             command[1:1] = ["-I", own]
-            return subprocess.run(command + ["-fsyntax-only"], cwd=directory, check=False, capture_output=True, text=True)
+            command += ["-fsyntax-only"]
+            return subprocess.run(command, cwd=directory, check=False, capture_output=True, text=True)
 
     def test_the_build_fails_without_the_limit_of_continuation_frames(self):
         self.assertEqual(self.compile(lambda text: text).returncode, 0, "as it is")

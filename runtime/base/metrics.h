@@ -50,6 +50,8 @@
     X(sluice_calls_running, GAUGE, ONE, NONE, "", "Calls whose handler has not finished.")         \
     X(sluice_received_bytes, COUNTER, ONE, NONE, "", "Bytes of HTTP/2 received.")                  \
     X(sluice_sent_bytes, COUNTER, ONE, NONE, "", "Bytes of HTTP/2 sent.")                          \
+    X(sluice_accept_pauses, COUNTER, ONE, NONE, "reason",                                          \
+      "Times that nobody was accepted for want of descriptors or memory.")                         \
     X(sluice_tls_handshake_failures, COUNTER, ONE, NONE, "", "TLS handshakes that failed.")        \
     X(sluice_stream_ends, COUNTER, ONE, NONE, "reason", "Ends of server streams, by their cause.") \
     X(sluice_stream_buffer_bytes, GAUGE, ONE, NONE, "",                                            \

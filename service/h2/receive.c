@@ -359,6 +359,26 @@ static int on_frame_recv(nghttp2_session *ng, const nghttp2_frame *frame, void *
     }
 }
 
+/* What nghttp2 answers by itself, with RST_STREAM or with the end of the connection, is counted: a
+ * request that HTTP does not allow (AT-2, AT-20), a stream above the limit (AT-3). */
+static int
+on_invalid_frame(nghttp2_session *ng, const nghttp2_frame *frame, int error, void *user_data)
+{
+    (void)ng;
+    const struct sl_h2_session *session = user_data;
+    if (session->is_client) {
+        return 0;
+    }
+    if (error == NGHTTP2_ERR_REFUSED_STREAM) {
+        sl_limit_reached(SL_LIMIT_streams_per_connection);
+    } else if (
+        error == NGHTTP2_ERR_HTTP_HEADER || error == NGHTTP2_ERR_HTTP_MESSAGING ||
+        frame->hd.type == NGHTTP2_HEADERS) {
+        SL_METRIC_ADD(sluice_refusals, 1, "request", "malformed");
+    }
+    return 0;
+}
+
 /* The end of a stream as nghttp2 knows it, in the words of our header. */
 static enum sl_h2_close
 how_of(const struct sl_h2_session *session, const struct sl_h2_stream *stream, uint32_t code)
@@ -399,5 +419,6 @@ void sl_h2_receive_callbacks(nghttp2_session_callbacks *callbacks)
     nghttp2_session_callbacks_set_on_invalid_header_callback(callbacks, on_invalid_header);
     nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, on_data_chunk);
     nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, on_frame_recv);
+    nghttp2_session_callbacks_set_on_invalid_frame_recv_callback(callbacks, on_invalid_frame);
     nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, on_stream_close);
 }

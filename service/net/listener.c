@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "runtime/base/loop_uv.h"
+#include "runtime/base/metrics.h"
 #include "service/net/census.h"
 #include "service/net/conn_impl.h"
 
@@ -205,8 +206,10 @@ static void resume(void *user_data)
 }
 
 /* Descriptors or memory are used up: the backlog waits, nothing spins. */
-static void pause_accepting(struct sl_net_listener *listener)
+static void pause_accepting(struct sl_net_listener *listener, int error)
 {
+    const bool is_full = error == EMFILE || error == ENFILE;
+    SL_METRIC_ADD(sluice_accept_pauses, 1, is_full ? "descriptors" : "memory");
     (void)uv_poll_stop(&listener->poll);
     sl_timer_start_ms(&listener->pause, PAUSE_MS);
 }
@@ -226,7 +229,7 @@ static void on_readable(uv_poll_t *poll, int status, int events)
         if (fd >= 0) {
             hand_over(listener, fd, &from);
         } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-            pause_accepting(listener);
+            pause_accepting(listener, errno);
             return;
         } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
             return;

@@ -229,10 +229,8 @@ class Tls(Case):
             file.write(text)
 
     def as_client(self, name):
-        return "--ca", self.files + "/used.cert", "--cert", self.pem_path(name), "--key", self.files + "/" + name + ".key"
-
-    def pem_path(self, name):
-        return self.files + "/" + name + ".cert"
+        own = self.files + "/" + name
+        return "--ca", self.files + "/used.cert", "--cert", own + ".cert", "--key", own + ".key"
 
     def is_let_in(self, name):
         done = harness.sluice(self.server, "health", *self.as_client(name))

@@ -34,6 +34,8 @@ from wire import (
 )
 from wire_case import DEADLINE, EXHAUSTED, INTERNAL_STATUS, INVALID_ARGUMENT, KIB, LIMIT, OK, SERVING, UNIMPLEMENTED, WireCase, resident
 
+LIMITS, REFUSALS = "sluice_limits_reached_total", "sluice_refusals_total"
+
 
 class Admission(WireCase):
     def test_fc2_and_ng6_settings_tell_windows_and_streams(self):
@@ -61,10 +63,21 @@ class Admission(WireCase):
     def test_adm1_headers_over_the_hard_limit_reset_the_stream_only(self):
         wire = self.wire()
         self.assert_reset(INTERNAL, wire, wire.start(HEALTH, ("x-big", "!" * 33000), end=True))
+        self.assertEqual(self.counted(LIMITS), {'limit="header_list_hard"': 1})
+
+    def test_at5_a_list_over_the_soft_limit_is_refused(self):
+        wire = self.wire()
+        for _ in range(20):
+            reply = wire.ask(HEALTH, b"", *[("x-%d" % i, "v" * 60) for i in range(90)])
+            self.assert_trailers_only(reply, EXHAUSTED)
+        self.assertEqual(self.counted(LIMITS), {'limit="header_list_soft"': 20})
+        self.assertEqual(self.counted(REFUSALS), {'kind="request",reason="header_list"': 20})
+        self.assert_usable(wire)
 
     def test_at5_and_at10_too_many_header_fields_reset_the_stream_only(self):
         wire = self.wire()
         self.assert_reset(INTERNAL, wire, wire.start(HEALTH, *[("a", "")] * 500, end=True))
+        self.assertEqual(self.counted(LIMITS), {'limit="header_fields"': 1})
 
     def test_at6_references_to_one_big_table_entry_reset_the_stream_only(self):
         wire = self.wire()
@@ -78,11 +91,34 @@ class Admission(WireCase):
         reply = wire.wait_over(stream)
         self.assertEqual((reply.frames, reply.reset), ([RST], INTERNAL), reply)
         self.assertEqual(wire.goaways, [])
+        self.assertEqual(self.counted(LIMITS), {'limit="header_list_hard"': 1})
 
     def test_adm2_connection_headers_reset_the_stream_only(self):  # NG-14
         for name, value in (("connection", "close"), ("te", "gzip"), ("transfer-encoding", "chunked"), ("X-Up", "1")):
             wire = self.wire()
             self.assert_reset(PROTOCOL, wire, wire.start(HEALTH, (name, value), te=None))
+        self.assertEqual(self.counted(REFUSALS), {'kind="request",reason="malformed"': 4})
+
+    def test_at20_line_breaks_in_a_value_reset_the_stream_only(self):
+        for value in ("a\r\nb: c", "a\nb", "a\rb", "a\0b"):
+            wire = self.wire()
+            self.assert_reset(PROTOCOL, wire, wire.start(HEALTH, ("x", value)))
+        self.assertEqual(self.counted(REFUSALS), {'kind="request",reason="malformed"': 4})
+
+    def test_at20_what_a_client_says_makes_no_line_of_a_log_and_no_header(self):  # MD-6
+        evil = 'x"\x1b[31m\nlevel=error msg=planted\r\n\x7f\u009b'
+        wire = self.wire()
+        for path in (STREAMING, EXECUTE):
+            reply = wire.ask(path, run_request(evil))
+            self.assertEqual(reply.status(), 5, reply)
+            self.assertNotRegex(reply.text(), "[^ -~]")
+        reply = wire.ask("/a.B/" + "\xc2\x9b31m", b"")
+        self.assertNotRegex(reply.text(), "[^ -~]")
+        log = self.server.log()
+        self.assertNotRegex(log, "[^ -~\n]")
+        self.assertEqual([line for line in log.splitlines() if line.startswith("level=error")], [])
+        self.assertEqual(self.counted(REFUSALS).get('kind="run",reason="AGENT_NOT_FOUND"'), 2)
+        self.assert_usable(wire)
 
     def test_adm3_two_authorities_are_refused(self):
         for more in ((":authority", "b"), ("host", "b")):
@@ -184,6 +220,7 @@ class Admission(WireCase):
     def test_at17_a_path_without_a_slash_is_refused_for_any_scheme(self):  # NG-4
         for scheme in ("grpc", "ftp"):
             self.assert_refused(UNIMPLEMENTED, HEALTH[1:], scheme=scheme, text="malformed method name")
+        self.assertEqual(self.counted(REFUSALS), {'kind="request",reason="path"': 2})
 
     def test_adm12_a_zero_timeout_has_passed_already(self):
         for value in ("0n", "0S", "00000000H"):
@@ -298,11 +335,19 @@ class Framing(WireCase):
                 grown[number] += struct.unpack(">I", payload)[0]
         return min(grown.values())
 
-    def test_fr4_a_compression_bomb_is_refused(self):  # AT-15
+    def test_at15_a_compression_bomb_is_refused(self):  # FR-4
         bomb = gzip.compress(bytes(10 * 1024 * KIB))
         for body in (bomb, gzip.compress(bytes(3 * 1024 * KIB)) * 2):
             reply = self.send_all(message(body, flag=1), more=[("grpc-encoding", "gzip")])
             self.assertEqual(reply.status(), EXHAUSTED, reply)
+        self.assertEqual(self.counted(LIMITS), {'limit="message_recv"': 2})
+
+    def test_at15_a_length_of_4_gib_is_refused_from_its_prefix(self):  # FR-3
+        wire = self.wire()
+        stream = wire.start(HEALTH)
+        wire.data(stream, b"\0\xff\xff\xff\xff")
+        self.assertEqual(wire.wait_over(stream).status(), EXHAUSTED)
+        self.assertEqual(self.counted(LIMITS), {'limit="message_recv"': 1})
 
     def test_fr4_broken_gzip_is_internal(self):
         good = gzip.compress(b"\x0a\x00")
@@ -344,12 +389,13 @@ class Framing(WireCase):
             for path in (HEALTH, STREAMING):
                 self.assertEqual(self.send_all(message(body), path=path).status(), INTERNAL_STATUS, body)
 
-    def test_ws2_deep_nesting_is_internal(self):  # PB-1
+    def test_at16_deep_nesting_is_internal(self):  # WS-2, PB-1
         for depth in (150, 20000):
             group = b"\xa3\x06" * depth + b"\xa4\x06" * depth
             reply = self.send_all(*[message(group)[i : i + 16384] for i in range(0, 4 * depth + 5, 16384)])
             self.assertEqual(reply.status(), INTERNAL_STATUS, reply)
             self.assertIn("deep", reply.text())
+        self.assertEqual(self.counted(LIMITS), {'limit="message_depth"': 2})
 
     def test_ws4_bad_text_is_internal_and_names_the_field(self):  # PB-4
         for bad in (b"\xff", b"a\0b", b"\xc0\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xe2\x82"):
@@ -371,6 +417,7 @@ class Framing(WireCase):
         reply = wire.wait_over(stream)
         self.assertEqual(reply.status(), EXHAUSTED)
         self.assertIn("262144 fields", reply.text())
+        self.assertEqual(self.counted(LIMITS), {'limit="message_tags"': 1})
         self.assert_usable(wire)
 
 

@@ -1,6 +1,9 @@
 """What the tests of the wire share: a daemon for a class, and what each test ends with."""
 
 import os
+import re
+import threading
+import time
 
 import harness
 from wire import CALM, HEADERS, HEALTH, RST, Wire
@@ -16,8 +19,46 @@ def resident(pid):
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+class Honest(threading.Thread):
+    """Another connection that asks all the time while something goes on, and how long it waited for its answers."""
+
+    PATIENCE = 2  # seconds: generous for a sanitized daemon on a busy machine, and far from none
+
+    def __init__(self, address):
+        super().__init__(daemon=True)
+        self.other = Wire(address)
+        self.has_ended = threading.Event()
+        self.n_answers, self.slowest, self.fault = 0, 0, None
+        self.ask()
+        self.start()
+
+    def ask(self):
+        begin = time.monotonic()
+        reply = self.other.ask(HEALTH)
+        assert (reply.status(), reply.messages()) == (OK, [SERVING]), reply
+        self.slowest = max(self.slowest, time.monotonic() - begin)
+        self.n_answers += 1
+
+    def run(self):
+        try:
+            while not self.has_ended.wait(0.002):
+                self.ask()
+        except Exception as error:  # of whatever kind: the test fails with it
+            self.fault = error
+
+    def end(self):
+        """It was served all the time."""
+        self.has_ended.set()
+        self.join(30)
+        assert not self.is_alive() and self.fault is None, self.fault
+        self.ask()
+        self.other.close()
+        assert self.n_answers >= 2 and self.slowest < self.PATIENCE, (self.n_answers, self.slowest)
+
+
 class WireCase(harness.Case):
-    """One daemon for all tests of a class; every test ends with an answer on a fresh connection."""
+    """One daemon for all tests of a class; every test ends with an answer on a fresh connection. While a test of an
+    attack (test_at…) runs, an honest client is served on a connection of its own."""
 
     FLAGS = ()
 
@@ -32,8 +73,13 @@ class WireCase(harness.Case):
     def setUp(self):
         self.faults = []  # of connections that were seen to end; None: of a reason that the test does not know
         self.before = self.server.metrics()
+        self.honest = None
+        if re.match("test_at[0-9]", self._testMethodName):  # section 3: others keep their latency
+            self.honest = Honest(self.server.address)
 
     def tearDown(self):
+        if self.honest:
+            self.honest.end()
         self.assert_usable(self.wire())
         if self.faults:  # the right outcome for another reason is no success
             counted = self.counted("sluice_faults_total")
