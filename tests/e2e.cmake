@@ -12,6 +12,7 @@ foreach(name
     daemon
     docs
     limits
+    listen
     models
     ops
     reload

@@ -125,7 +125,7 @@ class Reply:
 class Wire:
     """One connection."""
 
-    def __init__(self, address, settings=(), is_opened=True, receive_buffer=0):
+    def __init__(self, address, settings=(), is_opened=True, receive_buffer=0, tls=None):
         host, port = address.rsplit(":", 1)
         self.socket = socket.socket()
         self.socket.settimeout(10)
@@ -133,6 +133,8 @@ class Wire:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.connect((host, int(port)))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if tls:  # an ssl.SSLContext
+            self.socket = tls.wrap_socket(self.socket)
         self.encoder = hpack.Encoder()
         self.decoder = hpack.Decoder(max_header_list_size=1 << 20)
         self.rest = b""

@@ -24,9 +24,9 @@ class Honest(threading.Thread):
 
     PATIENCE = 2  # seconds: generous for a sanitized daemon on a busy machine, and far from none
 
-    def __init__(self, address):
+    def __init__(self, address, **options):
         super().__init__(daemon=True)
-        self.other = Wire(address)
+        self.other = Wire(address, **options)
         self.has_ended = threading.Event()
         self.n_answers, self.slowest, self.fault = 0, 0, None
         self.ask()

@@ -83,7 +83,7 @@ static void a_line_stays_one_line(void **state)
     assert_string_equal(rest(), "level=info subject=main name=a level=error [31m?");
 }
 
-static void quoted_values_are_escaped_and_cut_at_a_whole_escape(void **state)
+static void quoted_values_are_escaped_and_cut_at_a_whole_escape(void **state) /* MD-6, AT-20 */
 {
     (void)state;
     char room[64];

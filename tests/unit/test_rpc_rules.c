@@ -12,6 +12,7 @@
 
 #include "runtime/base/mem.h"
 #include "service/rpc/call.h"
+#include "service/rpc/conn_impl.h"
 #include "tests/wire/rpc_peer.h"
 
 enum { CALLS = 3 };
@@ -548,6 +549,27 @@ static void the_library_has_the_numbers_of_grpc(void **state) /* CM-1, CM-4, NG-
     assert_int_equal(bench->limits.connection_grace, 0);
 }
 
+/* Connections that began together do not end together. */
+static void ages_are_spread_by_a_tenth(void **state) /* CM-4 */
+{
+    struct bench *bench = *state;
+    const uint64_t age_ns = 100 * SL_NS_PER_S;
+    uint64_t first_ns = SL_NEVER_NS;
+    uint64_t last_ns = 0;
+    bench->limits.connection_age = age_ns / SL_NS_PER_MS;
+    open_bench(bench);
+    for (int i = 0; i < 200; i++) {
+        rpc_peer_close(&bench->peer);
+        rpc_peer_open(&bench->peer, bench->server, NULL);
+        const struct sl_conn *conn = bench->peer.conn;
+        const uint64_t after_ns = conn->age_due_ns - conn->created_ns;
+        first_ns = after_ns < first_ns ? after_ns : first_ns;
+        last_ns = after_ns > last_ns ? after_ns : last_ns;
+    }
+    assert_in_range(first_ns, age_ns / 10 * 9, age_ns / 100 * 95);
+    assert_in_range(last_ns, age_ns / 100 * 105, age_ns / 10 * 11);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -564,6 +586,7 @@ int main(void)
         CASE(the_library_allows_the_pings_of_grfc_a8),
         CASE(sluiced_allows_a_ping_every_ten_seconds),
         CASE(the_library_has_the_numbers_of_grpc),
+        CASE(ages_are_spread_by_a_tenth),
     };
     return cmocka_run_group_tests_name("rpc_rules", tests, NULL, NULL);
 }
