@@ -40,6 +40,7 @@ static int open_bench(void **state, bool has_loop)
     struct sl_limits limits;
     sl_limits_init(&limits);
     limits.buffer_events = QUEUE;
+    limits.streams_per_connection = 64; /* as many closed ones are remembered (NG-20) */
     const struct sl_server_options options = { .struct_size = sizeof(options),
                                                .limits = &limits,
                                                .loops = has_loop ? &loop : NULL,
@@ -290,10 +291,40 @@ static void a_thousand_cancelled_watches_leave_nothing_SV_2(void **state)
 {
     struct bench *bench = *state;
     bench->peer.client->is_silent = true;
+    uint64_t memory_bytes = 0;
     for (int i = 0; i < 1000; i++) {
+        if (i == 500) {
+            memory_bytes = sl_conn_memory_bytes(bench->peer.conn);
+        }
         struct rpc_stream *stream = ask(bench, WATCH_PATH, i % 2 == 0 ? "" : "unknown");
         assert_true(next_state(stream) > 0);
         rpc_stream_free(stream);
+        settle(bench);
+        assert_int_equal(n_running(bench), 0);
+    }
+    assert_int_equal(sl_conn_memory_bytes(bench->peer.conn), memory_bytes);
+}
+
+static void many_watches_at_once_are_told_and_leave_nothing_SV_2(void **state)
+{
+    struct bench *bench = *state;
+    enum { N_WATCHES = 60 };
+    struct rpc_stream *streams[N_WATCHES];
+    bench->peer.client->is_silent = true;
+    for (int round = 0; round < 17; round++) { /* a thousand again */
+        set(bench, "", true);
+        for (int i = 0; i < N_WATCHES; i++) {
+            streams[i] = ask(bench, WATCH_PATH, "");
+            assert_int_equal(next_state(streams[i]), SERVING);
+        }
+        assert_int_equal(n_running(bench), N_WATCHES);
+        set(bench, "", false);
+        settle(bench);
+        for (int i = 0; i < N_WATCHES; i++) {
+            assert_int_equal(next_state(streams[i]), NOT_SERVING);
+            assert_int_equal(next_state(streams[i]), -1);
+            rpc_stream_free(streams[i]);
+        }
         settle(bench);
         assert_int_equal(n_running(bench), 0);
     }
@@ -424,6 +455,7 @@ int main(void)
         CASE(a_slow_watcher_gets_the_newest_state_when_there_is_room_SV_2),
         CASE(an_unknown_name_is_watched_until_it_is_known_SV_2),
         CASE(a_thousand_cancelled_watches_leave_nothing_SV_2),
+        CASE(many_watches_at_once_are_told_and_leave_nothing_SV_2),
         CASE(a_watch_that_ends_while_it_is_being_told_is_freed_later),
         CASE(lost_connections_end_their_watches),
         CASE(states_may_be_set_on_other_threads),

@@ -128,6 +128,10 @@ static response_message *ask_extension(struct bench *bench, const char *type, in
     ask(bench, &request);
     response_message *response = next_response(bench);
     assert_non_null(response);
+    const request_message *original = response->original_request; /* SV-6 */
+    assert_int_equal(original->message_request_case, ASK(FILE_CONTAINING_EXTENSION));
+    assert_string_equal(original->file_containing_extension->containing_type, type);
+    assert_int_equal(original->file_containing_extension->extension_number, number);
     return response;
 }
 
@@ -232,6 +236,7 @@ static void extensions_are_found_SV_6(void **state)
     assert_non_null(strstr(files_of(response), "custom_options.proto"));
     response_free(response);
     assert_not_found(ask_extension(bench, "custom.options.Extended", 1));
+    assert_not_found(ask_extension(bench, "custom.options.Holder", 101));
     response = ask_text(bench, ASK(ALL_EXTENSION_NUMBERS_OF_TYPE), "custom.options.Extended");
     assert_int_equal(response->message_response_case, ANSWER(ALL_EXTENSION_NUMBERS_RESPONSE));
     const Grpc__Reflection__V1__ExtensionNumberResponse *numbers =
