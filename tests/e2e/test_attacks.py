@@ -177,9 +177,13 @@ class Floods(WireCase):
         self.assertEqual(wire.goaways, [])
 
     def test_at8_a_settings_flood_ends_the_connection(self):
-        wire = self.wire()
-        self.flood(wire, frame(SETTINGS, 0, 0) + frame(SETTINGS, 0, 0, struct.pack(">HI", INITIAL_WINDOW, 9)), 10000)
-        self.assert_over(wire, text="settings_flood")
+        windows = b"".join(frame(SETTINGS, 0, 0, struct.pack(">HI", INITIAL_WINDOW, size)) for size in (1, 65536))
+        for flood, n_streams in ((frame(SETTINGS, 0, 0), 0), (windows, 100)):
+            wire = self.wire()
+            for _ in range(n_streams):
+                wire.start(STREAMING)
+            self.flood(wire, flood, 10000)
+            self.assert_over(wire, text="settings_flood")
 
     def test_at9_empty_data_ends_the_connection(self):
         for payload, flags in ((b"", 0), (b"\xc8" + bytes(200), PADDED), (b"\0", PADDED)):
