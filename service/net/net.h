@@ -17,7 +17,6 @@
 struct sl_net_tls; /* a TLS context; counted, constant, shared by loops */
 
 // install: off
-struct sl_net_census; /* census.h */
 struct sl_net_listener;
 struct sl_net_conn;
 
@@ -80,6 +79,8 @@ struct sl_net_tls *sl_net_tls_unref(struct sl_net_tls *tls);
 
 // install: off
 /* ---- Listening ------------------------------------------------------------------------------- */
+
+struct sl_net_census; /* census.h */
 
 struct sl_net_listen_options {
     const char *address;    /* "127.0.0.1:0", "[::]:50051" (dual stack), "unix:/run/sluice.sock" */

@@ -380,13 +380,20 @@ static void free_runner(struct sl_runner *runner)
         while (!runner->first.is_drained && sl_loop_now_ns(home->loop) < until_ns) {
             sl_loop_uv_step(runner->own_loop, FREE_STEP_MS);
         }
-        give_up_rest(home);
+    }
+    /* Nobody may use a call from here on: this is the last step before the memory goes. */
+    if (runner->own_loop != NULL) {
+        give_up_rest(&runner->of_loop[0]);
     }
     release_runner(runner);
 }
 
 static enum sl_status set_loops(struct sl_runner *runner, const struct sl_server *server)
 {
+    runner->census = sl_net_census_new();
+    if (runner->census == NULL) {
+        return SL_RESOURCE_EXHAUSTED;
+    }
     if (server->n_loops == 0) {
         SL_TRY(sl_loop_uv_new(0, &runner->own_loop));
     }
@@ -423,8 +430,7 @@ static enum sl_status need_runner(struct sl_server *server)
     runner->server = server;
     runner->shared.timeout_ms = UINT64_MAX;
     (void)pthread_mutex_init(&runner->shared.lock, NULL);
-    runner->census = sl_net_census_new();
-    if (runner->census == NULL || set_loops(runner, server) != SL_OK) {
+    if (set_loops(runner, server) != SL_OK) {
         release_runner(runner);
         return SL_RESOURCE_EXHAUSTED;
     }
