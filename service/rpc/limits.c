@@ -5,6 +5,7 @@
 
 #include "runtime/base/limits.h"
 #include "runtime/base/mem.h"
+#include "service/rpc/server.h"
 
 /* What this layer enforces; the others of the list are limits of runs. */
 static const enum sl_limit of_rpc[] = {
@@ -66,7 +67,7 @@ enum sl_status sl_limits_new(struct sl_limits **ret_limits)
     if (limits == NULL) {
         return SL_RESOURCE_EXHAUSTED;
     }
-    sl_limits_init(limits);
+    sl_server_default_limits(limits);
     *ret_limits = limits;
     return SL_OK;
 }
