@@ -2,6 +2,7 @@
 
 #include "runtime/base/event_log.h"
 #include "runtime/base/mem.h"
+#include "runtime/base/metrics.h"
 #include "runtime/base/send_total.h"
 
 enum { FIRST_BLOCK_BYTES = 512, LAST_BLOCK_BYTES = 16 * 1024 };
@@ -256,6 +257,16 @@ is_above_mark(const struct sl_event_channel *channel, const struct sl_event_curs
            channel->last_sequence - cursor->sequence >= channel->options.mark_events;
 }
 
+/* Which of them has stopped the producer. */
+static void count_mark(const struct sl_event_channel *channel, const struct sl_event_cursor *cursor)
+{
+    const uint64_t bytes = channel->end - cursor->position;
+    sl_limit_reached(
+        bytes >= channel->options.mark_bytes ? SL_LIMIT_buffer
+        : bytes >= mark_bytes(channel)       ? SL_LIMIT_send_total
+                                             : SL_LIMIT_buffer_events);
+}
+
 bool sl_event_channel_open_spare(struct sl_event_channel *channel)
 {
     SL_ON_LOOP(channel->loop);
@@ -287,6 +298,7 @@ bool sl_event_channel_commit(struct sl_event_channel *channel, size_t size_bytes
     const struct sl_event_cursor *cursor = channel->foreground;
     if (cursor != NULL && !channel->is_full && is_above_mark(channel, cursor)) {
         channel->is_full = true;
+        count_mark(channel, cursor);
         channel->must_tell_writable = false; /* "go on" was not said yet, and is no longer true */
     }
     return channel->is_full;

@@ -212,10 +212,17 @@ void sl_metric_set(const struct sl_series *series, uint64_t value)
     atomic_store_explicit(&sl_metric_cells[0][series->cell], value, memory_order_relaxed);
 }
 
+/* Some limits shape what is done all the time: each series is looked up once. */
 static struct sl_series *limit_series(enum sl_limit limit)
 {
-    const char *const values[] = { sl_limit_infos[limit].name };
-    return sl_metric_series(SL_M_sluice_limits_reached, values);
+    static struct sl_series *_Atomic known[SL_LIMIT_COUNT];
+    struct sl_series *series = atomic_load_explicit(&known[limit], memory_order_acquire);
+    if (series == NULL) {
+        const char *const values[] = { sl_limit_infos[limit].name };
+        series = sl_metric_series(SL_M_sluice_limits_reached, values);
+        atomic_store_explicit(&known[limit], series, memory_order_release);
+    }
+    return series;
 }
 
 void sl_limit_reached(enum sl_limit limit)
@@ -241,6 +248,11 @@ uint64_t sl_metric_value(const struct sl_series *series)
         sum += sum_of(series->cell + i);
     }
     return sum;
+}
+
+uint64_t sl_limit_n_reached(enum sl_limit limit)
+{
+    return sl_metric_value(limit_series(limit));
 }
 
 /* ---- Writing -----------------------------------------------------------------------------------

@@ -179,6 +179,8 @@ void sl_metric_set(const struct sl_series *series, uint64_t value);
 
 /* A limit has cut, refused or ended something. Thread: any. */
 void sl_limit_reached(enum sl_limit limit);
+/* How often so far. Thread: any. */
+uint64_t sl_limit_n_reached(enum sl_limit limit);
 
 /* The sum over the shards; of a histogram: how many values. Thread: any. */
 uint64_t sl_metric_value(const struct sl_series *series);

@@ -177,8 +177,7 @@ static void put_limits(struct list *list)
     put(list, ",\n\"limits_reached\":{");
     list->has_items = false;
     for (size_t i = 0; i < sl_limit_n_infos; i++) {
-        const char *const values[] = { sl_limit_infos[i].name };
-        const uint64_t n = sl_metric_value(sl_metric_series(SL_M_sluice_limits_reached, values));
+        const uint64_t n = sl_limit_n_reached((enum sl_limit)i);
         if (n > 0) {
             put(list, "%s\"%s\":%" PRIu64, comma(list), sl_limit_infos[i].name, n);
         }

@@ -97,6 +97,18 @@ static bool has_room(const struct sl_call *call, size_t size)
                                          call->out.n_queued < call->conn->limits->buffer_events);
 }
 
+/* Which of them holds the call back. */
+static void count_mark(const struct sl_call *call, size_t size)
+{
+    const struct sl_limits *limits = call->conn->limits;
+    const size_t mark = mark_bytes(call, size);
+    sl_limit_reached(
+        call->out.queue.size + size <= mark         ? SL_LIMIT_buffer_events
+        : mark == limits->buffer                    ? SL_LIMIT_buffer
+        : sl_send_total_is_over(limits->send_total) ? SL_LIMIT_send_total
+                                                    : SL_LIMIT_connection_send);
+}
+
 static void tell_writable(struct sl_call *call)
 {
     if (call->is_blocked && call->out.queue.size <= mark_bytes(call, 0) / 2 &&
@@ -478,6 +490,9 @@ static enum sl_status prepare(struct sl_call *call, size_t size)
         return SL_FAILED_PRECONDITION;
     }
     if (!has_room(call, SL_FRAME_PREFIX_BYTES + size)) {
+        if (!call->is_blocked) {
+            count_mark(call, SL_FRAME_PREFIX_BYTES + size);
+        }
         call->is_blocked = true;
         return SL_AGAIN;
     }

@@ -421,7 +421,7 @@ class Patience(WireCase):
         value = reply.get("grpc-status-details-bin")
         self.assertIn(b"last_sequence", base64.b64decode(value + "=" * (-len(value) % 4)))
         self.assertEqual(self.counted("sluice_stream_ends_total"), {'reason="slow"': 1})
-        self.assertEqual(self.counted("sluice_limits_reached_total"), {'limit="stall"': 1})
+        self.assertEqual(self.counted("sluice_limits_reached_total"), {'limit="buffer"': 1, 'limit="stall"': 1})
         health = wire.call(HEALTH)
         wire.open_window(health, 100)
         self.assertEqual(wire.wait_over(health).messages(), [SERVING])

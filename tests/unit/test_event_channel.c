@@ -1,3 +1,4 @@
+#include "runtime/base/metrics.h"
 #include "tests/unit/test_event_rig.h"
 
 /* Follows the bytes of a log and knows what must come. */
@@ -86,8 +87,10 @@ static void a_full_foreground_stops_the_producer_and_half_frees_it(void **state)
     for (int i = 0; i < 9; i++) {
         assert_false(emit(fixture.channel, 100));
     }
+    const uint64_t n_before = sl_limit_n_reached(SL_LIMIT_buffer);
     assert_true(emit(fixture.channel, 100));
     assert_true(emit(fixture.channel, 100)); /* soft: nothing is refused */
+    assert_int_equal(sl_limit_n_reached(SL_LIMIT_buffer), n_before + 1);
     assert_true(sl_event_channel_is_full(fixture.channel));
     sl_event_cursor_take(&cursor, room, 599);
     assert_int_equal(fixture.n_writable, 0);
@@ -148,7 +151,9 @@ static void the_mark_counts_events_too(void **state)
     for (int i = 0; i < 3; i++) {
         assert_false(emit(fixture.channel, 6));
     }
+    const uint64_t n_before = sl_limit_n_reached(SL_LIMIT_buffer_events);
     assert_true(emit(fixture.channel, 6));
+    assert_int_equal(sl_limit_n_reached(SL_LIMIT_buffer_events), n_before + 1);
     sl_event_cursor_take(&cursor, room, 11); /* one event and a piece of the next */
     assert_int_equal(fixture.n_writable, 0);
     sl_event_cursor_take(&cursor, room, 1);
@@ -419,6 +424,7 @@ static void the_logs_of_the_process_share_a_bound(void **state)
                                                       .send_total_bytes = LIMIT };
     sl_fake_loop_init(&fake);
     size_t n_bytes[N] = { 0 };
+    const uint64_t n_before = sl_limit_n_reached(SL_LIMIT_send_total);
     for (size_t i = 0; i < N; i++) {
         assert_int_equal(sl_event_channel_new(&fake.base, &options, &channels[i]), SL_OK);
         assert_int_equal(
@@ -430,6 +436,7 @@ static void the_logs_of_the_process_share_a_bound(void **state)
     }
     assert_in_range(n_bytes[0], 65536, 65536 + SIZE);
     assert_in_range(n_bytes[N - 1], 4096, 4096 + SIZE);
+    assert_in_range(sl_limit_n_reached(SL_LIMIT_send_total), n_before + N - 2, n_before + N - 1);
     assert_in_range(sl_send_total_bytes(), LIMIT, LIMIT + 65536 + N * (4096 + SIZE));
     for (size_t i = 0; i < N; i++) {
         bool is_last = false;

@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "runtime/base/metrics.h"
 #include "service/rpc/call.h"
 #include "tests/wire/rpc_peer.h"
 
@@ -601,8 +602,10 @@ static void one_message_always_fits(void **state) /* FC-3 */
     struct rpc_stream *stream = rpc_unary(&bench->peer, "/t.S/Hang", NULL, "");
     static uint8_t block[100000];
     const struct sl_slice large = sl_slice_of(block, sizeof(block));
+    const uint64_t n_before = sl_limit_n_reached(SL_LIMIT_buffer);
     assert_int_equal(sl_call_send_bytes(bench->call, large), SL_OK);
     assert_int_equal(sl_call_send_bytes(bench->call, sl_slice_of(block, 1)), SL_AGAIN);
+    assert_int_equal(sl_limit_n_reached(SL_LIMIT_buffer), n_before + 1);
     rpc_pump(&bench->peer);
     assert_int_equal(bench->n_writable, 1);
     sl_call_finishf(bench->call, SL_OK, "%s", "");
@@ -623,7 +626,10 @@ static void queue_is_bounded_in_messages(void **state)
     for (size_t i = 0; i < 10; i++) {
         assert_int_equal(sl_call_send_bytes(bench->call, TEXT("m")), SL_OK);
     }
+    const uint64_t n_before = sl_limit_n_reached(SL_LIMIT_buffer_events);
     assert_int_equal(sl_call_send_bytes(bench->call, TEXT("m")), SL_AGAIN);
+    assert_int_equal(sl_call_send_bytes(bench->call, TEXT("m")), SL_AGAIN);
+    assert_int_equal(sl_limit_n_reached(SL_LIMIT_buffer_events), n_before + 1); /* not each try */
     assert_true(bench->peer.n_output > 0);
     rpc_pump(&bench->peer);
     assert_int_equal(bench->n_writable, 1);

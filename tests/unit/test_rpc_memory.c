@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "runtime/base/mem.h"
+#include "runtime/base/metrics.h"
 #include "runtime/base/send_total.h"
 #include "service/rpc/call.h"
 #include "tests/fake/fake_loop.h"
@@ -464,6 +465,7 @@ static void the_queues_of_a_connection_are_bounded(void **state) /* FC-3: connec
     const uint64_t most = 1048576;
     bench->limits.connection_send = most;
     open_slow_readers(bench, 0);
+    const uint64_t n_before = sl_limit_n_reached(SL_LIMIT_connection_send);
     size_t n_sent = 0;
     uint64_t empty_bytes = 0;
     for (size_t i = 0; i < n; i++) { /* each one takes its share before the next one comes */
@@ -475,6 +477,7 @@ static void the_queues_of_a_connection_are_bounded(void **state) /* FC-3: connec
     const uint64_t slack =
         (uint64_t)n * (4096 + BLOCK_BYTES + 2048); /* the least of each, and nghttp2's part */
     assert_in_range(queued_bytes(bench, empty_bytes), most / 2, most + slack);
+    assert_true(sl_limit_n_reached(SL_LIMIT_connection_send) > n_before);
     rpc_pump(&bench->peer);
     for (size_t i = 0; i < n; i++) { /* one message always fits */
         while (sl_call_send_bytes(bench->calls[i], sl_slice_of(block, BLOCK_BYTES)) == SL_OK) {
@@ -524,11 +527,13 @@ static void the_queues_of_the_process_are_bounded(void **state) /* AT-13: send_t
     struct rpc_stream *stream = rpc_unary(&other, "/t.S/Hang", NULL, "");
     struct sl_call *call = bench->calls[--bench->n_calls];
     assert_int_equal(bench->n_calls + 1, n_before + 1);
+    const uint64_t n_reached = sl_limit_n_reached(SL_LIMIT_send_total);
     size_t n_taken = 0;
     while (sl_call_send_bytes(call, sl_slice_of(block, BLOCK_BYTES)) == SL_OK) {
         n_taken++;
     }
     assert_in_range(n_taken, 1, 5);
+    assert_int_equal(sl_limit_n_reached(SL_LIMIT_send_total), n_reached + 1);
     rpc_pump(&other);
     assert_int_equal(sl_call_send_bytes(call, sl_slice_of(block, BLOCK_BYTES)), SL_OK);
     /* Once all is read, the marks are what they were. */
