@@ -115,9 +115,11 @@ void sl_http_turn_fail(
         return;
     }
     const bool is_too_long = answer == SL_RETRY_TOO_LONG;
-    if (is_too_long) {
+    if (is_too_long && (uint64_t)asked_ms > question.max_wait_ms) {
         sl_limit_reached(SL_LIMIT_model_retry_after);
-    } else if (self->n_retries > 0 && self->n_retries >= question.max_retries) {
+    } else if (
+        error->is_retryable && !question.has_output && self->n_retries > 0 &&
+        self->n_retries >= question.max_retries) {
         sl_limit_reached(SL_LIMIT_model_retries);
     }
     struct sl_model_chunk chunk = {
@@ -514,6 +516,9 @@ static void note_built(struct sl_http_turn *self, enum sl_status status)
 {
     if (status == SL_OK) {
         status = collect_headers(self);
+    }
+    if (status == SL_OUT_OF_RANGE) {
+        sl_limit_reached(SL_LIMIT_model_request);
     }
     self->has_early_fault = status != SL_OK;
     self->early_fault = status == SL_OUT_OF_RANGE       ? SL_FAULT_PROVIDER_LIMIT

@@ -74,14 +74,18 @@ static void go_on(struct sl_http_turn *self)
     }
 }
 
+static void fail_deep(struct sl_http_turn *self, const char *text)
+{
+    sl_limit_reached(SL_LIMIT_model_json_depth);
+    sl_http_turn_fail_with(self, SL_FAULT_PROVIDER_LIMIT, false, text);
+}
+
 static void fail_reply(struct sl_http_turn *self, enum sl_status status)
 {
     if (status == SL_INVALID_ARGUMENT) {
         sl_http_turn_fail_with(self, SL_FAULT_PROVIDER_PROTOCOL, false, "the reply is not JSON");
     } else if (status == SL_OUT_OF_RANGE) {
-        sl_http_turn_fail_with(
-            self, SL_FAULT_PROVIDER_LIMIT, false, "the reply is nested too deep");
-        sl_limit_reached(SL_LIMIT_model_json_depth);
+        fail_deep(self, "the reply is nested too deep");
     } else {
         sl_http_turn_fail_by_status(self, status);
     }
@@ -109,6 +113,8 @@ static void take_parsed(struct sl_http_turn *self, struct sl_parse_job *job)
             self, SL_FAULT_PROVIDER_TRUNCATED, true, "the stream ended inside an event");
     } else if (job->status == SL_INVALID_ARGUMENT && !job->is_raw) {
         sl_http_turn_fail_with(self, SL_FAULT_PROVIDER_PROTOCOL, false, "an event is not JSON");
+    } else if (job->status == SL_OUT_OF_RANGE && !job->is_raw) {
+        fail_deep(self, "an event is nested too deep");
     } else if (!job->is_raw) {
         sl_http_turn_fail_by_status(self, job->status);
     }

@@ -6,6 +6,7 @@
 #include <jansson.h>
 
 #include "runtime/base/mem.h"
+#include "runtime/base/metrics.h"
 #include "runtime/base/utf8.h"
 #include "runtime/model/delta_scan.h"
 #include "runtime/model/json.h"
@@ -495,6 +496,9 @@ static void fail_json(
     if (event->is_cut && status == SL_INVALID_ARGUMENT) {
         give_fail(stream, SL_FAULT_PROVIDER_TRUNCATED, true, "the stream ended inside an event");
         return;
+    }
+    if (status == SL_OUT_OF_RANGE) {
+        sl_limit_reached(SL_LIMIT_model_json_depth);
     }
     fail_by_status(
         stream, status,

@@ -6,7 +6,6 @@
 
 #include "runtime/base/crypto.h"
 #include "runtime/base/mem.h"
-#include "runtime/base/metrics.h"
 #include "runtime/model/json.h"
 #include "runtime/model/json_write.h"
 #include "runtime/model/openai.h"
@@ -414,7 +413,6 @@ enum sl_status sl_openai_build_request(
     SL_TRY(build_headers(settings, request, &ret_request->headers));
     const enum sl_status status = build_body(settings, request, &ret_request->body);
     if (status == SL_OUT_OF_RANGE) {
-        sl_limit_reached(SL_LIMIT_model_request);
         return sl_fail(
             err, status, "the request has more than %" PRIu64 " bytes",
             settings->limits->model_request);

@@ -210,6 +210,25 @@ static void a_large_event_is_parsed_elsewhere_and_in_order(void **state)
     sl_buf_done(&bytes);
 }
 
+static void a_large_event_that_is_too_deep_is_refused(void **state)
+{
+    struct world *world = *state;
+    struct sl_buf bytes;
+    const uint64_t n_before = sl_limit_n_reached(SL_LIMIT_model_json_depth);
+    sl_buf_init(&bytes, 8 << 20);
+    world->limits.model_json_depth = 8;
+    set_limits(world);
+    assert_int_equal(sl_buf_add_str(&bytes, HEAD "data: {\"x\":[[[[[[[[0"), SL_OK);
+    for (int i = 0; i < 150000; i++) {
+        assert_int_equal(sl_buf_add_str(&bytes, ",0"), SL_OK);
+    }
+    assert_int_equal(sl_buf_add_str(&bytes, "]]]]]]]]}\n\n"), SL_OK);
+    ask_text(world, sl_buf_cstr(&bytes));
+    expect(world, "fail PROVIDER_LIMIT\n");
+    assert_int_equal(sl_limit_n_reached(SL_LIMIT_model_json_depth), n_before + 1);
+    sl_buf_done(&bytes);
+}
+
 static void a_turn_may_go_while_its_document_is_parsed(void **state)
 {
     struct world *world = *state;
@@ -426,6 +445,7 @@ int main(void)
         CASE(a_request_over_its_limit_is_not_sent),
         CASE(an_error_body_is_cut_at_its_limit),
         CASE(a_large_event_is_parsed_elsewhere_and_in_order),
+        CASE(a_large_event_that_is_too_deep_is_refused),
         CASE(a_turn_may_go_while_its_document_is_parsed),
         CASE(a_full_reader_holds_the_provider_back),
         CASE(a_full_reader_stops_the_first_byte_timer),

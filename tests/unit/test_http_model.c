@@ -351,6 +351,39 @@ static void a_long_wait_is_handed_up(void **state)
     assert_int_equal(world->server.n_requests, 1);
 }
 
+/* A failure that no retry could have changed, and a wait that only the run has no time for, reach
+ * no limit. */
+static void a_limit_of_retries_is_counted_when_it_is_the_cause(void **state)
+{
+    static const struct sl_fake_http_answer busy[] = { KEPT(BUSY("Retry-After-Ms: 1\r\n")) };
+    static const struct sl_fake_http_answer refused[] = {
+        KEPT(BUSY("Retry-After-Ms: 1\r\n")),
+        KEPT("HTTP/1.1 401 Who\r\nContent-Length: 0\r\n\r\n")
+    };
+    static const struct sl_fake_http_answer slow[] = { KEPT(BUSY("Retry-After: 50\r\n")) };
+    static const struct sl_fake_http_answer slower[] = { KEPT(BUSY("Retry-After: 61\r\n")) };
+    struct world *world = *state;
+    const uint64_t n_retries = sl_limit_n_reached(SL_LIMIT_model_retries);
+    const uint64_t n_waits = sl_limit_n_reached(SL_LIMIT_model_retry_after);
+    world->limits.model_retries = 1;
+    set_limits(world);
+    ask(world, refused, 2);
+    expect(world, "fail PROVIDER_AUTH\n");
+    assert_int_equal(sl_limit_n_reached(SL_LIMIT_model_retries), n_retries);
+    ask(world, busy, 1);
+    assert_int_equal(sl_limit_n_reached(SL_LIMIT_model_retries), n_retries + 1);
+    world->server.answers = slow;
+    test_sink_done(&world->sink);
+    test_sink_init(&world->sink);
+    start_with(world, &(struct sl_model_request){ .remaining_ms = 20000 });
+    run(world);
+    world->turn = sl_model_turn_free(world->turn);
+    expect(world, "fail PROVIDER_RATE_LIMITED retryable\n");
+    assert_int_equal(sl_limit_n_reached(SL_LIMIT_model_retry_after), n_waits);
+    ask(world, slower, 1);
+    assert_int_equal(sl_limit_n_reached(SL_LIMIT_model_retry_after), n_waits + 1);
+}
+
 static void the_provider_may_forbid_a_retry(void **state)
 {
     static const struct sl_fake_http_answer answers[] = { KEPT(BUSY("x-should-retry: false\r\n")) };
@@ -409,6 +442,7 @@ int main(void)
         CASE(an_overload_inside_the_stream_is_tried_again),
         CASE(a_delay_in_the_body_counts_as_retry_after),
         CASE(a_long_wait_is_handed_up),
+        CASE(a_limit_of_retries_is_counted_when_it_is_the_cause),
         CASE(the_provider_may_forbid_a_retry),
         CASE(nothing_is_sent_again_after_a_word),
         CASE(a_cancel_ends_the_wait_before_a_retry),

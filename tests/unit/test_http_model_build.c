@@ -92,6 +92,7 @@ static void only_a_large_request_goes_to_the_pool(void **state)
         { 1, SMALL, 1, (size_t)SMALL * 6 }, /* large only with its escapes */
     };
     struct world *world = *state;
+    const uint64_t n_before = sl_limit_n_reached(SL_LIMIT_model_request);
     for (size_t i = 0; i < SL_COUNT(cases); i++) {
         start_text(world, cases[i].c, cases[i].size, 0);
         assert_int_equal(n_jobs(world), cases[i].n_jobs);
@@ -105,6 +106,7 @@ static void only_a_large_request_goes_to_the_pool(void **state)
         assert_int_equal(strcspn(content + 11, "\""), cases[i].body_size);
         assert_non_null(strstr(request, "Authorization: Bearer key-of-the-test\r\n"));
     }
+    assert_int_equal(sl_limit_n_reached(SL_LIMIT_model_request), n_before);
 }
 
 /* Everything that a request points to, in one block that goes as soon as the turn has started. */
@@ -213,6 +215,7 @@ static void the_pool_builds_the_same_request(void **state)
 static void a_large_request_over_the_limit_fails_without_a_copy(void **state)
 {
     struct world *world = *state;
+    const uint64_t n_before = sl_limit_n_reached(SL_LIMIT_model_request);
     world->limits.model_request = 300000;
     set_limits(world);
     start_text(world, 'a', LARGE, 0);
@@ -225,6 +228,7 @@ static void a_large_request_over_the_limit_fails_without_a_copy(void **state)
     run(world);
     expect(world, "fail PROVIDER_LIMIT\n");
     assert_int_equal(world->server.n_requests, 0);
+    assert_int_equal(sl_limit_n_reached(SL_LIMIT_model_request), n_before + 2);
 }
 
 /* ---- Meanwhile (AL-7.4) ------------------------------------------------------------------------

@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "runtime/base/loop_uv.h"
+#include "runtime/base/metrics.h"
 #include "tests/fake/fake_http_server.h"
 #include "tests/unit/test_model_sink.h"
 

@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "runtime/base/metrics.h"
 #include "runtime/base/random.h"
 #include "runtime/model/delta_scan.h"
 #include "runtime/model/json.h"
@@ -388,7 +389,9 @@ static void calls_and_arguments_have_limits(void **state)
         world, "fail PROVIDER_LIMIT\n",
         CALLS("{\"id\":\"a\",\"function\":{\"name\":\"f\"},\"x\":\"012345678\"}"));
     world->limits.model_json_depth = 8;
+    const uint64_t n_before = sl_limit_n_reached(SL_LIMIT_model_json_depth);
     PLAY(world, "fail PROVIDER_LIMIT\n", "{\"a\":[[[[[[[[1]]]]]]]]}");
+    assert_int_equal(sl_limit_n_reached(SL_LIMIT_model_json_depth), n_before + 1);
 }
 
 /* Any order of the fragments of several calls gives the same calls. */
