@@ -435,7 +435,9 @@ static bool pass_gate(struct sl_run *run)
     }
     if (run->iteration >= run->settings.max_iterations) {
         struct sl_ending ending = sl_ending_error(SL_CODE(MAX_ITERATIONS));
-        sl_limit_reached(SL_LIMIT_iterations);
+        if (run->settings.max_iterations >= run->env->limits->iterations) {
+            sl_limit_reached(SL_LIMIT_iterations);
+        }
         sl_ending_say(
             &ending, "Exceeded max iterations (%" PRIu32 ")", run->settings.max_iterations);
         sl_run_finish(run, &ending);

@@ -493,7 +493,9 @@ void sl_run_tools_begin(struct sl_run *run)
         break;
     case SL_BUDGET_CALLS: {
         struct sl_ending ending = sl_ending_error(SL_CODE(BUDGET_EXCEEDED));
-        sl_limit_reached(SL_LIMIT_calls_per_run);
+        if (run->budget.max_calls >= run->env->limits->calls_per_run) {
+            sl_limit_reached(SL_LIMIT_calls_per_run);
+        }
         sl_ending_say(
             &ending, "More than %" PRIu64 " tool calls in one run", run->budget.max_calls);
         sl_run_finish(run, &ending);

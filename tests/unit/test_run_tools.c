@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "runtime/base/mem.h"
+#include "runtime/base/metrics.h"
 #include "runtime/exec/encode.h"
 #include "tests/fake/exec_rig.h"
 
@@ -283,12 +284,9 @@ static void ids_that_repeat_are_replaced_for_the_model(void **state)
     end();
 }
 
-/* AL-5.4 */
-static void too_many_calls_end_the_run(void **state)
+/* With two calls allowed, by the request or by the limit. */
+static void call_three_times(void)
 {
-    (void)state;
-    sl_exec_rig_init(&rig, AGENT);
-    rig.settings.max_tool_calls = 2;
     sl_exec_rig_start(&rig, "hello");
     (void)trace();
     sl_fake_model_call(&rig.models, "p1", "add", "{\"a\":1}");
@@ -305,6 +303,21 @@ static void too_many_calls_end_the_run(void **state)
                  "error BUDGET_EXCEEDED");
     assert_int_equal(rig.ending.status, SL_RESOURCE_EXHAUSTED);
     sl_exec_rig_done(&rig);
+}
+
+/* AL-5.4 */
+static void too_many_calls_end_the_run(void **state)
+{
+    const uint64_t n_before = sl_limit_n_reached(SL_LIMIT_calls_per_run);
+    (void)state;
+    sl_exec_rig_init(&rig, AGENT);
+    rig.settings.max_tool_calls = 2;
+    call_three_times();
+    assert_int_equal(sl_limit_n_reached(SL_LIMIT_calls_per_run), n_before);
+    sl_exec_rig_init(&rig, AGENT);
+    rig.settings.max_tool_calls = rig.limits.calls_per_run = 2;
+    call_three_times();
+    assert_int_equal(sl_limit_n_reached(SL_LIMIT_calls_per_run), n_before + 1);
 }
 
 /* AL-5.19 */
@@ -406,11 +419,8 @@ static void the_token_budget_is_looked_at_before_each_iteration(void **state)
     sl_exec_rig_done(&rig);
 }
 
-/* AL-5.3 */
-static void the_last_iteration_may_not_ask_for_another(void **state)
+static void ask_for_another_iteration(void)
 {
-    (void)state;
-    start(AGENT "max_iterations: 1\n");
     sl_fake_model_call(&rig.models, NULL, "add", "{}");
     sl_fake_model_finish(&rig.models, SL_FINISH_TOOL_USE, NULL);
     sl_exec_rig_turn(&rig);
@@ -419,6 +429,22 @@ static void the_last_iteration_may_not_ask_for_another(void **state)
         trace(), "call tool_1 add {}|complete 1 TOOL_USE|tool tool_1 1|error MAX_ITERATIONS");
     assert_string_equal(rig.last->error->message, "Exceeded max iterations (1)");
     sl_exec_rig_done(&rig);
+}
+
+/* AL-5.3 */
+static void the_last_iteration_may_not_ask_for_another(void **state)
+{
+    const uint64_t n_before = sl_limit_n_reached(SL_LIMIT_iterations);
+    (void)state;
+    start(AGENT "max_iterations: 1\n");
+    ask_for_another_iteration();
+    assert_int_equal(sl_limit_n_reached(SL_LIMIT_iterations), n_before);
+    sl_exec_rig_init(&rig, AGENT "max_iterations: 1\n");
+    rig.limits.iterations = 1;
+    sl_exec_rig_start(&rig, "hello");
+    (void)trace();
+    ask_for_another_iteration();
+    assert_int_equal(sl_limit_n_reached(SL_LIMIT_iterations), n_before + 1);
 }
 
 /* AL-2.2 */
