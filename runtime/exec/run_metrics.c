@@ -123,33 +123,11 @@ static const char *known_name(const struct sl_run *run, const char *name)
     return "other";
 }
 
-static const char *const tool_codes[] = {
-    [SL_TOOL_OK] = "OK",
-    [SL_TOOL_INVALID_ARGS] = "INVALID_ARGS",
-    [SL_TOOL_UNKNOWN_TOOL] = "UNKNOWN_TOOL",
-    [SL_TOOL_DENIED] = "DENIED",
-    [SL_TOOL_APPROVAL_EXPIRED] = "APPROVAL_EXPIRED",
-    [SL_TOOL_TIMEOUT] = "TIMEOUT",
-    [SL_TOOL_CANCELLED] = "CANCELLED",
-    [SL_TOOL_EXIT_NONZERO] = "EXIT_NONZERO",
-    [SL_TOOL_KILLED] = "KILLED",
-    [SL_TOOL_SPAWN_FAILED] = "SPAWN_FAILED",
-    [SL_TOOL_OUTPUT_LIMIT] = "OUTPUT_LIMIT",
-    [SL_TOOL_OUT_OF_MEMORY] = "OUT_OF_MEMORY",
-    [SL_TOOL_HTTP_ERROR] = "HTTP_ERROR",
-    [SL_TOOL_MCP_DISCONNECTED] = "MCP_DISCONNECTED",
-    [SL_TOOL_MCP_PROTOCOL] = "MCP_PROTOCOL",
-    [SL_TOOL_MCP_TOOL_ERROR] = "MCP_TOOL_ERROR",
-    [SL_TOOL_NOT_RUN] = "NOT_RUN",
-    [SL_TOOL_OUTCOME_UNKNOWN] = "OUTCOME_UNKNOWN",
-    [SL_TOOL_INTERNAL] = "INTERNAL",
-};
-
 void sl_run_count_tool(
     const struct sl_run *run, const char *name, const struct sl_tool_result *result)
 {
     const char *tool = known_name(run, name);
-    SL_METRIC_ADD(sluice_tool_calls, 1, tool, tool_codes[result->code]);
+    SL_METRIC_ADD(sluice_tool_calls, 1, tool, sl_tool_code_name(result->code));
     if (result->attempts > 0) {
         SL_METRIC_OBSERVE(
             sluice_tool_duration_seconds, result->execution_time_ms * SL_NS_PER_MS, tool);
