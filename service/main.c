@@ -14,6 +14,7 @@
 #include "runtime/base/log.h"
 #include "runtime/base/loop_uv.h"
 #include "runtime/base/mem.h"
+#include "runtime/base/metrics.h"
 #include "runtime/base/version.h"
 #include "runtime/runtime.h"
 #include "service/api/api.h"
@@ -284,7 +285,9 @@ static void drain(struct daemon *daemon, int signal_fd)
     const uint64_t timeout_ms = is_hurried ? 0 : limits->drain_timeout;
     sl_runtime_refuse_new(daemon->runtime);
     sl_server_stop(daemon->server, timeout_ms + FORCED_MS, on_drained, daemon);
-    (void)wait_until(daemon, signal_fd, &daemon->is_drained, timeout_ms);
+    if (!wait_until(daemon, signal_fd, &daemon->is_drained, timeout_ms) && !is_hurried) {
+        sl_limit_reached(SL_LIMIT_drain_timeout);
+    }
     sl_runtime_stop(daemon->runtime, on_idle, daemon);
     if (!atomic_load(&daemon->is_drained)) { /* what is no run, and still open, ends soon, too */
         sl_server_stop(daemon->server, FORCED_MS, on_drained, daemon);

@@ -2,6 +2,7 @@
 # Fails when the documentation and the code disagree. Run: tests/check_docs.sh SOURCE_ROOT
 #
 #   limits        docs/configuration.md has exactly the rows that runtime/base/limits.h makes
+#   counters      each limit has a call of sl_limit_reached, or stands in docs/operations.md as one that is never counted
 #   metrics       docs/operations.md has exactly the rows that runtime/base/metrics.h makes
 #   names         every flag, command, variable, key and error code of the code stands in README.md or docs/
 #   troubleshooting  docs/troubleshooting.md has exactly the reasons, codes and budgets of the code
@@ -58,6 +59,21 @@ rows_of_page >"$work/page"
 [ -s "$work/code" ] || complain "no limit was found in runtime/base/limits.h"
 diff "$work/page" "$work/code" >"$work/diff" || {
     complain "docs/configuration.md and runtime/base/limits.h disagree (< page, > code):"
+    grep '^[<>]' "$work/diff"
+}
+
+# ---- Each limit is counted where it bites, or the page says why not ----------------------------------------------------
+# Its name in the code is SL_LIMIT_<name>, in a call of sl_limit_reached (or of police.c's over, which calls it).
+limits=$(awk -F'[(,]' '/^    X\(/ { print $2 }' runtime/base/limits.h | sort)
+find runtime service -name '*.c' -exec cat {} + | tr -s '\n ' '  ' |
+    grep -oE '(sl_limit_reached|over)\([^;]*;' | grep -oE 'SL_LIMIT_[a-z_]+' | sed 's/SL_LIMIT_//' | sort -u >"$work/counted"
+sed -n '/^### Limits that are never counted/,/^## /p' docs/operations.md | grep '^| `' | cut -d'|' -f2 |
+    grep -oE '[a-z_]+' | sort >"$work/excused"
+printf '%s\n' "$limits" >"$work/code"
+sort "$work/counted" "$work/excused" >"$work/page"
+[ -s "$work/counted" ] && [ -s "$work/excused" ] || complain "no limit is counted, or none is not: this check is blind"
+diff "$work/page" "$work/code" >"$work/diff" || {
+    complain "limits that are both counted and in docs/operations.md as never counted (<), or neither (>):"
     grep '^[<>]' "$work/diff"
 }
 

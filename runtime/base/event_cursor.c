@@ -1,4 +1,5 @@
 #include "runtime/base/event_log.h"
+#include "runtime/base/metrics.h"
 
 /* Log offset behind the last byte of the segment. */
 static uint64_t end_of(const struct sl_segment *segment)
@@ -59,6 +60,9 @@ static uint64_t count_available(const struct sl_event_cursor *cursor)
 static void wait_or_lose(struct sl_event_cursor *cursor)
 {
     if (cursor->position < sl_event_channel_floor_offset(cursor->channel)) {
+        if (!cursor->is_lost) {
+            sl_limit_reached(SL_LIMIT_window);
+        }
         cursor->is_lost = true;
     } else {
         sl_event_cursor_set_waiting(cursor, !cursor->channel->is_ended);
@@ -94,8 +98,11 @@ enum sl_status sl_event_cursor_open(
     void (*on_readable)(struct sl_event_cursor *cursor))
 {
     SL_ON_LOOP(channel->loop);
-    if (after_sequence > channel->last_sequence ||
-        after_sequence + 1 < sl_event_channel_floor(channel)) {
+    if (after_sequence > channel->last_sequence) {
+        return SL_OUT_OF_RANGE;
+    }
+    if (after_sequence + 1 < sl_event_channel_floor(channel)) {
+        sl_limit_reached(SL_LIMIT_window);
         return SL_OUT_OF_RANGE;
     }
     if (kind == SL_CURSOR_FOREGROUND && channel->foreground != NULL) {

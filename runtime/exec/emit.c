@@ -2,6 +2,7 @@
 
 #include "runtime/base/log.h"
 #include "runtime/base/mem.h"
+#include "runtime/base/metrics.h"
 #include "runtime/base/utf8.h"
 #include "runtime/exec/run_metrics.h"
 #include "runtime/exec/run_private.h"
@@ -141,6 +142,9 @@ static bool append_split(struct sl_run *run, enum sl_encode_text kind, struct sl
         }
         if (!append_text(run, kind, sl_slice_of(text.data, size))) {
             return false;
+        }
+        if (run->max_delta_bytes >= run->env->limits->delta) {
+            sl_limit_reached(SL_LIMIT_delta);
         }
         text = sl_slice_of(text.data + size, text.size - size);
     }

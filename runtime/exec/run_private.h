@@ -101,6 +101,7 @@ struct sl_run {
         struct sl_arguments_job *job; /* reads the next one */
         size_t n_begun;               /* the first ones were started or answered */
         size_t n_running;
+        bool must_wait;    /* some of them had to wait for others */
         uint32_t n_minted; /* in the run */
         enum sl_budget_verdict verdict;
     } tools;

@@ -480,7 +480,15 @@ static void start_more(struct sl_run *run)
            run->tools.n_running < max_running) {
         start_slot(run->tools.slots[run->tools.n_begun++]);
     }
-    if (!run->is_claimed && run->tools.n_begun == run->tools.n_slots && run->tools.n_running == 0) {
+    if (run->is_claimed) {
+        return;
+    }
+    if (run->tools.n_begun < run->tools.n_slots) {
+        if (!run->tools.must_wait && max_running >= run->env->limits->parallel_tools) {
+            sl_limit_reached(SL_LIMIT_parallel_tools);
+        }
+        run->tools.must_wait = true;
+    } else if (run->tools.n_running == 0) {
         go_on(run);
     }
 }
@@ -538,5 +546,6 @@ void sl_run_tools_clear(struct sl_run *run)
         (void)sl_free(slot);
     }
     run->tools.n_slots = run->tools.n_read = run->tools.n_begun = 0;
+    run->tools.must_wait = false;
     run->tools.verdict = SL_BUDGET_OK;
 }

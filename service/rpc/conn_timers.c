@@ -184,6 +184,7 @@ static void step_drain(struct sl_conn *conn, uint64_t now_ns)
         conn->drain_step_ns = now_ns + DRAIN_GRACE_NS;
         each_call(conn, sl_call_drain);
     } else if (conn->drain == SL_DRAIN_ANNOUNCED) {
+        sl_limit_reached(SL_LIMIT_drain_ping);
         announce_final(conn);
     } else if (conn->drain == SL_DRAIN_ENDING) {
         conn->drain = SL_DRAIN_FORCED;

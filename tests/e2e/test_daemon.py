@@ -183,6 +183,18 @@ class Tools(harness.Case):
         harness.wait_for("nothing is left", lambda: not harness.state_of(server.pid)[2], seconds=8)
         server.wait_log("CLIENT_RESET")
 
+    def test_a_drain_that_has_to_cut_counts_its_limit(self):
+        server = self.daemon(
+            agents={"stubborn.yaml": STUBBORN}, env=self.mock(CALL).env(), flags=("--limit", "drain_timeout=100ms")
+        )
+        child = harness.start_sluice(server, "run", "stubborn", "x", "--json")
+        harness.wait_for("the tool runs", lambda: harness.state_of(server.pid)[2])
+        server.process.send_signal(signal.SIGTERM)
+        cut = ('limit="drain_timeout"', 1)  # the tool lives on for tool_kill
+        harness.wait_for("the cut", lambda: cut in server.metrics()["sluice_limits_reached_total"].items())
+        child.communicate(timeout=20)
+        self.assertEqual(server.process.wait(20), 0, server.log())
+
 
 def frame(kind, flags, stream, payload=b""):
     return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload

@@ -65,9 +65,8 @@ def scenario(turns):
     return json.dumps({"turns": [{"match": case, "steps": steps} for case, all in turns.items() for steps in all]})
 
 
-# Limits that shape what is done and never cut anything off, or that the kernel enforces.
-# Two tools at once are within two.
-SHAPES = {"heartbeat", "window_keep", "delta", "parallel_tools", "tool_file", "tool_files", "tools=2"}
+# Limits that are never counted (docs/operations.md). Two tools at once are within two.
+SHAPES = {"heartbeat", "window_keep", "tool_file", "tool_files", "tools=2"}
 
 
 class Limits(harness.Case):

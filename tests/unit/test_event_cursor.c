@@ -1,3 +1,4 @@
+#include "runtime/base/metrics.h"
 #include "tests/unit/test_event_rig.h"
 
 static void a_cursor_opens_behind_any_event_that_is_held(void **state)
@@ -96,15 +97,21 @@ static void an_observer_that_falls_behind_is_lost_at_an_event_border(void **stat
         assert_false(emit(fixture.channel, 100)); /* it holds nothing back */
     }
     assert_false(cursor.is_lost);
+    const uint64_t n_before = sl_limit_n_reached(SL_LIMIT_window);
     (void)read_all(&cursor, 64, &is_last);
     assert_true(cursor.is_lost);
     assert_false(is_last);
+    assert_int_equal(sl_limit_n_reached(SL_LIMIT_window), n_before + 1);
     assert_true(sl_event_cursor_at_border(&cursor));
     assert_true(cursor.sequence >= 1 && cursor.sequence < MANY);
     sl_event_channel_end(fixture.channel);
     assert_int_equal(sl_event_cursor_ready(&cursor, 1, &is_last), 0);
     assert_false(is_last);
     sl_event_cursor_close(&cursor);
+    assert_int_equal(
+        sl_event_cursor_open(&cursor, fixture.channel, SL_CURSOR_OBSERVER, 0, on_readable),
+        SL_OUT_OF_RANGE);
+    assert_int_equal(sl_limit_n_reached(SL_LIMIT_window), n_before + 2);
     stop(&fixture);
 }
 

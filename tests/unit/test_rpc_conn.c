@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "runtime/base/metrics.h"
 #include "service/rpc/call.h"
 #include "tests/fake/fake_loop.h"
 #include "tests/wire/rpc_peer.h"
@@ -623,10 +624,12 @@ static void unanswered_ping_delays_the_drain_by_five_seconds(void **state) /* CM
     sl_conn_drain(bench->peer.conn, 60000);
     (void)sl_conn_pull(bench->peer.conn, room, sizeof(room), bench->peer.now_ns); /* lost */
     assert_false(sl_conn_wants_close(bench->peer.conn));
+    const uint64_t n_before = sl_limit_n_reached(SL_LIMIT_drain_ping);
     rpc_advance_ms(&bench->peer, 4999);
     assert_false(sl_conn_wants_close(bench->peer.conn));
     rpc_advance_ms(&bench->peer, 1);
     assert_true(sl_conn_wants_close(bench->peer.conn));
+    assert_int_equal(sl_limit_n_reached(SL_LIMIT_drain_ping), n_before + 1);
 }
 
 static void handler_that_finishes_in_its_last_second_has_its_own_status(void **state) /* CM-6 */

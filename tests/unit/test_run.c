@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "runtime/base/mem.h"
+#include "runtime/base/metrics.h"
 #include "runtime/exec/encode.h"
 #include "tests/fake/exec_rig.h"
 
@@ -104,13 +105,9 @@ static void usage_that_is_not_reported_is_estimated(void **state)
     sl_exec_rig_done(&rig);
 }
 
-/* AL-2.2 */
-static void long_text_is_split_between_characters(void **state)
+static void split_long_text(void)
 {
-    (void)state;
     char text[401];
-    sl_exec_rig_init(&rig, AGENT);
-    rig.settings.max_delta_bytes = 65;
     sl_exec_rig_start(&rig, "hello");
     (void)trace();
     for (size_t i = 0; i < 400; i += 2) {
@@ -126,6 +123,21 @@ static void long_text_is_split_between_characters(void **state)
     sl_exec_rig_turn(&rig);
     assert_int_equal(strlen(rig.last->done->content), 401);
     sl_exec_rig_done(&rig);
+}
+
+/* AL-2.2 */
+static void long_text_is_split_between_characters(void **state)
+{
+    const uint64_t n_before = sl_limit_n_reached(SL_LIMIT_delta);
+    (void)state;
+    sl_exec_rig_init(&rig, AGENT);
+    rig.settings.max_delta_bytes = 65;
+    split_long_text();
+    assert_int_equal(sl_limit_n_reached(SL_LIMIT_delta), n_before); /* the run asked for it */
+    sl_exec_rig_init(&rig, AGENT);
+    rig.limits.delta = 65;
+    split_long_text();
+    assert_int_equal(sl_limit_n_reached(SL_LIMIT_delta), n_before + 6);
 }
 
 /* AL-8 */

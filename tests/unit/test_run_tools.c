@@ -127,10 +127,8 @@ static void calls_of_a_bad_end_are_not_run(void **state)
     sl_exec_rig_done(&rig);
 }
 
-static void no_more_than_the_parallel_limit_run_at_once(void **state)
+static void call_eight_times_three_at_once(void)
 {
-    (void)state;
-    start(AGENT "parallel_tools: 3\n");
     for (int i = 0; i < 8; i++) {
         char arguments[32];
         (void)snprintf(arguments, sizeof(arguments), "{\"n\":%d}", i);
@@ -149,6 +147,21 @@ static void no_more_than_the_parallel_limit_run_at_once(void **state)
     assert_int_equal(rig.tools.n_most_live, 3);
     assert_int_equal(rig.models.n_started, 2);
     end();
+}
+
+static void no_more_than_the_parallel_limit_run_at_once(void **state)
+{
+    const uint64_t n_before = sl_limit_n_reached(SL_LIMIT_parallel_tools);
+    (void)state;
+    start(AGENT "parallel_tools: 3\n");
+    call_eight_times_three_at_once();
+    assert_int_equal(sl_limit_n_reached(SL_LIMIT_parallel_tools), n_before); /* the agent's own */
+    sl_exec_rig_init(&rig, AGENT "parallel_tools: 3\n");
+    rig.limits.parallel_tools = 3;
+    sl_exec_rig_start(&rig, "hello");
+    (void)trace();
+    call_eight_times_three_at_once();
+    assert_int_equal(sl_limit_n_reached(SL_LIMIT_parallel_tools), n_before + 1); /* an answer */
 }
 
 static void a_failed_call_tells_the_model_why(void **state)
