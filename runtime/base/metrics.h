@@ -87,7 +87,8 @@
       "Tokens of an answer, as the provider counted them.")                                        \
     X(sluice_estimated_tokens, COUNTER, ONE, NONE, "type",                                         \
       "Tokens that no provider counted, estimated.")                                               \
-    X(sluice_provider_retries, COUNTER, ONE, NONE, "provider", "Requests that were sent again.")   \
+    X(sluice_provider_retries, COUNTER, ONE, NONE, "provider,code",                                \
+      "Retries, by the failure before.")                                                           \
     X(sluice_provider_errors, COUNTER, ONE, NONE, "provider,code",                                 \
       "Answers that failed, after the retries.")                                                   \
     X(sluice_provider_unknown_finish, COUNTER, ONE, NONE, "provider",                              \

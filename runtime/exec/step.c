@@ -327,10 +327,15 @@ static void on_phase(void *user_data, enum sl_model_phase phase)
 {
     struct sl_run *run = user_data;
     run->turn.phase = phase;
-    if (phase == SL_MODEL_RETRY_WAIT) {
-        run->turn.n_retries++;
-        SL_METRIC_ADD(sluice_provider_retries, 1, run->agent->provider);
-    }
+}
+
+static void on_retry(void *user_data, enum sl_model_fault fault)
+{
+    struct sl_run *run = user_data;
+    run->turn.phase = SL_MODEL_RETRY_WAIT;
+    run->turn.n_retries++;
+    const struct sl_ending ending = sl_ending_error(code_of(fault));
+    SL_METRIC_ADD(sluice_provider_retries, 1, run->agent->provider, ending.reason);
 }
 
 /* ---- The request -------------------------------------------------------------------------------
@@ -385,9 +390,11 @@ static Sluice__V1__ErrorCode code_of_start(enum sl_status status)
 static void ask_model(struct sl_run *run)
 {
     const struct sl_model_request request = make_request(run);
-    const struct sl_model_sink sink = {
-        .on_chunk = on_chunk, .is_full = is_full, .on_phase = on_phase, .user_data = run
-    };
+    const struct sl_model_sink sink = { .on_chunk = on_chunk,
+                                        .is_full = is_full,
+                                        .on_phase = on_phase,
+                                        .on_retry = on_retry,
+                                        .user_data = run };
     struct sl_error err = { .status = SL_OK };
     run->turn.facts.request_bytes = estimate_request(run);
     sl_run_count_request(run);

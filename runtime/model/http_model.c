@@ -111,7 +111,7 @@ void sl_http_turn_fail(
         clear_attempt(self, false);
         self->n_retries++;
         sl_timer_start_ms(&self->wait, wait_ms);
-        sl_turn_phase(&self->base, SL_MODEL_RETRY_WAIT);
+        sl_turn_retry(&self->base, error->fault);
         return;
     }
     const bool is_too_long = answer == SL_RETRY_TOO_LONG;

@@ -153,8 +153,10 @@ struct sl_model_sink {
     /* Asked before each network read is taken: true holds the transfer back until
      * sl_model_turn_resume() (AL-8). */
     bool (*is_full)(void *user_data);
-    /* May be NULL. */
+    /* May be NULL. Not called for RETRY_WAIT, which begins with on_retry. */
     void (*on_phase)(void *user_data, enum sl_model_phase phase);
+    /* The request has failed with `fault`, and is sent again after a pause. May be NULL. */
+    void (*on_retry)(void *user_data, enum sl_model_fault fault);
     void *user_data;
 };
 

@@ -133,7 +133,7 @@ static void end_attempt(
         return;
     }
     sl_timer_start(&self->timer, sl_loop_now_ns(self->base.loop) + wait_ms * SL_NS_PER_MS);
-    sl_turn_phase(&self->base, SL_MODEL_RETRY_WAIT);
+    sl_turn_retry(&self->base, error->fault);
 }
 
 static void end_by_error(struct scripted_turn *self, const struct sl_scenario_piece *piece)

@@ -48,6 +48,13 @@ void sl_turn_phase(struct sl_model_turn *turn, enum sl_model_phase phase)
     }
 }
 
+void sl_turn_retry(struct sl_model_turn *turn, enum sl_model_fault fault)
+{
+    if (sl_turn_is_live(turn) && turn->sink.on_retry != NULL) {
+        turn->sink.on_retry(turn->sink.user_data, fault);
+    }
+}
+
 void sl_turn_fail(struct sl_model_turn *turn, enum sl_model_fault fault, const char *message)
 {
     (void)sl_turn_emit(

@@ -39,6 +39,8 @@ void sl_turn_leave(struct sl_model_turn *turn);
 /* Gives a chunk, unless the turn is stopped or over. False: it is now. Inside a bracket only. */
 bool sl_turn_emit(struct sl_model_turn *turn, const struct sl_model_chunk *chunk);
 void sl_turn_phase(struct sl_model_turn *turn, enum sl_model_phase phase);
+/* The pause before another request begins. */
+void sl_turn_retry(struct sl_model_turn *turn, enum sl_model_fault fault);
 
 /* Gives FAIL. */
 void sl_turn_fail(struct sl_model_turn *turn, enum sl_model_fault fault, const char *message);

@@ -310,6 +310,7 @@ class Models(harness.Case):
             {"match": "uses", "steps": [call("nap", {"seconds": "0"})]},
             {"match": "uses", "steps": [text("over"), {"usage": {"input": 100, "output": 5}}]},
             {"match": "fails", "steps": [{"error": {"status": 401}}]},
+            {"match": "waits", "steps": [{"error": {"status": 429, "attempts": 1, "retry_after": 0}}, text("over")]},
         ]
         model = self.mock(json.dumps({"turns": steps}), ["--quiet"])
         server = self.daemon(agents={"a.yaml": agent("a", tools=[SLOW])}, env=model.env())
@@ -328,6 +329,9 @@ class Models(harness.Case):
         )
         first = harness.rises(before, after, "gen_ai_client_operation_time_to_first_chunk_seconds_count")
         self.assertEqual(first, {labels: 2})
+        harness.run_agent(server, "a", "waits")
+        retries = harness.rises(after, server.metrics(), "sluice_provider_retries_total")
+        self.assertEqual(retries, {'provider="openai",code="PROVIDER_RATE_LIMITED"': 1})
         self.assertNotIn("planted-secret", server.ops("/metrics")[1] + server.ops("/debug/dump")[1])
 
     def test_the_dump_shows_a_tool_while_it_runs(self):

@@ -259,3 +259,10 @@ void sl_fake_model_phase(struct sl_models *models, enum sl_model_phase phase)
         models->turn->sink.on_phase(models->turn->sink.user_data, phase);
     }
 }
+
+void sl_fake_model_retry(struct sl_models *models, enum sl_model_fault fault)
+{
+    if (models->turn != NULL) {
+        models->turn->sink.on_retry(models->turn->sink.user_data, fault);
+    }
+}

@@ -35,5 +35,6 @@ void sl_fake_model_usage(struct sl_models *models, uint64_t input, uint64_t outp
 void sl_fake_model_finish(struct sl_models *models, enum sl_model_finish finish, const char *raw);
 void sl_fake_model_fail(struct sl_models *models, enum sl_model_fault fault, uint32_t http_status);
 void sl_fake_model_phase(struct sl_models *models, enum sl_model_phase phase);
+void sl_fake_model_retry(struct sl_models *models, enum sl_model_fault fault);
 
 #endif

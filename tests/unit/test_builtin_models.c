@@ -541,6 +541,7 @@ static void scripted_tries_again_after_an_error(void **state)
     sl_fake_loop_advance_ms(&world->fake, 5000);
     assert_string_equal(test_sink_log(&world->sink), "text fine\nusage 0 1 0 0\nfinish END_TURN\n");
     assert_int_equal(world->sink.n_retry_waits, 2);
+    assert_int_equal(world->sink.retried, SL_FAULT_PROVIDER_OVERLOADED);
     assert_int_equal(world->sink.end.n_requests, 3);
 }
 

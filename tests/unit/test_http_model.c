@@ -282,6 +282,7 @@ static void a_failed_request_is_sent_again(void **state)
     expect(world, STORY_LOG "finish END_TURN\n");
     assert_int_equal(world->server.n_requests, 3);
     assert_int_equal(world->sink.n_retry_waits, 2);
+    assert_int_equal(world->sink.retried, SL_FAULT_PROVIDER_OVERLOADED);
     assert_int_equal(world->sink.end.n_requests, 3);
     assert_true(world->sink.end.request_bytes < 300); /* the two refusals used nothing */
 }

@@ -24,6 +24,7 @@ struct test_sink {
     struct sl_model_chunk end;
     char end_message[512];
     size_t n_retry_waits;
+    enum sl_model_fault retried; /* the last one */
 };
 
 static inline void test_sink_add(struct test_sink *sink, const char *text)
@@ -150,10 +151,11 @@ static inline bool test_sink_is_full(void *user_data)
     return sink->full_after > 0 && sink->n_texts >= sink->full_after;
 }
 
-static inline void test_sink_on_phase(void *user_data, enum sl_model_phase phase)
+static inline void test_sink_on_retry(void *user_data, enum sl_model_fault fault)
 {
     struct test_sink *sink = user_data;
-    sink->n_retry_waits += phase == SL_MODEL_RETRY_WAIT;
+    sink->n_retry_waits++;
+    sink->retried = fault;
 }
 
 static inline void test_sink_init(struct test_sink *sink)
@@ -174,7 +176,7 @@ static inline struct sl_model_sink test_sink_of(struct test_sink *sink)
     return (struct sl_model_sink){
         .on_chunk = test_sink_on_chunk,
         .is_full = test_sink_is_full,
-        .on_phase = test_sink_on_phase,
+        .on_retry = test_sink_on_retry,
         .user_data = sink,
     };
 }

@@ -326,7 +326,7 @@ static void heartbeats_come_only_in_silence(void **state)
     assert_int_equal(rig.phase, SLUICE__V1__RUN_PHASE__RUN_PHASE_MODEL_STREAM);
     sl_exec_rig_advance_ms(&rig, 3000);
     assert_int_equal(rig.n_heartbeats, 4);
-    sl_fake_model_phase(&rig.models, SL_MODEL_RETRY_WAIT);
+    sl_fake_model_retry(&rig.models, SL_FAULT_PROVIDER_OVERLOADED);
     sl_exec_rig_advance_ms(&rig, 1000);
     assert_int_equal(rig.phase, SLUICE__V1__RUN_PHASE__RUN_PHASE_RETRY_WAIT);
     sl_fake_model_finish(&rig.models, SL_FINISH_END_TURN, NULL);

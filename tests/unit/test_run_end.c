@@ -168,7 +168,7 @@ static void go_to(enum place place)
         assert_false(sl_fake_model_may_read(&rig.models));
         break;
     case IN_RETRY:
-        sl_fake_model_phase(&rig.models, SL_MODEL_RETRY_WAIT);
+        sl_fake_model_retry(&rig.models, SL_FAULT_PROVIDER_OVERLOADED);
         break;
     case IN_READING:
     case IN_LAST_READING:
@@ -233,11 +233,11 @@ static void a_cancel_counts_every_request_that_was_made(void **state)
             sl_exec_rig_init(&rig, AGENT);
             sl_exec_rig_start(&rig, "hello");
             for (uint32_t i = 1; i < n_requests; i++) {
-                sl_fake_model_phase(&rig.models, SL_MODEL_RETRY_WAIT);
+                sl_fake_model_retry(&rig.models, SL_FAULT_PROVIDER_OVERLOADED);
                 sl_fake_model_phase(&rig.models, SL_MODEL_WAIT);
             }
             if (in_pause == 1) {
-                sl_fake_model_phase(&rig.models, SL_MODEL_RETRY_WAIT);
+                sl_fake_model_retry(&rig.models, SL_FAULT_PROVIDER_OVERLOADED);
             }
             const struct sl_ending ending = sl_ending_cancelled(SL_CANCEL_REASON(CANCEL_RPC));
             sl_run_cancel(rig.run, &ending);
