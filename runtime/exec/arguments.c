@@ -26,11 +26,11 @@ static json_t *wrap(const char *text, char **ret_wrapped)
     return json;
 }
 
-enum sl_status
-sl_arguments_read(const char *name, const char *text, struct sl_arguments *ret_arguments)
+enum sl_status sl_arguments_read(
+    const char *name, const char *text, bool is_whole, struct sl_arguments *ret_arguments)
 {
     struct sl_arguments arguments = { .wrapped = NULL };
-    json_t *json = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
+    json_t *json = is_whole ? json_loads(text, JSON_REJECT_DUPLICATES, NULL) : NULL;
     arguments.is_object = json_is_object(json);
     if (!arguments.is_object) {
         json_decref(json);
@@ -57,7 +57,7 @@ sl_arguments_read(const char *name, const char *text, struct sl_arguments *ret_a
 static void run_read(struct sl_job *job)
 {
     struct sl_arguments_job *self = SL_CONTAINER(job, struct sl_arguments_job, job);
-    self->status = sl_arguments_read(self->name, self->text, &self->arguments);
+    self->status = sl_arguments_read(self->name, self->text, true, &self->arguments);
 }
 
 static void free_job(struct sl_arguments_job *job)

@@ -15,9 +15,10 @@ struct sl_arguments {
 
 struct sl_arguments_job;
 
-/* Fails: SL_RESOURCE_EXHAUSTED. Thread: any. */
-SL_CHECK enum sl_status
-sl_arguments_read(const char *name, const char *text, struct sl_arguments *ret_arguments);
+/* `is_whole` false: `text` is just the beginning of what the model sent, and is no object whatever
+ * it looks like. Fails: SL_RESOURCE_EXHAUSTED. Thread: any. */
+SL_CHECK enum sl_status sl_arguments_read(
+    const char *name, const char *text, bool is_whole, struct sl_arguments *ret_arguments);
 
 /* The job has ended; `arguments` belongs to the receiver when the status is SL_OK. */
 typedef void(sl_arguments_fn)(

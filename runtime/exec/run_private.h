@@ -50,6 +50,7 @@ struct sl_tool_slot {
     char *result;               /* for the model; owned; NULL: not there yet */
     bool is_error;
     bool is_cut;               /* UNREAD: no call unless the arguments are an object */
+    uint64_t over_bytes;       /* > 0: the arguments had more than so many; this is the beginning */
     struct sl_tool_call *call; /* RUNNING */
     struct sl_tool_progress progress;
 };

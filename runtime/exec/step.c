@@ -228,7 +228,7 @@ static void on_fail(struct sl_run *run, const struct sl_model_chunk *chunk)
 static void on_fragment(struct sl_run *run, const struct sl_model_chunk *chunk)
 {
     run->turn.facts.received_bytes += chunk->text.size;
-    if (!run->settings.tool_call_deltas) {
+    if (!run->settings.tool_call_deltas || chunk->over_bytes > 0) {
         return;
     }
     /* The text of a fragment may end inside a character; strings of events may not. */

@@ -49,6 +49,7 @@ fill_slot(struct sl_run *run, struct sl_tool_slot *slot, const struct sl_model_c
     slot->provider_id = provider_id;
     slot->call_id = is_of_use ? provider_id : slot->tool_id;
     slot->is_cut = chunk->is_cut;
+    slot->over_bytes = chunk->over_bytes;
     return true;
 }
 
@@ -152,8 +153,9 @@ static void read_more(struct sl_run *run)
         const struct sl_tool_slot *slot = run->tools.slots[run->tools.n_read];
         struct sl_arguments arguments = { .wrapped = NULL };
         if (strlen(slot->arguments) <= SL_JOB_DOCUMENT_BYTES) {
+            const bool is_whole = slot->over_bytes == 0;
             const enum sl_status status =
-                sl_arguments_read(slot->name, slot->arguments, &arguments);
+                sl_arguments_read(slot->name, slot->arguments, is_whole, &arguments);
             take_read(run, status, &arguments);
             continue;
         }
@@ -440,7 +442,14 @@ static void start_slot(struct sl_tool_slot *slot)
     }
     switch (sl_tool_info(tool)->policy) {
     case SL_TOOL_ALLOW:
-        start_call(slot, tool);
+        if (slot->over_bytes > 0) { /* T8 */
+            answer_failed(
+                slot, SL_TOOL_INVALID_ARGS,
+                "%s: the arguments have more than %" PRIu64 " bytes, which is the most allowed",
+                slot->name, slot->over_bytes);
+        } else {
+            start_call(slot, tool);
+        }
         break;
     case SL_TOOL_DENY:
         answer_failed(slot, SL_TOOL_DENIED, "%s: denied by policy", slot->name);

@@ -118,6 +118,8 @@ enum sl_model_chunk_kind {
     SL_CHUNK_FAIL    /* fault, is_retryable, retry_after_ms, http_status, message */
 };
 
+enum { SL_CALL_HEAD_BYTES = 4096 };
+
 /* All pointers are valid in the callback only. */
 struct sl_model_chunk {
     enum sl_model_chunk_kind kind;
@@ -127,6 +129,9 @@ struct sl_model_chunk {
     /* CALL: the answer was cut (length) and the arguments are large: nobody has looked whether they
      * are an object, and if they are not, this is no call (PM-2.3.3). */
     bool is_cut;
+    /* CALL: > 0: the arguments had more than so many bytes, and `text` is only their beginning, at
+     * most SL_CALL_HEAD_BYTES (T8). CALL_FRAGMENT: > 0: it belongs to what is left out. */
+    uint64_t over_bytes;
     struct sl_model_usage usage;
     enum sl_model_finish finish;
     const char *raw; /* the provider's own finish reason; NULL: none */

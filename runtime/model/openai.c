@@ -182,6 +182,7 @@ static enum sl_status add_details(struct sl_provider_stream *stream, struct sl_s
         return SL_OK;
     }
     if (list.size > details->max_bytes - details->size) { /* its brackets: a comma, and the end */
+        sl_limit_reached(SL_LIMIT_tool_arguments);
         return SL_OUT_OF_RANGE;
     }
     SL_TRY(sl_buf_add_byte(details, details->size == 0 ? '[' : ','));
@@ -221,6 +222,11 @@ static void give_details(struct sl_provider_stream *stream)
 
 /* ---- Calls ----------------------------------------------------------------------------------- */
 
+static uint64_t over_bytes(const struct sl_provider_stream *stream, const struct sl_call_slot *slot)
+{
+    return slot->is_over ? stream->settings->limits->tool_arguments : 0;
+}
+
 static void give_fragment(struct sl_provider_stream *stream, size_t i, struct sl_slice text)
 {
     const struct sl_call_slot *slot = &stream->calls.slots[i];
@@ -232,6 +238,7 @@ static void give_fragment(struct sl_provider_stream *stream, size_t i, struct sl
                     .index = (uint32_t)i,
                     .id = slot->id,
                     .name = slot->name,
+                    .over_bytes = over_bytes(stream, slot),
                     .retry_after_ms = -1,
                 });
 }
@@ -253,7 +260,7 @@ static void add_fragment(struct sl_provider_stream *stream, json_t *call, struct
     if (status != SL_OK) {
         fail_by_status(
             stream, status,
-            status == SL_OUT_OF_RANGE ? "too many or too long tool calls"
+            status == SL_OUT_OF_RANGE ? "too many tool calls, or too long ones"
                                       : "the fragments of a tool call contradict each other");
         return;
     }
@@ -317,17 +324,21 @@ static bool is_blank_text(struct sl_slice text)
     return true;
 }
 
+static bool is_object(const struct sl_provider_stream *stream, struct sl_slice text)
+{
+    return sl_json_is_object(text, stream->settings->limits->model_json_depth);
+}
+
 static void give_call(struct sl_provider_stream *stream, size_t i, bool is_cut)
 {
     const struct sl_call_slot *slot = &stream->calls.slots[i];
     struct sl_slice text = sl_buf_slice(&slot->arguments);
     char *opaque = NULL;
-    if (is_blank_text(text)) {
+    if (!slot->is_over && is_blank_text(text)) {
         text = sl_slice_str("{}");
     }
     const bool is_large = text.size > SL_JOB_DOCUMENT_BYTES;
-    if (is_cut && !is_large &&
-        !sl_json_is_object(text, stream->settings->limits->model_json_depth)) {
+    if (is_cut && (slot->is_over || (!is_large && !is_object(stream, text)))) {
         return; /* half a call is none */
     }
     if (slot->opaque != NULL) {
@@ -346,6 +357,7 @@ static void give_call(struct sl_provider_stream *stream, size_t i, bool is_cut)
                     .name = slot->name,
                     .opaque = opaque,
                     .is_cut = is_cut && is_large,
+                    .over_bytes = over_bytes(stream, slot),
                     .retry_after_ms = -1,
                 });
     sl_free(opaque);

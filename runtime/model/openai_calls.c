@@ -3,6 +3,7 @@
 #include "runtime/base/mem.h"
 #include "runtime/base/metrics.h"
 #include "runtime/base/random.h"
+#include "runtime/model/call_arguments.h"
 #include "runtime/model/json.h"
 #include "runtime/model/json_write.h"
 #include "runtime/model/openai_opaque.h"
@@ -107,6 +108,7 @@ static enum sl_status keep_members(struct sl_call_slot *slot, json_t *members, s
     {
         const size_t bytes = strlen(key) * MOST_ESCAPED + MEMBER_BYTES + json_string_length(text);
         if (bytes > max_bytes - slot->opaque_bytes) {
+            sl_limit_reached(SL_LIMIT_tool_arguments);
             return SL_OUT_OF_RANGE;
         }
         slot->opaque_bytes += bytes;
@@ -139,11 +141,7 @@ static enum sl_status fill(
     }
     SL_TRY(set_once(&slot->id, fragment->id));
     SL_TRY(set_once(&slot->name, fragment->name));
-    if (fragment->arguments.size > calls->limits->tool_arguments - slot->arguments.size) {
-        sl_limit_reached(SL_LIMIT_tool_arguments);
-        return SL_OUT_OF_RANGE;
-    }
-    SL_TRY(sl_buf_add(&slot->arguments, fragment->arguments));
+    SL_TRY(sl_call_arguments_add(&slot->arguments, fragment->arguments, &slot->is_over));
     return fragment->call == NULL
                ? SL_OK
                : keep_opaque(slot, fragment->call, calls->limits->tool_arguments);

@@ -16,6 +16,7 @@ struct sl_call_slot {
     int64_t index;   /* the provider's */
     char *id, *name; /* NULL: not known */
     struct sl_buf arguments;
+    bool is_over;   /* they were longer than their limit: only the beginning is here */
     json_t *opaque; /* members that nobody knows, name and JSON text, to be sent back; NULL: none */
     size_t opaque_bytes; /* at most, written with their names */
 };
@@ -39,8 +40,8 @@ void sl_calls_init(struct sl_calls *calls, const struct sl_limits *limits);
 void sl_calls_done(struct sl_calls *calls);
 
 /* Adds a fragment; gives its slot's number. Fails: SL_INVALID_ARGUMENT it contradicts what came
- * before; SL_OUT_OF_RANGE too many calls, too long arguments, or too
- * long unknown members; SL_RESOURCE_EXHAUSTED. */
+ * before; SL_OUT_OF_RANGE too many calls, or too long unknown members;
+ * SL_RESOURCE_EXHAUSTED. */
 SL_CHECK enum sl_status
 sl_calls_add(struct sl_calls *calls, const struct sl_call_fragment *fragment, size_t *ret_slot);
 

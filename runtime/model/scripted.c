@@ -4,6 +4,7 @@
 
 #include "runtime/base/mem.h"
 #include "runtime/base/utf8.h"
+#include "runtime/model/call_arguments.h"
 #include "runtime/model/models.h"
 #include "runtime/model/openai_error.h"
 #include "runtime/model/turn.h"
@@ -23,6 +24,7 @@ struct scripted_turn {
     struct sl_scenario_piece piece; /* read, not given yet */
     bool has_piece, has_output, is_hanging;
     struct sl_buf arguments; /* of the call that is coming */
+    bool is_over;            /* its arguments are longer than their limit */
     uint32_t n_calls;
     struct sl_model_usage usage;
     char finish[64];
@@ -184,15 +186,17 @@ static void give_call(struct scripted_turn *self, const struct sl_scenario_piece
     if (piece->is_first) {
         self->n_calls++;
         sl_buf_clear(&self->arguments);
+        self->is_over = false;
     }
     if (self->n_calls > self->entry->limits.calls_per_iteration) {
         sl_turn_fail(&self->base, SL_FAULT_PROVIDER_LIMIT, "too many tool calls");
         return;
     }
-    if (sl_buf_add(&self->arguments, piece->text) != SL_OK) {
-        sl_turn_fail(&self->base, SL_FAULT_PROVIDER_LIMIT, "the arguments of a call are too long");
+    if (sl_call_arguments_add(&self->arguments, piece->text, &self->is_over) != SL_OK) {
+        sl_turn_fail(&self->base, SL_FAULT_OUT_OF_MEMORY, "no memory for the arguments of a call");
         return;
     }
+    chunk.over_bytes = self->is_over ? self->entry->limits.tool_arguments : 0;
     if (!sl_turn_emit(&self->base, &chunk) || !piece->is_last) {
         return;
     }

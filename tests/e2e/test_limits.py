@@ -144,7 +144,9 @@ class Limits(harness.Case):
         self.assertIn("0.300 s", complete["error"])
 
     def test_tool_arguments(self):
-        self.fails(self.server_with("tool_arguments=1KiB"), "asks-much", "PROVIDER_LIMIT")
+        complete, seen = self.tool(self.server_with("tool_arguments=1KiB"), "asks-much")  # T8
+        self.assertEqual(complete["error_code"], "INVALID_ARGS")
+        self.assertIn("more than 1024 bytes", seen)
 
     def test_tool_output_edge_and_tool_result_event(self):
         complete, seen = self.tool(self.server_with("tool_output_edge=1KiB", "tool_result_event=2KiB"), "says-much")

@@ -210,6 +210,17 @@ void sl_fake_model_cut_call(struct sl_models *models, const char *id, const char
                                           .is_cut = true });
 }
 
+void sl_fake_model_long_call(
+    struct sl_models *models, const char *id, const char *arguments, uint64_t over_bytes)
+{
+    send(
+        models, &(struct sl_model_chunk){ .kind = SL_CHUNK_CALL,
+                                          .id = id,
+                                          .name = "add",
+                                          .text = sl_slice_str(arguments),
+                                          .over_bytes = over_bytes });
+}
+
 void sl_fake_model_opaque(struct sl_models *models, const char *text)
 {
     send(models, &(struct sl_model_chunk){ .kind = SL_CHUNK_OPAQUE, .text = sl_slice_str(text) });

@@ -30,6 +30,9 @@ void sl_fake_model_call(
     struct sl_models *models, const char *id, const char *name, const char *arguments);
 /* Of an answer that was cut. */
 void sl_fake_model_cut_call(struct sl_models *models, const char *id, const char *arguments);
+/* `arguments` is the beginning of more than `over_bytes`. */
+void sl_fake_model_long_call(
+    struct sl_models *models, const char *id, const char *arguments, uint64_t over_bytes);
 void sl_fake_model_opaque(struct sl_models *models, const char *text);
 void sl_fake_model_usage(struct sl_models *models, uint64_t input, uint64_t output);
 void sl_fake_model_finish(struct sl_models *models, enum sl_model_finish finish, const char *raw);

@@ -44,6 +44,7 @@ static inline bool fuzz_stream_emit(void *user_data, const struct sl_model_chunk
     fuzz_must(sl_utf8_is_clean(chunk->text));
     if (chunk->kind == SL_CHUNK_CALL) {
         fuzz_must(chunk->id != NULL && chunk->name != NULL && chunk->text.size > 0);
+        fuzz_must(chunk->text.size <= it->limits.tool_arguments);
         fuzz_stream_add(it, chunk->name);
         fuzz_stream_add(it, chunk->opaque);
     }

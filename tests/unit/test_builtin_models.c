@@ -17,20 +17,25 @@ struct world {
     struct test_sink sink;
 };
 
+static void make_models(struct world *world)
+{
+    struct sl_loop *loops[] = { &world->fake.base };
+    const struct sl_models_options options = {
+        .loops = loops,
+        .n_loops = 1,
+        .limits = &world->limits,
+    };
+    assert_int_equal(sl_models_new(&options, &world->models, NULL), SL_OK);
+}
+
 static int set_up(void **state)
 {
     static struct world world;
-    struct sl_loop *loops[] = { &world.fake.base };
     world = (struct world){ .turn = NULL };
     sl_fake_loop_init(&world.fake);
     sl_limits_init(&world.limits);
     test_sink_init(&world.sink);
-    const struct sl_models_options options = {
-        .loops = loops,
-        .n_loops = 1,
-        .limits = &world.limits,
-    };
-    assert_int_equal(sl_models_new(&options, &world.models, NULL), SL_OK);
+    make_models(&world);
     *state = &world;
     return 0;
 }
@@ -545,6 +550,24 @@ static void scripted_tries_again_after_an_error(void **state)
     assert_int_equal(world->sink.end.n_requests, 3);
 }
 
+/* T8 */
+static void scripted_cuts_arguments_that_are_too_long(void **state)
+{
+    struct world *world = *state;
+    sl_models_free(world->models);
+    world->limits.tool_arguments = 8;
+    make_models(world);
+    add_scenario(
+        world, "turns:\n"
+               "  - - tool_call: {name: f, id: a, arguments: {k: \"0123456789\"}}\n"
+               "    - tool_call: {name: f, id: b, arguments: {}}\n");
+    start(world, "scripted:s", "");
+    sl_fake_loop_advance_ms(&world->fake, 5000);
+    assert_non_null(strstr(test_sink_log(&world->sink), "call a f {\"k\":\"01... OVER\n"));
+    assert_non_null(strstr(test_sink_log(&world->sink), "call b f {}\n"));
+    assert_non_null(strstr(test_sink_log(&world->sink), "finish TOOL_USE\n"));
+}
+
 static void scripted_does_not_try_again_once_it_has_spoken(void **state)
 {
     struct world *world = *state;
@@ -634,6 +657,7 @@ int main(void)
         CASE(scripted_repeats_its_last_turn),
         CASE(scripted_keeps_the_pace),
         CASE(scripted_tries_again_after_an_error),
+        CASE(scripted_cuts_arguments_that_are_too_long),
         CASE(scripted_does_not_try_again_once_it_has_spoken),
         CASE(scripted_hands_a_long_wait_up),
         CASE(scripted_hangs_until_the_time_is_over),

@@ -54,6 +54,9 @@ static inline void test_sink_call(struct test_sink *sink, const struct sl_model_
     } else {
         test_sink_add_slice(sink, chunk->text);
     }
+    if (chunk->over_bytes > 0) {
+        test_sink_add(sink, "... OVER");
+    }
     if (chunk->opaque != NULL) {
         test_sink_add(sink, " opaque ");
         test_sink_add(sink, chunk->opaque);

@@ -85,6 +85,7 @@ static void play(struct world *world, const char *const *events, const char *log
 #define CALLS(text)           DELTA("\"tool_calls\":[" text "]")
 #define FINISH(text)          "{\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"" text "\"}]}"
 #define ARGS(text)            "\"function\":{\"arguments\":\"" text "\"}"
+#define NAMED(text)           "\"function\":{\"name\":\"f\",\"arguments\":\"" text "\"}"
 
 static void chunks_without_choices_or_delta_are_skipped(void **state)
 {
@@ -368,18 +369,41 @@ static void what_was_prepared_is_not_written_again(void **state)
     json_decref(document);
 }
 
+/* T8: the run answers the call; of what is too long for it just the beginning is kept. */
+static void too_long_arguments_are_cut_and_say_so(void **state)
+{
+    struct world *world = *state;
+    const uint64_t n_before = sl_limit_n_reached(SL_LIMIT_tool_arguments);
+    world->limits.tool_arguments = 4;
+    PLAY(
+        world, "call a f 1234... OVER\nfinish TOOL_USE\n",
+        CALLS("{\"index\":0,\"id\":\"a\",\"function\":{\"name\":\"f\"}}"),
+        CALLS("{\"index\":0," ARGS("12") "}"), CALLS("{\"index\":0," ARGS("345") "}"),
+        CALLS("{\"index\":0," ARGS("6") "}"), FINISH("tool_calls"));
+    assert_int_equal(sl_limit_n_reached(SL_LIMIT_tool_arguments), n_before + 1);
+    PLAY(
+        world, "call a f {\"\"}\ncall b f 123... OVER\nfinish TOOL_USE\n",
+        CALLS("{\"index\":0,\"id\":\"a\"," NAMED("{\\\"\\\"}") "},"
+                                                               "{\"index\":1,\"id\":\"b\"," NAMED(
+                                                                   "123\xC3\xA9") "}"),
+        FINISH("tool_calls"));
+    /* It looks whole, and is not: blanks behind an object. */
+    PLAY(
+        world, "call a f {}  ... OVER\nfinish TOOL_USE\n",
+        CALLS("{\"index\":0,\"id\":\"a\"," NAMED("{}   ") "}"), FINISH("tool_calls"));
+    PLAY(
+        world, "finish MAX_TOKENS\n", CALLS("{\"index\":0,\"id\":\"a\"," NAMED("{}   ") "}"),
+        FINISH("length"));
+}
+
 static void calls_and_arguments_have_limits(void **state)
 {
     struct world *world = *state;
     world->limits.calls_per_iteration = 2;
-    world->limits.tool_arguments = 4;
     PLAY(
         world, "fail PROVIDER_LIMIT\n",
         CALLS("{\"index\":0,\"function\":{\"name\":\"f\"}},{\"index\":1,\"function\":{\"name\":"
               "\"f\"}},{\"index\":2,\"function\":{\"name\":\"f\"}}"));
-    PLAY(
-        world, "fail PROVIDER_LIMIT\n", CALLS("{\"index\":0,\"function\":{\"name\":\"f\"}}"),
-        CALLS("{\"index\":0," ARGS("12345") "}"));
     world->limits.tool_arguments = 20;
     PLAY(
         world, "call a f {} opaque {\"x\":\"01234567\"}\nfinish TOOL_USE\n",
@@ -716,6 +740,7 @@ int main(void)
         CASE(reasoning_details_are_kept_by_setting),
         CASE(a_prepared_document_gives_the_same_chunks),
         CASE(what_was_prepared_is_not_written_again),
+        CASE(too_long_arguments_are_cut_and_say_so),
         CASE(calls_and_arguments_have_limits),
         CASE(any_interleaving_gives_the_same_calls),
         CASE(errors_in_the_stream_are_mapped),

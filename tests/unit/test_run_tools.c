@@ -207,6 +207,31 @@ static void arguments_that_are_no_object_are_kept_as_text(void **state)
     end();
 }
 
+/* T8, AL-6.1: nothing is run with half of its arguments, whatever they look like. */
+static void arguments_over_the_limit_are_refused_and_told(void **state)
+{
+    (void)state;
+    sl_exec_rig_init(&rig, AGENT);
+    rig.settings.tool_call_deltas = true;
+    sl_exec_rig_start(&rig, "hello");
+    (void)trace();
+    sl_fake_model_long_call(&rig.models, "p1", "{\"a\":1}", 1024);
+    sl_fake_model_call(&rig.models, "p2", "add", "{\"a\":1}");
+    sl_fake_model_finish(&rig.models, SL_FINISH_TOOL_USE, NULL);
+    assert_string_equal(
+        trace(), "call tool_1 add {\"_invalid_arguments\":\"{\\\"a\\\":1}\"}|"
+                 "call tool_2 add {\"a\":1}|complete 1 TOOL_USE|tool tool_1 INVALID_ARGS");
+    assert_string_equal(sl_fake_tool_arguments(&rig.tools, 0), "{\"a\":1}");
+    assert_int_equal(rig.tools.n_live, 1);
+    sl_fake_tool_done(&rig.tools, 0, SL_TOOL_OK, "1");
+    (void)trace();
+    assert_non_null(strstr(
+        rig.models.request,
+        "tool!={\"error\":{\"code\":\"INVALID_ARGS\",\"message\":\"add: the arguments have more "
+        "than 1024 bytes, which is the most allowed\"}}<p1;"));
+    end();
+}
+
 /* PM-1.6: arguments of over 256 KiB, a JSON object or not. */
 static const char *large(bool is_object)
 {
@@ -593,6 +618,7 @@ int main(void)
         cmocka_unit_test(no_more_than_the_parallel_limit_run_at_once),
         cmocka_unit_test(a_failed_call_tells_the_model_why),
         cmocka_unit_test(arguments_that_are_no_object_are_kept_as_text),
+        cmocka_unit_test(arguments_over_the_limit_are_refused_and_told),
         cmocka_unit_test(large_arguments_are_read_on_the_pool_and_in_order),
         cmocka_unit_test(large_calls_that_are_the_same_are_a_loop),
         cmocka_unit_test(a_large_call_that_was_cut_is_none),
