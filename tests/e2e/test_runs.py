@@ -56,6 +56,7 @@ TURNS = {
     "hides-once": [[text("x" * 400), call(), {"usage": "none"}], [text("y"), usage(5, 6)]],
     "fails-once": [[{"error": {"in_band": True, "attempts": 1, "code": "server_error"}}, text("y"), usage(5, 6)]],
     "refuses-once": [[{"error": {"status": 500, "attempts": 1, "retry_after": 0}}, text("y"), usage(5, 6)]],
+    "refuses-for-long": [[{"error": {"status": 503, "retry_after": 50}}]],
     "quiet-model": [[text("a"), {"delay_ms": 2600}, text("b")]],
     "long-text": [[text(MIXED)]],
     "thinks": [[{"thinking": "secret thought"}, text("said")]],
@@ -276,6 +277,11 @@ class Runs(harness.Case):
         self.assertEqual(done["output_tokens"], 6)
         done = self.run_case("refuses-once")[-1]
         self.assertEqual((done["usage"]["estimated"], done["input_tokens"]), (False, 5))
+
+    def test_a_wait_that_is_longer_than_the_time_left_is_handed_up_at_once(self):
+        """PM-1.7: who waits could not know why, and when to come again."""
+        last = self.fails("refuses-for-long", "PROVIDER_RATE_LIMITED", "RESOURCE_EXHAUSTED")[-1]
+        self.assertEqual((last["retry_after_ms"], last["retryable"], last["provider_status"]), (50000, True, 503))
 
     def test_long_text_is_split_between_characters(self):
         events = self.run_case("long-text")

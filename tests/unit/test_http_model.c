@@ -352,8 +352,8 @@ static void a_long_wait_is_handed_up(void **state)
     assert_int_equal(world->server.n_requests, 1);
 }
 
-/* A failure that no retry could have changed, and a wait that only the run has no time for, reach
- * no limit. */
+/* PM-1.7: a failure that no retry could have changed, and a wait that only the run has no time for,
+ * reach no limit. */
 static void a_limit_of_retries_is_counted_when_it_is_the_cause(void **state)
 {
     static const struct sl_fake_http_answer busy[] = { KEPT(BUSY("Retry-After-Ms: 1\r\n")) };
@@ -380,6 +380,7 @@ static void a_limit_of_retries_is_counted_when_it_is_the_cause(void **state)
     run(world);
     world->turn = sl_model_turn_free(world->turn);
     expect(world, "fail PROVIDER_RATE_LIMITED retryable\n");
+    assert_int_equal(world->sink.end.retry_after_ms, 50000);
     assert_int_equal(sl_limit_n_reached(SL_LIMIT_model_retry_after), n_waits);
     ask(world, slower, 1);
     assert_int_equal(sl_limit_n_reached(SL_LIMIT_model_retry_after), n_waits + 1);
