@@ -107,8 +107,14 @@ static bool set_heartbeat(struct sl_run_stream *stream, const struct sl_run_spec
                                           MIN_HEARTBEAT_MS, MAX_HEARTBEAT_MS);
 }
 
-/* The mark of the foreground stream (AL-8): what was asked for, and a fair share of what a
- * connection may have queued. */
+uint32_t sl_run_mark_bytes(const struct sl_run_stream *stream, size_t n_connection_streams)
+{
+    const uint64_t n_streams = n_connection_streams == 0 ? 1 : n_connection_streams;
+    const uint64_t share = stream->reader.connection_bytes / n_streams;
+    return (uint32_t)least(
+        stream->reader.asked_bytes, share < MIN_BUFFER_BYTES ? MIN_BUFFER_BYTES : share);
+}
+
 static bool set_marks(struct sl_run_stream *stream, const struct sl_run_spec *spec)
 {
     const struct sl_limits *limits = &stream->generation->limits;
@@ -122,11 +128,10 @@ static bool set_marks(struct sl_run_stream *stream, const struct sl_run_spec *sp
         !is_within(stream, "buffer_events", spec->buffer_events, 1, MAX_BUFFER_EVENTS)) {
         return false;
     }
-    const uint64_t asked = spec->has_buffer_bytes ? spec->buffer_bytes : limits->buffer;
-    const uint64_t n_streams = spec->n_connection_streams == 0 ? 1 : spec->n_connection_streams;
-    const uint64_t share = limits->connection_send / n_streams;
-    settings->mark_bytes =
-        (uint32_t)least(asked, share < MIN_BUFFER_BYTES ? MIN_BUFFER_BYTES : share);
+    stream->reader.asked_bytes = spec->has_buffer_bytes ? spec->buffer_bytes : limits->buffer;
+    stream->reader.connection_bytes = limits->connection_send;
+    settings->mark_bytes = sl_run_mark_bytes(stream, spec->n_connection_streams);
+    atomic_init(&stream->mark_bytes, settings->mark_bytes);
     settings->mark_events =
         spec->has_buffer_events ? spec->buffer_events : (uint32_t)limits->buffer_events;
     return true;

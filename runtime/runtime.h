@@ -231,6 +231,9 @@ SL_CHECK enum sl_status sl_run_start(
 size_t sl_run_stream_ready(struct sl_run_stream *stream, size_t max, bool *ret_is_last);
 void sl_run_stream_take(struct sl_run_stream *stream, uint8_t *dst, size_t n);
 bool sl_run_stream_at_border(const struct sl_run_stream *stream);
+/* The reader's connection has so many active streams now: the run may be ahead of him as far as his
+ * share of it allows (AL-8). Thread: the reader's loop. */
+void sl_run_stream_share(struct sl_run_stream *stream, size_t n_connection_streams);
 /* Last event that was taken whole. */
 uint64_t sl_run_stream_sequence(const struct sl_run_stream *stream);
 /* Valid once _ready said is_last. */

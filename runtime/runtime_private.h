@@ -69,7 +69,11 @@ struct sl_run_stream {
         struct sl_event_cursor cursor; /* of a run on the same loop */
         struct sl_event_relay *relay;  /* of one on another loop */
         struct sl_timer wait_timer;
+        uint64_t asked_bytes, connection_bytes; /* of which the mark is made (AL-8) */
     } reader;
+    atomic_uint_least32_t mark_bytes; /* as it should be */
+    atomic_bool is_mark_sent;
+    struct sl_task mark_task; /* to the owner */
 
     char run_id[SL_ID_BYTES];
     atomic_uint n_refs;
@@ -109,6 +113,10 @@ struct sl_run_stream {
 };
 
 struct sl_run_stream *sl_run_stream_of(struct sl_ticket *ticket);
+
+/* The mark of the foreground stream (AL-8): what was asked for, and a fair share of what a
+ * connection may have queued. */
+uint32_t sl_run_mark_bytes(const struct sl_run_stream *stream, size_t n_connection_streams);
 
 /* Checks a spec and fills `stream->start`. False: `stream->refusal` says why (AL-5.3). Thread:
  * reader. Fails: SL_RESOURCE_EXHAUSTED. */

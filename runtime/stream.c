@@ -302,6 +302,16 @@ static void run_close(struct sl_task *task)
     unref(stream);
 }
 
+static void run_mark(struct sl_task *task)
+{
+    struct sl_run_stream *stream = SL_CONTAINER(task, struct sl_run_stream, mark_task);
+    atomic_store(&stream->is_mark_sent, false); /* first: what comes now is seen, or sent again */
+    if (stream->run.run != NULL) {
+        sl_run_set_mark(stream->run.run, atomic_load(&stream->mark_bytes));
+    }
+    unref(stream);
+}
+
 /* ---- On the reader's loop ----------------------------------------------------------------------
  */
 
@@ -449,6 +459,8 @@ static void init_stream(
     stream->callbacks = *callbacks;
     atomic_init(&stream->n_refs, 1);
     atomic_init(&stream->is_closed, false);
+    atomic_init(&stream->is_mark_sent, false);
+    stream->mark_task.run = run_mark;
     stream->admit_task.run = run_admit;
     stream->begin_task.run = run_begin;
     stream->started_task.run = run_started;
@@ -512,6 +524,22 @@ void sl_run_stream_take(struct sl_run_stream *stream, uint8_t *dst, size_t n)
         sl_event_relay_take(stream->reader.relay, dst, n);
     } else {
         sl_event_cursor_take(&stream->reader.cursor, dst, n);
+    }
+}
+
+void sl_run_stream_share(struct sl_run_stream *stream, size_t n_connection_streams)
+{
+    SL_ON_LOOP(stream->reader_loop);
+    const uint32_t mark_bytes = sl_run_mark_bytes(stream, n_connection_streams);
+    if (!stream->reader.is_started || mark_bytes == atomic_load(&stream->mark_bytes)) {
+        return;
+    }
+    atomic_store(&stream->mark_bytes, mark_bytes);
+    if (!stream->is_remote && stream->run.run != NULL) {
+        sl_run_set_mark(stream->run.run, mark_bytes);
+    } else if (stream->is_remote && !atomic_exchange(&stream->is_mark_sent, true)) {
+        ref(stream);
+        sl_loop_post(stream->owner->base, &stream->mark_task);
     }
 }
 

@@ -250,6 +250,12 @@ enum sl_status sl_run_new(const struct sl_run_options *options, struct sl_run **
     return SL_OK;
 }
 
+void sl_run_set_mark(struct sl_run *run, uint32_t mark_bytes)
+{
+    run->settings.mark_bytes = mark_bytes;
+    sl_event_channel_set_mark(run->channel, mark_bytes, run->settings.mark_events);
+}
+
 struct sl_event_channel *sl_run_channel(struct sl_run *run)
 {
     return run->channel;

@@ -81,6 +81,8 @@ struct sl_run;
 SL_CHECK enum sl_status sl_run_new(const struct sl_run_options *options, struct sl_run **ret_run);
 /* Its log; the foreground reader is attached before _begin. */
 struct sl_event_channel *sl_run_channel(struct sl_run *run);
+/* How far the run may be ahead of its reader, instead of settings.mark_bytes. Thread: loop. */
+void sl_run_set_mark(struct sl_run *run, uint32_t mark_bytes);
 /* Appends RunStarted and goes on by itself; on_ended comes once. Fails: SL_RESOURCE_EXHAUSTED no
  * memory for RunStarted; SL_UNIMPLEMENTED the store refuses; there is no run then. */
 SL_CHECK enum sl_status sl_run_begin(struct sl_run *run);

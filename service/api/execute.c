@@ -109,6 +109,14 @@ static bool source_at_border(const struct sl_call_source *source)
     return sl_run_stream_at_border(of_source(source)->stream);
 }
 
+static void source_streams(struct sl_call_source *source, size_t n_streams)
+{
+    struct execution *execution = of_source(source);
+    if (execution->stream != NULL) {
+        sl_run_stream_share(execution->stream, n_streams);
+    }
+}
+
 static void source_finished(struct sl_call_source *source)
 {
     finish_read(of_source(source));
@@ -361,7 +369,8 @@ enum sl_status sl_execute_start(
                                      .source = { .ready = source_ready,
                                                  .take = source_take,
                                                  .at_border = source_at_border,
-                                                 .on_finished = source_finished } };
+                                                 .on_finished = source_finished,
+                                                 .on_streams = source_streams } };
     sl_buf_init(&execution->event, limits->event + PREFIX_BYTES);
     const struct sl_run_callbacks callbacks = { .on_started = on_started,
                                                 .on_readable = on_readable,

@@ -64,6 +64,9 @@ struct sl_call_source {
     void (*take)(struct sl_call_source *source, uint8_t *dst, size_t n);
     bool (*at_border)(const struct sl_call_source *source);
     void (*on_finished)(struct sl_call_source *source);
+    /* The connection has so many active streams: told when the source is set, and when they have
+     * doubled or halved since (FC-3). May be NULL. */
+    void (*on_streams)(struct sl_call_source *source, size_t n_streams);
 };
 
 // install: on

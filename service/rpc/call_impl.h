@@ -166,6 +166,8 @@ enum sl_status sl_call_queue_message(struct sl_call *call, const void *message, 
 enum sl_status sl_call_queue_bytes(struct sl_call *call, struct sl_slice message);
 /* There is something to send, or the end. */
 void sl_call_wake_body(struct sl_call *call);
+/* Its source hears how many streams the connection has. */
+void sl_call_tell_streams(struct sl_call *call, size_t n_streams);
 /* Drops what is queued. */
 void sl_call_send_drop(struct sl_call *call);
 bool sl_call_at_border(const struct sl_call *call);

@@ -535,8 +535,17 @@ enum sl_status sl_call_set_source(struct sl_call *call, struct sl_call_source *s
     call->out.source = source;
     call->is_source_done = false;
     call->out.n_sent++;
+    sl_call_tell_streams(call, sl_call_n_streams(call));
     sl_call_wake_body(call);
     return SL_OK;
+}
+
+void sl_call_tell_streams(struct sl_call *call, size_t n_streams)
+{
+    struct sl_call_source *source = call->out.source;
+    if (source != NULL && source->on_streams != NULL) {
+        source->on_streams(source, n_streams);
+    }
 }
 
 void sl_call_resume(struct sl_call *call)

@@ -264,6 +264,20 @@ static void count_memory(struct sl_conn *conn)
     }
 }
 
+/* Whoever has a share of the connection hears of it, but not for each stream that comes or goes:
+ * that takes as long as there are streams. */
+static void tell_streams(struct sl_conn *conn, size_t n_streams)
+{
+    if (conn->is_dead || n_streams == 0 ||
+        (n_streams < 2 * conn->n_told && n_streams > conn->n_told / 2)) {
+        return;
+    }
+    conn->n_told = n_streams;
+    SL_LIST_EACH(node, &conn->calls) {
+        sl_call_tell_streams(SL_CONTAINER(node, struct sl_call, in_conn), n_streams);
+    }
+}
+
 static void count_streams(struct sl_conn *conn)
 {
     count_memory(conn);
@@ -271,6 +285,7 @@ static void count_streams(struct sl_conn *conn)
     if (n_streams != conn->n_counted) {
         SL_RPC_COUNT(conn->counters, streams, (int64_t)n_streams - (int64_t)conn->n_counted);
         conn->n_counted = n_streams;
+        tell_streams(conn, n_streams);
     }
     const bool is_at_limit = n_streams >= conn->limits->streams_per_connection ||
                              conn->n_running >= conn->limits->runs_per_connection;

@@ -49,6 +49,7 @@ struct sl_conn {
     size_t n_running;         /* tasks, also of streams that are gone (NG-2) */
     size_t n_control;         /* the same, of control methods */
     size_t n_counted;         /* streams that the gauge knows of */
+    size_t n_told;            /* streams that the sources know of */
     uint64_t n_counted_bytes; /* the same of sl_conn_memory_bytes() */
     struct sl_chain_pool pool;
     uint64_t queued_bytes; /* in the send queues of its calls */

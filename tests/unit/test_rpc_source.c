@@ -24,6 +24,7 @@ struct source {
     size_t size, at, border;
     bool is_ended;
     size_t n_finished;
+    size_t n_streams; /* told last */
     struct sl_metadatum info;
 };
 
@@ -70,6 +71,11 @@ static bool at_border(const struct sl_call_source *base)
     return true;
 }
 
+static void on_streams(struct sl_call_source *base, size_t n_streams)
+{
+    SL_CONTAINER(base, struct source, base)->n_streams = n_streams;
+}
+
 static struct bench *bench_of(struct sl_call_source *base)
 {
     struct source *source = SL_CONTAINER(base, struct source, base);
@@ -111,9 +117,11 @@ static enum sl_status follow(struct sl_call *call, struct sl_slice request, void
     (void)request;
     struct bench *bench = user_data;
     bench->call = call;
-    bench->source.base = (struct sl_call_source){
-        .ready = ready, .take = take, .at_border = at_border, .on_finished = on_finished
-    };
+    bench->source.base = (struct sl_call_source){ .ready = ready,
+                                                  .take = take,
+                                                  .at_border = at_border,
+                                                  .on_finished = on_finished,
+                                                  .on_streams = on_streams };
     sl_call_set_callbacks(call, &callbacks, bench);
     if (bench->encoding != NULL) {
         assert_int_equal(sl_call_set_encoding(call, bench->encoding), SL_OK);
@@ -293,6 +301,27 @@ static void heartbeats_go_between_messages(void **state)
     assert_true(has_beat && has_last);
     assert_int_equal(bench->source.n_finished, 1);
     rpc_stream_free(stream);
+}
+
+/* FC-3: each stream has its share of what the connection may have queued. */
+static void source_hears_when_the_streams_double_or_halve(void **state)
+{
+    static const size_t told[] = { 1, 2, 2, 4, 4, 4, 4, 8 };
+    struct bench *bench = *state;
+    struct rpc_stream *streams[8];
+    for (size_t i = 0; i < 8; i++) {
+        streams[i] = i == 0 ? rpc_unary(&bench->peer, "/t.S/Follow", NULL, "x")
+                            : rpc_open(&bench->peer, "/t.S/Follow", NULL);
+        rpc_pump(&bench->peer);
+        assert_int_equal(bench->source.n_streams, told[i]);
+    }
+    for (size_t i = 8; i-- > 1;) {
+        rpc_stream_free(streams[i]);
+        rpc_pump(&bench->peer);
+        assert_int_equal(bench->source.n_streams, i > 4 ? 8 : i > 2 ? 4 : i);
+    }
+    rpc_stream_free(streams[0]);
+    rpc_pump(&bench->peer);
 }
 
 static void queued_messages_go_before_the_source(void **state)
@@ -496,6 +525,7 @@ int main(void)
         CASE(source_is_pulled_as_it_grows),
         CASE(source_that_ends_at_once_is_finished),
         CASE(heartbeats_go_between_messages),
+        CASE(source_hears_when_the_streams_double_or_halve),
         CASE(queued_messages_go_before_the_source),
         CASE(every_window_gives_the_same_messages),
         CASE(stalled_source_tells_how_far_it_came),

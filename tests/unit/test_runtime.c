@@ -313,6 +313,113 @@ static void a_slow_reader_loses_nothing(void **state)
     }
 }
 
+static void on_start_only(
+    struct sl_run_stream *stream,
+    const char *run_id,
+    const struct sl_run_refusal *refusal,
+    void *user_data)
+{
+    bool *is_started = user_data;
+    (void)stream;
+    (void)run_id;
+    assert_null(refusal);
+    *is_started = true;
+}
+
+static void ignore_readable(struct sl_run_stream *stream, void *user_data)
+{
+    (void)stream;
+    (void)user_data;
+}
+
+/* Asks the run's loop how far the run is ahead of its reader. */
+struct probe {
+    struct sl_task ask, answer;
+    struct sl_run_stream *stream;
+    uint64_t lag;
+    bool has_answer;
+};
+
+static void answer_probe(struct sl_task *task)
+{
+    SL_CONTAINER(task, struct probe, answer)->has_answer = true;
+}
+
+static void ask_probe(struct sl_task *task)
+{
+    struct probe *probe = SL_CONTAINER(task, struct probe, ask);
+    probe->lag = sl_event_channel_lag(sl_run_channel(probe->stream->run.run)).bytes;
+    sl_loop_post(probe->stream->reader_loop, &probe->answer);
+}
+
+static uint64_t lag_of(struct sl_run_stream *stream)
+{
+    struct probe probe = { .ask.run = ask_probe, .answer.run = answer_probe, .stream = stream };
+    sl_loop_post(stream->owner->base, &probe.ask);
+    wait_until(&probe.has_answer);
+    return probe.lag;
+}
+
+/* The run goes on until it is as far ahead as it may be, and an event. */
+static void assert_stops_at(struct sl_run_stream *stream, uint64_t mark)
+{
+    for (int i = 0; i < 10000 && lag_of(stream) < mark; i++) {
+    }
+    for (int i = 0; i < 10; i++) {
+        assert_in_range(lag_of(stream), mark, mark + 2048);
+    }
+}
+
+static void take(struct sl_run_stream *stream, size_t n)
+{
+    uint8_t room[1024];
+    bool is_last = false;
+    while (n > 0) {
+        const size_t size = n < sizeof(room) ? n : sizeof(room);
+        assert_int_equal(sl_run_stream_ready(stream, size, &is_last), size);
+        sl_run_stream_take(stream, room, size);
+        n -= size;
+    }
+}
+
+/* AL-8, FC-3: on its own loop and on another. */
+static void the_mark_follows_the_streams_of_the_connection(void **state)
+{
+    (void)state;
+    for (size_t n = 1; n <= MAX_LOOPS; n++) {
+        struct sl_run_stream *streams[2];
+        bool is_started[2] = { false };
+        size_t n_remote = 0;
+        open_runtime(n, "");
+        struct sl_run_spec spec = spec_of("load", "{\"events\":100000,\"bytes\":1000}");
+        spec.n_connection_streams = 1024;
+        for (size_t i = 0; i < 2; i++) {
+            const struct sl_run_callbacks callbacks = { .on_started = on_start_only,
+                                                        .on_readable = ignore_readable,
+                                                        .user_data = &is_started[i] };
+            assert_int_equal(
+                sl_run_start(runtime, bases[0], &spec, &callbacks, &streams[i]), SL_OK);
+            wait_until(&is_started[i]);
+            n_remote += streams[i]->is_remote;
+            assert_stops_at(streams[i], 4096);
+            sl_run_stream_share(streams[i], 64);
+            assert_stops_at(streams[i], 65536);
+            sl_run_stream_share(streams[i], 1);
+            assert_stops_at(streams[i], limits.buffer);
+            sl_run_stream_share(streams[i], 32);
+            if (!streams[i]->is_remote) { /* half of the old mark is not half of the new one */
+                take(streams[i], 140000);
+                assert_stops_at(streams[i], limits.buffer - 140000);
+            }
+        }
+        assert_int_equal(n_remote, n - 1);
+        for (size_t i = 0; i < 2; i++) {
+            sl_run_stream_close(streams[i], SL_RUN_CLOSE_LOST, 0);
+        }
+        close_runtime();
+    }
+}
+
 static void builtin_agents_can_be_left_out(void **state)
 {
     (void)state;
@@ -351,6 +458,7 @@ int main(void)
         cmocka_unit_test(a_reader_that_leaves_hears_when_its_run_is_dead),
         cmocka_unit_test(heartbeats_reach_a_reader_on_another_loop),
         cmocka_unit_test(a_slow_reader_loses_nothing),
+        cmocka_unit_test(the_mark_follows_the_streams_of_the_connection),
         cmocka_unit_test(builtin_agents_can_be_left_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
