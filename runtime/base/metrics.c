@@ -178,8 +178,12 @@ static struct sl_series *find_or_make(enum sl_metric metric, const char *labels)
 struct sl_series *sl_metric_series(enum sl_metric metric, const char *const *values)
 {
     char labels[SL_METRIC_LABEL_BYTES];
+    struct sl_series *series = atomic_load_explicit(&first_of[metric], memory_order_acquire);
+    if (series != NULL && sl_metric_infos[metric].labels[0] == '\0') {
+        return series; /* the only one */
+    }
     put_labels(labels, metric, values, NULL);
-    struct sl_series *series = find(hash_of(metric, labels), metric, labels);
+    series = find(hash_of(metric, labels), metric, labels);
     if (series != NULL) {
         return series;
     }

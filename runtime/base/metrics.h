@@ -56,6 +56,7 @@
     X(sluice_stream_ends, COUNTER, ONE, NONE, "reason", "Ends of server streams, by their cause.") \
     X(sluice_stream_buffer_bytes, GAUGE, ONE, NONE, "",                                            \
       "Bytes that wait in all send queues and unread logs.")                                       \
+    X(sluice_log_bytes, GAUGE, ONE, NONE, "", "Memory of the logs of all runs.")                   \
     X(sluice_stream_paused, GAUGE, ONE, NONE, "", "Runs that wait for their reader.")              \
     /* what is not let through */                                                                  \
     X(sluice_limits_reached, COUNTER, ONE, NONE, "limit", "How often a limit has cut or refused.") \
@@ -165,8 +166,8 @@ void sl_metric_observe(const struct sl_series *series, uint64_t value);
 /* For values that somebody else counts: replaces the sum. One thread at a time. */
 void sl_metric_set(const struct sl_series *series, uint64_t value);
 
-/* Looks the series up first: for what does not happen all the time. The values follow; NULL where
- * the metric has no labels. */
+/* Looks the series up first: for what does not happen all the time, unless the metric has no
+ * labels. The values follow; NULL where there are none. */
 #define SL_METRIC_ADD(name, n, ...)                                                                \
     sl_metric_add(                                                                                 \
         sl_metric_series(SL_M_##name, (const char *const[]){ __VA_ARGS__, NULL }), (uint64_t)(n))

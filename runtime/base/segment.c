@@ -1,5 +1,11 @@
 #include "runtime/base/event_channel.h"
 #include "runtime/base/mem.h"
+#include "runtime/base/metrics.h"
+
+static uint64_t size_of(const struct sl_segment *segment)
+{
+    return sizeof(*segment) + segment->capacity;
+}
 
 struct sl_segment *sl_segment_new(uint32_t capacity)
 {
@@ -11,6 +17,7 @@ struct sl_segment *sl_segment_new(uint32_t capacity)
         segment->next = NULL;
         segment->base = 0;
         segment->first_sequence = 0;
+        SL_METRIC_ADD(sluice_log_bytes, size_of(segment), NULL);
     }
     return segment;
 }
@@ -25,6 +32,7 @@ struct sl_segment *sl_segment_unref(struct sl_segment *segment)
 {
     if (segment != NULL &&
         atomic_fetch_sub_explicit(&segment->n_refs, 1, memory_order_acq_rel) == 1) {
+        SL_METRIC_ADD(sluice_log_bytes, -size_of(segment), NULL);
         sl_free(segment);
     }
     return NULL;

@@ -22,16 +22,9 @@ void sl_run_count_detached(struct sl_run *run)
     }
 }
 
-/* Often: the series is looked up once. */
 void sl_run_count_paused(int n)
 {
-    static struct sl_series *_Atomic known;
-    struct sl_series *series = atomic_load_explicit(&known, memory_order_acquire);
-    if (series == NULL) {
-        series = sl_metric_series(SL_M_sluice_stream_paused, NULL);
-        atomic_store_explicit(&known, series, memory_order_release);
-    }
-    sl_metric_add(series, (uint64_t)n);
+    SL_METRIC_ADD(sluice_stream_paused, n, NULL);
 }
 
 void sl_run_count_end(struct sl_run *run)

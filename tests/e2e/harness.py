@@ -186,7 +186,7 @@ class Daemon(Process):
     def is_empty(self):
         """I6: the accounts of runs are back at zero."""
         dump = self.dump()
-        kept = ("runs_running", "runs_waiting", "children", "send_queue_bytes")
+        kept = ("runs_running", "runs_waiting", "children", "send_queue_bytes", "log_bytes")
         return not any(dump["totals"][name] for name in kept) and not any(
             loop.get("runs") or loop.get("children") for loop in dump["loops"]
         )

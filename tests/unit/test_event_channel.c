@@ -61,6 +61,25 @@ static void what_is_committed_is_read_in_order(void **state)
     }
 }
 
+static void the_memory_of_the_logs_is_counted(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    struct sl_event_cursor cursor;
+    const struct sl_series *series = sl_metric_series(SL_M_sluice_log_bytes, NULL);
+    const uint64_t before = sl_metric_value(series);
+    start(&fixture, 4096, 10, 10000);
+    assert_int_equal(
+        sl_event_cursor_open(&cursor, fixture.channel, SL_CURSOR_OBSERVER, 0, on_readable), SL_OK);
+    for (int i = 0; i < 1000; i++) {
+        (void)emit(fixture.channel, 100);
+        assert_int_equal(sl_metric_value(series) - before, sl_event_channel_bytes(fixture.channel));
+    }
+    sl_event_cursor_close(&cursor);
+    stop(&fixture);
+    assert_int_equal(sl_metric_value(series), before);
+}
+
 static void reserve_fails_after_the_log_ended(void **state)
 {
     (void)state;
@@ -460,6 +479,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_committed_is_read_in_order),
+        cmocka_unit_test(the_memory_of_the_logs_is_counted),
         cmocka_unit_test(reserve_fails_after_the_log_ended),
         cmocka_unit_test(a_full_foreground_stops_the_producer_and_half_frees_it),
         cmocka_unit_test(the_most_that_was_unread_is_known),
