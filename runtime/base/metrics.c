@@ -175,15 +175,11 @@ static struct sl_series *find_or_make(enum sl_metric metric, const char *labels)
     return series != NULL ? series : make(hash, metric, labels);
 }
 
-struct sl_series *sl_metric_series(enum sl_metric metric, const char *const *values)
+static struct sl_series *look_up(enum sl_metric metric, const char *const *values)
 {
     char labels[SL_METRIC_LABEL_BYTES];
-    struct sl_series *series = atomic_load_explicit(&first_of[metric], memory_order_acquire);
-    if (series != NULL && sl_metric_infos[metric].labels[0] == '\0') {
-        return series; /* the only one */
-    }
     put_labels(labels, metric, values, NULL);
-    series = find(hash_of(metric, labels), metric, labels);
+    struct sl_series *series = find(hash_of(metric, labels), metric, labels);
     if (series != NULL) {
         return series;
     }
@@ -194,6 +190,14 @@ struct sl_series *sl_metric_series(enum sl_metric metric, const char *const *val
     series = find_or_make(metric, labels);
     (void)pthread_mutex_unlock(&shared.lock);
     return series == NULL ? &nowhere : series;
+}
+
+/* Without labels there is just one, and it is asked for often. */
+struct sl_series *sl_metric_series(enum sl_metric metric, const char *const *values)
+{
+    struct sl_series *series = atomic_load_explicit(&first_of[metric], memory_order_acquire);
+    const bool is_only = series != NULL && sl_metric_infos[metric].labels[0] == '\0';
+    return is_only ? series : look_up(metric, values);
 }
 
 /* ---- Counting ----------------------------------------------------------------------------------
