@@ -208,6 +208,9 @@ void sl_h2_stream_reset(struct sl_h2_stream *stream, enum sl_h2_code code);
 void sl_h2_stream_consume(struct sl_h2_stream *stream, size_t n);
 /* True when the peer's windows allow no DATA at all now. */
 bool sl_h2_stream_is_blocked(const struct sl_h2_stream *stream);
+/* Client: its HEADERS have been handed to the output, so the peer may know of it. Also in
+ * on_closed. */
+bool sl_h2_stream_is_sent(const struct sl_h2_stream *stream);
 /* The peer has sent END_STREAM. */
 bool sl_h2_stream_is_half_closed(const struct sl_h2_stream *stream);
 

@@ -173,6 +173,11 @@ bool sl_h2_stream_is_blocked(const struct sl_h2_stream *stream)
            nghttp2_session_get_stream_remote_window_size(ng, stream->id) <= 0;
 }
 
+bool sl_h2_stream_is_sent(const struct sl_h2_stream *stream)
+{
+    return stream->is_headers_sent;
+}
+
 bool sl_h2_stream_is_half_closed(const struct sl_h2_stream *stream)
 {
     return stream->is_half_closed;

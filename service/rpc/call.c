@@ -38,6 +38,7 @@ sl_call_new(struct sl_conn *conn, struct sl_h2_stream *stream, const struct sl_r
     sl_list_add_last(&conn->calls, &call->in_conn);
     sl_list_init(&call->in_stalled);
     sl_list_init(&call->in_gaps);
+    sl_list_init(&call->watches);
     sl_timer_init(&call->deadline, conn->loop, on_deadline, call);
     const uint64_t message = conn->limits->message_recv;
     sl_arena_init(&call->arena, (size_t)message * ARENA_FACTOR + ARENA_BYTES);
@@ -280,6 +281,20 @@ size_t sl_call_n_streams(const struct sl_call *call)
 const struct sl_limits *sl_call_limits(const struct sl_call *call)
 {
     return call->conn->limits;
+}
+
+enum sl_status sl_call_watch(struct sl_call *call, struct sl_call_watch *watch)
+{
+    if (call->outcome != SL_OUTCOME_NONE && !call->is_drain_grace) {
+        return SL_CANCELLED;
+    }
+    sl_list_add_last(&call->watches, &watch->node);
+    return SL_OK;
+}
+
+void sl_call_unwatch(struct sl_call_watch *watch)
+{
+    sl_list_remove(&watch->node);
 }
 
 bool sl_call_is_ended(const struct sl_call *call)

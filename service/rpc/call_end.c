@@ -309,6 +309,15 @@ count_end(const struct sl_call *call, enum sl_call_outcome outcome, enum sl_stat
 }
 
 /* Interceptors see the final status while they may still add trailers. */
+static void tell_watches(struct sl_call *call)
+{
+    for (struct sl_list *node; (node = sl_list_first(&call->watches)) != NULL;) {
+        struct sl_call_watch *watch = SL_CONTAINER(node, struct sl_call_watch, node);
+        sl_list_remove(node);
+        watch->on_over(watch);
+    }
+}
+
 static void settle(struct sl_call *call, enum sl_call_outcome outcome, enum sl_status status)
 {
     const struct sl_server *server = call->conn->server;
@@ -322,6 +331,7 @@ static void settle(struct sl_call *call, enum sl_call_outcome outcome, enum sl_s
     call->outcome = outcome;
     call->is_drain_grace = false;
     count_end(call, outcome, status);
+    tell_watches(call);
 }
 
 /* The handler learns it once; one that was not started never runs. */

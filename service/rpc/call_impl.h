@@ -11,6 +11,7 @@
 #include "runtime/base/list.h"
 #include "service/h2/h2.h"
 #include "service/rpc/call.h"
+#include "service/rpc/call_watch.h"
 #include "service/rpc/chain.h"
 #include "service/rpc/codec.h"
 #include "service/rpc/conn_impl.h"
@@ -100,6 +101,7 @@ struct sl_call {
 
     const struct sl_route *route;
     struct sl_list in_conn, in_gaps;
+    struct sl_list watches; /* sl_call_watch */
     struct sl_call *next_ready;
     uint64_t id;
     struct sl_call_end end; /* for on_ended */

@@ -16,7 +16,10 @@ enum {
     BACKOFF_MAX_MS = 120000,
     JITTER_PERCENT = 20,
     FREE_WAIT_MS = 1000,
-    HOST_BYTES = 256
+    HOST_BYTES = 256,
+    KEEPALIVE_MAX_MS = 24 * 3600 * 1000,
+    RETRY_CALL_BYTES = 256 * 1024,
+    RETRY_CHANNEL_BYTES = 16 * 1024 * 1024
 };
 
 /* ---- Backoff --------------------------------------------------------------------------------- */
@@ -33,12 +36,14 @@ static uint64_t backoff_ms(unsigned n_failures)
     return ms - jitter + sl_random_below(2 * jitter + 1);
 }
 
-/* Calls that do not wait for a connection fail with the reason why there is none. */
+/* Calls that do not wait for a connection fail with the reason why there is none, unless their
+ * policy has them try again (A6: as any other failure). */
 static void fail_waiting(struct sl_channel *channel)
 {
     SL_LIST_EACH(node, &channel->own.waiting) {
         struct sl_client_call *call = SL_CONTAINER(node, struct sl_client_call, own.node);
-        if (!call->options.wait_for_ready) {
+        if (!call->options.wait_for_ready &&
+            !sl_client_retry_wants(call, SL_UNAVAILABLE, SL_CLIENT_FAILED)) {
             sl_client_call_end(
                 call, SL_UNAVAILABLE, SL_ORIGIN_TRANSPORT, true, "%s", channel->own.failure.text);
         }
@@ -146,6 +151,8 @@ static void destroy(struct sl_channel *channel)
 {
     sl_timer_stop(&channel->own.retry);
     sl_loop_undefer(channel->loop, &channel->own.start);
+    sl_client_config_done(channel);
+    (void)sl_free(channel->interceptors);
     (void)sl_net_tls_unref(channel->tls);
     (void)sl_loop_uv_free(channel->own_loop);
     (void)sl_free(channel->target);
@@ -163,28 +170,43 @@ void sl_channel_on_ready(struct sl_channel *channel)
     sl_channel_wake(channel);
 }
 
-void sl_channel_on_draining(struct sl_channel *channel, const struct sl_client_conn *conn)
+void sl_channel_calm_keepalive(struct sl_channel *channel)
 {
-    if (channel->own.current == conn) {
-        channel->own.current = NULL;
+    const uint64_t twice = 2 * channel->own.keepalive_ms;
+    channel->own.keepalive_ms = twice < KEEPALIVE_MAX_MS ? twice : KEEPALIVE_MAX_MS;
+}
+
+void sl_channel_on_draining(
+    struct sl_channel *channel, const struct sl_client_conn *conn, const struct sl_error *err)
+{
+    if (channel->own.current != conn) {
+        return;
+    }
+    channel->own.current = NULL;
+    if (err != NULL) {
+        note_failure(channel, err);
+    } else {
+        sl_channel_wake(channel);
     }
 }
 
 void sl_channel_on_gone(
     struct sl_channel *channel,
     const struct sl_client_conn *conn,
-    bool was_ready,
+    bool was_good,
     const struct sl_error *err)
 {
     const bool was_current = channel->own.current == conn;
-    sl_channel_on_draining(channel, conn);
+    if (was_current) {
+        channel->own.current = NULL;
+    }
     if (channel->own.is_freed) {
         if (sl_list_is_empty(&channel->own.conns) && channel->own_loop == NULL) {
             destroy(channel);
         }
         return;
     }
-    if (was_current && !was_ready) {
+    if (was_current && !was_good) {
         note_failure(channel, err);
     } else {
         sl_channel_wake(channel);
@@ -249,6 +271,35 @@ static void set_limits(struct sl_channel *channel, const struct sl_channel_optio
     channel->connect_timeout_ms =
         options->connect_timeout_ms > 0 ? options->connect_timeout_ms : CONNECT_TIMEOUT_MS;
     channel->own.keepalive_ms = options->keepalive_ms;
+    channel->pings_without_calls = options->keepalive_without_calls;
+    channel->is_retry_disabled = options->disable_retry;
+    channel->retry_call_bytes =
+        options->retry_call_bytes > 0 ? options->retry_call_bytes : RETRY_CALL_BYTES;
+    channel->retry_channel_bytes =
+        options->retry_channel_bytes > 0 ? options->retry_channel_bytes : RETRY_CHANNEL_BYTES;
+}
+
+static enum sl_status copy_interceptors(
+    struct sl_channel *channel, const struct sl_channel_options *options, struct sl_error *err)
+{
+    if (options->n_interceptors == 0) {
+        return SL_OK;
+    }
+    channel->interceptors = sl_calloc(options->n_interceptors, sizeof(*channel->interceptors));
+    if (channel->interceptors == NULL) {
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    const size_t step = options->interceptors[0].struct_size;
+    for (size_t i = 0; i < options->n_interceptors; i++) {
+        const struct sl_client_interceptor *given =
+            (const void *)((const uint8_t *)options->interceptors + i * step);
+        if (given->struct_size != step || step == 0 || step > sizeof(*given)) {
+            return sl_fail(err, SL_INVALID_ARGUMENT, "struct_size of an interceptor is not set");
+        }
+        memcpy(&channel->interceptors[i], given, step);
+    }
+    channel->n_interceptors = options->n_interceptors;
+    return SL_OK;
 }
 
 static enum sl_status init_channel(
@@ -274,6 +325,8 @@ static enum sl_status init_channel(
     if (channel->user_agent == NULL) {
         return SL_RESOURCE_EXHAUSTED;
     }
+    SL_TRY(copy_interceptors(channel, options, err));
+    SL_TRY(sl_client_config_copy(channel, options->service_config, err));
     return set_target(channel, target, options->authority, err);
 }
 

@@ -2,7 +2,7 @@
 #include "runtime/base/mem.h"
 #include "service/rpc/client_impl.h"
 #include "service/rpc/codec.h"
-#include "service/rpc/deadline.h"
+#include "service/rpc/status.h"
 
 enum { CALL_MAGIC = 0x6363616C, MAX_MESSAGE_BYTES = 1 << 30 };
 
@@ -46,17 +46,75 @@ static void on_deadline(void *user_data)
 }
 
 /* Checked and copied, because the request may be sent later. */
-static enum sl_status
-copy_metadata(struct sl_client_call *call, const struct sl_client_call_options *options)
+static enum sl_status copy_metadata(struct sl_client_call *call)
 {
-    struct sl_metadata copy = { 0 };
-    for (size_t i = 0; i < options->n_metadata; i++) {
-        const struct sl_metadatum *item = &options->metadata[i];
-        SL_TRY(sl_metadata_add(&copy, &call->own.arena, item->key, item->value));
+    for (size_t i = 0; i < call->options.n_metadata; i++) {
+        const struct sl_metadatum *item = &call->options.metadata[i];
+        SL_TRY(sl_metadata_add(&call->own.metadata, &call->own.arena, item->key, item->value));
     }
-    call->options.metadata = copy.items;
-    call->options.n_metadata = copy.n_items;
+    call->options.metadata = NULL;
+    call->options.n_metadata = 0;
     return SL_OK;
+}
+
+void sl_client_call_limit_deadline(struct sl_client_call *call, uint64_t timeout_ns)
+{
+    const uint64_t deadline_ns = sl_deadline_after(sl_loop_now_ns(call->loop), timeout_ns);
+    if (deadline_ns < call->own.deadline_ns) {
+        call->own.deadline_ns = deadline_ns;
+    }
+}
+
+static void limit_ms(struct sl_client_call *call, uint64_t timeout_ms)
+{
+    if (timeout_ms > 0) {
+        sl_client_call_limit_deadline(
+            call, timeout_ms > SL_TIMEOUT_MAX_NS / SL_NS_PER_MS ? SL_TIMEOUT_MAX_NS
+                                                                : timeout_ms * SL_NS_PER_MS);
+    }
+}
+
+static void on_parent_over(struct sl_call_watch *watch)
+{
+    struct sl_client_call *call = SL_CONTAINER(watch, struct sl_client_call, own.watch);
+    sl_client_call_end(
+        call, SL_CANCELLED, SL_ORIGIN_LOCAL, true, "the call that this one was made for is over");
+}
+
+/* A private loop does not turn while its user waits: it could not hear of the parent's end. */
+static enum sl_status follow_parent(struct sl_client_call *call)
+{
+    struct sl_call *parent = call->options.parent;
+    if (parent == NULL) {
+        return SL_OK;
+    }
+    const uint64_t left_ns = sl_call_remaining_ns(parent);
+    if (left_ns != SL_NEVER_NS) {
+        sl_client_call_limit_deadline(call, left_ns);
+    }
+    if (call->own.channel->own_loop != NULL) {
+        return SL_OK;
+    }
+    if (sl_call_loop(parent) != call->loop) {
+        return SL_FAILED_PRECONDITION;
+    }
+    if (sl_call_watch(parent, &call->own.watch) != SL_OK) {
+        on_parent_over(&call->own.watch);
+    }
+    return SL_OK;
+}
+
+/* What the service config says of the method, and what the call itself does. */
+static void set_method_config(struct sl_client_call *call)
+{
+    const struct sl_method_config *config =
+        sl_client_config_find(call->own.channel, call->method->path);
+    sl_client_retry_init(call, config == NULL ? NULL : &config->retry);
+    limit_ms(call, call->options.timeout_ms);
+    if (config != NULL) {
+        limit_ms(call, config->timeout_ms);
+        call->options.wait_for_ready |= config->wait_for_ready;
+    }
 }
 
 static enum sl_status
@@ -79,16 +137,17 @@ set_options(struct sl_client_call *call, const struct sl_client_call_options *op
         call->options.on_readable = NULL;
         call->options.on_writable = NULL;
     }
-    const struct sl_client_call_options given = call->options;
-    return copy_metadata(call, &given);
+    return copy_metadata(call);
 }
 
 static void free_call(struct sl_client_call *call)
 {
     if (call->loop != NULL) {
         sl_timer_stop(&call->own.deadline);
+        sl_timer_stop(&call->own.retry.timer);
         sl_loop_undefer(call->loop, &call->own.notify);
     }
+    sl_call_unwatch(&call->own.watch);
     sl_list_remove(&call->own.node);
     sl_frame_reader_done(&call->own.reader);
     sl_buf_done(&call->own.out);
@@ -110,12 +169,34 @@ static void init_call(
     call->own.deadline_ns = SL_NEVER_NS;
     call->own.notify.run = run_notify;
     sl_list_init(&call->own.node);
+    sl_list_init(&call->own.watch.node);
+    call->own.watch.on_over = on_parent_over;
     sl_arena_init(&call->own.arena, 0);
     sl_arena_init(&call->own.message_arena, 0);
     sl_buf_init(&call->own.out, (size_t)2 * MAX_MESSAGE_BYTES);
     sl_frame_reader_init(&call->own.reader, (size_t)channel->limits.message_recv);
     sl_timer_init(&call->own.deadline, channel->loop, on_deadline, call);
     sl_client_call_init_body(call);
+}
+
+/* Through the interceptors, and into the line for a stream. */
+static void start_call(struct sl_client_call *call)
+{
+    struct sl_error err;
+    if (call->own.status != SL_PENDING) {
+        return; /* the parent is over */
+    }
+    const enum sl_status status = sl_client_chain_start(call, &err);
+    if (status != SL_OK) {
+        sl_client_call_end(
+            call, sl_rpc_status_clamp(status), SL_ORIGIN_LOCAL, true, "%s", err.text);
+        return;
+    }
+    if (call->own.deadline_ns != SL_NEVER_NS) {
+        sl_timer_start(&call->own.deadline, call->own.deadline_ns);
+    }
+    sl_list_add_last(&call->own.channel->own.waiting, &call->own.node);
+    sl_channel_wake(call->own.channel);
 }
 
 enum sl_status sl_client_call_open(
@@ -131,20 +212,16 @@ enum sl_status sl_client_call_open(
     sl_channel_enter(channel);
     sl_channel_step(channel, false); /* a connection that ended meanwhile is seen first */
     init_call(call, channel, method);
-    const enum sl_status status = set_options(call, options);
+    enum sl_status status = set_options(call, options);
+    set_method_config(call);
+    if (status == SL_OK) {
+        status = follow_parent(call);
+    }
     if (status != SL_OK) {
         free_call(call);
         return status;
     }
-    if (call->options.timeout_ms > 0) {
-        const uint64_t timeout_ns = call->options.timeout_ms > SL_TIMEOUT_MAX_NS / SL_NS_PER_MS
-                                        ? SL_TIMEOUT_MAX_NS
-                                        : call->options.timeout_ms * SL_NS_PER_MS;
-        call->own.deadline_ns = sl_deadline_after(sl_loop_now_ns(call->loop), timeout_ns);
-        sl_timer_start(&call->own.deadline, call->own.deadline_ns);
-    }
-    sl_list_add_last(&channel->own.waiting, &call->own.node);
-    sl_channel_wake(channel);
+    start_call(call);
     *ret_call = call;
     return SL_OK;
 }
@@ -222,15 +299,9 @@ static bool is_single_answer(const struct sl_client_call *call)
     return call->method->kind == SL_UNARY || call->method->kind == SL_CLIENT_STREAMING;
 }
 
-/* What a call that is over gives. A missing answer shows only here: by the server's own words
- * everything is fine. */
+/* What a call that is over gives. */
 static enum sl_status final_status(struct sl_client_call *call)
 {
-    if (call->own.status == SL_OK && is_single_answer(call) && call->own.n_messages == 0) {
-        call->own.status =
-            sl_fail(&call->own.error, SL_UNIMPLEMENTED, "the server answered OK without a message");
-        call->own.error.origin = SL_ORIGIN_PEER;
-    }
     call->own.is_end_given = true;
     return call->own.status == SL_OK ? SL_END : call->own.status;
 }
@@ -293,7 +364,7 @@ static enum sl_status wait_for_room(struct sl_client_call *call, size_t size)
 /* A queue that is never quite empty must not keep what it has sent. */
 static void drop_sent(struct sl_client_call *call)
 {
-    if (!call->own.is_kept && call->own.out_at > SL_CLIENT_REPLAY_BYTES &&
+    if (!call->own.is_kept && call->own.out_at > SL_CLIENT_SENT_BYTES &&
         call->own.out_at > call->own.out.size / 2) {
         sl_buf_consume(&call->own.out, call->own.out_at);
         call->own.out_at = 0;
@@ -327,6 +398,7 @@ queue(struct sl_client_call *call, put_fn *put, const void *source, size_t size)
     if (status == SL_OK) {
         put(source, size, room);
         sl_buf_commit(&call->own.out, SL_FRAME_PREFIX_BYTES + size);
+        sl_client_chain_message(call, sl_slice_of(room, size), false);
         status = compress_last(call, at);
     }
     if (status != SL_OK) {
@@ -335,6 +407,7 @@ queue(struct sl_client_call *call, put_fn *put, const void *source, size_t size)
             "no memory for a message of %zu bytes", size);
         return call->own.status;
     }
+    sl_client_retry_count(call);
     if (call->own.stream != NULL) {
         sl_h2_stream_resume(call->own.stream);
     }
@@ -398,6 +471,7 @@ static enum sl_status next_bytes(struct sl_client_call *call, struct sl_slice *r
     }
     if (status == SL_OK) {
         call->own.n_messages++;
+        sl_client_chain_message(call, *ret_message, true);
         return SL_OK;
     }
     if (status == SL_AGAIN || status == SL_END) {
@@ -479,6 +553,16 @@ const struct sl_metadata *sl_client_call_trailers(const struct sl_client_call *c
 void *sl_client_call_user(const struct sl_client_call *call)
 {
     return call->options.user_data;
+}
+
+const struct sl_method_desc *sl_client_call_method(const struct sl_client_call *call)
+{
+    return call->method;
+}
+
+uint32_t sl_client_call_previous_attempts(const struct sl_client_call *call)
+{
+    return call->own.retry.n_retries;
 }
 
 /* ---- Unary ----------------------------------------------------------------------------------- */

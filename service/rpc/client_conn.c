@@ -23,6 +23,8 @@ struct sl_client_conn {
     struct sl_h2_session *session; /* NULL before CONN_GREETING */
     enum conn_state state;
     bool was_ready;
+    bool has_calls;        /* was given some */
+    bool was_used;         /* the HEADERS of one went out */
     struct sl_timer timer; /* SETTINGS, then keepalive */
     uint64_t ping_ns;      /* a PING of ours that nothing was received after; 0: none */
     bool has_goaway;
@@ -44,6 +46,16 @@ bool sl_client_conn_is_ready(const struct sl_client_conn *conn)
 struct sl_h2_session *sl_client_conn_session(const struct sl_client_conn *conn)
 {
     return conn->session;
+}
+
+void sl_client_conn_note_call(struct sl_client_conn *conn)
+{
+    conn->has_calls = true;
+}
+
+void sl_client_conn_note_used(struct sl_client_conn *conn)
+{
+    conn->was_used = true;
 }
 
 void sl_client_conn_explain(const struct sl_client_conn *conn, struct sl_error *err)
@@ -95,8 +107,10 @@ static void close_if_done(struct sl_client_conn *conn)
 void sl_client_conn_drain(struct sl_client_conn *conn)
 {
     if (conn->state == CONN_READY) {
+        struct sl_error why;
+        sl_client_conn_explain(conn, &why);
         conn->state = CONN_DRAINING;
-        sl_channel_on_draining(conn->channel, conn);
+        sl_channel_on_draining(conn->channel, conn, conn->has_calls ? NULL : &why);
         close_if_done(conn);
     }
 }
@@ -116,7 +130,8 @@ static void arm_keepalive(struct sl_client_conn *conn)
                           : sl_net_conn_last_read_ns(conn->net) + keepalive_ms * SL_NS_PER_MS);
 }
 
-/* A PING after silence, while calls are open; any byte is an answer (CM-1). */
+/* A PING after silence, while calls are open unless the user allows it always; any byte is an
+ * answer (CM-1). */
 static void check_keepalive(struct sl_client_conn *conn)
 {
     const uint64_t now_ns = sl_loop_now_ns(conn->channel->loop);
@@ -133,7 +148,7 @@ static void check_keepalive(struct sl_client_conn *conn)
     }
     const bool is_silent = now_ns - read_ns >= conn->channel->own.keepalive_ms * SL_NS_PER_MS;
     if (conn->ping_ns == 0 && is_silent) {
-        if (sl_h2_session_n_streams(conn->session) == 0) {
+        if (sl_h2_session_n_streams(conn->session) == 0 && !conn->channel->pings_without_calls) {
             sl_timer_start_ms(&conn->timer, conn->channel->own.keepalive_ms);
             return;
         }
@@ -214,7 +229,7 @@ static void on_goaway(void *session_user, uint32_t code, struct sl_slice debug)
     conn->goaway_debug[size] = '\0';
     /* RT-5: the server finds our PINGs too frequent. */
     if (code == SL_H2_ENHANCE_YOUR_CALM && sl_slice_equals(debug, "too_many_pings")) {
-        conn->channel->own.keepalive_ms *= 2;
+        sl_channel_calm_keepalive(conn->channel);
     }
     sl_client_conn_drain(conn);
 }
@@ -307,7 +322,7 @@ on_end(struct sl_net_conn *net, enum sl_net_end how, const struct sl_error *err,
     sl_client_conn_explain(conn, &why);
     (void)sl_h2_session_free(conn->session); /* ends the streams that are left */
     sl_list_remove(&conn->node);
-    sl_channel_on_gone(channel, conn, conn->was_ready, &why);
+    sl_channel_on_gone(channel, conn, conn->was_ready && conn->was_used, &why);
     conn->magic = 0;
     (void)sl_free(conn);
 }

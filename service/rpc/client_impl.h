@@ -4,6 +4,9 @@
  *   client_conn.c    one connection: socket, HTTP/2 session, keepalive
  *   client_stream.c  what happens to a call on the wire
  *   client_call.c    what the user does with a call
+ *   client_retry.c   whether and when a call is tried again
+ *   client_chain.c   interceptors
+ *   client_config.c  the service config: what holds for which method
  *
  * Everything here belongs to the channel's loop. */
 #ifndef SL_SERVICE_RPC_CLIENT_IMPL_H
@@ -17,13 +20,23 @@
 #include "runtime/base/loop_uv.h"
 #include "service/h2/h2.h"
 #include "service/net/net.h"
+#include "service/rpc/call_watch.h"
 #include "service/rpc/client.h"
+#include "service/rpc/client_throttle.h"
+#include "service/rpc/deadline.h"
 #include "service/rpc/frame.h"
 #include "service/rpc/headers.h"
 
 enum {
     SL_CLIENT_QUEUE_BYTES = 256 * 1024, /* queued output of a call; one message always fits */
-    SL_CLIENT_REPLAY_BYTES = 64 * 1024  /* kept for a retry of what was never processed */
+    SL_CLIENT_SENT_BYTES = 64 * 1024    /* sent bytes that may lie before what is queued */
+};
+
+/* How far a call got that failed before response headers came. */
+enum sl_client_failure {
+    SL_CLIENT_UNSENT,      /* it never left */
+    SL_CLIENT_UNPROCESSED, /* the server's library refused it: no handler has seen it */
+    SL_CLIENT_FAILED       /* anything else: a policy decides */
 };
 
 struct sl_client_conn;
@@ -35,6 +48,13 @@ struct sl_channel {
     struct sl_net_tls *tls; /* NULL: h2c */
     struct sl_limits limits;
     uint64_t connect_timeout_ms;
+    bool is_retry_disabled;
+    bool pings_without_calls;
+    size_t retry_call_bytes, retry_channel_bytes;
+    struct sl_method_config *methods;
+    size_t n_methods;
+    struct sl_client_interceptor *interceptors;
+    size_t n_interceptors;
     struct sl_loop *loop;
     struct sl_loop_uv *own_loop; /* NULL: the user's loop */
     struct {
@@ -49,8 +69,20 @@ struct sl_channel {
         unsigned n_failures;   /* in a row */
         struct sl_error failure;
         struct sl_channel_stats stats;
+        struct sl_client_throttle throttle;
         bool is_freed;
     } own;
+};
+
+struct sl_client_retry {
+    const struct sl_retry_policy *policy; /* NULL: none */
+    size_t kept_bytes;                    /* counted in the channel's retry_bytes */
+    uint32_t n_retries;                   /* grpc-previous-rpc-attempts */
+    uint32_t n_backoffs;                  /* since the server last said how long to wait */
+    bool is_transparent_used;
+    bool is_decided; /* the next attempt begins at due_ns, when the stream is gone */
+    uint64_t due_ns;
+    struct sl_timer timer;
 };
 
 struct sl_client_call {
@@ -69,13 +101,14 @@ struct sl_client_call {
         struct sl_arena message_arena; /* the last message */
         struct sl_buf out;
         size_t out_at;
-        bool is_kept;        /* sent bytes stay in `out`: the call may have to start again */
-        bool is_retried;     /* it did */
+        bool is_kept;        /* not committed: sent bytes stay in `out` */
         bool has_waited;     /* for the server's limit of streams */
         bool is_send_closed; /* sl_client_call_close_send() */
         bool is_send_full;   /* on_writable is owed */
         bool is_end_sent;    /* END_STREAM is out */
         struct sl_frame_reader reader;
+        struct sl_client_retry retry;
+        struct sl_metadata metadata; /* of the request */
         struct sl_metadata headers, trailers;
         bool has_headers;
         bool is_dropped;   /* ended here: what was received is not given any more */
@@ -87,6 +120,9 @@ struct sl_client_call {
         uint64_t deadline_ns;
         struct sl_timer deadline;
         struct sl_task notify;
+        struct sl_call_watch watch; /* of the parent */
+        size_t n_intercepted;
+        bool is_starting; /* inside on_start of interceptors */
         bool owes_readable, owes_writable;
         bool is_user_gone; /* freed; the stream still refers to it */
     } own;
@@ -100,13 +136,18 @@ void sl_channel_wake(struct sl_channel *channel);
 void sl_channel_enter(const struct sl_channel *channel);
 /* One turn of a private loop that waits until something happens; without `may_wait` not at all. */
 void sl_channel_step(struct sl_channel *channel, bool may_wait);
-/* From connections: it takes calls now; it takes no more (GOAWAY); it is gone. */
+/* From connections: it takes calls now; it takes no more (GOAWAY); it is gone. One that never
+ * carried a call (`err` set, or not `was_good`) counts as a failure to connect: else a server that
+ * greets and leaves would be asked again without a pause. */
 void sl_channel_on_ready(struct sl_channel *channel);
-void sl_channel_on_draining(struct sl_channel *channel, const struct sl_client_conn *conn);
+/* The server finds the PINGs too frequent (A8). */
+void sl_channel_calm_keepalive(struct sl_channel *channel);
+void sl_channel_on_draining(
+    struct sl_channel *channel, const struct sl_client_conn *conn, const struct sl_error *err);
 void sl_channel_on_gone(
     struct sl_channel *channel,
     const struct sl_client_conn *conn,
-    bool was_ready,
+    bool was_good,
     const struct sl_error *err);
 
 /* ---- client_conn.c --------------------------------------------------------------------------- */
@@ -117,6 +158,9 @@ SL_CHECK enum sl_status sl_client_conn_open(
     struct sl_channel *channel, struct sl_client_conn **ret_conn, struct sl_error *err);
 bool sl_client_conn_is_ready(const struct sl_client_conn *conn);
 struct sl_h2_session *sl_client_conn_session(const struct sl_client_conn *conn);
+/* A call was given to it; the HEADERS of one went out. */
+void sl_client_conn_note_call(struct sl_client_conn *conn);
+void sl_client_conn_note_used(struct sl_client_conn *conn);
 /* Why its streams ended: one sentence, naming the address. */
 void sl_client_conn_explain(const struct sl_client_conn *conn, struct sl_error *err);
 /* It takes no more calls, and ends with its last one. */
@@ -149,12 +193,49 @@ void sl_client_call_on_closed(struct sl_client_call *call, enum sl_h2_close how,
 void sl_client_call_credit(struct sl_client_call *call);
 void sl_client_call_init_body(struct sl_client_call *call);
 
+/* ---- client_retry.c -------------------------------------------------------------------------- */
+
+/* Before the first attempt; `policy` may be NULL. */
+void sl_client_retry_init(struct sl_client_call *call, const struct sl_retry_policy *policy);
+/* The call is over. */
+void sl_client_retry_done(struct sl_client_call *call);
+/* More was queued: it is kept too, or the call is committed. */
+void sl_client_retry_count(struct sl_client_call *call);
+/* No further attempt will be made: what was sent need not be kept. */
+void sl_client_retry_commit(struct sl_client_call *call);
+/* An attempt failed with `status`, and own.trailers are its. True: the call will be tried again,
+ * and the caller leaves it alone. */
+bool sl_client_retry_wants(
+    struct sl_client_call *call, enum sl_status status, enum sl_client_failure how);
+/* The stream of a failed attempt is gone. */
+void sl_client_retry_go(struct sl_client_call *call);
+
+/* ---- client_chain.c -------------------------------------------------------------------------- */
+
+/* Fails: with what an interceptor gave. */
+SL_CHECK enum sl_status sl_client_chain_start(struct sl_client_call *call, struct sl_error *err);
+void sl_client_chain_headers(struct sl_client_call *call);
+void sl_client_chain_message(struct sl_client_call *call, struct sl_slice message, bool is_in);
+void sl_client_chain_end(struct sl_client_call *call);
+
+/* ---- client_config.c ------------------------------------------------------------------------- */
+
+/* Fails: SL_INVALID_ARGUMENT, SL_RESOURCE_EXHAUSTED; sl_client_config_done() in any case. */
+SL_CHECK enum sl_status sl_client_config_copy(
+    struct sl_channel *channel, const struct sl_service_config *given, struct sl_error *err);
+void sl_client_config_done(struct sl_channel *channel);
+/* What holds for this method; NULL: nothing. */
+const struct sl_method_config *
+sl_client_config_find(const struct sl_channel *channel, const char *path);
+
 /* ---- client_call.c --------------------------------------------------------------------------- */
 
 /* The user's callbacks are owed; they run at the end of this turn. */
 void sl_client_call_notify(struct sl_client_call *call, bool is_readable, bool is_writable);
 /* Frees a call that its user gave up, when no stream refers to it any more. */
 void sl_client_call_release(struct sl_client_call *call);
+/* The deadline is at most so far away. */
+void sl_client_call_limit_deadline(struct sl_client_call *call, uint64_t timeout_ns);
 /* The channel goes. */
 void sl_client_call_orphan(struct sl_client_call *call);
 

@@ -6,10 +6,9 @@
 #include "runtime/base/mem.h"
 #include "runtime/base/parse.h"
 #include "service/rpc/client_impl.h"
-#include "service/rpc/deadline.h"
 #include "service/rpc/status.h"
 
-enum { HTTP_OK = 200 };
+enum { HTTP_OK = 200, NUMBER_BYTES = 12 };
 
 /* ---- The end --------------------------------------------------------------------------------- */
 
@@ -29,6 +28,8 @@ static void settle(struct sl_client_call *call, enum sl_status status, bool is_d
     call->own.error.status = status;
     call->own.is_dropped = is_dropped;
     sl_timer_stop(&call->own.deadline);
+    sl_call_unwatch(&call->own.watch);
+    sl_client_retry_done(call);
     if (channel != NULL) {
         sl_list_remove(&call->own.node);
         sl_list_add_last(&channel->own.others, &call->own.node);
@@ -38,6 +39,12 @@ static void settle(struct sl_client_call *call, enum sl_status status, bool is_d
     if (is_dropped) {
         sl_frame_reader_done(&call->own.reader);
         sl_client_call_credit(call);
+    }
+    if (channel != NULL) {
+        if (status == SL_OK) {
+            sl_client_throttle_succeed(&channel->own.throttle);
+        }
+        sl_client_chain_end(call);
     }
     sl_client_call_notify(call, true, true);
 }
@@ -77,6 +84,10 @@ static void end_without_memory(struct sl_client_call *call)
 static size_t body_ready(struct sl_h2_body *body, size_t max, bool *ret_is_last)
 {
     const struct sl_client_call *call = SL_CONTAINER(body, struct sl_client_call, own.body);
+    if (call->own.retry.is_decided) { /* the old stream, which is being reset */
+        *ret_is_last = false;
+        return 0;
+    }
     const size_t left = call->own.out.size - call->own.out_at;
     *ret_is_last = call->own.is_send_closed && left <= max;
     return left < max ? left : max;
@@ -90,9 +101,6 @@ static void body_take(struct sl_h2_body *body, uint8_t *dst, size_t n)
     }
     memcpy(dst, call->own.out.data + call->own.out_at, n);
     call->own.out_at += n;
-    if (call->own.is_kept && call->own.out_at > SL_CLIENT_REPLAY_BYTES) {
-        call->own.is_kept = false;
-    }
     if (!call->own.is_kept && call->own.out_at == call->own.out.size) {
         sl_buf_clear(&call->own.out);
         call->own.out_at = 0;
@@ -107,10 +115,30 @@ static void body_take(struct sl_h2_body *body, uint8_t *dst, size_t n)
 void sl_client_call_init_body(struct sl_client_call *call)
 {
     call->own.body = (struct sl_h2_body){ .ready = body_ready, .take = body_take };
-    call->own.is_kept = true;
 }
 
-static enum sl_status add_timeout(struct sl_client_call *call, struct sl_header_list *list)
+static enum sl_status
+add_text(struct sl_header_list *list, struct sl_arena *arena, const char *name, const char *text)
+{
+    const struct sl_slice value = sl_slice_str(text);
+    const char *copy = sl_arena_dup(arena, value);
+    return copy == NULL ? SL_RESOURCE_EXHAUSTED
+                        : sl_header_list_add(list, arena, name, sl_slice_of(copy, value.size));
+}
+
+static enum sl_status
+add_attempts(struct sl_client_call *call, struct sl_arena *arena, struct sl_header_list *list)
+{
+    char text[NUMBER_BYTES];
+    if (call->own.retry.n_retries == 0) {
+        return SL_OK;
+    }
+    (void)snprintf(text, sizeof(text), "%" PRIu32, call->own.retry.n_retries);
+    return add_text(list, arena, "grpc-previous-rpc-attempts", text);
+}
+
+static enum sl_status
+add_timeout(struct sl_client_call *call, struct sl_arena *arena, struct sl_header_list *list)
 {
     if (call->own.deadline_ns == SL_NEVER_NS) {
         return SL_OK;
@@ -118,18 +146,14 @@ static enum sl_status add_timeout(struct sl_client_call *call, struct sl_header_
     char text[SL_TIMEOUT_TEXT_BYTES];
     const uint64_t left_ns =
         sl_deadline_remaining(call->own.deadline_ns, sl_loop_now_ns(call->loop));
-    const size_t size = sl_timeout_format(left_ns, text);
-    const char *copy = sl_arena_dup(&call->own.arena, sl_slice_of(text, size));
-    if (copy == NULL) {
-        return SL_RESOURCE_EXHAUSTED;
-    }
-    return sl_header_list_add(list, &call->own.arena, "grpc-timeout", sl_slice_of(copy, size));
+    (void)sl_timeout_format(left_ns, text);
+    return add_text(list, arena, "grpc-timeout", text);
 }
 
-static enum sl_status make_headers(struct sl_client_call *call, struct sl_header_list *list)
+static enum sl_status
+make_headers(struct sl_client_call *call, struct sl_arena *arena, struct sl_header_list *list)
 {
     const struct sl_channel *channel = call->own.channel;
-    struct sl_arena *arena = &call->own.arena;
     const struct {
         const char *name, *value;
     } fixed[] = {
@@ -149,15 +173,18 @@ static enum sl_status make_headers(struct sl_client_call *call, struct sl_header
         const struct sl_slice name = sl_slice_str(sl_encoding_name(call->encoding));
         SL_TRY(sl_header_list_add(list, arena, "grpc-encoding", name));
     }
-    SL_TRY(add_timeout(call, list));
+    SL_TRY(add_timeout(call, arena, list));
+    SL_TRY(add_attempts(call, arena, list));
     return sl_header_list_add_metadata(
-        list, arena, call->options.metadata, call->options.n_metadata);
+        list, arena, call->own.metadata.items, call->own.metadata.n_items);
 }
 
 enum sl_status sl_client_call_start(struct sl_client_call *call, struct sl_client_conn *conn)
 {
     struct sl_header_list list = { 0 };
-    if (make_headers(call, &list) != SL_OK) {
+    struct sl_arena *arena = &call->own.message_arena; /* there is no message yet */
+    sl_arena_done(arena);
+    if (make_headers(call, arena, &list) != SL_OK) {
         sl_client_call_end(
             call, SL_RESOURCE_EXHAUSTED, SL_ORIGIN_LOCAL, true, "no memory for the request");
         return SL_OK;
@@ -177,6 +204,7 @@ enum sl_status sl_client_call_start(struct sl_client_call *call, struct sl_clien
         return SL_OK;
     }
     call->own.conn = conn;
+    sl_client_conn_note_call(conn);
     sl_list_remove(&call->own.node);
     sl_list_add_last(&call->own.channel->own.others, &call->own.node);
     return SL_OK;
@@ -190,11 +218,28 @@ static unsigned parse_http_status(struct sl_slice text)
     return sl_parse_u64(text, 100, 999, &status) == SL_OK ? (unsigned)status : 0;
 }
 
+/* True: the method has one answer, and the stream ends without. */
+static bool lacks_answer(struct sl_client_call *call)
+{
+    const enum sl_method_kind kind = call->method->kind;
+    if ((kind != SL_UNARY && kind != SL_CLIENT_STREAMING) || call->own.n_messages > 0) {
+        return false;
+    }
+    sl_frame_reader_end(&call->own.reader);
+    return sl_frame_reader_status(&call->own.reader) == SL_END;
+}
+
 /* The status that the server sent, with its text and details. */
-static void end_by_peer(struct sl_client_call *call, const struct sl_headers *headers)
+static void
+end_by_peer(struct sl_client_call *call, const struct sl_headers *headers, enum sl_status status)
 {
     struct sl_slice message = sl_slice_of("", 0);
-    const enum sl_status status = sl_rpc_status_parse(headers->grpc_status);
+    if (status == SL_OK && lacks_answer(call)) {
+        sl_client_call_end(
+            call, SL_UNIMPLEMENTED, SL_ORIGIN_PEER, false,
+            "the server answered OK without a message");
+        return;
+    }
     if (headers->grpc_message.data != NULL &&
         sl_rpc_message_decode(headers->grpc_message, &call->own.arena, &message) != SL_OK) {
         end_without_memory(call);
@@ -214,10 +259,15 @@ static void end_by_peer(struct sl_client_call *call, const struct sl_headers *he
 static void end_by_http(struct sl_client_call *call, const struct sl_headers *headers)
 {
     const unsigned http_status = parse_http_status(headers->http_status);
+    const enum sl_status status = sl_rpc_status_of_http(http_status);
+    if (sl_client_retry_wants(call, status, SL_CLIENT_FAILED)) {
+        sl_h2_stream_reset(call->own.stream, SL_H2_CANCEL);
+        return;
+    }
     struct sl_slice type = headers->content_type;
     type.size = type.size > 60 ? 60 : type.size;
     sl_client_call_end(
-        call, sl_rpc_status_of_http(http_status), SL_ORIGIN_PEER, true,
+        call, status, SL_ORIGIN_PEER, true,
         "the answer is not gRPC: HTTP status %u, content-type \"%.*s\"", http_status,
         SL_SLICE_FMT(type));
 }
@@ -227,12 +277,21 @@ static void finish_from(
     const struct sl_h2_headers *block,
     const struct sl_headers *headers)
 {
-    const enum sl_status status = sl_headers_decode_metadata(
-        block->fields, block->n_fields, &call->own.arena, &call->own.trailers);
-    if (status == SL_RESOURCE_EXHAUSTED) {
+    const bool has_status = headers->grpc_status.data != NULL;
+    const enum sl_status status =
+        has_status ? sl_rpc_status_parse(headers->grpc_status) : SL_UNKNOWN;
+    if (sl_headers_decode_metadata(
+            block->fields, block->n_fields, &call->own.arena, &call->own.trailers) ==
+        SL_RESOURCE_EXHAUSTED) {
         end_without_memory(call);
-    } else if (headers->grpc_status.data != NULL) {
-        end_by_peer(call, headers);
+        return;
+    }
+    if (status != SL_OK && sl_client_retry_wants(call, status, SL_CLIENT_FAILED)) {
+        return;
+    }
+    call->own.has_headers = true;
+    if (has_status) {
+        end_by_peer(call, headers, status);
     } else {
         sl_client_call_end(
             call, SL_UNKNOWN, SL_ORIGIN_PEER, false,
@@ -253,25 +312,32 @@ static void on_response(
         end_by_http(call, headers);
         return;
     }
-    call->own.has_headers = true;
-    call->own.is_kept = false;
-    sl_frame_reader_set_encoding(&call->own.reader, headers->encoding);
     if (block->is_end) {
         finish_from(call, block, headers); /* Trailers-Only: all of it counts as trailers */
         return;
     }
+    call->own.has_headers = true;
+    sl_client_retry_commit(call);
+    sl_frame_reader_set_encoding(&call->own.reader, headers->encoding);
     if (sl_headers_decode_metadata(
             block->fields, block->n_fields, &call->own.arena, &call->own.headers) ==
         SL_RESOURCE_EXHAUSTED) {
         end_without_memory(call);
         return;
     }
+    sl_client_chain_headers(call);
     sl_client_call_notify(call, true, false);
+}
+
+/* Nothing that still comes on this stream is of interest. */
+static bool is_done_with(const struct sl_client_call *call)
+{
+    return call->own.status != SL_PENDING || call->own.retry.is_decided;
 }
 
 void sl_client_call_on_headers(struct sl_client_call *call, const struct sl_h2_headers *headers)
 {
-    if (call->own.status != SL_PENDING || headers->kind == SL_H2_INFORMATIONAL) {
+    if (is_done_with(call) || headers->kind == SL_H2_INFORMATIONAL) {
         return;
     }
     if (headers->is_over_soft) {
@@ -292,7 +358,7 @@ void sl_client_call_on_headers(struct sl_client_call *call, const struct sl_h2_h
 
 void sl_client_call_on_data(struct sl_client_call *call, struct sl_slice bytes)
 {
-    if (call->own.status != SL_PENDING) {
+    if (is_done_with(call)) {
         sl_h2_stream_consume(call->own.stream, bytes.size); /* late: nobody wants it */
         return;
     }
@@ -305,9 +371,12 @@ void sl_client_call_on_data(struct sl_client_call *call, struct sl_slice bytes)
 
 void sl_client_call_on_end_stream(struct sl_client_call *call)
 {
-    sl_frame_reader_end(&call->own.reader);
-    sl_client_call_end(
-        call, SL_UNKNOWN, SL_ORIGIN_PEER, false, "the server ended the stream without trailers");
+    if (!call->own.retry.is_decided) {
+        sl_frame_reader_end(&call->own.reader);
+        sl_client_call_end(
+            call, SL_UNKNOWN, SL_ORIGIN_PEER, false,
+            "the server ended the stream without trailers");
+    }
     if (!call->own.is_end_sent) { /* what we still had to say is of no use (NG-1) */
         sl_h2_stream_reset(call->own.stream, SL_H2_NO_ERROR);
     }
@@ -335,42 +404,38 @@ static const char *name_of_reset(uint32_t code)
 /* ST-4: a deadline that has passed is the better reason for a CANCEL of the server's. */
 static void end_by_reset(struct sl_client_call *call, uint32_t code)
 {
+    const enum sl_status status = sl_rpc_status_of_reset(code);
     if (code == SL_H2_CANCEL && sl_loop_now_ns(call->loop) >= call->own.deadline_ns) {
         sl_client_call_end(
             call, SL_DEADLINE_EXCEEDED, SL_ORIGIN_LOCAL, true, "the deadline has passed");
-        return;
+    } else if (!sl_client_retry_wants(call, status, SL_CLIENT_FAILED)) {
+        sl_client_call_end(
+            call, status, SL_ORIGIN_PEER, false, "the server reset the stream: %s (%" PRIu32 ")",
+            name_of_reset(code), code);
     }
-    sl_client_call_end(
-        call, sl_rpc_status_of_reset(code), SL_ORIGIN_PEER, false,
-        "the server reset the stream: %s (%" PRIu32 ")", name_of_reset(code), code);
 }
 
-/* What was never processed may be sent again, once, when all of it is still here (RT-4, A6). */
-static bool try_again(struct sl_client_call *call)
+static void end_by_loss(
+    struct sl_client_call *call, const struct sl_client_conn *conn, enum sl_client_failure failure)
 {
-    struct sl_channel *channel = call->own.channel;
-    if (!call->own.is_kept || call->own.is_retried || call->own.has_headers) {
-        return false;
+    struct sl_error why;
+    if (!sl_client_retry_wants(call, SL_UNAVAILABLE, failure)) {
+        sl_client_conn_explain(conn, &why);
+        sl_client_call_end(call, SL_UNAVAILABLE, SL_ORIGIN_TRANSPORT, false, "%.200s", why.text);
     }
-    call->own.is_retried = true;
-    call->own.is_end_sent = false;
-    call->own.out_at = 0;
-    sl_list_remove(&call->own.node);
-    sl_list_add_last(&channel->own.waiting, &call->own.node);
-    sl_channel_wake(channel);
-    return true;
 }
 
 static void end_by_close(
     struct sl_client_call *call,
     const struct sl_client_conn *conn,
     enum sl_h2_close how,
-    uint32_t code)
+    uint32_t code,
+    bool is_sent)
 {
-    struct sl_error why;
     switch (how) {
     case SL_H2_CLOSED_UNPROCESSED:
-        if (!try_again(call)) {
+        if (!sl_client_retry_wants(
+                call, SL_UNAVAILABLE, is_sent ? SL_CLIENT_UNPROCESSED : SL_CLIENT_UNSENT)) {
             sl_client_call_end(
                 call, SL_UNAVAILABLE, SL_ORIGIN_PEER, false, "the server refused the stream");
         }
@@ -379,8 +444,7 @@ static void end_by_close(
         end_by_reset(call, code);
         break;
     case SL_H2_CLOSED_LOST:
-        sl_client_conn_explain(conn, &why);
-        sl_client_call_end(call, SL_UNAVAILABLE, SL_ORIGIN_TRANSPORT, false, "%.200s", why.text);
+        end_by_loss(call, conn, is_sent ? SL_CLIENT_FAILED : SL_CLIENT_UNSENT);
         break;
     case SL_H2_CLOSED_OURS:
     case SL_H2_CLOSED_DONE:
@@ -397,10 +461,16 @@ void sl_client_call_on_closed(struct sl_client_call *call, enum sl_h2_close how,
     /* What lies here unread is in our memory now: the connection's window gets it back. */
     sl_h2_session_consume(
         sl_client_conn_session(conn), sl_frame_reader_n_unread(&call->own.reader));
+    const bool is_sent = sl_h2_stream_is_sent(call->own.stream);
     call->own.stream = NULL;
     call->own.conn = NULL;
-    if (call->own.status == SL_PENDING) {
-        end_by_close(call, conn, how, code);
+    if (is_sent) {
+        sl_client_conn_note_used(conn);
+    }
+    if (call->own.retry.is_decided) {
+        sl_client_retry_go(call);
+    } else if (call->own.status == SL_PENDING) {
+        end_by_close(call, conn, how, code, is_sent);
     }
     sl_client_call_release(call);
 }
