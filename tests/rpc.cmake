@@ -30,6 +30,8 @@ sl_add_test(client_server sl_rpc rpc_test_types)
 # Plays service/net: linked before it.
 add_library(client_rig STATIC wire/client_rig.c)
 target_link_libraries(client_rig PUBLIC sl_rpc h2_pair sl_fake)
+sl_add_test(rpc_client client_rig)
+sl_add_test(rpc_client_parent client_rig rpc_peer)
 sl_add_test(rpc_client_retry client_rig)
 sl_add_fuzzer(grpc_frame FOREIGN sl_rpc_core)
 sl_add_fuzzer(grpc_headers sl_rpc_core)

@@ -211,6 +211,9 @@ bool sl_h2_stream_is_blocked(const struct sl_h2_stream *stream);
 /* Client: its HEADERS have been handed to the output, so the peer may know of it. Also in
  * on_closed. */
 bool sl_h2_stream_is_sent(const struct sl_h2_stream *stream);
+/* A header block of the peer was over header_list_hard or header_fields, which is why the stream
+ * was reset. Also in on_closed. */
+bool sl_h2_stream_is_over_hard(const struct sl_h2_stream *stream);
 /* The peer has sent END_STREAM. */
 bool sl_h2_stream_is_half_closed(const struct sl_h2_stream *stream);
 

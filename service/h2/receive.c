@@ -78,6 +78,19 @@ static int on_begin_headers(nghttp2_session *ng, const nghttp2_frame *frame, voi
     return 0;
 }
 
+/* RST_STREAM(INTERNAL_ERROR) follows. */
+static int refuse_block(struct sl_h2_session *session, int32_t stream_id)
+{
+    sl_limit_reached(
+        session->block.n_seen > session->limits->header_fields ? SL_LIMIT_header_fields
+                                                               : SL_LIMIT_header_list_hard);
+    struct sl_h2_stream *stream = nghttp2_session_get_stream_user_data(session->ng, stream_id);
+    if (stream != NULL) {
+        stream->is_over_hard = true;
+    }
+    return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
+}
+
 static int on_header(
     nghttp2_session *ng,
     const nghttp2_frame *frame,
@@ -93,10 +106,7 @@ static int on_header(
     block->list_bytes += slice_of_ref(name).size + slice_of_ref(value).size + 32;
     if (block->list_bytes > session->limits->header_list_hard ||
         block->n_seen > session->limits->header_fields) {
-        sl_limit_reached(
-            block->n_seen > session->limits->header_fields ? SL_LIMIT_header_fields
-                                                           : SL_LIMIT_header_list_hard);
-        return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE; /* RST_STREAM(INTERNAL_ERROR) */
+        return refuse_block(session, frame->hd.stream_id);
     }
     if (block->list_bytes > session->limits->header_list_soft) {
         block->is_over_soft = true;

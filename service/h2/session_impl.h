@@ -93,6 +93,7 @@ struct sl_h2_stream {
     bool is_end_sent : 1;
     bool is_half_closed : 1; /* by the peer */
     bool is_reset : 1;       /* by us; only on_closed follows */
+    bool is_over_hard : 1;   /* a header block was over the hard limits */
 };
 
 /* ---- session.c ------------------------------------------------------------------------------- */

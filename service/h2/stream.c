@@ -178,6 +178,11 @@ bool sl_h2_stream_is_sent(const struct sl_h2_stream *stream)
     return stream->is_headers_sent;
 }
 
+bool sl_h2_stream_is_over_hard(const struct sl_h2_stream *stream)
+{
+    return stream->is_over_hard;
+}
+
 bool sl_h2_stream_is_half_closed(const struct sl_h2_stream *stream)
 {
     return stream->is_half_closed;

@@ -287,6 +287,9 @@ static void on_bytes(struct sl_net_conn *net, struct sl_slice bytes, void *user_
         sl_timer_stop(&conn->timer);
         arm_keepalive(conn);
         sl_channel_on_ready(conn->channel);
+    } else if (conn->ping_ns != 0) {
+        conn->ping_ns = 0;
+        arm_keepalive(conn);
     }
     sl_net_conn_want_write(net);
 }

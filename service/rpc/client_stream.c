@@ -425,13 +425,30 @@ static void end_by_loss(
     }
 }
 
+/* We reset it ourselves, for what the server did. */
+static void end_by_fault(struct sl_client_call *call, bool is_over_hard, uint32_t code)
+{
+    const struct sl_limits *limits = &call->own.channel->limits;
+    if (is_over_hard) {
+        sl_client_call_end(
+            call, SL_RESOURCE_EXHAUSTED, SL_ORIGIN_PEER, false,
+            "response headers are over the limit of %" PRIu64 " bytes and %" PRIu64 " fields",
+            limits->header_list_hard, limits->header_fields);
+    } else {
+        sl_client_call_end(
+            call, SL_INTERNAL, SL_ORIGIN_PEER, false,
+            "the server broke the HTTP/2 protocol on this stream: %s", name_of_reset(code));
+    }
+}
+
 static void end_by_close(
     struct sl_client_call *call,
     const struct sl_client_conn *conn,
+    const struct sl_h2_stream *stream,
     enum sl_h2_close how,
-    uint32_t code,
-    bool is_sent)
+    uint32_t code)
 {
+    const bool is_sent = sl_h2_stream_is_sent(stream);
     switch (how) {
     case SL_H2_CLOSED_UNPROCESSED:
         if (!sl_client_retry_wants(
@@ -448,9 +465,7 @@ static void end_by_close(
         break;
     case SL_H2_CLOSED_OURS:
     case SL_H2_CLOSED_DONE:
-        sl_client_call_end(
-            call, SL_INTERNAL, SL_ORIGIN_PEER, false,
-            "the server broke the HTTP/2 protocol on this stream: %s", name_of_reset(code));
+        end_by_fault(call, sl_h2_stream_is_over_hard(stream), code);
         break;
     }
 }
@@ -461,16 +476,16 @@ void sl_client_call_on_closed(struct sl_client_call *call, enum sl_h2_close how,
     /* What lies here unread is in our memory now: the connection's window gets it back. */
     sl_h2_session_consume(
         sl_client_conn_session(conn), sl_frame_reader_n_unread(&call->own.reader));
-    const bool is_sent = sl_h2_stream_is_sent(call->own.stream);
+    const struct sl_h2_stream *stream = call->own.stream;
     call->own.stream = NULL;
     call->own.conn = NULL;
-    if (is_sent) {
+    if (sl_h2_stream_is_sent(stream)) {
         sl_client_conn_note_used(conn);
     }
     if (call->own.retry.is_decided) {
         sl_client_retry_go(call);
     } else if (call->own.status == SL_PENDING) {
-        end_by_close(call, conn, how, code, is_sent);
+        end_by_close(call, conn, stream, how, code);
     }
     sl_client_call_release(call);
 }

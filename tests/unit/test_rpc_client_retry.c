@@ -148,6 +148,13 @@ static void other_codes_and_methods_are_not_retried(void **state)
     client_rig_script(&rig, &unavailable, 1);
     expect_end(client_rig_call(&rig, &other, NULL, "x"), SL_UNAVAILABLE);
     assert_int_equal(rig.n_requests, 1);
+    static const struct sl_method_desc foreign = { .path = "/test.Services/Unary" };
+    expect_end(client_rig_call(&rig, &foreign, NULL, "x"), SL_UNAVAILABLE);
+    assert_int_equal(rig.n_requests, 2);
+    const struct rig_answer lost = { .kind = RIG_LOSE };
+    client_rig_script(&rig, &lost, 1);
+    expect_end(client_rig_call(&rig, &other, NULL, "x"), SL_UNAVAILABLE);
+    assert_int_equal(rig.n_requests, 1);
 }
 
 static void retries_can_be_switched_off(void **state)
@@ -254,6 +261,7 @@ static void pushback_may_forbid(void **state)
                                            .fields = { "grpc-retry-pushback-ms", words[i] } };
         client_rig_script(&rig, &answer, 1);
         expect_end(client_rig_call(&rig, &unary, NULL, "x"), SL_UNAVAILABLE);
+        assert_int_equal(rig.n_requests, 1);
     }
     const struct rig_answer twice = { .kind = RIG_TRAILERS_ONLY,
                                       .status = "14",
@@ -261,6 +269,7 @@ static void pushback_may_forbid(void **state)
                                                   "grpc-retry-pushback-ms", "1" } };
     client_rig_script(&rig, &twice, 1);
     expect_end(client_rig_call(&rig, &unary, NULL, "x"), SL_UNAVAILABLE);
+    assert_int_equal(rig.n_requests, 1);
 }
 
 static void pushback_needs_a_policy_and_attempts(void **state)

@@ -211,6 +211,9 @@ static size_t carry(struct sl_net_conn *net)
     if (n_in > 0 && !conn->is_mute && !net->is_ending) {
         net->last_read_ns = now_ns();
         net->callbacks->on_bytes(net, sl_slice_of(in, n_in), net->user_data);
+        if (rig_now->drops_at_once) {
+            end(net, SL_NET_END_FIN, "memory: connection closed");
+        }
     }
     return n_out + n_in;
 }
@@ -218,7 +221,7 @@ static size_t carry(struct sl_net_conn *net)
 static void run_flush(struct sl_task *task)
 {
     struct sl_net_conn *net = SL_CONTAINER(task, struct sl_net_conn, flush);
-    while (net->peer != NULL && carry(net) > 0) {
+    while (net->peer != NULL && !net->is_ending && carry(net) > 0) {
     }
     if (net->peer != NULL && net->peer->is_over) {
         end(net, SL_NET_END_RESET, "memory: connection reset");
@@ -271,6 +274,9 @@ static struct rig_conn *new_peer(struct sl_net_conn *net)
         conn->side->on_request = on_request;
         conn->side->on_data = on_data;
         h2_side_start(conn->side, false);
+        if (rig_now->leaves_at_once) {
+            sl_h2_session_goaway(conn->side->session, false, SL_H2_NO_ERROR, "");
+        }
     }
     rig_now->conns[rig_now->n_conns++] = conn;
     return conn;

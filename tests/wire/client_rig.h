@@ -52,6 +52,8 @@ struct client_rig {
     struct sl_channel *channel;
     struct sl_server *server; /* not NULL: connections are to it */
     enum rig_door door;
+    bool leaves_at_once; /* GOAWAY comes with the SETTINGS */
+    bool drops_at_once;  /* the connection ends behind the SETTINGS */
     size_t n_connects;
     struct rig_conn *conns[RIG_CONNS]; /* those that were opened, in order */
     size_t n_conns;
