@@ -176,38 +176,46 @@ void sl_channel_calm_keepalive(struct sl_channel *channel)
     channel->own.keepalive_ms = twice < KEEPALIVE_MAX_MS ? twice : KEEPALIVE_MAX_MS;
 }
 
-void sl_channel_on_draining(
-    struct sl_channel *channel, const struct sl_client_conn *conn, const struct sl_error *err)
+/* The channel looks for another connection, after a pause unless the old one was good. */
+static void replace(struct sl_channel *channel, bool was_good, const struct sl_error *err)
 {
-    if (channel->own.current != conn) {
-        return;
-    }
     channel->own.current = NULL;
-    if (err != NULL) {
-        note_failure(channel, err);
-    } else {
+    if (was_good || sl_list_is_empty(&channel->own.waiting)) {
         sl_channel_wake(channel);
+    } else {
+        note_failure(channel, err);
+    }
+}
+
+void sl_channel_on_draining(
+    struct sl_channel *channel,
+    const struct sl_client_conn *conn,
+    bool is_used,
+    const struct sl_error *err)
+{
+    if (channel->own.current == conn) {
+        replace(channel, is_used, err);
     }
 }
 
 void sl_channel_on_gone(
     struct sl_channel *channel,
     const struct sl_client_conn *conn,
-    bool was_good,
+    bool was_ready,
+    bool was_used,
     const struct sl_error *err)
 {
     const bool was_current = channel->own.current == conn;
-    if (was_current) {
-        channel->own.current = NULL;
-    }
     if (channel->own.is_freed) {
+        channel->own.current = NULL;
         if (sl_list_is_empty(&channel->own.conns) && channel->own_loop == NULL) {
             destroy(channel);
         }
-        return;
-    }
-    if (was_current && !was_good) {
+    } else if (was_current && !was_ready) {
+        channel->own.current = NULL;
         note_failure(channel, err);
+    } else if (was_current) {
+        replace(channel, was_used, err);
     } else {
         sl_channel_wake(channel);
     }

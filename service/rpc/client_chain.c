@@ -44,9 +44,7 @@ void sl_client_chain_message(struct sl_client_call *call, struct sl_slice messag
 
 void sl_client_chain_end(struct sl_client_call *call)
 {
-    const size_t n = call->own.n_intercepted;
-    call->own.n_intercepted = 0;
-    for (size_t i = n; i > 0; i--) {
+    for (size_t i = call->own.n_intercepted; i > 0; i--) {
         const struct sl_client_interceptor *one = &call->own.channel->interceptors[i - 1];
         if (one->on_end != NULL) {
             one->on_end(call, call->own.status, one->user_data);

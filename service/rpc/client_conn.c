@@ -23,7 +23,7 @@ struct sl_client_conn {
     struct sl_h2_session *session; /* NULL before CONN_GREETING */
     enum conn_state state;
     bool was_ready;
-    bool has_calls;        /* was given some */
+
     bool was_used;         /* the HEADERS of one went out */
     struct sl_timer timer; /* SETTINGS, then keepalive */
     uint64_t ping_ns;      /* a PING of ours that nothing was received after; 0: none */
@@ -46,11 +46,6 @@ bool sl_client_conn_is_ready(const struct sl_client_conn *conn)
 struct sl_h2_session *sl_client_conn_session(const struct sl_client_conn *conn)
 {
     return conn->session;
-}
-
-void sl_client_conn_note_call(struct sl_client_conn *conn)
-{
-    conn->has_calls = true;
 }
 
 void sl_client_conn_note_used(struct sl_client_conn *conn)
@@ -110,7 +105,8 @@ void sl_client_conn_drain(struct sl_client_conn *conn)
         struct sl_error why;
         sl_client_conn_explain(conn, &why);
         conn->state = CONN_DRAINING;
-        sl_channel_on_draining(conn->channel, conn, conn->has_calls ? NULL : &why);
+        const bool is_used = conn->was_used || sl_h2_session_n_streams(conn->session) > 0;
+        sl_channel_on_draining(conn->channel, conn, is_used, &why);
         close_if_done(conn);
     }
 }
@@ -325,7 +321,7 @@ on_end(struct sl_net_conn *net, enum sl_net_end how, const struct sl_error *err,
     sl_client_conn_explain(conn, &why);
     (void)sl_h2_session_free(conn->session); /* ends the streams that are left */
     sl_list_remove(&conn->node);
-    sl_channel_on_gone(channel, conn, conn->was_ready && conn->was_used, &why);
+    sl_channel_on_gone(channel, conn, conn->was_ready, conn->was_used, &why);
     conn->magic = 0;
     (void)sl_free(conn);
 }

@@ -136,19 +136,23 @@ void sl_channel_wake(struct sl_channel *channel);
 void sl_channel_enter(const struct sl_channel *channel);
 /* One turn of a private loop that waits until something happens; without `may_wait` not at all. */
 void sl_channel_step(struct sl_channel *channel, bool may_wait);
-/* From connections: it takes calls now; it takes no more (GOAWAY); it is gone. One that never
- * carried a call (`err` set, or not `was_good`) counts as a failure to connect: else a server that
- * greets and leaves would be asked again without a pause. */
+/* From connections: it takes calls now; it takes no more (GOAWAY); it is gone. One that goes
+ * without having carried a call, while calls wait, counts as a failure to connect: else a server
+ * that greets and leaves would be asked again without a pause. */
 void sl_channel_on_ready(struct sl_channel *channel);
-/* The server finds the PINGs too frequent (A8). */
-void sl_channel_calm_keepalive(struct sl_channel *channel);
 void sl_channel_on_draining(
-    struct sl_channel *channel, const struct sl_client_conn *conn, const struct sl_error *err);
+    struct sl_channel *channel,
+    const struct sl_client_conn *conn,
+    bool is_used,
+    const struct sl_error *err);
 void sl_channel_on_gone(
     struct sl_channel *channel,
     const struct sl_client_conn *conn,
-    bool was_good,
+    bool was_ready,
+    bool was_used,
     const struct sl_error *err);
+/* The server finds the PINGs too frequent (A8). */
+void sl_channel_calm_keepalive(struct sl_channel *channel);
 
 /* ---- client_conn.c --------------------------------------------------------------------------- */
 
@@ -158,8 +162,7 @@ SL_CHECK enum sl_status sl_client_conn_open(
     struct sl_channel *channel, struct sl_client_conn **ret_conn, struct sl_error *err);
 bool sl_client_conn_is_ready(const struct sl_client_conn *conn);
 struct sl_h2_session *sl_client_conn_session(const struct sl_client_conn *conn);
-/* A call was given to it; the HEADERS of one went out. */
-void sl_client_conn_note_call(struct sl_client_conn *conn);
+/* The HEADERS of a call went out on it. */
 void sl_client_conn_note_used(struct sl_client_conn *conn);
 /* Why its streams ended: one sentence, naming the address. */
 void sl_client_conn_explain(const struct sl_client_conn *conn, struct sl_error *err);

@@ -28,7 +28,6 @@ static void settle(struct sl_client_call *call, enum sl_status status, bool is_d
     call->own.error.status = status;
     call->own.is_dropped = is_dropped;
     sl_timer_stop(&call->own.deadline);
-    sl_call_unwatch(&call->own.watch);
     sl_client_retry_done(call);
     if (channel != NULL) {
         sl_list_remove(&call->own.node);
@@ -204,7 +203,6 @@ enum sl_status sl_client_call_start(struct sl_client_call *call, struct sl_clien
         return SL_OK;
     }
     call->own.conn = conn;
-    sl_client_conn_note_call(conn);
     sl_list_remove(&call->own.node);
     sl_list_add_last(&call->own.channel->own.others, &call->own.node);
     return SL_OK;

@@ -97,15 +97,14 @@ static void a_server_that_greets_and_leaves_is_not_asked_without_pause(void **st
 {
     (void)state;
     client_rig_channel(&rig, NULL);
-    for (int i = 0; i < 2; i++) {
-        rig.leaves_at_once = i == 0;
-        rig.drops_at_once = i == 1;
+    for (enum rig_manner manner = RIG_LEAVES; manner <= RIG_DROPS; manner++) {
+        rig.manner = manner;
         const size_t n = rig.n_connects;
         struct sl_client_call *call = wait_call();
         client_rig_advance_ms(&rig, 10000);
         assert_int_equal(sl_client_call_status(call), SL_PENDING);
         assert_in_range(rig.n_connects - n, 3, 14);
-        rig.leaves_at_once = rig.drops_at_once = false;
+        rig.manner = RIG_STAYS;
         client_rig_advance_ms(&rig, 10000);
         expect_end(call, SL_OK, "");
         client_rig_lose(&rig, rig.n_conns - 1);
@@ -160,11 +159,15 @@ static void calls_wait_for_the_servers_limit_of_streams(void **state)
     calls[0] = sl_client_call_free(calls[0]);
     client_rig_turn(&rig);
     assert_int_equal(rig.n_requests, 3);
+    /* The server goes: who still waits does not wait for it. */
+    sl_h2_session_goaway(rig.conns[0]->side->session, true, SL_H2_NO_ERROR, "");
+    client_rig_turn(&rig);
+    assert_int_equal(rig.n_conns, 2);
+    assert_int_equal(rig.n_requests, 4);
     for (int i = 1; i < 4; i++) {
+        assert_int_equal(sl_client_call_status(calls[i]), SL_PENDING);
         (void)sl_client_call_free(calls[i]);
-        client_rig_turn(&rig);
     }
-    assert_int_equal(rig.n_conns, 1);
 }
 
 /* ---- Keepalive ------------------------------------------------------------------------------- */
@@ -234,6 +237,29 @@ static void too_many_pings_double_the_time_between_them_rt_5(void **state)
     }
 }
 
+/* A header block of 136 bytes a field, as a server may send that does not look at our SETTINGS. */
+static void say_fields(uint32_t stream, size_t n_fields, bool is_end)
+{
+    static struct h2_wire wire;
+    static uint8_t block[1 << 15];
+    char value[101];
+    memset(value, 'v', 100);
+    value[100] = '\0';
+    size_t n = 0;
+    block[n++] = 0x88; /* :status 200 */
+    n += h2_hpack(block + n, "content-type", "application/grpc");
+    if (is_end) {
+        n += h2_hpack(block + n, "grpc-status", "0");
+    }
+    for (size_t i = 0; i < n_fields; i++) {
+        n += h2_hpack(block + n, "x-aa", value);
+    }
+    h2_wire_clear(&wire);
+    h2_wire_frame(&wire, 1, is_end ? 5 : 4, stream, block, n);
+    client_rig_say(rig.conns[0], (const char *)wire.bytes, wire.size);
+    client_rig_turn(&rig);
+}
+
 /* ---- Answers --------------------------------------------------------------------------------- */
 
 static void an_answer_may_come_before_the_end_of_the_request(void **state)
@@ -277,27 +303,22 @@ static void an_ok_without_its_message_is_unimplemented(void **state)
     expect_end(client_rig_call(&rig, &talk, NULL, "x"), SL_OK, ""); /* a stream may be empty */
 }
 
-/* ---- Limits ---------------------------------------------------------------------------------- */
-
-/* A header block of 136 bytes a field, as a server may send that does not look at our SETTINGS. */
-static void say_fields(uint32_t stream, size_t n_fields, bool is_end)
+static void what_the_server_does_not_want_is_reset(void **state)
 {
-    static struct h2_wire wire;
-    static uint8_t block[1 << 15];
-    char value[101];
-    memset(value, 'v', 100);
-    value[100] = '\0';
-    size_t n = 0;
-    block[n++] = 0x88; /* :status 200 */
-    n += h2_hpack(block + n, "content-type", "application/grpc");
-    for (size_t i = 0; i < n_fields; i++) {
-        n += h2_hpack(block + n, "x-aa", value);
-    }
-    h2_wire_clear(&wire);
-    h2_wire_frame(&wire, 1, is_end ? 5 : 4, stream, block, n);
-    client_rig_say(rig.conns[0], (const char *)wire.bytes, wire.size);
+    (void)state;
+    client_rig_channel(&rig, NULL);
+    client_rig_script(&rig, &silence, 1);
+    struct sl_client_call *call;
+    assert_int_equal(sl_client_call_open(rig.channel, &talk, NULL, &call), SL_OK);
     client_rig_turn(&rig);
+    say_fields(1, 0, true); /* and no RST_STREAM */
+    struct sl_h2_stats stats;
+    sl_h2_session_stats(rig.conns[0]->side->session, &stats);
+    assert_int_equal(stats.resets_in, 1);
+    expect_end(call, SL_OK, "");
 }
+
+/* ---- Limits ---------------------------------------------------------------------------------- */
 
 static void headers_over_the_limits_end_the_call_alone(void **state)
 {
@@ -616,6 +637,7 @@ int main(void)
         T(too_many_pings_double_the_time_between_them_rt_5),
         T(an_answer_may_come_before_the_end_of_the_request),
         T(a_reset_without_error_and_without_trailers_is_internal_st_4),
+        T(what_the_server_does_not_want_is_reset),
         T(an_ok_without_its_message_is_unimplemented),
         T(headers_over_the_limits_end_the_call_alone),
         T(more_fields_than_the_limit_end_the_call_alone),

@@ -67,6 +67,12 @@ static void respond(
     }
 }
 
+/* NO_ERROR, and the last stream is 0. */
+static void say_goaway(struct rig_conn *conn)
+{
+    client_rig_say(conn, "\0\0\x08\7\0\0\0\0\0\0\0\0\0\0\0\0\0", 17);
+}
+
 static void
 answer_one(struct rig_conn *conn, struct sl_h2_stream *stream, const struct rig_answer *answer)
 {
@@ -88,7 +94,7 @@ answer_one(struct rig_conn *conn, struct sl_h2_stream *stream, const struct rig_
         conn->is_over = true;
         return;
     case RIG_LEAVE:
-        client_rig_say(conn, "\0\0\x08\7\0\0\0\0\0\0\0\0\0\0\0\0\0", 17);
+        say_goaway(conn);
         return;
     case RIG_SILENCE:
         return;
@@ -211,8 +217,11 @@ static size_t carry(struct sl_net_conn *net)
     if (n_in > 0 && !conn->is_mute && !net->is_ending) {
         net->last_read_ns = now_ns();
         net->callbacks->on_bytes(net, sl_slice_of(in, n_in), net->user_data);
-        if (rig_now->drops_at_once) {
+        if (rig_now->manner == RIG_DROPS) {
             end(net, SL_NET_END_FIN, "memory: connection closed");
+        }
+        if (rig_now->manner == RIG_LEAVES_LATER) {
+            say_goaway(conn);
         }
     }
     return n_out + n_in;
@@ -274,7 +283,7 @@ static struct rig_conn *new_peer(struct sl_net_conn *net)
         conn->side->on_request = on_request;
         conn->side->on_data = on_data;
         h2_side_start(conn->side, false);
-        if (rig_now->leaves_at_once) {
+        if (rig_now->manner == RIG_LEAVES) {
             sl_h2_session_goaway(conn->side->session, false, SL_H2_NO_ERROR, "");
         }
     }

@@ -10,7 +10,7 @@
 #include "tests/fake/fake_loop.h"
 #include "tests/wire/h2_pair.h"
 
-enum { RIG_CONNS = 32, RIG_ANSWERS = 16, RIG_BODY_BYTES = 1 << 21 };
+enum { RIG_CONNS = 64, RIG_ANSWERS = 16, RIG_BODY_BYTES = 1 << 21 };
 
 /* What a request gets once it has come to its end; the last one repeats. */
 enum rig_answer_kind {
@@ -34,6 +34,14 @@ struct rig_answer {
 /* What happens to who connects. */
 enum rig_door { RIG_OPEN, RIG_CLOSED, RIG_NOBODY /* no answer at all */ };
 
+/* What a server does behind its SETTINGS. */
+enum rig_manner {
+    RIG_STAYS,
+    RIG_LEAVES,       /* GOAWAY, in the same bytes */
+    RIG_LEAVES_LATER, /* GOAWAY, in the next */
+    RIG_DROPS         /* the connection ends */
+};
+
 /* The server's end of a connection. */
 struct rig_conn {
     struct sl_net_conn *net;
@@ -52,8 +60,7 @@ struct client_rig {
     struct sl_channel *channel;
     struct sl_server *server; /* not NULL: connections are to it */
     enum rig_door door;
-    bool leaves_at_once; /* GOAWAY comes with the SETTINGS */
-    bool drops_at_once;  /* the connection ends behind the SETTINGS */
+    enum rig_manner manner;
     size_t n_connects;
     struct rig_conn *conns[RIG_CONNS]; /* those that were opened, in order */
     size_t n_conns;
