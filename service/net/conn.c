@@ -36,7 +36,7 @@ static void on_poll_closed(uv_handle_t *handle)
     (void)sl_free(handle->data);
 }
 
-void sl_net_conn_drop_fd(struct sl_net_conn *conn)
+static void drop_fd(struct sl_net_conn *conn)
 {
     if (conn->poll != NULL) {
         conn->poll->conn = NULL;
@@ -55,7 +55,7 @@ void sl_net_conn_free(struct sl_net_conn *conn)
     sl_timer_stop(&conn->timer);
     sl_loop_undefer(conn->loop, &conn->flush);
     sl_loop_undefer(conn->loop, &conn->end);
-    sl_net_conn_drop_fd(conn);
+    drop_fd(conn);
     sl_net_connecting_free(conn->connecting);
     SSL_free(conn->ssl);
     (void)sl_net_tls_unref(conn->tls);
@@ -114,7 +114,7 @@ void sl_net_conn_end(struct sl_net_conn *conn, enum sl_net_end how, int sys_errn
     conn->what = what;
     sl_timer_stop(&conn->timer);
     sl_loop_undefer(conn->loop, &conn->flush);
-    sl_net_conn_drop_fd(conn);
+    drop_fd(conn);
     sl_loop_defer(conn->loop, &conn->end);
 }
 
@@ -166,10 +166,6 @@ static void on_poll(uv_poll_t *handle, int status, int events)
         return;
     }
     assert(conn->magic == CONN_MAGIC);
-    if (conn->state == SL_NET_CONNECTING) {
-        sl_net_connecting_writable(conn); /* finds the error, too */
-        return;
-    }
     if (status < 0) {
         end_by_socket(conn, fault_of(conn));
         return;
@@ -182,7 +178,7 @@ static void on_poll(uv_poll_t *handle, int status, int events)
     }
 }
 
-void sl_net_conn_wait_for(struct sl_net_conn *conn, int events)
+static void wait_for(struct sl_net_conn *conn, int events)
 {
     if (conn->poll == NULL || conn->events == events) {
         return;
@@ -201,8 +197,7 @@ static void update_events(struct sl_net_conn *conn)
         return;
     }
     const bool reads = !conn->is_paused || conn->state != SL_NET_OPEN;
-    sl_net_conn_wait_for(
-        conn, (reads ? UV_READABLE : 0) | (conn->wants_writable ? UV_WRITABLE : 0));
+    wait_for(conn, (reads ? UV_READABLE : 0) | (conn->wants_writable ? UV_WRITABLE : 0));
 }
 
 /* ---- Output ---------------------------------------------------------------------------------- */

@@ -75,10 +75,6 @@ SL_CHECK struct sl_net_conn *sl_net_conn_new(struct sl_loop *loop, uint64_t ling
 /* Gives the connection its descriptor and poll handle. Fails: SL_RESOURCE_EXHAUSTED; `fd` is then
  * still the caller's. */
 SL_CHECK enum sl_status sl_net_conn_adopt(struct sl_net_conn *conn, int fd);
-/* Gives the descriptor up and closes it, for a try with another address. */
-void sl_net_conn_drop_fd(struct sl_net_conn *conn);
-/* Waits for these events and no others. */
-void sl_net_conn_wait_for(struct sl_net_conn *conn, int events);
 /* The socket is connected: TLS begins, or on_open is called. */
 void sl_net_conn_connected(struct sl_net_conn *conn, const char *server_name);
 /* Marks it ended; on_end follows at the end of the turn. `what` is constant text. */
@@ -91,8 +87,7 @@ void sl_net_socket_tune(int fd);
 
 /* ---- connect.c ------------------------------------------------------------------------------- */
 
-/* The socket of a CONNECTING connection became writable. */
-void sl_net_connecting_writable(struct sl_net_conn *conn);
+/* Ends what is being tried. Accepts NULL. */
 void sl_net_connecting_free(struct sl_net_connecting *connecting);
 
 /* ---- listener.c ------------------------------------------------------------------------------ */

@@ -1,4 +1,6 @@
-/* Connections that we open: name look-up, then each address in turn until one answers. */
+/* Connections that we open: name look-up, then its addresses, the families in turns. Each address
+ * has a short time for itself; then the next is tried beside it (RFC 8305), and the first that
+ * answers wins. One timer of the connection bounds all of it. */
 #include <errno.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -6,7 +8,7 @@
 #include "runtime/base/loop_uv.h"
 #include "service/net/conn_impl.h"
 
-enum { LINGER_MS = 1000 };
+enum { LINGER_MS = 1000, NEXT_TRY_MS = 250, MAX_ADDRESSES = 16 };
 
 /* A look-up outlives its connection until libuv has called back. */
 struct lookup {
@@ -14,16 +16,55 @@ struct lookup {
     struct sl_net_connecting *owner; /* NULL: nobody waits any more */
 };
 
+/* A socket that is not connected yet. Its handle outlives it until libuv has closed it. */
+struct attempt {
+    uv_poll_t uv;
+    struct sl_net_connecting *owner; /* NULL: closing */
+    int fd;
+    struct sl_net_address address;
+};
+
 struct sl_net_connecting {
     struct sl_net_conn *conn;
     struct lookup *lookup;
-    struct addrinfo *found; /* of the look-up; NULL: `address` alone */
-    const struct addrinfo *next;
-    struct sl_net_address address;
-    bool has_address; /* not tried yet */
+    struct sl_net_address addresses[MAX_ADDRESSES]; /* in the order of trying */
+    size_t n_addresses, n_tried;
+    struct attempt *attempts[MAX_ADDRESSES]; /* of each address; NULL: none, or over */
+    size_t n_attempts;
+    struct sl_timer next;
     int last_errno;
     char server_name[SL_NET_HOST_BYTES];
 };
+
+/* ---- One address ----------------------------------------------------------------------------- */
+
+static void on_attempt_closed(uv_handle_t *handle)
+{
+    (void)sl_free(handle->data);
+}
+
+/* Gives the descriptor away: the caller's to use or to close. */
+static int end_attempt(struct sl_net_connecting *connecting, struct attempt *attempt)
+{
+    for (size_t i = 0; i < connecting->n_tried; i++) {
+        if (connecting->attempts[i] == attempt) {
+            connecting->attempts[i] = NULL;
+        }
+    }
+    connecting->n_attempts--;
+    attempt->owner = NULL;
+    uv_close((uv_handle_t *)&attempt->uv, on_attempt_closed);
+    return attempt->fd;
+}
+
+static void drop_attempts(struct sl_net_connecting *connecting)
+{
+    for (size_t i = 0; i < connecting->n_tried; i++) {
+        if (connecting->attempts[i] != NULL) {
+            (void)close(end_attempt(connecting, connecting->attempts[i]));
+        }
+    }
+}
 
 void sl_net_connecting_free(struct sl_net_connecting *connecting)
 {
@@ -34,31 +75,84 @@ void sl_net_connecting_free(struct sl_net_connecting *connecting)
         connecting->lookup->owner = NULL;
         (void)uv_cancel((uv_req_t *)&connecting->lookup->uv); /* or it ends in its own time */
     }
-    uv_freeaddrinfo(connecting->found);
+    sl_timer_stop(&connecting->next);
+    drop_attempts(connecting);
     (void)sl_free(connecting);
 }
 
-static bool next_address(struct sl_net_connecting *connecting, struct sl_net_address *ret_address)
+static void try_next(struct sl_net_connecting *connecting);
+
+static void win(struct sl_net_connecting *connecting, struct attempt *attempt)
 {
-    if (connecting->has_address) {
-        connecting->has_address = false;
-        *ret_address = connecting->address;
-        return true;
+    struct sl_net_conn *conn = connecting->conn;
+    sl_net_address_format(&attempt->address, conn->peer, sizeof(conn->peer));
+    const int fd = end_attempt(connecting, attempt);
+    if (sl_net_conn_adopt(conn, fd) != SL_OK) {
+        (void)close(fd);
+        sl_net_conn_end(conn, SL_NET_END_RESET, ENOMEM, "cannot connect");
+        return;
     }
-    const struct addrinfo *info = connecting->next;
-    if (info == NULL) {
-        return false;
+    conn->connecting = NULL;
+    sl_net_conn_connected(conn, connecting->server_name);
+    sl_net_connecting_free(connecting);
+}
+
+static void on_writable(uv_poll_t *uv, int status, int events)
+{
+    (void)events;
+    struct attempt *attempt = uv->data;
+    struct sl_net_connecting *connecting = attempt->owner;
+    int error = 0;
+    socklen_t size = sizeof(error);
+    if (connecting == NULL || connecting->conn->state != SL_NET_CONNECTING) {
+        return;
     }
-    connecting->next = info->ai_next;
-    memset(ret_address, 0, sizeof(*ret_address));
-    memcpy(&ret_address->as, info->ai_addr, info->ai_addrlen);
-    ret_address->size = info->ai_addrlen;
-    return true;
+    if (getsockopt(attempt->fd, SOL_SOCKET, SO_ERROR, &error, &size) != 0) {
+        error = errno;
+    }
+    if (error == 0 && status < 0) { /* libuv's own words tell less than the socket */
+        error = -status;
+    }
+    if (error == 0) {
+        win(connecting, attempt);
+        return;
+    }
+    connecting->last_errno = error;
+    sl_net_address_format(
+        &attempt->address, connecting->conn->peer, sizeof(connecting->conn->peer));
+    (void)close(end_attempt(connecting, attempt));
+    try_next(connecting);
+}
+
+/* Fails: 0, or errno. The attempt owns `fd` when this succeeds. */
+static int begin_attempt(
+    struct sl_net_connecting *connecting,
+    size_t index,
+    const struct sl_net_address *address,
+    int fd)
+{
+    struct attempt *attempt = sl_calloc(1, sizeof(*attempt));
+    if (attempt == NULL) {
+        return ENOMEM;
+    }
+    if (uv_poll_init(sl_loop_uv_handle(connecting->conn->loop), &attempt->uv, fd) != 0) {
+        (void)sl_free(attempt);
+        return ENOMEM;
+    }
+    attempt->uv.data = attempt;
+    attempt->owner = connecting;
+    attempt->fd = fd;
+    attempt->address = *address;
+    connecting->attempts[index] = attempt;
+    connecting->n_attempts++;
+    (void)uv_poll_start(&attempt->uv, UV_WRITABLE, on_writable);
+    return 0;
 }
 
 /* True: the answer will come as an event. */
-static bool try_address(struct sl_net_connecting *connecting, const struct sl_net_address *address)
+static bool try_address(struct sl_net_connecting *connecting, size_t index)
 {
+    const struct sl_net_address *address = &connecting->addresses[index];
     struct sl_net_conn *conn = connecting->conn;
     const int family = address->as.any.sa_family;
     const int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -70,48 +164,73 @@ static bool try_address(struct sl_net_connecting *connecting, const struct sl_ne
         sl_net_socket_tune(fd);
     }
     sl_net_address_format(address, conn->peer, sizeof(conn->peer));
-    if (connect(fd, &address->as.any, address->size) != 0 && errno != EINPROGRESS) {
-        connecting->last_errno = errno;
+    const bool has_begun =
+        connect(fd, &address->as.any, address->size) == 0 || errno == EINPROGRESS;
+    const int error = has_begun ? begin_attempt(connecting, index, address, fd) : errno;
+    if (error != 0) {
+        connecting->last_errno = error;
         (void)close(fd);
-        return false;
     }
-    if (sl_net_conn_adopt(conn, fd) != SL_OK) {
-        connecting->last_errno = ENOMEM;
-        (void)close(fd);
-        return false;
-    }
-    sl_net_conn_wait_for(conn, UV_WRITABLE);
-    return true;
+    return error == 0;
 }
+
+/* ---- All addresses --------------------------------------------------------------------------- */
 
 static void try_next(struct sl_net_connecting *connecting)
 {
-    struct sl_net_address address;
-    while (next_address(connecting, &address)) {
-        if (try_address(connecting, &address)) {
-            return;
-        }
+    bool has_begun = false;
+    while (!has_begun && connecting->n_tried < connecting->n_addresses) {
+        has_begun = try_address(connecting, connecting->n_tried++);
     }
-    sl_net_conn_end(connecting->conn, SL_NET_END_RESET, connecting->last_errno, "cannot connect");
+    if (connecting->n_attempts == 0) {
+        sl_net_conn_end(
+            connecting->conn, SL_NET_END_RESET, connecting->last_errno, "cannot connect");
+    } else if (connecting->n_tried < connecting->n_addresses) {
+        sl_timer_start_ms(&connecting->next, NEXT_TRY_MS);
+    }
 }
 
-void sl_net_connecting_writable(struct sl_net_conn *conn)
+static void on_next(void *user_data)
 {
-    struct sl_net_connecting *connecting = conn->connecting;
-    int error = 0;
-    socklen_t size = sizeof(error);
-    if (getsockopt(conn->fd, SOL_SOCKET, SO_ERROR, &error, &size) != 0) {
-        error = errno;
-    }
-    if (error != 0) {
-        connecting->last_errno = error;
-        sl_net_conn_drop_fd(conn);
+    struct sl_net_connecting *connecting = user_data;
+    if (connecting->conn->state == SL_NET_CONNECTING) {
         try_next(connecting);
-        return;
     }
-    conn->connecting = NULL;
-    sl_net_conn_connected(conn, connecting->server_name);
-    sl_net_connecting_free(connecting);
+}
+
+/* The next address whose family is, or is not, this one. */
+static const struct addrinfo *skip_to(const struct addrinfo *info, int family, bool is_same)
+{
+    while (info != NULL && (info->ai_family == family) != is_same) {
+        info = info->ai_next;
+    }
+    return info;
+}
+
+static void add_address(struct sl_net_connecting *connecting, const struct addrinfo *info)
+{
+    struct sl_net_address *address = &connecting->addresses[connecting->n_addresses++];
+    memcpy(&address->as, info->ai_addr, info->ai_addrlen);
+    address->size = info->ai_addrlen;
+}
+
+/* The look-up's order, but the first family and the others take turns: one that does not work costs
+ * one try and not all. */
+static void set_addresses(struct sl_net_connecting *connecting, const struct addrinfo *found)
+{
+    const int family = found == NULL ? AF_UNSPEC : found->ai_family;
+    const struct addrinfo *same = found;
+    const struct addrinfo *other = skip_to(found, family, false);
+    while ((same != NULL || other != NULL) && connecting->n_addresses < MAX_ADDRESSES) {
+        if (same != NULL) {
+            add_address(connecting, same);
+            same = skip_to(same->ai_next, family, true);
+        }
+        if (other != NULL && connecting->n_addresses < MAX_ADDRESSES) {
+            add_address(connecting, other);
+            other = skip_to(other->ai_next, family, false);
+        }
+    }
 }
 
 static void on_found(uv_getaddrinfo_t *request, int status, struct addrinfo *found)
@@ -131,8 +250,8 @@ static void on_found(uv_getaddrinfo_t *request, int status, struct addrinfo *fou
             connecting->conn, SL_NET_END_RESET, -status, "the name cannot be looked up");
         return;
     }
-    connecting->found = found;
-    connecting->next = found;
+    set_addresses(connecting, found);
+    uv_freeaddrinfo(found);
     try_next(connecting);
 }
 
@@ -163,12 +282,12 @@ static enum sl_status begin(struct sl_net_conn *conn, const struct sl_net_target
 {
     struct sl_net_connecting *connecting = conn->connecting;
     (void)snprintf(conn->peer, sizeof(conn->peer), "%.60s", target->host);
-    const enum sl_status status = sl_net_address_of(target, &connecting->address);
+    const enum sl_status status = sl_net_address_of(target, &connecting->addresses[0]);
     if (status == SL_NOT_FOUND) {
         return look_up(connecting, target);
     }
     SL_TRY(status);
-    connecting->has_address = true;
+    connecting->n_addresses = 1;
     try_next(connecting);
     return SL_OK;
 }
@@ -198,6 +317,7 @@ enum sl_status sl_net_connect(
     conn->user_data = user_data;
     conn->tls = options->tls == NULL ? NULL : sl_net_tls_ref(options->tls);
     connecting->conn = conn;
+    sl_timer_init(&connecting->next, loop, on_next, connecting);
     (void)snprintf(
         connecting->server_name, sizeof(connecting->server_name), "%s",
         options->server_name == NULL ? target.host : options->server_name);

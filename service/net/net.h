@@ -131,7 +131,9 @@ struct sl_net_connect_options {
     uint64_t timeout_ms;     /* name look-up, TCP and TLS together */
 };
 
-/* Starts connecting; on_open or on_end follows, never inside this call. Thread: loop.
+/* Starts connecting; on_open or on_end follows, never inside this call. Of a name with several
+ * addresses the families take turns; each has 250 ms before the next is tried beside it, and the
+ * first to answer wins. Thread: loop.
  * Fails: SL_INVALID_ARGUMENT the address; SL_RESOURCE_EXHAUSTED. */
 SL_CHECK enum sl_status sl_net_connect(
     struct sl_loop *loop,
