@@ -211,6 +211,32 @@ void sl_call_set_callbacks(
     call->user_data = user_data;
 }
 
+/* ---- Messages, for interceptors ---------------------------------------------------------------
+ */
+
+enum sl_status sl_call_show_in(struct sl_call *call, struct sl_slice message)
+{
+    const struct sl_server *server = call->conn->server;
+    for (size_t i = 0; server->sees_messages && i < call->n_intercepted; i++) {
+        const struct sl_interceptor *one = &server->interceptors[i];
+        if (one->on_message_in != NULL) {
+            SL_TRY(one->on_message_in(call, message, one->user_data));
+        }
+    }
+    return SL_OK;
+}
+
+void sl_call_show_out(struct sl_call *call, struct sl_slice message)
+{
+    const struct sl_server *server = call->conn->server;
+    for (size_t i = server->sees_messages ? call->n_intercepted : 0; i > 0; i--) {
+        const struct sl_interceptor *one = &server->interceptors[i - 1];
+        if (one->on_message_out != NULL) {
+            one->on_message_out(call, message, one->user_data);
+        }
+    }
+}
+
 /* ---- What is known of it --------------------------------------------------------------------- */
 
 const struct sl_method_desc *sl_call_method(const struct sl_call *call)

@@ -146,6 +146,9 @@ void sl_call_raise(struct sl_call *call, enum sl_call_event event);
 /* Runs the events that are raised; the call may be gone afterwards. */
 void sl_call_dispatch(struct sl_call *call);
 bool sl_call_is_streaming_in(const struct sl_call *call);
+/* Interceptors see a message. Not SL_OK: one of them does not let it in. */
+enum sl_status sl_call_show_in(struct sl_call *call, struct sl_slice message);
+void sl_call_show_out(struct sl_call *call, struct sl_slice message);
 /* May the handler send? Gives the status for the sender otherwise. */
 enum sl_status sl_call_check_open(const struct sl_call *call);
 

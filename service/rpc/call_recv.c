@@ -6,6 +6,8 @@
 
 enum { MESSAGE_FACTOR = 16, MESSAGE_BYTES = 64 * 1024 };
 
+#define SHOWN_TEXT "the message is not accepted"
+
 /* ---- Windows and memory ---------------------------------------------------------------------- */
 
 static void give_back(struct sl_call *call, size_t n)
@@ -108,6 +110,11 @@ static bool take_request(struct sl_call *call)
             call->has_request = true;
             SL_RPC_COUNT(call->conn->counters, messages_in, 1);
             sl_metric_add(call->route->metrics.received, 1);
+            const enum sl_status shown = sl_call_show_in(call, call->in.request);
+            if (shown != SL_OK) {
+                refuse_with(call, shown, SHOWN_TEXT);
+                return false;
+            }
         } else if (status != SL_AGAIN && status != SL_END) {
             err.status = status;
             refuse_fault(call, &err);
@@ -254,7 +261,12 @@ enum sl_status sl_call_recv_bytes(struct sl_call *call, struct sl_slice *ret_mes
         if (call->is_half_closed || sl_frame_reader_n_unread(call->in.reader) > 0) {
             sl_call_raise(call, SL_EVENT_READABLE);
         }
-        return SL_OK;
+        err.status = sl_call_show_in(call, *ret_message);
+        if (err.status == SL_OK) {
+            return SL_OK;
+        }
+        (void)sl_fail(&err, err.status, "%s", SHOWN_TEXT);
+        return keep_fault(call, &err);
     }
     call->events &= ~(uint32_t)SL_EVENT_READABLE;
     if (status == SL_AGAIN || status == SL_END) {

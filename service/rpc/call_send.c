@@ -444,6 +444,7 @@ static enum sl_status encode_plain(struct sl_call *call, const void *message, si
     }
     sl_frame_write_prefix(room, false, (uint32_t)size);
     sl_codec_proto.encode(message, room + SL_FRAME_PREFIX_BYTES);
+    sl_call_show_out(call, sl_slice_of(room + SL_FRAME_PREFIX_BYTES, size));
     sl_chain_commit(&call->out.queue, SL_FRAME_PREFIX_BYTES + size);
     count_queued(call, call->out.queue.size - SL_FRAME_PREFIX_BYTES - size);
     call->out.n_queued++;
@@ -457,6 +458,7 @@ static enum sl_status encode_packed(struct sl_call *call, const void *message, s
         return SL_RESOURCE_EXHAUSTED;
     }
     sl_codec_proto.encode(message, room);
+    sl_call_show_out(call, sl_slice_of(room, size));
     const enum sl_status status = queue_encoded(call, sl_slice_of(room, size));
     (void)sl_free(room);
     return status;
@@ -478,6 +480,7 @@ enum sl_status sl_call_queue_bytes(struct sl_call *call, struct sl_slice message
         return SL_RESOURCE_EXHAUSTED;
     }
     call->out.n_sent++;
+    sl_call_show_out(call, message);
     return queue_encoded(call, message);
 }
 

@@ -15,13 +15,18 @@ typedef enum sl_status(sl_method_start_fn)(
 typedef enum sl_status(sl_raw_fn)(struct sl_call *call, struct sl_slice request, void *user_data);
 
 /* Runs after routing and before the handler (OP-1); the path is canonical. on_start: not SL_OK ends
- * the call (sl_call_fail gives it details). on_end: the final status of a call that on_start saw.
- * Either may be NULL. */
+ * the call (sl_call_fail gives it details); headers and trailers may be added. on_end: the final
+ * status of a call that on_start saw. on_message_in: each message, decompressed, when the handler
+ * would get it; not SL_OK: it does not, the call is refused with this status, or the handler's
+ * receive fails with it. on_message_out: each message before it is compressed, but for those of a
+ * source. Messages are valid in the call. Any may be NULL. */
 struct sl_interceptor {
     size_t struct_size;
     enum sl_status (*on_start)(struct sl_call *call, void *user_data);
     void (*on_end)(struct sl_call *call, enum sl_status status, void *user_data);
     void *user_data;
+    enum sl_status (*on_message_in)(struct sl_call *call, struct sl_slice message, void *user_data);
+    void (*on_message_out)(struct sl_call *call, struct sl_slice message, void *user_data);
 };
 
 struct sl_server_options {

@@ -184,6 +184,7 @@ sl_server_add_interceptor(struct sl_server *server, const struct sl_interceptor 
         return SL_RESOURCE_EXHAUSTED;
     }
     interceptors[server->n_interceptors++] = all;
+    server->sees_messages |= all.on_message_in != NULL || all.on_message_out != NULL;
     server->interceptors = interceptors;
     return SL_OK;
 }

@@ -51,6 +51,7 @@ struct sl_server {
     struct sl_routes routes;
     struct sl_interceptor *interceptors;
     size_t n_interceptors;
+    bool sees_messages; /* one of them does */
     const struct sl_service_desc **services;
     size_t n_services;
     const struct sl_metadatum *error_info; /* borrowed */
