@@ -28,8 +28,9 @@ struct sl_cli_options {
     const char *server_name; /* --server-name */
     bool skip_verify;        /* --skip-verify */
     uint64_t timeout_ms;     /* --timeout; 0: none */
+    uint64_t n_retries;      /* --retry; 0: none */
     bool is_json;            /* --json */
-    const char *timeout_text;
+    const char *timeout_text, *retry_text;
 };
 
 /* What may be given more than once. */

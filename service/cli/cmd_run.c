@@ -8,6 +8,7 @@
 #include "runtime/base/buf.h"
 #include "runtime/base/mem.h"
 #include "runtime/base/parse.h"
+#include "runtime/base/random.h"
 #include "runtime/base/utf8.h"
 #include "service/cli/cli.h"
 #include "service/cli/message_json.h"
@@ -23,6 +24,7 @@ struct run_command {
     bool has_view;
     bool is_cancelled, is_given_up;
     const char *max_iterations, *request_id;
+    char own_id[SL_ID_BYTES];
     uint64_t n_iterations; /* 0: the agent's */
     bool has_tool_deltas;
     struct sl_buf input;
@@ -152,6 +154,10 @@ static enum sl_status open_call(struct run_command *command, const char *agent)
     request.options = &run;
     if (command->request_id != NULL) {
         request.request_id = sl_unconst(command->request_id);
+    } else if (command->cli.options.n_retries > 0) {
+        /* The first try may have begun, and its answer was lost. */
+        sl_random_id(command->own_id);
+        request.request_id = command->own_id;
     }
     if (request.input == NULL) {
         return SL_RESOURCE_EXHAUSTED;

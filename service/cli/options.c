@@ -10,7 +10,14 @@
 #include "service/cli/cli.h"
 #include "service/cli/text.h"
 
-enum { COMPLAINT_BYTES = 2048, TIMEOUT_MAX_MS = 86400000 };
+enum {
+    COMPLAINT_BYTES = 2048,
+    TIMEOUT_MAX_MS = 86400000,
+    RETRIES_MAX = 4,
+    /* Longer than the pause before a connection is tried again. */
+    RETRY_FIRST_MS = 1500,
+    RETRY_MOST_MS = 30000
+};
 
 void sl_cli_complain(const char *fmt, ...)
 {
@@ -86,6 +93,12 @@ static const struct sl_cli_flag common_flags[] = {
     COMMON("--skip-verify", SL_CLI_SWITCH, skip_verify, NULL, "accept any certificate"),
     COMMON(
         "--timeout", SL_CLI_TEXT, timeout_text, "DURATION", "deadline of the call: 500ms, 30s, 5m"),
+    COMMON(
+        "--retry",
+        SL_CLI_TEXT,
+        retry_text,
+        "N",
+        "try up to 4 times more when the server is not there or refuses"),
 };
 #undef COMMON
 
@@ -295,6 +308,13 @@ enum sl_status sl_cli_parse(
             "--timeout: '%s' is not a duration such as 500ms, 30s or 5m, up to 24h", timeout);
         return SL_INVALID_ARGUMENT;
     }
+    if (options->retry_text != NULL &&
+        sl_parse_u64(sl_slice_str(options->retry_text), 0, RETRIES_MAX, &options->n_retries) !=
+            SL_OK) {
+        sl_cli_complain(
+            "--retry: '%s' is not a number from 0 to %d", options->retry_text, RETRIES_MAX);
+        return SL_INVALID_ARGUMENT;
+    }
     if (command->is_remote) {
         SL_TRY(check_address(options));
         SL_TRY(check_tls(options));
@@ -378,10 +398,22 @@ static enum sl_status open_channel(struct sl_cli *cli, struct sl_error *err)
             sl_cli_complain("warning: the server's certificate is not checked (--skip-verify)");
         }
     }
+    const struct sl_method_config all = { .struct_size = sizeof(all),
+                                          .retry = { .max_attempts =
+                                                         (uint32_t)options->n_retries + 1,
+                                                     .initial_backoff_ms = RETRY_FIRST_MS,
+                                                     .max_backoff_ms = RETRY_MOST_MS,
+                                                     .backoff_multiplier = 2,
+                                                     .retryable = SL_RETRY_ON(SL_UNAVAILABLE) } };
+    const struct sl_service_config config = { .struct_size = sizeof(config),
+                                              .methods = &all,
+                                              .n_methods = 1 };
     const struct sl_channel_options channel = { .struct_size = sizeof(channel),
                                                 .loop = cli->loop,
                                                 .tls = cli->tls,
-                                                .authority = options->server_name };
+                                                .authority = options->server_name,
+                                                .service_config =
+                                                    options->n_retries > 0 ? &config : NULL };
     return sl_channel_new(options->address, &channel, &cli->channel, err);
 }
 

@@ -1,15 +1,27 @@
 """The command line against a real daemon: what it prints and how it exits."""
 
+import contextlib
 import json
+import os
 import re
 import signal
+import socket
 import tempfile
+import threading
 import time
 import unittest
 
 import harness
 
 FLAG = re.compile(r'(?:\{|FLAG\(|COMMON\()\s*"(--[a-z-]+)"')
+
+
+def forward(source, target):
+    """Until the source ends."""
+    while data := source.recv(65536):
+        target.sendall(data)
+    with contextlib.suppress(OSError):
+        target.shutdown(socket.SHUT_WR)
 
 
 class Cli(harness.Case):
@@ -55,6 +67,8 @@ class Cli(harness.Case):
             (("run", "echo", "--json=1"), "--json: takes no value"),
             (("run", "echo", "--max-iterations", "0"), "--max-iterations: '0'"),
             (("health", "--addr", "nonsense"), "--addr: 'nonsense'"),
+            (("health", "--retry", "5"), "--retry: '5'"),
+            (("bench", "--retry", "1"), "--retry: a measurement"),
             (("health", "--cert", "c"), "--cert and --key"),
             (("health", "--ca", "/no/such.pem"), "/no/such.pem: no such file"),
             (("check-events", "/no/such"), "/no/such: cannot be read: No such file"),
@@ -96,6 +110,58 @@ class Cli(harness.Case):
             self.assertEqual(done.returncode, 3)
             self.assertRegex(done.stderr.decode(), r"^sluice: UNAVAILABLE: [^\n]+\n$")
             self.assertIn(address.removesuffix(":1"), done.stderr.decode())
+
+    def test_a_server_that_comes_late_is_asked_again(self):
+        path = tempfile.mkdtemp() + "/socket"
+        with socket.socket(socket.AF_UNIX) as early:  # somebody who hangs up
+            early.bind(path)
+            early.listen()
+            early.settimeout(20)
+            waiting = harness.start_sluice(self.server, "health", "--addr", "unix:" + path, "--retry", "4")
+            early.accept()[0].close()
+        os.unlink(path)
+        self.daemon(flags=("--listen", "unix:" + path))
+        out, err = waiting.communicate(timeout=60)
+        self.assertEqual((waiting.returncode, out), (0, b"SERVING\n"), err)
+
+    def test_a_run_whose_answer_was_lost_does_not_start_twice(self):
+        path = tempfile.mkdtemp() + "/socket"
+
+        def runs():
+            return sum(self.server.metrics().get("sluice_runs_total", {}).values())
+
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(path)
+            listener.listen()
+            listener.settimeout(20)
+            running = harness.start_sluice(
+                self.server, "run", "echo", "once", "--addr", "unix:" + path, "--retry", "4", "--json"
+            )
+            near, _ = listener.accept()
+            with near, harness.open_socket(self.server.address) as far:
+                near.settimeout(20)
+                far.sendall(near.recv(65536))
+                near.sendall(far.recv(65536))  # SETTINGS; nothing that comes later arrives
+                near.settimeout(0.1)
+                while not runs():
+                    with contextlib.suppress(TimeoutError):
+                        far.sendall(near.recv(65536))
+        os.unlink(path)
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(path)
+            listener.listen()
+            listener.settimeout(60)
+            near, _ = listener.accept()
+            with near, harness.open_socket(self.server.address) as far:
+                pump = [threading.Thread(target=forward, args=ends) for ends in ((near, far), (far, near))]
+                for thread in pump:
+                    thread.start()
+                out, err = running.communicate(timeout=60)
+                for thread in pump:
+                    thread.join()
+        self.assertEqual((running.returncode, out), (1, b""), err)
+        self.assertIn(b"ALREADY_EXISTS", err)
+        self.assertEqual(runs(), 1)
 
     def test_exit_status_says_what_happened(self):
         self.assertEqual(harness.sluice(self.server, "run", "nobody").returncode, 1)

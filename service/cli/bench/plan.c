@@ -221,6 +221,10 @@ enum sl_status sl_bench_plan_init(
     if (!sl_cli_takes(argc, argv, NULL, 0)) {
         return SL_INVALID_ARGUMENT;
     }
+    if (plan->options.n_retries > 0) {
+        sl_cli_complain("--retry: a measurement shows what fails, and does not repeat it");
+        return SL_INVALID_ARGUMENT;
+    }
     take_texts(plan, &texts);
     SL_TRY(read_numbers(plan, &texts));
     SL_TRY(check(plan, &texts));
