@@ -217,13 +217,15 @@ void sl_call_set_callbacks(
 enum sl_status sl_call_show_in(struct sl_call *call, struct sl_slice message)
 {
     const struct sl_server *server = call->conn->server;
-    for (size_t i = 0; server->sees_messages && i < call->n_intercepted; i++) {
+    const size_t n = server->sees_messages ? call->n_intercepted : 0;
+    enum sl_status status = SL_OK;
+    for (size_t i = 0; i < n && status == SL_OK; i++) {
         const struct sl_interceptor *one = &server->interceptors[i];
         if (one->on_message_in != NULL) {
-            SL_TRY(one->on_message_in(call, message, one->user_data));
+            status = one->on_message_in(call, message, one->user_data);
         }
     }
-    return SL_OK;
+    return status;
 }
 
 void sl_call_show_out(struct sl_call *call, struct sl_slice message)

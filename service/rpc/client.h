@@ -63,7 +63,8 @@ struct sl_service_config {
 
 /* Sees the calls of a channel, in the order of the array when they start and in reverse when they
  * end; retries are inside of it. Any function may be NULL. They run on the channel's loop inside
- * the functions of a call, must not block, and must not start, cancel or free calls. */
+ * the functions of a call, must not block, and must not start, cancel or free calls or the channel.
+ */
 struct sl_client_interceptor {
     size_t struct_size; /* as of sl_method_config */
     /* Before anything is sent; may use sl_client_call_add_metadata() and _limit_time(). Not SL_OK:

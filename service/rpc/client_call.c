@@ -68,9 +68,7 @@ void sl_client_call_limit_deadline(struct sl_client_call *call, uint64_t timeout
 static void limit_ms(struct sl_client_call *call, uint64_t timeout_ms)
 {
     if (timeout_ms > 0) {
-        sl_client_call_limit_deadline(
-            call, timeout_ms > SL_TIMEOUT_MAX_NS / SL_NS_PER_MS ? SL_TIMEOUT_MAX_NS
-                                                                : timeout_ms * SL_NS_PER_MS);
+        sl_client_call_limit_deadline(call, sl_client_ms_to_ns(timeout_ms));
     }
 }
 

@@ -1,6 +1,5 @@
 /* The interceptors of a channel around its calls. */
 #include "service/rpc/client_impl.h"
-#include "service/rpc/deadline.h"
 
 enum sl_status sl_client_chain_start(struct sl_client_call *call, struct sl_error *err)
 {
@@ -67,8 +66,6 @@ enum sl_status sl_client_call_limit_time(struct sl_client_call *call, uint64_t t
     if (!call->own.is_starting) {
         return SL_FAILED_PRECONDITION;
     }
-    sl_client_call_limit_deadline(
-        call, timeout_ms > SL_TIMEOUT_MAX_NS / SL_NS_PER_MS ? SL_TIMEOUT_MAX_NS
-                                                            : timeout_ms * SL_NS_PER_MS);
+    sl_client_call_limit_deadline(call, sl_client_ms_to_ns(timeout_ms));
     return SL_OK;
 }

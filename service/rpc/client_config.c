@@ -114,7 +114,7 @@ enum sl_status sl_client_config_copy(
 void sl_client_config_done(struct sl_channel *channel)
 {
     for (size_t i = 0; i < channel->n_methods; i++) {
-        (void)sl_free((void *)(uintptr_t)channel->methods[i].name);
+        (void)sl_free(sl_unconst(channel->methods[i].name));
     }
     channel->methods = sl_free(channel->methods);
     channel->n_methods = 0;

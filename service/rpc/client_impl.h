@@ -41,6 +41,12 @@ enum sl_client_failure {
 
 struct sl_client_conn;
 
+/* Of a time that the user gave: longer ones become the longest. */
+static inline uint64_t sl_client_ms_to_ns(uint64_t ms)
+{
+    return ms > SL_TIMEOUT_MAX_NS / SL_NS_PER_MS ? SL_TIMEOUT_MAX_NS : ms * SL_NS_PER_MS;
+}
+
 struct sl_channel {
     uint32_t magic;
     char *target, *authority, *user_agent;

@@ -75,18 +75,14 @@ void sl_client_retry_go(struct sl_client_call *call)
 /* initial x multiplier^n, at most the policy's most, 20 % up or down. */
 static uint64_t backoff_ns(const struct sl_retry_policy *policy, uint32_t n)
 {
-    const double most = (double)policy->max_backoff_ms;
-    double ms = (double)policy->initial_backoff_ms;
+    const uint64_t most_ns = sl_client_ms_to_ns(policy->max_backoff_ms);
+    double ns = (double)sl_client_ms_to_ns(policy->initial_backoff_ms);
     for (uint32_t i = 0; i < n; i++) {
-        ms *= policy->backoff_multiplier;
+        ns *= policy->backoff_multiplier;
     }
-    const uint64_t ns = ms < most ? (uint64_t)(ms * (double)SL_NS_PER_MS)
-                                  : sl_deadline_after(
-                                        0, policy->max_backoff_ms > SL_TIMEOUT_MAX_NS / SL_NS_PER_MS
-                                               ? SL_TIMEOUT_MAX_NS
-                                               : policy->max_backoff_ms * SL_NS_PER_MS);
-    const uint64_t jitter = ns / 100 * JITTER_PERCENT;
-    return ns - jitter + sl_random_below(2 * jitter + 1);
+    const uint64_t middle_ns = ns < (double)most_ns ? (uint64_t)ns : most_ns;
+    const uint64_t jitter = middle_ns / 100 * JITTER_PERCENT;
+    return middle_ns - jitter + sl_random_below(2 * jitter + 1);
 }
 
 /* ---- The decision ---------------------------------------------------------------------------- */

@@ -251,12 +251,23 @@ static enum sl_status call_with_little_memory(size_t n_allocations)
     Sluice__Test__Types request;
     sluice__test__types__init(&request);
     request.number = 7;
+    const struct sl_method_config all = { .struct_size = sizeof(all),
+                                          .name = "/test.Service/",
+                                          .timeout_ms = 1000 };
+    const struct sl_service_config config = { .struct_size = sizeof(config),
+                                              .methods = &all,
+                                              .n_methods = 1 };
+    const struct sl_client_interceptor nothing = { .struct_size = sizeof(nothing) };
+    const struct sl_channel_options channel_options = { .struct_size = sizeof(channel_options),
+                                                        .service_config = &config,
+                                                        .interceptors = &nothing,
+                                                        .n_interceptors = 1 };
     struct sl_client_call *call = NULL;
     void *reply;
     channel = NULL;
     n_allowed = n_allocations;
     sl_mem_set_gate(refuse_after);
-    enum sl_status status = sl_channel_new(peer.address, NULL, &channel, NULL);
+    enum sl_status status = sl_channel_new(peer.address, &channel_options, &channel, NULL);
     if (status == SL_OK) {
         status = sl_client_unary(channel, &unary, &options, &request, &reply, &call);
     }

@@ -31,6 +31,7 @@ static const struct sl_method_desc count = METHOD("/test.Service/Count", SL_SERV
 static const struct sl_method_desc hang = METHOD("/test.Service/Hang", SL_UNARY);
 static const struct sl_method_desc talk = METHOD("/test.Service/Talk", SL_BIDIRECTIONAL);
 static const struct sl_method_desc failing = METHOD("/test.Service/Fail", SL_UNARY);
+static const struct sl_method_desc flaky = METHOD("/test.Service/Flaky", SL_UNARY);
 
 struct host {
     struct sl_server *server;
@@ -168,6 +169,15 @@ static enum sl_status on_fail(struct sl_call *call, struct sl_slice request, voi
     return sl_call_fail(call, &status);
 }
 
+/* Unavailable until the third try. */
+static enum sl_status on_flaky(struct sl_call *call, struct sl_slice request, void *user_data)
+{
+    (void)user_data;
+    const struct sl_call_status status = { .code = SL_UNAVAILABLE, .retry_delay_ms = 1 };
+    return sl_call_previous_attempts(call) < 2 ? sl_call_fail(call, &status)
+                                               : sl_call_reply_bytes(call, request);
+}
+
 /* ---- The two ends ---------------------------------------------------------------------------- */
 
 static void *run(void *argument)
@@ -187,7 +197,7 @@ static void start_host(const char *address)
         sl_raw_fn *handler;
     } routes[] = {
         { &echo, on_echo }, { &count, on_count },  { &hang, on_hang },
-        { &talk, on_talk }, { &failing, on_fail },
+        { &talk, on_talk }, { &failing, on_fail }, { &flaky, on_flaky },
     };
     const struct sl_server_options options = { .struct_size = sizeof(options) };
     struct sl_error err = { 0 };
@@ -392,6 +402,50 @@ static void a_status_comes_with_its_details_rs_5(void **state)
     assert_true(sl_slice_equals(details.info[0].key, "run_started"));
     sl_arena_done(&arena);
     (void)sl_client_call_free(call);
+}
+
+static void our_own_servers_pushback_is_followed_rt_5(void **state)
+{
+    (void)state;
+    const struct sl_method_config all = { .struct_size = sizeof(all),
+                                          .retry = { .max_attempts = 3,
+                                                     .initial_backoff_ms =
+                                                         3600000, /* the server says less */
+                                                     .max_backoff_ms = 3600000,
+                                                     .backoff_multiplier = 1,
+                                                     .retryable = SL_RETRY_ON(SL_UNAVAILABLE) } };
+    const struct sl_service_config config = { .struct_size = sizeof(config),
+                                              .methods = &all,
+                                              .n_methods = 1 };
+    const struct sl_channel_options options = { .struct_size = sizeof(options),
+                                                .service_config = &config };
+    struct sl_channel *own;
+    assert_int_equal(sl_channel_new(host.address, &options, &own, NULL), SL_OK);
+    Sluice__Test__Types request;
+    sluice__test__types__init(&request);
+    request.number = 42;
+    struct sl_client_call *call;
+    void *reply;
+    assert_int_equal(sl_client_unary(own, &flaky, NULL, &request, &reply, &call), SL_OK);
+    assert_int_equal(((const Sluice__Test__Types *)reply)->number, 42);
+    assert_int_equal(sl_client_call_previous_attempts(call), 2);
+    (void)sl_client_call_free(call);
+    assert_int_equal(sl_channel_stats(own).n_retries, 2);
+    own = sl_channel_free(own);
+    assert_int_equal(
+        sl_client_unary(channel, &flaky, NULL, &request, &reply, &call), SL_UNAVAILABLE);
+    (void)sl_client_call_free(call);
+}
+
+static void ipv6_is_an_address_too(void **state)
+{
+    (void)state;
+    start_host("[::1]:0");
+    assert_int_equal(sl_channel_new(host.address, NULL, &channel, NULL), SL_OK);
+    char text[] = "colons";
+    unary_call(NULL, text);
+    channel = sl_channel_free(channel);
+    stop_host();
 }
 
 static void an_unknown_method_is_unimplemented(void **state)
@@ -615,6 +669,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_stream_is_read_to_its_end, setup, teardown),
         cmocka_unit_test_setup_teardown(two_streams_are_read_in_turns, setup, teardown),
         cmocka_unit_test_setup_teardown(a_status_comes_with_its_details_rs_5, setup, teardown),
+        cmocka_unit_test_setup_teardown(our_own_servers_pushback_is_followed_rt_5, setup, teardown),
+        cmocka_unit_test(ipv6_is_an_address_too),
         cmocka_unit_test_setup_teardown(an_unknown_method_is_unimplemented, setup, teardown),
         cmocka_unit_test_setup_teardown(a_deadline_ends_both_ends, setup, teardown),
         cmocka_unit_test_setup_teardown(a_call_that_is_dropped_frees_its_slot, setup, teardown),

@@ -151,6 +151,7 @@ static void on_bytes(struct sl_net_conn *conn, struct sl_slice bytes, void *user
     (void)user_data;
 }
 
+// NOLINTNEXTLINE(readability-non-const-parameter): the signature of the callback
 static size_t on_pull(struct sl_net_conn *conn, uint8_t *room, size_t room_bytes, void *user_data)
 {
     (void)conn;

@@ -199,7 +199,7 @@ static size_t pull(struct rig_conn *conn, uint8_t *room, size_t size)
     if (conn->server != NULL) {
         return sl_conn_pull(conn->server, room, size, now_ns());
     }
-    return sl_h2_session_pull(conn->side->session, room, size, now_ns());
+    return conn->side == NULL ? 0 : sl_h2_session_pull(conn->side->session, room, size, now_ns());
 }
 
 static size_t carry(struct sl_net_conn *net)
@@ -267,6 +267,7 @@ static struct rig_conn *new_peer(struct sl_net_conn *net)
         abort();
     }
     conn->net = net;
+    conn->is_mute = rig_now->is_mute;
     if (rig_now->server != NULL) {
         const struct sl_conn_options options = { .struct_size = sizeof(options),
                                                  .peer = "memory",
@@ -337,22 +338,22 @@ enum sl_status sl_net_connect(
     return SL_OK;
 }
 
-void sl_net_conn_close(struct sl_net_conn *net, bool now)
+void sl_net_conn_close(struct sl_net_conn *conn, bool now)
 {
     (void)now;
-    end(net, SL_NET_END_CLOSED, "closed");
+    end(conn, SL_NET_END_CLOSED, "closed");
 }
 
-void sl_net_conn_want_write(struct sl_net_conn *net)
+void sl_net_conn_want_write(struct sl_net_conn *conn)
 {
-    if (!net->is_ending && net->peer != NULL) {
-        sl_loop_defer(net->loop, &net->flush);
+    if (!conn->is_ending && conn->peer != NULL) {
+        sl_loop_defer(conn->loop, &conn->flush);
     }
 }
 
-uint64_t sl_net_conn_last_read_ns(const struct sl_net_conn *net)
+uint64_t sl_net_conn_last_read_ns(const struct sl_net_conn *conn)
 {
-    return net->last_read_ns;
+    return conn->last_read_ns;
 }
 
 struct sl_net_tls *sl_net_tls_ref(struct sl_net_tls *tls)

@@ -61,6 +61,7 @@ struct client_rig {
     struct sl_server *server; /* not NULL: connections are to it */
     enum rig_door door;
     enum rig_manner manner;
+    bool is_mute; /* new connections are: only client_rig_say() arrives */
     size_t n_connects;
     struct rig_conn *conns[RIG_CONNS]; /* those that were opened, in order */
     size_t n_conns;
