@@ -78,7 +78,8 @@ struct sl_client_interceptor {
     void (*on_message_out)(struct sl_client_call *call, struct sl_slice message, void *user_data);
     void (*on_message_in)(struct sl_client_call *call, struct sl_slice message, void *user_data);
     /* Once for each call whose on_start gave SL_OK: its final status; trailers are there. Faults
-     * that only show when a message is taken (decompression, decoding) come later than this. */
+     * that only show when a message is taken (decompression, decoding), and a cancel of an answer
+     * that had arrived whole, come later than this. */
     void (*on_end)(struct sl_client_call *call, enum sl_status status, void *user_data);
     void *user_data;
 };
@@ -103,9 +104,9 @@ struct sl_channel_options {
 };
 
 /* `target`: "127.0.0.1:50051", "[::1]:50051", "name:443", "unix:/path". A name with several
- * addresses: they are tried in order, the families in turns, each for its share of the time.
- * Opens nothing yet. Owns: sl_channel_free(). Fails: SL_INVALID_ARGUMENT the target, the service
- * config or a struct_size; SL_RESOURCE_EXHAUSTED. */
+ * addresses: they are tried in order, the families in turns, the next one beside the last after
+ * 250 ms. Opens nothing yet. Owns: sl_channel_free(). Fails: SL_INVALID_ARGUMENT the target, the
+ * service config or a struct_size; SL_RESOURCE_EXHAUSTED. */
 SL_CHECK enum sl_status sl_channel_new(
     const char *target,
     const struct sl_channel_options *options,
@@ -184,15 +185,17 @@ const struct sl_metadata *sl_client_call_headers(struct sl_client_call *call);
 const struct sl_metadata *sl_client_call_trailers(const struct sl_client_call *call);
 /* user_data of the options. */
 void *sl_client_call_user(const struct sl_client_call *call);
+/* As sl_client_call_open() got it. */
 const struct sl_method_desc *sl_client_call_method(const struct sl_client_call *call);
 /* Retries by a policy so far: what the server sees as grpc-previous-rpc-attempts. */
 uint32_t sl_client_call_previous_attempts(const struct sl_client_call *call);
 
-/* Both only inside on_start of an interceptor: SL_FAILED_PRECONDITION otherwise. The key and value
- * are copied and checked as sl_metadata_add() does. The call ends at the latest `timeout_ms` from
- * now. */
+/* For interceptors: one more entry, copied, checked as sl_metadata_add() does. Fails:
+ * SL_FAILED_PRECONDITION outside of on_start; as sl_metadata_add(). */
 SL_CHECK enum sl_status sl_client_call_add_metadata(
     struct sl_client_call *call, struct sl_slice key, struct sl_slice value);
+/* For interceptors: the call ends at the latest `timeout_ms` from now. Fails:
+ * SL_FAILED_PRECONDITION outside of on_start. */
 SL_CHECK enum sl_status sl_client_call_limit_time(struct sl_client_call *call, uint64_t timeout_ms);
 
 /* Unary in one: sends, half-closes, receives one message, valid until the call is freed.
