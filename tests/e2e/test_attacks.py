@@ -409,7 +409,7 @@ class Patience(WireCase):
             "the end of each", lambda: sum(self.counted("sluice_stream_ends_total").values()) == len(streams)
         )
         self.assertLessEqual(set(self.counted("sluice_stream_ends_total")), {'reason="slow"', 'reason="lost"'})
-        self.assertEqual(set(self.counted("sluice_limits_reached_total")), {'limit="stall"'})
+        self.assertIn('limit="stall"', self.counted("sluice_limits_reached_total"))
         wire.close()
         self.wait_runs_ended()
 
