@@ -15,7 +15,22 @@ struct sl_directory_request {
     bool is_ended;
     uint64_t ended_ns;
     char run_id[SL_ID_BYTES];
-    char id[]; /* terminated */
+    size_t key_bytes;
+    char key[]; /* the tenant, terminated, and its request id */
+};
+
+/* One that has runs. */
+struct sl_directory_tenant {
+    UT_hash_handle hh;
+    uint64_t n_runs; /* running and waiting */
+    char name[];     /* terminated */
+};
+
+/* A key, until it is known whether it is needed. Longer ones than there can be find nothing. */
+enum { KEY_BYTES = 1024 };
+struct request_key {
+    char bytes[KEY_BYTES];
+    size_t size;
 };
 
 struct sl_directory {
@@ -25,6 +40,7 @@ struct sl_directory {
         bool is_draining;
         struct sl_list waiting;
         struct sl_directory_counts counts;
+        struct sl_directory_tenant *tenants;
         struct sl_directory_request *requests;
         struct sl_list ended_requests;
         uint64_t n_ended_requests;
@@ -48,23 +64,43 @@ static void unlock(struct sl_directory *directory)
 /* uthash is macros, which the linter counts. */
 // NOLINTBEGIN(readability-function-cognitive-complexity,readability-function-size)
 static struct sl_directory_request *
-find_request(const struct sl_directory *directory, const char *id)
+find_request(const struct sl_directory *directory, const struct request_key *key)
 {
     struct sl_directory_request *request = NULL;
-    HASH_FIND(hh, directory->shared.requests, id, strlen(id), request);
+    HASH_FIND(hh, directory->shared.requests, key->bytes, key->size, request);
     return request;
 }
 
 static bool add_request(struct sl_directory *directory, struct sl_directory_request *request)
 {
     sl_map_oom = false;
-    HASH_ADD(hh, directory->shared.requests, id, strlen(request->id), request);
+    HASH_ADD(hh, directory->shared.requests, key, request->key_bytes, request);
     return !sl_map_oom;
 }
 
 static void remove_request(struct sl_directory *directory, struct sl_directory_request *request)
 {
     HASH_DELETE(hh, directory->shared.requests, request);
+}
+
+static struct sl_directory_tenant *
+find_tenant(const struct sl_directory *directory, const char *name)
+{
+    struct sl_directory_tenant *tenant = NULL;
+    HASH_FIND(hh, directory->shared.tenants, name, strlen(name), tenant);
+    return tenant;
+}
+
+static bool add_tenant(struct sl_directory *directory, struct sl_directory_tenant *tenant)
+{
+    sl_map_oom = false;
+    HASH_ADD(hh, directory->shared.tenants, name, strlen(tenant->name), tenant);
+    return !sl_map_oom;
+}
+
+static void remove_tenant(struct sl_directory *directory, struct sl_directory_tenant *tenant)
+{
+    HASH_DELETE(hh, directory->shared.tenants, tenant);
 }
 // NOLINTEND(readability-function-cognitive-complexity,readability-function-size)
 
@@ -94,18 +130,32 @@ static void forget_old(struct sl_directory *directory, uint64_t now_ns)
     }
 }
 
+/* False: no such key can be. */
+static bool make_key(struct request_key *key, const char *tenant, const char *request_id)
+{
+    const size_t n_tenant = strlen(tenant) + 1;
+    const size_t n_id = strlen(request_id);
+    if (n_tenant + n_id > sizeof(key->bytes)) {
+        return false;
+    }
+    memcpy(key->bytes, tenant, n_tenant);
+    memcpy(key->bytes + n_tenant, request_id, n_id);
+    key->size = n_tenant + n_id;
+    return true;
+}
+
 static enum sl_admission remember(
     struct sl_directory *directory,
-    const char *request_id,
+    const struct request_key *key,
     const char *run_id,
     struct sl_directory_request **ret_request)
 {
-    const size_t size = strlen(request_id);
-    struct sl_directory_request *request = sl_calloc(1, sizeof(*request) + size + 1);
+    struct sl_directory_request *request = sl_calloc(1, sizeof(*request) + key->size);
     if (request == NULL) {
         return SL_ADMIT_NO_MEMORY;
     }
-    memcpy(request->id, request_id, size);
+    memcpy(request->key, key->bytes, key->size);
+    request->key_bytes = key->size;
     (void)snprintf(request->run_id, sizeof(request->run_id), "%s", run_id);
     if (!add_request(directory, request)) {
         (void)sl_free(request);
@@ -113,6 +163,45 @@ static enum sl_admission remember(
     }
     *ret_request = request;
     return SL_ADMIT_RUN;
+}
+
+/* ---- Tenants -----------------------------------------------------------------------------------
+ */
+
+/* The tenant, with one run more; NULL: no memory. */
+static struct sl_directory_tenant *enter_tenant(struct sl_directory *directory, const char *name)
+{
+    struct sl_directory_tenant *tenant = find_tenant(directory, name);
+    if (tenant == NULL) {
+        const size_t size = strlen(name) + 1;
+        tenant = sl_calloc(1, sizeof(*tenant) + size);
+        if (tenant == NULL) {
+            return NULL;
+        }
+        memcpy(tenant->name, name, size);
+        if (!add_tenant(directory, tenant)) {
+            return sl_free(tenant);
+        }
+    }
+    tenant->n_runs++;
+    return tenant;
+}
+
+/* One without runs is forgotten: there are never more than runs. */
+static void leave_tenant(struct sl_directory *directory, struct sl_ticket *ticket)
+{
+    struct sl_directory_tenant *tenant = SL_TAKE(ticket->tenant);
+    if (tenant != NULL && --tenant->n_runs == 0) {
+        remove_tenant(directory, tenant);
+        (void)sl_free(tenant);
+    }
+}
+
+static bool is_tenant_full(const struct sl_directory *directory, const char *name)
+{
+    const uint64_t max = directory->options.max_tenant_runs;
+    const struct sl_directory_tenant *tenant = max == 0 ? NULL : find_tenant(directory, name);
+    return tenant != NULL && tenant->n_runs >= max;
 }
 
 /* ---- Places ------------------------------------------------------------------------------------
@@ -140,11 +229,14 @@ static void take_slot(struct sl_directory *directory, struct sl_ticket *ticket)
 }
 
 /* As much as there is to decide without a change. */
-static enum sl_admission judge(struct sl_directory *directory)
+static enum sl_admission judge(const struct sl_directory *directory, const char *tenant)
 {
     const struct sl_directory_counts *counts = &directory->shared.counts;
     if (directory->shared.is_draining) {
         return SL_ADMIT_DRAINING;
+    }
+    if (is_tenant_full(directory, tenant)) {
+        return SL_ADMIT_TENANT_FULL;
     }
     if (counts->running < directory->options.max_runs && counts->waiting == 0) {
         return SL_ADMIT_RUN;
@@ -155,21 +247,30 @@ static enum sl_admission judge(struct sl_directory *directory)
 static enum sl_admission admit(
     struct sl_directory *directory,
     struct sl_ticket *ticket,
-    const char *run_id,
-    const char *request_id,
+    const struct sl_directory_ask *ask,
     char ret_run_id[SL_ID_BYTES])
 {
-    const bool has_id = request_id[0] != '\0';
-    const struct sl_directory_request *known = has_id ? find_request(directory, request_id) : NULL;
+    const char *tenant = ask->tenant == NULL ? "" : ask->tenant;
+    struct request_key key;
+    const bool has_id = ask->request_id != NULL && ask->request_id[0] != '\0' &&
+                        make_key(&key, tenant, ask->request_id);
+    const struct sl_directory_request *known = has_id ? find_request(directory, &key) : NULL;
     if (known != NULL) {
         memcpy(ret_run_id, known->run_id, SL_ID_BYTES);
         return SL_ADMIT_REQUEST_ID;
     }
-    const enum sl_admission verdict = judge(directory);
+    const enum sl_admission verdict = judge(directory, tenant);
     if (verdict != SL_ADMIT_RUN && verdict != SL_ADMIT_WAIT) {
         return verdict;
     }
-    if (has_id && remember(directory, request_id, run_id, &ticket->request) == SL_ADMIT_NO_MEMORY) {
+    if (has_id && remember(directory, &key, ask->run_id, &ticket->request) == SL_ADMIT_NO_MEMORY) {
+        return SL_ADMIT_NO_MEMORY;
+    }
+    ticket->tenant = enter_tenant(directory, tenant);
+    if (ticket->tenant == NULL) {
+        if (ticket->request != NULL) {
+            forget(directory, SL_TAKE(ticket->request));
+        }
         return SL_ADMIT_NO_MEMORY;
     }
     if (verdict == SL_ADMIT_RUN) {
@@ -185,16 +286,13 @@ static enum sl_admission admit(
 enum sl_admission sl_directory_admit(
     struct sl_directory *directory,
     struct sl_ticket *ticket,
-    uint32_t home,
-    const char *run_id,
-    const char *request_id,
-    uint64_t now_ns,
+    const struct sl_directory_ask *ask,
     char ret_run_id[SL_ID_BYTES])
 {
-    *ticket = (struct sl_ticket){ .state = SL_TICKET_NONE, .home = home };
+    *ticket = (struct sl_ticket){ .state = SL_TICKET_NONE, .home = ask->home };
     lock(directory);
-    forget_old(directory, now_ns);
-    const enum sl_admission verdict = admit(directory, ticket, run_id, request_id, ret_run_id);
+    forget_old(directory, ask->now_ns);
+    const enum sl_admission verdict = admit(directory, ticket, ask, ret_run_id);
     if (verdict != SL_ADMIT_RUN && verdict != SL_ADMIT_WAIT) {
         directory->shared.counts.refused++;
     }
@@ -259,6 +357,7 @@ struct sl_ticket *sl_directory_leave(
         directory->shared.counts.ended += was_run ? 1 : 0;
         directory->shared.counts.refused += was_run ? 0 : 1;
         end_request(directory, ticket, was_run, now_ns);
+        leave_tenant(directory, ticket);
         next = admit_waiting(directory);
     }
     unlock(directory);
@@ -279,6 +378,7 @@ void sl_directory_set_options(
     lock(directory);
     directory->options.max_runs = options->max_runs;
     directory->options.max_waiting = options->max_waiting;
+    directory->options.max_tenant_runs = options->max_tenant_runs;
     directory->options.request_keep_ns = options->request_keep_ns;
     unlock(directory);
 }
@@ -293,6 +393,7 @@ bool sl_directory_abandon(struct sl_directory *directory, struct sl_ticket *tick
         directory->shared.counts.waiting--;
         directory->shared.counts.refused++;
         end_request(directory, ticket, false, 0);
+        leave_tenant(directory, ticket);
     }
     unlock(directory);
     return was_waiting;
@@ -313,6 +414,7 @@ struct sl_ticket *sl_directory_take_waiting(struct sl_directory *directory)
         ticket->state = SL_TICKET_NONE;
         directory->shared.counts.refused++;
         end_request(directory, ticket, false, 0);
+        leave_tenant(directory, ticket);
     }
     unlock(directory);
     return ticket;
@@ -362,6 +464,11 @@ struct sl_directory *sl_directory_free(struct sl_directory *directory)
         struct sl_directory_request *next = request->hh.next;
         forget(directory, request);
         request = next;
+    }
+    while (directory->shared.tenants != NULL) { /* whose runs never left */
+        struct sl_directory_tenant *tenant = directory->shared.tenants;
+        remove_tenant(directory, tenant);
+        (void)sl_free(tenant);
     }
     (void)pthread_mutex_destroy(&directory->shared.lock);
     (void)sl_free(directory->shared.runs_of_loop);

@@ -15,6 +15,7 @@ enum { SL_REQUEST_ID_MAX_BYTES = 128 };
 
 struct sl_directory;
 struct sl_directory_request;
+struct sl_directory_tenant;
 
 enum sl_ticket_state { SL_TICKET_NONE, SL_TICKET_WAITING, SL_TICKET_RUNNING };
 
@@ -26,11 +27,13 @@ struct sl_ticket {
     uint32_t home; /* loop of the reader */
     uint32_t loop; /* RUNNING: where it runs */
     struct sl_directory_request *request;
+    struct sl_directory_tenant *tenant; /* RUNNING, WAITING */
 };
 
 struct sl_directory_options {
     uint32_t n_loops;
     uint64_t max_runs, max_waiting;
+    uint64_t max_tenant_runs; /* running and waiting ones; 0: as many as there may be */
     uint64_t request_keep_ns; /* request ids stay known so long after the end */
 };
 
@@ -53,19 +56,24 @@ enum sl_admission {
     SL_ADMIT_WAIT, /* sl_directory_leave of another one will give it a slot */
     SL_ADMIT_DRAINING,
     SL_ADMIT_FULL,
-    SL_ADMIT_REQUEST_ID, /* a run with this request id is known: `ret_run_id` */
+    SL_ADMIT_TENANT_FULL, /* the tenant has all that it may have */
+    SL_ADMIT_REQUEST_ID,  /* a run with this request id is known: `ret_run_id` */
     SL_ADMIT_NO_MEMORY
 };
 
-/* Asks for a slot for the run `run_id`, whose reader is on the loop `home`. `request_id` "": none.
- * Thread: any. */
+struct sl_directory_ask {
+    uint32_t home;          /* loop of the reader */
+    const char *tenant;     /* NULL or "": the one there is without identities */
+    const char *run_id;     /* of the run that wants the slot */
+    const char *request_id; /* of the tenant; NULL or "": none */
+    uint64_t now_ns;
+};
+
+/* Asks for a slot. Request ids of two tenants never meet. Thread: any. */
 SL_CHECK enum sl_admission sl_directory_admit(
     struct sl_directory *directory,
     struct sl_ticket *ticket,
-    uint32_t home,
-    const char *run_id,
-    const char *request_id,
-    uint64_t now_ns,
+    const struct sl_directory_ask *ask,
     char ret_run_id[SL_ID_BYTES]);
 /* A run is over (or never began): its slot goes to the first that waits, which is given back
  * RUNNING; NULL: nobody. Thread: any. */

@@ -72,6 +72,7 @@ static struct sl_directory_options directory_options(const struct sl_limits *lim
         .n_loops = (uint32_t)n_loops,
         .max_runs = limits->runs,
         .max_waiting = limits->run_queue,
+        .max_tenant_runs = limits->runs_per_tenant,
         .request_keep_ns = limits->window_keep * SL_NS_PER_MS,
     };
 }

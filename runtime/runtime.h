@@ -178,6 +178,8 @@ struct sl_run_spec {
     uint32_t min_flush_ms, max_delta_bytes;
     size_t n_connection_streams; /* active streams of the connection: the mark (AL-8) */
     const char *peer;            /* for the log */
+    const char *tenant; /* whose run it is: request ids and counts are the tenant's; NULL: the one
+                         * there is without identities */
 };
 
 /* Why a run was not started (AL-5.3). */

@@ -15,6 +15,9 @@
 #include "runtime/exec/encode.h"
 #include "runtime/runtime_private.h"
 
+/* Until one of a tenant's runs may be over: nobody knows, and its others ask again, too. */
+enum { TENANT_RETRY_MS = 1000 };
+
 struct sl_run_stream *sl_run_stream_of(struct sl_ticket *ticket)
 {
     return SL_CONTAINER(ticket, struct sl_run_stream, ticket);
@@ -409,15 +412,19 @@ static void wait_for_slot(struct sl_run_stream *stream)
 
 /* Asks the directory. The slot, or the wait for it, has a reference of its own, and one to the
  * generation. */
-static void ask_for_slot(struct sl_run_stream *stream, const char *request_id)
+static void ask_for_slot(struct sl_run_stream *stream, const struct sl_run_spec *spec)
 {
     struct sl_runtime *runtime = stream->runtime;
     char known[SL_ID_BYTES] = "";
     ref(stream);
     sl_generation_ref(stream->generation);
-    const enum sl_admission verdict = sl_directory_admit(
-        runtime->directory, &stream->ticket, stream->reader_loop->index, stream->run_id, request_id,
-        sl_loop_now_ns(stream->reader_loop), known);
+    const struct sl_directory_ask ask = { .home = stream->reader_loop->index,
+                                          .tenant = spec->tenant,
+                                          .run_id = stream->run_id,
+                                          .request_id = spec->request_id,
+                                          .now_ns = sl_loop_now_ns(stream->reader_loop) };
+    const enum sl_admission verdict =
+        sl_directory_admit(runtime->directory, &stream->ticket, &ask, known);
     switch (verdict) {
     case SL_ADMIT_RUN:
         place(stream);
@@ -433,6 +440,13 @@ static void ask_for_slot(struct sl_run_stream *stream, const char *request_id)
         sl_limit_reached(SL_LIMIT_run_queue);
         sl_run_refuse(stream, SL_RESOURCE_EXHAUSTED, "SERVER_FULL", "too many runs are waiting");
         stream->refusal.retry_after_ms = (int64_t)stream->generation->limits.run_wait;
+        break;
+    case SL_ADMIT_TENANT_FULL:
+        sl_limit_reached(SL_LIMIT_runs_per_tenant);
+        sl_run_refuse(
+            stream, SL_RESOURCE_EXHAUSTED, "TENANT_LIMIT",
+            "this tenant has as many runs as it may have");
+        stream->refusal.retry_after_ms = TENANT_RETRY_MS;
         break;
     case SL_ADMIT_REQUEST_ID:
         sl_run_refuse(
@@ -498,7 +512,7 @@ enum sl_status sl_run_start(
         return status;
     }
     if (is_accepted) {
-        ask_for_slot(stream, spec->request_id == NULL ? "" : spec->request_id);
+        ask_for_slot(stream, spec);
     } else {
         sl_directory_count_refused(runtime->directory);
         tell_later(stream);

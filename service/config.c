@@ -502,8 +502,8 @@ static void load_log(struct sl_config *config, const struct sl_conf_node *top)
 
 static void load_top(struct loader *loader, const struct sl_conf_node *top)
 {
-    static const char *const runtime_keys[] = { "providers", "default_provider", "tools",
-                                                "builtin_agents" };
+    static const char *const runtime_keys[] = { "providers",      "default_provider", "tools",
+                                                "builtin_agents", "identity",         "access" };
     struct sl_config *config = loader->config;
     struct sl_conf *file = config->file;
     const struct sl_conf_node *listen = sl_conf_get_list(file, top, "listen", SL_OPTIONAL);

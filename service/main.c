@@ -19,6 +19,7 @@
 #include "runtime/runtime.h"
 #include "service/api/api.h"
 #include "service/config.h"
+#include "service/identity/identity.h"
 #include "service/net/net.h"
 #include "service/notify.h"
 #include "service/ops/ops.h"
@@ -38,6 +39,7 @@ struct daemon {
     size_t n_loops, n_threads, n_agent_problems;
     struct sl_runtime *runtime;
     struct sl_server *server;
+    struct sl_identity *identity; /* who may call, at the start; NULL: everybody */
     struct sl_api *api;
     struct sl_ops *ops; /* NULL: none was asked for */
     struct sl_net_tls *tls[SL_CONFIG_LISTENERS];
@@ -126,7 +128,8 @@ static enum sl_status make_server(struct daemon *daemon, struct sl_error *err)
     }
     const struct sl_api_options api = { .server = daemon->server,
                                         .runtime = daemon->runtime,
-                                        .has_reflection = wants_reflection(&daemon->config) };
+                                        .has_reflection = wants_reflection(&daemon->config),
+                                        .identity = daemon->identity };
     const enum sl_status status = sl_api_new(&api, &daemon->api);
     return status == SL_OK ? SL_OK : sl_fail(err, status, "the services cannot be registered");
 }
@@ -306,6 +309,7 @@ static void free_all(struct daemon *daemon)
     sl_ops_close(daemon->ops);
     daemon->server = sl_server_free(daemon->server);
     daemon->api = sl_api_free(daemon->api);
+    daemon->identity = sl_identity_unref(daemon->identity);
     daemon->runtime = sl_runtime_free(daemon->runtime);
     for (size_t i = 0; i < SL_CONFIG_LISTENERS; i++) {
         daemon->tls[i] = sl_net_tls_unref(daemon->tls[i]);
@@ -340,9 +344,12 @@ static enum sl_status start(struct daemon *daemon, struct sl_error *err)
         return sl_fail(err, SL_RESOURCE_EXHAUSTED, "cannot make the event loops: errno %d", errno);
     }
     SL_TRY(make_runtime(daemon, err));
-    if (sl_config_finish(&daemon->config, print_problem, NULL) != SL_OK) {
+    const enum sl_status identity =
+        sl_reload_load_identity(&daemon->config, print_problem, NULL, &daemon->identity);
+    if (sl_config_finish(&daemon->config, print_problem, NULL) != SL_OK || identity != SL_OK) {
         return sl_fail(err, SL_FAILED_PRECONDITION, "the configuration has mistakes");
     }
+    daemon->reload.has_identity = daemon->identity != NULL;
     if (daemon->config.only_check) {
         return SL_OK;
     }

@@ -10,6 +10,7 @@
 #include "runtime/base/metrics.h"
 #include "runtime/runtime.h"
 #include "service/api/api.h"
+#include "service/identity/identity.h"
 #include "service/net/net.h"
 #include "service/rpc/rpc.h"
 
@@ -21,6 +22,7 @@ struct attempt {
     struct sl_config fresh;
     struct sl_net_tls *tls[SL_CONFIG_LISTENERS];
     struct sl_generation *draft;
+    struct sl_identity *identity;
     size_t n_problems;
 };
 
@@ -122,6 +124,43 @@ enum sl_status sl_reload_make_tls(
     return sl_net_tls_new_server(&options, ret_tls, err);
 }
 
+enum sl_status sl_reload_load_identity(
+    struct sl_config *config,
+    sl_config_problem_fn *tell,
+    void *user_data,
+    struct sl_identity **ret_identity)
+{
+    struct sl_identity_options options = { .conf = config->file,
+                                           .top = config->top,
+                                           .max_keys = config->limits.keys };
+    for (size_t i = 0; i < config->n_listen; i++) {
+        options.has_client_certificates =
+            options.has_client_certificates || config->listen[i].tls_client_ca != NULL;
+    }
+    SL_TRY(sl_identity_load(&options, tell, user_data, ret_identity));
+    for (size_t i = 0; sl_identity_has_keys(*ret_identity) && i < config->n_listen; i++) {
+        const struct sl_config_listen *listen = &config->listen[i];
+        if (listen->tls_cert == NULL && !sl_config_is_local(listen->address)) {
+            sl_log(
+                SL_WARN, SL_LOG_MAIN, "msg=\"keys cross the network in plaintext\" address=%s",
+                listen->address);
+        }
+    }
+    return SL_OK;
+}
+
+/* Whoever takes `identity` out by accident would open the server to everybody. */
+static void read_identity(struct attempt *attempt)
+{
+    const enum sl_status status =
+        sl_reload_load_identity(&attempt->fresh, on_problem, attempt, &attempt->identity);
+    if (status == SL_RESOURCE_EXHAUSTED) {
+        problem(attempt, "identity: out of memory");
+    } else if (status == SL_OK && attempt->identity == NULL && attempt->reload->has_identity) {
+        problem(attempt, "identity: cannot be taken away while sluiced runs: start it anew");
+    }
+}
+
 static void read_certificates(struct attempt *attempt)
 {
     struct sl_error err = { .text = "" };
@@ -171,6 +210,7 @@ static void read_all(struct attempt *attempt)
         (fresh->file == NULL || sl_conf_n_errors(fresh->file) == 0)) {
         check_fixed(attempt);
         read_certificates(attempt);
+        read_identity(attempt);
         read_agents(attempt);
     }
     (void)!sl_config_finish(fresh, on_problem, attempt);
@@ -211,6 +251,8 @@ static bool commit(struct attempt *attempt)
         problem(attempt, "out of memory");
         return false;
     }
+    sl_api_set_identity(reload->api, attempt->identity);
+    reload->has_identity = attempt->identity != NULL;
     sl_runtime_draft_commit(SL_TAKE(attempt->draft), &change);
     for (size_t i = 0; i < fresh->n_listen; i++) {
         (void)sl_net_tls_unref(reload->tls[i]);
@@ -236,6 +278,7 @@ static void drop(struct attempt *attempt)
     for (size_t i = 0; i < SL_CONFIG_LISTENERS; i++) {
         attempt->tls[i] = sl_net_tls_unref(attempt->tls[i]);
     }
+    attempt->identity = sl_identity_unref(attempt->identity);
     sl_config_done(&attempt->fresh);
 }
 

@@ -14,6 +14,7 @@
 #include "service/config.h"
 
 struct sl_api;
+struct sl_identity;
 struct sl_net_tls;
 struct sl_runtime;
 struct sl_server;
@@ -26,6 +27,7 @@ struct sl_reload {
     struct sl_runtime *runtime;
     struct sl_server *server;
     struct sl_api *api;
+    bool has_identity; /* callers must be known */
     _Atomic uint64_t n_done, n_failed;
     atomic_bool is_last_failed;
 };
@@ -39,6 +41,13 @@ struct sl_reload_stats {
  * sl_net_tls_new_server. */
 SL_CHECK enum sl_status sl_reload_make_tls(
     const struct sl_config_listen *listen, struct sl_net_tls **ret_tls, struct sl_error *err);
+/* Who may call, as the configuration says; NULL: everybody. Owns: the caller; sl_identity_unref().
+ * Fails: as sl_identity_load(). */
+SL_CHECK enum sl_status sl_reload_load_identity(
+    struct sl_config *config,
+    sl_config_problem_fn *tell,
+    void *user_data,
+    struct sl_identity **ret_identity);
 /* True: everything is new. Thread: main, before the drain. Never fails otherwise than by keeping
  * the old. */
 bool sl_reload_run(struct sl_reload *reload);

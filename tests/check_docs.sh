@@ -121,6 +121,9 @@ need "reason of a refusal:" $(tr '\n' ' ' <service/rpc/admission.c | tr -s ' ' |
 need "variable:" $(grep -ohE '"[A-Z]+_[A-Z_]+"' service/config.c service/cli/options.c runtime/model/presets.c | quoted)
 need "key of the configuration:" $(keys_of service/config.c) $(keys_of runtime/runtime.c) \
     $(sed -n '/runtime_keys\[\]/,/}/p' service/config.c | grep -oE '"[a-z_]+"' | quoted)
+need "key of identity and access:" $(keys_of service/identity/load.c) \
+    $(grep -oE '\(loader, map, "[a-z]+", SL_' service/identity/load.c | grep -oE '"[a-z]+"' | quoted)
+need "why a caller is not known:" $(sed -n '/^const char \*sl_identity_fault_name/,/^}/p' service/identity/identity.c | grep -oE '"[a-z]+"' | quoted)
 need "key of a provider:" $(keys_of runtime/model/models_conf.c) \
     $(grep -oE '\{ "[a-z_]+", "[a-z]+_[a-z_]+" \}' runtime/model/models_conf.c | grep -oE '^\{ "[a-z_]+"' | tr -d '{ ' | quoted)
 need "provider:" $(grep -oE '\.name = "[a-z]+"' runtime/model/presets.c | grep -oE '"[a-z]+"' | quoted)

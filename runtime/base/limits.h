@@ -25,6 +25,7 @@
     X(metadata_size, BYTES, 16384, 0, 1048576, "their keys and values")                            \
     X(credentials, COUNT, 32, 0, 1024, "credentials of a request")                                 \
     X(credentials_size, BYTES, 65536, 0, 1048576, "their names and values")                        \
+    X(keys, COUNT, 1000, 1, 10000, "keys of the key file")                                         \
     /* connections */                                                                              \
     X(connections, COUNT, 10000, 1, 1000000, "connections")                                        \
     X(connections_per_address, COUNT, 1000, 1, 1000000, "connections of one address")              \
@@ -59,6 +60,7 @@
     /* the process */                                                                              \
     X(send_total, BYTES, 268435456, 65536, 17179869184, "queued output of all connections")        \
     X(runs, COUNT, 10000, 1, 10000000, "running runs")                                             \
+    X(runs_per_tenant, COUNT, 0, 0, 10000000, "runs of one tenant, waiting ones too; 0: `runs`")   \
     X(run_queue, COUNT, 20000, 0, 10000000, "runs that wait for a slot")                           \
     X(run_wait, MS, 10000, 0, 600000, "wait for a slot")                                           \
     X(drain_delay, MS, 5000, 0, 600000, "from SIGTERM to the first GOAWAY")                        \

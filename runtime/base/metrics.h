@@ -61,6 +61,8 @@
     /* what is not let through */                                                                  \
     X(sluice_limits_reached, COUNTER, ONE, NONE, "limit", "How often a limit has cut or refused.") \
     X(sluice_refusals, COUNTER, ONE, NONE, "kind,reason", "Requests and runs that were refused.")  \
+    X(sluice_authentication_failures, COUNTER, ONE, NONE, "reason",                                \
+      "Calls that were refused because nobody knew who made them.")                                \
     X(sluice_faults, COUNTER, ONE, NONE, "reason",                                                 \
       "Connections that ended because of a fault of the peer, or an attack.")                      \
     /* runs */                                                                                     \

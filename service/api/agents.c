@@ -115,6 +115,7 @@ static enum sl_status refuse_token(struct sl_call *call)
 
 enum sl_status sl_agents_list(
     const struct sl_runtime *runtime,
+    struct sl_identify *identify,
     struct sl_call *call,
     const Sluice__V1__ListAgentsRequest *request,
     Sluice__V1__ListAgentsResponse *reply)
@@ -125,7 +126,7 @@ enum sl_status sl_agents_list(
         return SL_UNAVAILABLE;
     }
     const uint64_t n_agents = sl_runtime_n_agents(runtime, loop);
-    uint64_t first = 0;
+    uint64_t first = 0; /* of those that the caller may see: the others do not show in the token */
     if (request->page_token[0] != '\0' &&
         sl_parse_u64(sl_slice_str(request->page_token), 0, n_agents, &first) != SL_OK) {
         return refuse_token(call);
@@ -137,11 +138,19 @@ enum sl_status sl_agents_list(
     if (reply->agents == NULL && size > 0) {
         return SL_RESOURCE_EXHAUSTED;
     }
-    for (uint64_t i = 0; i < size; i++) {
-        SL_TRY(fill_agent(sl_runtime_agent_at(runtime, loop, first + i), arena, &reply->agents[i]));
-        reply->n_agents = i + 1;
+    uint64_t n_seen = 0;
+    for (uint64_t i = 0; i < n_agents && n_seen <= first + size; i++) {
+        const struct sl_agent_info *info = sl_runtime_agent_at(runtime, loop, i);
+        if (!sl_identify_may_see(identify, call, info->name)) {
+            continue;
+        }
+        if (n_seen >= first && n_seen < first + size) {
+            SL_TRY(fill_agent(info, arena, &reply->agents[n_seen - first]));
+            reply->n_agents = n_seen - first + 1;
+        }
+        n_seen++;
     }
-    if (first + size < n_agents) {
+    if (n_seen > first + size) {
         char token[24];
         (void)snprintf(token, sizeof(token), "%" PRIu64, first + size);
         reply->next_page_token = sl_arena_dup(arena, sl_slice_str(token));

@@ -4,12 +4,14 @@
 #include "runtime/base/mem.h"
 #include "service/api/agents.h"
 #include "service/api/execute.h"
+#include "service/api/identify.h"
 #include "service/std/health.h"
 #include "service/std/reflection.h"
 
 struct sl_api {
     struct sl_runtime *runtime;
     struct sl_health *health;
+    struct sl_identify *identify;
 };
 
 static enum sl_status execute(
@@ -19,7 +21,7 @@ static enum sl_status execute(
     void *user_data)
 {
     const struct sl_api *api = user_data;
-    return sl_execute_start(api->runtime, call, request, reply);
+    return sl_execute_start(api->runtime, api->identify, call, request, reply);
 }
 
 static enum sl_status execute_streaming(
@@ -30,7 +32,7 @@ static enum sl_status execute_streaming(
 {
     const struct sl_api *api = user_data;
     (void)out; /* the run's log is the source of the call */
-    return sl_execute_start(api->runtime, call, request, NULL);
+    return sl_execute_start(api->runtime, api->identify, call, request, NULL);
 }
 
 static enum sl_status list_agents(
@@ -40,7 +42,7 @@ static enum sl_status list_agents(
     void *user_data)
 {
     const struct sl_api *api = user_data;
-    return sl_agents_list(api->runtime, call, request, reply);
+    return sl_agents_list(api->runtime, api->identify, call, request, reply);
 }
 
 static const struct sl_sluice__v1__agent_runtime__handlers handlers = {
@@ -75,6 +77,7 @@ static enum sl_status register_all(struct sl_api *api, const struct sl_api_optio
     sl_server_set_error_info(server, &not_started, 1);
     SL_TRY(sl_sluice__v1__agent_runtime__register(server, &handlers, api));
     SL_TRY(set_control_methods(server));
+    SL_TRY(sl_identify_new(server, options->identity, &api->identify));
     SL_TRY(sl_health_new(&api->health));
     SL_TRY(sl_health_set(api->health, sl_sluice__v1__agent_runtime__service.name, true));
     SL_TRY(sl_health_set(api->health, SL_API_CONFIG_NAME, true));
@@ -103,6 +106,11 @@ enum sl_status sl_api_set_config_state(struct sl_api *api, bool is_good)
     return sl_health_set(api->health, SL_API_CONFIG_NAME, is_good);
 }
 
+void sl_api_set_identity(struct sl_api *api, struct sl_identity *identity)
+{
+    sl_identify_set(api->identify, identity);
+}
+
 enum sl_status sl_api_serve_health(struct sl_api *api, struct sl_server *server)
 {
     return sl_health_register(api->health, server);
@@ -117,6 +125,7 @@ struct sl_api *sl_api_free(struct sl_api *api)
 {
     if (api != NULL) {
         sl_health_free(api->health);
+        (void)sl_identify_free(api->identify);
         sl_free(api);
     }
     return NULL;

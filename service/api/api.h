@@ -13,6 +13,7 @@
 
 struct sl_api;
 struct sl_health;
+struct sl_identity;
 struct sl_runtime;
 struct sl_server;
 
@@ -23,6 +24,7 @@ struct sl_api_options {
     struct sl_server *server;
     struct sl_runtime *runtime;
     bool has_reflection;
+    struct sl_identity *identity; /* who may call; referenced. NULL: everybody */
 };
 
 /* Registers AgentRuntime, grpc.health.v1 (serving), and reflection v1 and v1alpha when asked for.
@@ -33,6 +35,9 @@ SL_CHECK enum sl_status sl_api_new(const struct sl_api_options *options, struct 
 /* Whether the last reload of the configuration took: the state of SL_API_CONFIG_NAME in
  * grpc.health. Thread: any. Fails: SL_RESOURCE_EXHAUSTED. */
 SL_CHECK enum sl_status sl_api_set_config_state(struct sl_api *api, bool is_good);
+
+/* Who may call from now on; what was started goes on. NULL: everybody. Thread: any. */
+void sl_api_set_identity(struct sl_api *api, struct sl_identity *identity);
 
 /* The same health table on another server, which runs nothing else. Before it starts; it must be
  * freed before the API. Fails: as sl_api_new(). */

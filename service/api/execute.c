@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "runtime/base/buf.h"
+#include "runtime/base/log.h"
 #include "runtime/base/mem.h"
 #include "runtime/base/metrics.h"
 #include "service/api/convert.h"
@@ -212,6 +213,18 @@ static void read_unary(struct execution *execution)
 /* ---- What the run says -------------------------------------------------------------------------
  */
 
+/* Whose run it is, where callers are known. */
+static void log_owner(const struct execution *execution)
+{
+    const struct sl_call_identity *caller = sl_call_identity(execution->call);
+    if (caller != NULL) {
+        sl_log(
+            SL_INFO, SL_LOG_API, "run=%s msg=\"owned\" principal=%s tenant=%s", execution->run_id,
+            SL_LOG_QUOTE(sl_slice_str(caller->principal)),
+            SL_LOG_QUOTE(sl_slice_str(caller->tenant)));
+    }
+}
+
 static void on_started(
     struct sl_run_stream *stream,
     const char *run_id,
@@ -225,6 +238,7 @@ static void on_started(
         return;
     }
     execution->run_id = run_id;
+    log_owner(execution);
     enum sl_status status =
         sl_call_add_header(execution->call, sl_slice_str("sluice-run-id"), sl_slice_str(run_id));
     if (status == SL_OK && execution->reply == NULL) {
@@ -336,8 +350,22 @@ static enum sl_status fail_request(struct sl_call *call, const struct sl_error *
     return sl_call_fail(call, &status);
 }
 
+/* Whether there is such an agent is not told to whom it is none of his business. */
+static enum sl_status forbid(struct sl_call *call)
+{
+    struct sl_metadatum info;
+    struct sl_call_status status = { .struct_size = sizeof(status),
+                                     .code = SL_PERMISSION_DENIED,
+                                     .message = "this caller may not run this agent",
+                                     .reason = "FORBIDDEN" };
+    SL_METRIC_ADD(sluice_refusals, 1, "run", status.reason);
+    fill_status(&status, &info, false);
+    return sl_call_fail(call, &status);
+}
+
 enum sl_status sl_execute_start(
     struct sl_runtime *runtime,
+    struct sl_identify *identify,
     struct sl_call *call,
     const Sluice__V1__ExecuteRequest *request,
     Sluice__V1__ExecuteResponse *reply)
@@ -352,6 +380,10 @@ enum sl_status sl_execute_start(
         (void)sl_fail(&err, SL_UNAVAILABLE, "the server is going down");
         return fail_request(call, &err);
     }
+    if (request->agent[0] != '\0' && !sl_identify_may_run(identify, call, request->agent)) {
+        wipe_credentials(request);
+        return forbid(call);
+    }
     struct execution *execution = sl_arena_calloc(sl_call_arena(call), 1, sizeof(*execution));
     if (execution == NULL) {
         (void)sl_fail(&err, SL_RESOURCE_EXHAUSTED, "out of memory");
@@ -361,6 +393,8 @@ enum sl_status sl_execute_start(
         wipe_credentials(request);
         return fail_request(call, &err);
     }
+    const struct sl_call_identity *caller = sl_call_identity(call);
+    spec.tenant = caller == NULL ? NULL : caller->tenant;
     spec.deadline_ns = deadline_of(call);
     spec.n_connection_streams = sl_call_n_streams(call);
     spec.peer = sl_call_peer(call);

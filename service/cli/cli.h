@@ -19,6 +19,8 @@ enum {
     SL_EXIT_CANCELLED = 130
 };
 
+enum { SL_CLI_KEY_BYTES = 4096 };
+
 /* Options of every command that talks to a server: flags over environment over defaults. */
 struct sl_cli_options {
     const char *address; /* --addr, SLUICE_ADDR; 127.0.0.1:50051 */
@@ -31,6 +33,8 @@ struct sl_cli_options {
     uint64_t n_retries;      /* --retry; 0: none */
     bool is_json;            /* --json */
     const char *timeout_text, *retry_text;
+    const char *bearer_file;                                  /* --key-file, SLUICE_KEY_FILE */
+    char authorization[SL_CLI_KEY_BYTES + sizeof("Bearer ")]; /* "": none */
 };
 
 /* What may be given more than once. */
@@ -72,6 +76,8 @@ SL_CHECK enum sl_status sl_cli_parse(
     void *into,
     int *argc,
     char **argv);
+/* For the channel; NULL: no key was given. */
+const char *sl_cli_authorization(const struct sl_cli_options *options);
 /* One line on stderr about how the command is used, after the one that says what is wrong; gives
  * the exit code. */
 int sl_cli_usage(const struct sl_cli_command *command);
@@ -128,7 +134,7 @@ SL_PRINTF(1, 2) void sl_cli_complain(const char *fmt, ...);
 /* The commands. */
 extern const struct sl_cli_command sl_cmd_run, sl_cmd_agents, sl_cmd_health, sl_cmd_call,
     sl_cmd_frame, sl_cmd_proto, sl_cmd_config, sl_cmd_check_events, sl_cmd_mock_model, sl_cmd_bench,
-    sl_cmd_completion;
+    sl_cmd_completion, sl_cmd_keys;
 /* All of them, as --help lists them; NULL ends it (main.c). */
 extern const struct sl_cli_command *const sl_cli_commands[];
 

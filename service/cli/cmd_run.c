@@ -12,6 +12,7 @@
 #include "runtime/base/utf8.h"
 #include "service/cli/cli.h"
 #include "service/cli/message_json.h"
+#include "service/cli/pairs.h"
 #include "service/cli/text.h"
 #include "service/cli/view.h"
 
@@ -27,6 +28,8 @@ struct run_command {
     char own_id[SL_ID_BYTES];
     uint64_t n_iterations; /* 0: the agent's */
     bool has_tool_deltas;
+    struct sl_cli_list metadata_words, credential_words;
+    struct sl_cli_pairs metadata, credentials;
     struct sl_buf input;
 };
 
@@ -133,6 +136,44 @@ static enum sl_status read_input(struct run_command *command, const char *word)
     return check_text("INPUT", sl_buf_slice(input));
 }
 
+static enum sl_status fill_metadata(
+    Sluice__V1__ExecuteRequest *request, const struct sl_cli_pairs *pairs, struct sl_arena *arena)
+{
+    typedef Sluice__V1__ExecuteRequest__MetadataEntry entry_t;
+    entry_t *entries = sl_arena_calloc(arena, pairs->n_items, sizeof(*entries));
+    request->metadata = sl_arena_calloc(arena, pairs->n_items, sizeof(entry_t *));
+    if (entries == NULL || request->metadata == NULL) {
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    for (size_t i = 0; i < pairs->n_items; i++) {
+        sluice__v1__execute_request__metadata_entry__init(&entries[i]);
+        entries[i].key = sl_unconst(pairs->items[i].name);
+        entries[i].value = pairs->items[i].value;
+        request->metadata[i] = &entries[i];
+    }
+    request->n_metadata = pairs->n_items;
+    return SL_OK;
+}
+
+static enum sl_status fill_credentials(
+    Sluice__V1__ExecuteRequest *request, const struct sl_cli_pairs *pairs, struct sl_arena *arena)
+{
+    typedef Sluice__V1__ExecuteRequest__CredentialsEntry entry_t;
+    entry_t *entries = sl_arena_calloc(arena, pairs->n_items, sizeof(*entries));
+    request->credentials = sl_arena_calloc(arena, pairs->n_items, sizeof(entry_t *));
+    if (entries == NULL || request->credentials == NULL) {
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    for (size_t i = 0; i < pairs->n_items; i++) {
+        sluice__v1__execute_request__credentials_entry__init(&entries[i]);
+        entries[i].key = sl_unconst(pairs->items[i].name);
+        entries[i].value = pairs->items[i].value;
+        request->credentials[i] = &entries[i];
+    }
+    request->n_credentials = pairs->n_items;
+    return SL_OK;
+}
+
 static enum sl_status open_call(struct run_command *command, const char *agent)
 {
     const struct sl_client_call_options options = { .struct_size = sizeof(options),
@@ -162,6 +203,8 @@ static enum sl_status open_call(struct run_command *command, const char *agent)
     if (request.input == NULL) {
         return SL_RESOURCE_EXHAUSTED;
     }
+    SL_TRY(fill_metadata(&request, &command->metadata, &command->metadata.arena));
+    SL_TRY(fill_credentials(&request, &command->credentials, &command->credentials.arena));
     SL_TRY(sl_sluice__v1__agent_runtime__execute_streaming__open(
         command->cli.channel, &options, &request, &reader));
     command->call = sl_sluice__v1__agent_runtime__execute_streaming__client_call(reader);
@@ -207,6 +250,8 @@ static enum sl_status check_command(struct run_command *command, int argc, char 
     if (command->request_id != NULL) {
         SL_TRY(check_text("--request-id", sl_slice_str(command->request_id)));
     }
+    SL_TRY(sl_cli_read_pairs(&command->metadata_words, "--metadata", &command->metadata));
+    SL_TRY(sl_cli_read_secrets(&command->credential_words, "--credential", &command->credentials));
     return read_input(command, argc == 2 ? argv[1] : "");
 }
 
@@ -227,6 +272,8 @@ static int run_run(int argc, char **argv)
     command.call = sl_client_call_free(command.call);
     sl_cli_close(&command.cli);
     sl_buf_done(&command.input);
+    sl_cli_pairs_done(&command.metadata);
+    sl_cli_pairs_done(&command.credentials);
     return exit_code;
 }
 
@@ -237,6 +284,13 @@ static int run_run(int argc, char **argv)
 static const struct sl_cli_flag flags[] = {
     FLAG("--max-iterations", SL_CLI_TEXT, max_iterations, "N", "at most this many, for this run"),
     FLAG("--request-id", SL_CLI_TEXT, request_id, "ID", "a second run with the same id is refused"),
+    FLAG("--metadata", SL_CLI_LIST, metadata_words, "KEY=VALUE", "kept with the run; repeatable"),
+    FLAG(
+        "--credential",
+        SL_CLI_LIST,
+        credential_words,
+        "NAME=env:VAR",
+        "for the tools that ask for it; also NAME=file:PATH; repeatable"),
     FLAG("--tool-deltas", SL_CLI_SWITCH, has_tool_deltas, NULL, "events tool_call_delta, too"),
 };
 #undef FLAG

@@ -9,6 +9,7 @@
 #include "runtime/base/parse.h"
 #include "service/cli/cli.h"
 #include "service/cli/text.h"
+#include "service/config.h"
 
 enum {
     COMPLAINT_BYTES = 2048,
@@ -52,6 +53,7 @@ static enum sl_status load_environment(struct sl_cli_options *options)
     options->ca_file = from_environment("SLUICE_CA", NULL);
     options->cert_file = from_environment("SLUICE_CERT", NULL);
     options->key_file = from_environment("SLUICE_KEY", NULL);
+    options->bearer_file = from_environment("SLUICE_KEY_FILE", NULL);
     options->is_tls = strcmp(is_tls, "true") == 0;
     if (!options->is_tls && strcmp(is_tls, "false") != 0) {
         sl_cli_complain("SLUICE_TLS: '%s' is not true or false", is_tls);
@@ -84,6 +86,12 @@ static const struct sl_cli_flag common_flags[] = {
         "trust these certificates instead of the system's (SLUICE_CA)"),
     COMMON("--cert", SL_CLI_TEXT, cert_file, "FILE", "the client's certificate (SLUICE_CERT)"),
     COMMON("--key", SL_CLI_TEXT, key_file, "FILE", "its private key (SLUICE_KEY)"),
+    COMMON(
+        "--key-file",
+        SL_CLI_TEXT,
+        bearer_file,
+        "FILE",
+        "send the bearer key in it (SLUICE_KEY_FILE)"),
     COMMON(
         "--server-name",
         SL_CLI_TEXT,
@@ -271,6 +279,59 @@ static enum sl_status check_tls(struct sl_cli_options *options)
     return SL_OK;
 }
 
+/* ---- The bearer key ----------------------------------------------------------------------------
+ */
+
+const char *sl_cli_authorization(const struct sl_cli_options *options)
+{
+    return options->authorization[0] == '\0' ? NULL : options->authorization;
+}
+
+/* The file's only line, without the white space behind it. 0: it is no key. */
+static size_t read_key(const char *path, char room[SL_CLI_KEY_BYTES + 2])
+{
+    FILE *file = fopen(path, "rbe");
+    size_t size = file == NULL ? 0 : fread(room, 1, SL_CLI_KEY_BYTES + 2, file);
+    if (file != NULL) {
+        (void)fclose(file);
+    }
+    while (size > 0 && strchr(" \t\r\n", room[size - 1]) != NULL && room[size - 1] != '\0') {
+        size--;
+    }
+    for (size_t i = 0; i < size; i++) {
+        if (room[i] <= ' ' || room[i] > '~') {
+            return 0;
+        }
+    }
+    return size > SL_CLI_KEY_BYTES ? 0 : size;
+}
+
+/* A key goes to this machine, or through TLS. */
+static enum sl_status load_key(struct sl_cli_options *options)
+{
+    if (options->bearer_file == NULL) {
+        return SL_OK;
+    }
+    if (!options->is_tls && !sl_config_is_local(options->address)) {
+        sl_cli_complain(
+            "--key-file: the key would cross the network in plaintext to %s: use --tls",
+            options->address);
+        return SL_INVALID_ARGUMENT;
+    }
+    char room[SL_CLI_KEY_BYTES + 2];
+    const size_t size = read_key(options->bearer_file, room);
+    if (size == 0) {
+        sl_cli_complain(
+            "--key-file: %s: not one line with a key of at most %d visible characters",
+            options->bearer_file, SL_CLI_KEY_BYTES);
+        return SL_INVALID_ARGUMENT;
+    }
+    (void)snprintf(
+        options->authorization, sizeof(options->authorization), "Bearer %.*s", (int)size, room);
+    explicit_bzero(room, sizeof(room));
+    return SL_OK;
+}
+
 bool sl_cli_takes(int argc, char **argv, const char *const *required, int max)
 {
     int n = 0;
@@ -318,6 +379,7 @@ enum sl_status sl_cli_parse(
     if (command->is_remote) {
         SL_TRY(check_address(options));
         SL_TRY(check_tls(options));
+        SL_TRY(load_key(options));
     }
     return SL_OK;
 }
@@ -413,7 +475,8 @@ static enum sl_status open_channel(struct sl_cli *cli, struct sl_error *err)
                                                 .tls = cli->tls,
                                                 .authority = options->server_name,
                                                 .service_config =
-                                                    options->n_retries > 0 ? &config : NULL };
+                                                    options->n_retries > 0 ? &config : NULL,
+                                                .authorization = sl_cli_authorization(options) };
     return sl_channel_new(options->address, &channel, &cli->channel, err);
 }
 

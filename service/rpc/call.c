@@ -276,6 +276,21 @@ const char *sl_call_peer(const struct sl_call *call)
     return call->conn->peer;
 }
 
+const char *sl_call_peer_names(const struct sl_call *call)
+{
+    return call->conn->peer_names;
+}
+
+void sl_call_set_identity(struct sl_call *call, const struct sl_call_identity *identity)
+{
+    call->identity = identity;
+}
+
+const struct sl_call_identity *sl_call_identity(const struct sl_call *call)
+{
+    return call->identity;
+}
+
 struct sl_slice sl_call_user_agent(const struct sl_call *call)
 {
     struct sl_slice value = { 0 };

@@ -22,6 +22,14 @@
 struct sl_call;
 struct sl_message; /* a received message with its arena (EM-3) */
 
+/* Who makes a call, as an interceptor found out. */
+struct sl_call_identity {
+    const char *principal, *tenant;
+    /* What else narrows his rights; the interceptor and the handlers know what it means. */
+    const char *const *scopes;
+    size_t n_scopes;
+};
+
 /* Why a call ended before its handler finished it (CN-2). */
 enum sl_call_end_kind {
     SL_CALL_RESET,    /* RST_STREAM from the client; `code` is its */
@@ -104,6 +112,13 @@ struct sl_arena *sl_call_arena(struct sl_call *call);
 uint64_t sl_call_id(const struct sl_call *call);
 /* "127.0.0.1:53220", "unix"; at level 1 what sl_conn_new() was told. Never NULL. */
 const char *sl_call_peer(const struct sl_call *call);
+/* The names in the client's certificate, when it was checked: "uri:…", "dns:…", "email:…", each
+ * terminated, an empty one at the end. NULL: there is no certificate. Valid as long as the call. */
+const char *sl_call_peer_names(const struct sl_call *call);
+/* For interceptors; borrowed: the arena is the place. */
+void sl_call_set_identity(struct sl_call *call, const struct sl_call_identity *identity);
+/* NULL: nobody found out. */
+const struct sl_call_identity *sl_call_identity(const struct sl_call *call);
 /* Empty: none. */
 struct sl_slice sl_call_user_agent(const struct sl_call *call);
 /* The number in grpc-previous-rpc-attempts; 0: none. */

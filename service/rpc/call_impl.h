@@ -109,6 +109,7 @@ struct sl_call {
 
     struct sl_arena arena;
     struct sl_metadata metadata, headers, trailers;
+    const struct sl_call_identity *identity; /* of an interceptor; NULL: none */
     struct sl_slice content_type;
     char *path; /* of the fallback; NULL: the route's */
     sl_encoding_set accepted;

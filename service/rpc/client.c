@@ -159,6 +159,10 @@ static void destroy(struct sl_channel *channel)
     (void)sl_free(channel->authority);
     (void)sl_free(channel->server_name);
     (void)sl_free(channel->user_agent);
+    if (channel->authorization != NULL) {
+        explicit_bzero(channel->authorization, strlen(channel->authorization));
+        (void)sl_free(channel->authorization);
+    }
     channel->magic = 0;
     (void)sl_free(channel);
 }
@@ -330,7 +334,15 @@ static enum sl_status init_channel(
     set_limits(channel, options);
     channel->tls = options->tls == NULL ? NULL : sl_net_tls_ref(options->tls);
     channel->user_agent = make_user_agent(options->user_agent);
-    if (channel->user_agent == NULL) {
+    if (options->authorization != NULL) {
+        const struct sl_slice value = sl_slice_str(options->authorization);
+        if (sl_metadata_check(sl_slice_str("authorization"), value) != SL_OK) {
+            return sl_fail(err, SL_INVALID_ARGUMENT, "authorization: visible ASCII is expected");
+        }
+        channel->authorization = sl_strdup(options->authorization);
+    }
+    if (channel->user_agent == NULL ||
+        (options->authorization != NULL && channel->authorization == NULL)) {
         return SL_RESOURCE_EXHAUSTED;
     }
     SL_TRY(copy_interceptors(channel, options, err));

@@ -101,6 +101,9 @@ struct sl_channel_options {
     size_t n_interceptors;
     /* What may be kept for retries: 0: 256 KiB of a call, 16 MiB of all. */
     size_t retry_call_bytes, retry_channel_bytes;
+    /* The header `authorization` of each call, such as "Bearer KEY"; copied, and the copy is
+     * overwritten at the end. NULL: none. Whoever sets it without `tls` shows it to the network. */
+    const char *authorization;
 };
 
 /* `target`: "127.0.0.1:50051", "[::1]:50051", "name:443", "unix:/path". A name with several

@@ -50,6 +50,7 @@ static inline uint64_t sl_client_ms_to_ns(uint64_t ms)
 struct sl_channel {
     uint32_t magic;
     char *target, *authority, *user_agent;
+    char *authorization;    /* of each call; NULL: none */
     char *server_name;      /* that the certificate must have; NULL: the host of the target */
     struct sl_net_tls *tls; /* NULL: h2c */
     struct sl_limits limits;

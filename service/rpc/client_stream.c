@@ -174,6 +174,10 @@ make_headers(struct sl_client_call *call, struct sl_arena *arena, struct sl_head
     }
     SL_TRY(add_timeout(call, arena, list));
     SL_TRY(add_attempts(call, arena, list));
+    if (channel->authorization != NULL) {
+        const struct sl_slice value = sl_slice_str(channel->authorization);
+        SL_TRY(sl_header_list_add(list, arena, "authorization", value));
+    }
     return sl_header_list_add_metadata(
         list, arena, call->own.metadata.items, call->own.metadata.n_items);
 }

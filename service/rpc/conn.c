@@ -166,6 +166,7 @@ void sl_conn_unref(struct sl_conn *conn)
     sl_send_total_set(&conn->send_share, 0);
     (void)sl_limits_shot_unref(conn->shot);
     (void)sl_free(conn->peer);
+    (void)sl_free(conn->peer_names);
     void (*on_released)(void *user_data) = conn->on_released;
     void *released_user = conn->released_user;
     (void)sl_free(conn);
@@ -195,12 +196,32 @@ static enum sl_status set_loop(struct sl_conn *conn, struct sl_loop *loop)
     return SL_OK;
 }
 
+/* A block of terminated texts with an empty one at its end. */
+static enum sl_status set_peer_names(struct sl_conn *conn, const struct sl_conn_options *options)
+{
+    if (options->peer_names == NULL) {
+        return SL_OK;
+    }
+    const char *end = options->peer_names;
+    while (end[0] != '\0') {
+        end += strlen(end) + 1;
+    }
+    const size_t size = (size_t)(end - options->peer_names) + 1;
+    conn->peer_names = sl_alloc(size);
+    if (conn->peer_names == NULL) {
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    memcpy(conn->peer_names, options->peer_names, size);
+    return SL_OK;
+}
+
 /* What needs memory. */
 static enum sl_status
 fill(struct sl_conn *conn, struct sl_server *server, const struct sl_conn_options *options)
 {
     conn->peer = sl_strdup(options->peer == NULL ? "" : options->peer);
-    if (conn->peer == NULL || set_loop(conn, options->loop) != SL_OK) {
+    if (conn->peer == NULL || set_loop(conn, options->loop) != SL_OK ||
+        set_peer_names(conn, options) != SL_OK) {
         return SL_RESOURCE_EXHAUSTED;
     }
     const struct sl_h2_options h2_options = { .limits = conn->limits,

@@ -16,6 +16,8 @@ struct sl_conn_options {
     /* Something to send, or wants_close, outside of sl_conn_feed() and pull. May be NULL. */
     void (*on_output)(void *user_data);
     void *user_data;
+    /* What sl_call_peer_names() gives; copied. NULL: no certificate. */
+    const char *peer_names;
 };
 
 /* Gives a connection that calls the methods registered at `server`; `options` NULL: all zero. Owns:

@@ -32,6 +32,7 @@ struct sl_conn {
     struct sl_loop *loop;     /* the user's, or own_loop */
     struct sl_loop *own_loop; /* without a loop of the user's: only its timers and tasks are used */
     char *peer;
+    char *peer_names; /* NULL: no certificate */
     void (*on_output)(void *user_data);
     void *user_data;
     void (*on_released)(void *user_data); /* the memory goes: every handler has finished */

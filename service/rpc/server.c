@@ -189,12 +189,20 @@ static void on_open(struct sl_net_conn *net, void *user_data)
 {
     struct socket *socket = user_data;
     struct runner_loop *home = socket->home;
-    const struct sl_conn_options options = { .struct_size = sizeof(options),
-                                             .peer = sl_net_conn_peer(net),
-                                             .loop = home->loop,
-                                             .on_output = on_output,
-                                             .user_data = socket };
-    if (sl_conn_new(home->runner->server, &options, &socket->conn) != SL_OK) {
+    struct sl_conn_options options = { .struct_size = sizeof(options),
+                                       .peer = sl_net_conn_peer(net),
+                                       .loop = home->loop,
+                                       .on_output = on_output,
+                                       .user_data = socket };
+    const struct sl_slice cert = sl_net_conn_peer_cert(net);
+    char *names = NULL;
+    enum sl_status status = cert.size == 0 ? SL_OK : sl_net_cert_names(cert, &names);
+    if (status == SL_OK) {
+        options.peer_names = names;
+        status = sl_conn_new(home->runner->server, &options, &socket->conn);
+    }
+    (void)sl_free(names);
+    if (status != SL_OK) {
         sl_net_conn_close(net, true);
         return;
     }

@@ -258,6 +258,10 @@ class Docs(harness.Case):
         elif words[1] == "proto":
             with tempfile.TemporaryDirectory() as folder:
                 self.assertEqual(execute(words, folder=folder).returncode, 0)
+        elif words[1] == "keys":
+            with tempfile.TemporaryDirectory() as folder:
+                done = execute(words, text=b"a-key-for-the-test-of-pages\n", folder=folder)
+            self.assertEqual((done.returncode, done.stdout[:7]), (0, b"sha256:"), done.stderr.decode())
         elif words[1] in ("config", "completion", "frame"):
             done = execute(words)
             self.assertEqual(done.returncode, 0, done.stderr.decode())
@@ -321,6 +325,10 @@ class Docs(harness.Case):
             harness.make_certificate(folder + "/server")
             for path, here in (("server.pem", "server.cert"), ("server.key", "server.key"), ("clients.pem", "server.cert")):
                 text = text.replace("/etc/sluice/" + path, folder + "/" + here)
+            with open(folder + "/keys", "w", encoding="ascii") as keys:
+                (block,) = (x for x in pages.blocks("docs/configuration.md", "text") if "sha256:" in x.text)
+                keys.write(block.text)
+            text = text.replace("/etc/sluice/keys", folder + "/keys")
             file.write(text.replace("/etc/sluice/agents", harness.ROOT + "/examples/agents"))
             file.flush()
             is_agent = re.match(r"(name|apiVersion):", text) is not None

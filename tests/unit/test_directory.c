@@ -27,7 +27,10 @@ static enum sl_admission admit_as(size_t i, uint32_t home, const char *request_i
 {
     char run_id[SL_ID_BYTES];
     (void)snprintf(run_id, sizeof(run_id), "%032zu", i);
-    return sl_directory_admit(directory, &tickets[i], home, run_id, request_id, now_ns, known);
+    const struct sl_directory_ask ask = {
+        .home = home, .run_id = run_id, .request_id = request_id, .now_ns = now_ns
+    };
+    return sl_directory_admit(directory, &tickets[i], &ask, known);
 }
 
 static enum sl_admission admit(size_t i, uint32_t home)

@@ -256,6 +256,7 @@ static enum sl_status open_channels(struct sl_bench_worker *worker, struct sl_er
         .tls = worker->shared->tls,
         .authority = plan->options.server_name,
         .stream_window_bytes = (uint32_t)plan->window_bytes,
+        .authorization = sl_cli_authorization(&plan->options),
     };
     /* connections index, index + N, index + 2N, ... */
     const size_t n = (plan->n_connections - worker->index + plan->n_threads - 1) / plan->n_threads;

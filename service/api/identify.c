@@ -1,0 +1,225 @@
+#include "service/api/identify.h"
+
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <time.h>
+
+#include "runtime/base/log.h"
+#include "runtime/base/mem.h"
+#include "runtime/base/metrics.h"
+
+/* More values of one header than that are as wrong as two. */
+enum { MAX_VALUES = 2 };
+
+struct sl_identify {
+    atomic_bool is_on; /* there is a table: spares the lock where there is none */
+    struct {
+        pthread_mutex_t lock;
+        struct sl_identity *identity; /* NULL: nothing is configured */
+    } shared;
+};
+
+/* A reference; NULL: nothing is configured. */
+static struct sl_identity *take(struct sl_identify *identify)
+{
+    if (!atomic_load_explicit(&identify->is_on, memory_order_acquire)) {
+        return NULL;
+    }
+    (void)pthread_mutex_lock(&identify->shared.lock);
+    struct sl_identity *identity = sl_identity_ref(identify->shared.identity);
+    (void)pthread_mutex_unlock(&identify->shared.lock);
+    return identity;
+}
+
+void sl_identify_set(struct sl_identify *identify, struct sl_identity *identity)
+{
+    (void)pthread_mutex_lock(&identify->shared.lock);
+    struct sl_identity *old = identify->shared.identity;
+    identify->shared.identity = sl_identity_ref(identity);
+    atomic_store_explicit(&identify->is_on, identity != NULL, memory_order_release);
+    (void)pthread_mutex_unlock(&identify->shared.lock);
+    (void)sl_identity_unref(old);
+}
+
+/* ---- Who ---------------------------------------------------------------------------------------
+ */
+
+/* "pkg.Service" of "/pkg.Service/Method". */
+static struct sl_slice service_of(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash == NULL || slash == path ? sl_slice_str("")
+                                          : sl_slice_of(path + 1, (size_t)(slash - path) - 1);
+}
+
+/* The key was needed once; nothing of the call shows it from here on. */
+static void wipe(const struct sl_slice *values, size_t n_values)
+{
+    for (size_t i = 0; i < n_values; i++) {
+        explicit_bzero(sl_unconst(values[i].data), values[i].size);
+    }
+}
+
+static enum sl_identity_fault find(
+    const struct sl_identity *identity, struct sl_call *call, struct sl_identity_caller *ret_caller)
+{
+    const struct sl_metadata *metadata = sl_call_metadata(call);
+    struct sl_slice values[MAX_VALUES];
+    size_t n = 0;
+    while (n < MAX_VALUES && sl_metadata_get(metadata, "authorization", n, &values[n])) {
+        n++;
+    }
+    const struct sl_identity_proof proof = { .authorization = values,
+                                             .n_authorization = n,
+                                             .names = sl_call_peer_names(call) };
+    const enum sl_identity_fault fault = sl_identity_find(identity, &proof, time(NULL), ret_caller);
+    struct sl_slice value;
+    wipe(values, n);
+    for (; n >= MAX_VALUES && sl_metadata_get(metadata, "authorization", n, &value); n++) {
+        wipe(&value, 1);
+    }
+    return fault;
+}
+
+/* The table may be gone before the call. */
+static enum sl_status keep(struct sl_call *call, const struct sl_identity_caller *caller)
+{
+    struct sl_arena *arena = sl_call_arena(call);
+    struct sl_call_identity *identity = sl_arena_calloc(arena, 1, sizeof(*identity));
+    const char **scopes = sl_arena_calloc(arena, caller->n_agents, sizeof(*scopes));
+    if (identity == NULL || scopes == NULL) {
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    identity->principal = sl_arena_dup(arena, sl_slice_str(caller->principal));
+    identity->tenant = sl_arena_dup(arena, sl_slice_str(caller->tenant));
+    identity->scopes = scopes;
+    for (size_t i = 0; i < caller->n_agents; i++) {
+        scopes[i] = sl_arena_dup(arena, sl_slice_str(caller->agents[i]));
+        if (scopes[i] == NULL) {
+            return SL_RESOURCE_EXHAUSTED;
+        }
+        identity->n_scopes = i + 1;
+    }
+    if (identity->principal == NULL || identity->tenant == NULL) {
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    sl_call_set_identity(call, identity);
+    return SL_OK;
+}
+
+/* The client is not told which part was wrong. */
+static enum sl_status refuse(struct sl_call *call, enum sl_identity_fault fault)
+{
+    static const struct sl_call_status status = { .struct_size = sizeof(status),
+                                                  .code = SL_UNAUTHENTICATED,
+                                                  .message =
+                                                      "a valid key or client certificate is needed",
+                                                  .reason = "UNAUTHENTICATED" };
+    const char *why = sl_identity_fault_name(fault);
+    SL_METRIC_ADD(sluice_authentication_failures, 1, why);
+    sl_log(
+        SL_DEBUG, SL_LOG_API, "call=%" PRIu64 " msg=\"not authenticated\" why=%s peer=%s",
+        sl_call_id(call), why, SL_LOG_QUOTE(sl_slice_str(sl_call_peer(call))));
+    return sl_call_fail(call, &status);
+}
+
+static enum sl_status identify(const struct sl_identity *identity, struct sl_call *call)
+{
+    struct sl_identity_caller caller = { 0 };
+    const enum sl_identity_fault fault = find(identity, call, &caller);
+    if (fault == SL_IDENTITY_KNOWN) {
+        return keep(call, &caller);
+    }
+    if (sl_identity_is_open(identity, service_of(sl_call_path(call)))) {
+        return SL_OK;
+    }
+    return refuse(call, fault);
+}
+
+static enum sl_status on_start(struct sl_call *call, void *user_data)
+{
+    struct sl_identity *identity = take(user_data);
+    if (identity == NULL) {
+        return SL_OK;
+    }
+    const enum sl_status status = identify(identity, call);
+    (void)sl_identity_unref(identity);
+    return status;
+}
+
+/* ---- What he may -------------------------------------------------------------------------------
+ */
+
+static bool
+may(const struct sl_identity *identity,
+    const struct sl_call *call,
+    const char *method,
+    const char *agent)
+{
+    const struct sl_call_identity *who = sl_call_identity(call);
+    if (identity == NULL) {
+        return true;
+    }
+    if (who == NULL) { /* the call began when nothing was configured */
+        return false;
+    }
+    const struct sl_identity_caller caller = { .principal = who->principal,
+                                               .tenant = who->tenant,
+                                               .agents = who->scopes,
+                                               .n_agents = who->n_scopes };
+    return sl_identity_may(identity, &caller, method, agent);
+}
+
+bool sl_identify_may_run(
+    struct sl_identify *identify, const struct sl_call *call, const char *agent)
+{
+    struct sl_identity *identity = take(identify);
+    const bool is_allowed = may(identity, call, strrchr(sl_call_path(call), '/') + 1, agent);
+    (void)sl_identity_unref(identity);
+    return is_allowed;
+}
+
+bool sl_identify_may_see(
+    struct sl_identify *identify, const struct sl_call *call, const char *agent)
+{
+    struct sl_identity *identity = take(identify);
+    const bool is_allowed =
+        may(identity, call, "ListAgents", agent) &&
+        (may(identity, call, "ExecuteStreaming", agent) || may(identity, call, "Execute", agent));
+    (void)sl_identity_unref(identity);
+    return is_allowed;
+}
+
+/* ---- Life --------------------------------------------------------------------------------------
+ */
+
+enum sl_status sl_identify_new(
+    struct sl_server *server, struct sl_identity *identity, struct sl_identify **ret_identify)
+{
+    struct sl_identify *identify = sl_calloc(1, sizeof(*identify));
+    if (identify == NULL) {
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    const struct sl_interceptor interceptor = { .struct_size = sizeof(interceptor),
+                                                .on_start = on_start,
+                                                .user_data = identify };
+    (void)pthread_mutex_init(&identify->shared.lock, NULL);
+    sl_identify_set(identify, identity);
+    if (sl_server_add_interceptor(server, &interceptor) != SL_OK) {
+        (void)sl_identify_free(identify);
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    *ret_identify = identify;
+    return SL_OK;
+}
+
+struct sl_identify *sl_identify_free(struct sl_identify *identify)
+{
+    if (identify != NULL) {
+        (void)sl_identity_unref(identify->shared.identity);
+        (void)pthread_mutex_destroy(&identify->shared.lock);
+        (void)sl_free(identify);
+    }
+    return NULL;
+}

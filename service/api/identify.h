@@ -1,0 +1,26 @@
+/* The interceptor that finds out who calls (OP-2), and what its answer is good for. Where nothing
+ * is configured there is one tenant, and everybody may do everything. */
+#ifndef SL_SERVICE_API_IDENTIFY_H
+#define SL_SERVICE_API_IDENTIFY_H
+
+#include "service/identity/identity.h"
+#include "service/rpc/rpc.h"
+
+struct sl_identify;
+
+/* Registers the interceptor. `identity` may be NULL; referenced. Before the server starts. Owns:
+ * the caller; sl_identify_free() after the server. Fails: SL_RESOURCE_EXHAUSTED. */
+SL_CHECK enum sl_status sl_identify_new(
+    struct sl_server *server, struct sl_identity *identity, struct sl_identify **ret_identify);
+/* For the calls that come from now on. Thread: any. */
+void sl_identify_set(struct sl_identify *identify, struct sl_identity *identity);
+struct sl_identify *sl_identify_free(struct sl_identify *identify);
+
+/* Thread of both: the call's loop. `agent` may be any text. */
+bool sl_identify_may_run(
+    struct sl_identify *identify, const struct sl_call *call, const char *agent);
+/* Is it shown to the caller: may he list it, and run it in some way? */
+bool sl_identify_may_see(
+    struct sl_identify *identify, const struct sl_call *call, const char *agent);
+
+#endif
