@@ -19,6 +19,9 @@ bool sl_pattern_is_valid(struct sl_slice pattern)
 {
     size_t n_stars = 0;
     for (size_t i = 0; i < pattern.size; i++) {
+        if (pattern.data[i] <= ' ' || pattern.data[i] >= 0x7f) {
+            return false; /* a NUL would end it early: "*" for "*\0x" */
+        }
         if (pattern.data[i] == '*') {
             n_stars++;
             if (i > 0 && i + 1 < pattern.size) {

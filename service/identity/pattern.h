@@ -10,7 +10,7 @@
 enum { SL_IDENTITY_NAME_BYTES = 128 };
 bool sl_identity_is_name(struct sl_slice text);
 
-/* Not empty, and the star stands where it may. */
+/* Visible ASCII, not empty, and the star stands where it may. */
 bool sl_pattern_is_valid(struct sl_slice pattern);
 /* `*` stands for any text, the empty one included. */
 bool sl_pattern_matches(const char *pattern, const char *text);
