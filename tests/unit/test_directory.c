@@ -109,6 +109,87 @@ static void a_new_limit_counts_for_those_that_wait(void **state)
     directory = sl_directory_free(directory);
 }
 
+static enum sl_admission admit_for(size_t i, const char *tenant, const char *request_id)
+{
+    char run_id[SL_ID_BYTES];
+    (void)snprintf(run_id, sizeof(run_id), "%032zu", i);
+    const struct sl_directory_ask ask = { .tenant = tenant,
+                                          .run_id = run_id,
+                                          .request_id = request_id };
+    return sl_directory_admit(directory, &tickets[i], &ask, known);
+}
+
+static void open_for_tenants(uint64_t max_runs, uint64_t max_tenant_runs)
+{
+    const struct sl_directory_options options = { .n_loops = 1,
+                                                  .max_runs = max_runs,
+                                                  .max_waiting = 5,
+                                                  .max_tenant_runs = max_tenant_runs,
+                                                  .request_keep_ns = 1000 };
+    assert_int_equal(sl_directory_new(&options, &directory), SL_OK);
+}
+
+static void request_ids_of_two_tenants_never_meet(void **state) /* RT-3 */
+{
+    (void)state;
+    open_for_tenants(9, 0);
+    assert_int_equal(admit_for(0, "acme", "one"), SL_ADMIT_RUN);
+    assert_int_equal(admit_for(1, "beta", "one"), SL_ADMIT_RUN);
+    assert_int_equal(admit_for(2, NULL, "one"), SL_ADMIT_RUN);
+    assert_int_equal(admit_for(3, "acm", "eone"), SL_ADMIT_RUN); /* the border counts */
+    assert_int_equal(admit_for(4, "beta", "one"), SL_ADMIT_REQUEST_ID);
+    assert_string_equal(known, "00000000000000000000000000000001");
+    assert_int_equal(admit_for(4, "", "one"), SL_ADMIT_REQUEST_ID);
+    assert_string_equal(known, "00000000000000000000000000000002");
+    for (size_t i = 0; i < 4; i++) {
+        assert_null(sl_directory_leave(directory, &tickets[i], true, 0));
+    }
+    assert_int_equal(admit_for(0, "acme", "one"), SL_ADMIT_REQUEST_ID);
+    directory = sl_directory_free(directory);
+}
+
+static void a_tenant_has_its_share_and_no_more(void **state)
+{
+    (void)state;
+    open_for_tenants(3, 2);
+    assert_int_equal(admit_for(0, "acme", "a"), SL_ADMIT_RUN);
+    assert_int_equal(admit_for(1, "acme", ""), SL_ADMIT_RUN);
+    assert_int_equal(admit_for(2, "acme", "c"), SL_ADMIT_TENANT_FULL);
+    assert_int_equal(admit_for(3, "beta", ""), SL_ADMIT_RUN);
+    assert_int_equal(admit_for(4, "beta", ""), SL_ADMIT_WAIT); /* waiting counts, too */
+    assert_int_equal(admit_for(5, "beta", ""), SL_ADMIT_TENANT_FULL);
+    assert_true(sl_directory_abandon(directory, &tickets[4]));
+    assert_int_equal(admit_for(4, "beta", ""), SL_ADMIT_WAIT);
+    assert_ptr_equal(sl_directory_leave(directory, &tickets[0], true, 0), &tickets[4]);
+    /* What was refused is not remembered, and a place that is free is given again. */
+    assert_int_equal(admit_for(2, "acme", "c"), SL_ADMIT_WAIT);
+    check_counts(3, 1);
+    sl_directory_drain(directory);
+    assert_ptr_equal(sl_directory_take_waiting(directory), &tickets[2]);
+    assert_int_equal(admit_for(2, "acme", "c"), SL_ADMIT_DRAINING);
+    assert_null(sl_directory_leave(directory, &tickets[1], true, 0));
+    assert_null(sl_directory_leave(directory, &tickets[3], false, 0));
+    assert_null(sl_directory_leave(directory, &tickets[4], true, 0));
+    directory = sl_directory_free(directory);
+}
+
+static void a_new_share_counts_those_that_are_there(void **state)
+{
+    (void)state;
+    open_for_tenants(9, 0);
+    for (size_t i = 0; i < 3; i++) {
+        assert_int_equal(admit_for(i, "acme", ""), SL_ADMIT_RUN);
+    }
+    const struct sl_directory_options options = { .max_runs = 9, .max_tenant_runs = 2 };
+    sl_directory_set_options(directory, &options);
+    assert_int_equal(admit_for(3, "acme", ""), SL_ADMIT_TENANT_FULL);
+    assert_null(sl_directory_leave(directory, &tickets[0], true, 0));
+    assert_int_equal(admit_for(3, "acme", ""), SL_ADMIT_TENANT_FULL);
+    assert_null(sl_directory_leave(directory, &tickets[1], true, 0));
+    assert_int_equal(admit_for(3, "acme", ""), SL_ADMIT_RUN);
+    directory = sl_directory_free(directory); /* with runs that never left */
+}
+
 static void a_run_moves_only_from_a_loop_with_over_twice_the_least(void **state)
 {
     (void)state;
@@ -182,6 +263,9 @@ int main(void)
         cmocka_unit_test(a_slot_goes_to_the_one_that_waits_longest),
         cmocka_unit_test(nobody_overtakes_the_queue),
         cmocka_unit_test(a_new_limit_counts_for_those_that_wait),
+        cmocka_unit_test(request_ids_of_two_tenants_never_meet),
+        cmocka_unit_test(a_tenant_has_its_share_and_no_more),
+        cmocka_unit_test(a_new_share_counts_those_that_are_there),
         cmocka_unit_test(a_run_moves_only_from_a_loop_with_over_twice_the_least),
         cmocka_unit_test(a_request_id_is_known_until_its_time_is_over),
         cmocka_unit_test(ended_request_ids_are_bounded),
