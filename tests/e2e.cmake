@@ -11,6 +11,7 @@ foreach(name
     cli
     daemon
     docs
+    identity
     limits
     listen
     models
