@@ -102,6 +102,9 @@ class Docs(harness.Case):
         self.check("--agents", "examples/agents", n_agents=n_agents)
         self.check("--config", "examples/sluiced.yaml", n_agents=n_agents + 1)
 
+    def test_the_example_with_known_callers_is_understood(self):
+        self.assertTrue(self.understand_yaml(read("examples/identity.yaml")))
+
     def test_each_setting_of_an_agent_is_in_an_example(self):
         """The first columns of the tables of docs/agents.md; providers, limits and the input of load are no settings of a file."""
         files = [*glob.glob("examples/agents/*.yaml"), *glob.glob("examples/scripted/*.yaml"), "examples/sluiced.yaml"]

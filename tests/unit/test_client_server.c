@@ -53,6 +53,9 @@ static enum sl_status on_echo(struct sl_call *call, struct sl_slice request, voi
         SL_TRY(sl_call_add_header(call, sl_slice_str("x-bin"), value));
         SL_TRY(sl_call_add_trailer(call, sl_slice_str("y-bin"), value));
     }
+    if (sl_metadata_get(sl_call_metadata(call), "authorization", 0, &value)) {
+        SL_TRY(sl_call_add_header(call, sl_slice_str("x-seen"), value));
+    }
     if (sl_metadata_get(sl_call_metadata(call), "encoding", 0, &value)) {
         const bool is_gzip = sl_slice_equals(value, "gzip");
         SL_TRY(sl_call_set_encoding(call, is_gzip ? "gzip" : NULL));
@@ -275,6 +278,32 @@ static void unary_calls_come_back_with_metadata(void **state)
     assert_true(sl_metadata_get(sl_client_call_trailers(call), "y-bin", 0, &value));
     assert_true(sl_slice_equal(value, sl_slice_of("\0\xFF,", 3)));
     (void)sl_client_call_free(call);
+}
+
+static void a_channel_sends_its_authorization_with_each_call(void **state)
+{
+    (void)state;
+    char value[] = "Bearer planted";
+    struct sl_error err = { .text = "" };
+    struct sl_channel_options options = { .struct_size = sizeof(options), .authorization = value };
+    struct sl_channel *own = NULL;
+    assert_int_equal(sl_channel_new(host.address, &options, &own, &err), SL_OK);
+    memset(value, 'x', sizeof(value) - 1); /* it was copied */
+    Sluice__Test__Types request;
+    sluice__test__types__init(&request);
+    for (int i = 0; i < 2; i++) {
+        struct sl_client_call *call;
+        void *reply;
+        struct sl_slice seen;
+        assert_int_equal(sl_client_unary(own, &echo, NULL, &request, &reply, &call), SL_OK);
+        assert_true(sl_metadata_get(sl_client_call_headers(call), "x-seen", 0, &seen));
+        assert_true(sl_slice_equals(seen, "Bearer planted"));
+        (void)sl_client_call_free(call);
+    }
+    (void)sl_channel_free(own);
+    options.authorization = "Bearer a\nb";
+    assert_int_equal(sl_channel_new(host.address, &options, &own, &err), SL_INVALID_ARGUMENT);
+    assert_null(strstr(err.text, "Bearer"));
 }
 
 static void many_unary_calls_share_a_connection(void **state)
@@ -661,6 +690,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(unary_calls_come_back_with_metadata, setup, teardown),
+        cmocka_unit_test_setup_teardown(
+            a_channel_sends_its_authorization_with_each_call, setup, teardown),
         cmocka_unit_test_setup_teardown(many_unary_calls_share_a_connection, setup, teardown),
         cmocka_unit_test_setup_teardown(compressed_messages_go_both_ways_fr_10, setup, teardown),
         cmocka_unit_test_setup_teardown(
