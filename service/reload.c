@@ -124,6 +124,19 @@ enum sl_status sl_reload_make_tls(
     return sl_net_tls_new_server(&options, ret_tls, err);
 }
 
+static void warn_of_plaintext(const struct sl_config *config)
+{
+    for (size_t i = 0; i < config->n_listen; i++) {
+        const struct sl_config_listen *listen = &config->listen[i];
+        if (listen->tls_cert != NULL || sl_config_is_local(listen->address)) {
+            continue;
+        }
+        sl_log(
+            SL_WARN, SL_LOG_MAIN, "msg=\"keys cross the network in plaintext\" address=%s",
+            listen->address);
+    }
+}
+
 enum sl_status sl_reload_load_identity(
     struct sl_config *config,
     sl_config_problem_fn *tell,
@@ -134,17 +147,11 @@ enum sl_status sl_reload_load_identity(
                                            .top = config->top,
                                            .max_keys = config->limits.keys };
     for (size_t i = 0; i < config->n_listen; i++) {
-        options.has_client_certificates =
-            options.has_client_certificates || config->listen[i].tls_client_ca != NULL;
+        options.has_client_certificates |= config->listen[i].tls_client_ca != NULL;
     }
     SL_TRY(sl_identity_load(&options, tell, user_data, ret_identity));
-    for (size_t i = 0; sl_identity_has_keys(*ret_identity) && i < config->n_listen; i++) {
-        const struct sl_config_listen *listen = &config->listen[i];
-        if (listen->tls_cert == NULL && !sl_config_is_local(listen->address)) {
-            sl_log(
-                SL_WARN, SL_LOG_MAIN, "msg=\"keys cross the network in plaintext\" address=%s",
-                listen->address);
-        }
+    if (sl_identity_has_keys(*ret_identity)) {
+        warn_of_plaintext(config);
     }
     return SL_OK;
 }

@@ -113,6 +113,36 @@ static enum sl_status refuse_token(struct sl_call *call)
     return sl_call_fail(call, &status);
 }
 
+/* The part of what the caller may see that is his page: `*ret_has_more` says that it is not the
+ * last. */
+static enum sl_status fill_page(
+    const struct sl_runtime *runtime,
+    struct sl_identify *identify,
+    struct sl_call *call,
+    uint64_t first,
+    uint64_t size,
+    Sluice__V1__ListAgentsResponse *reply,
+    bool *ret_has_more)
+{
+    const struct sl_loop *loop = sl_call_loop(call);
+    const uint64_t n_agents = sl_runtime_n_agents(runtime, loop);
+    uint64_t n_seen = 0;
+    for (uint64_t i = 0; i < n_agents && n_seen <= first + size; i++) {
+        const struct sl_agent_info *info = sl_runtime_agent_at(runtime, loop, i);
+        if (!sl_identify_may_see(identify, call, info->name)) {
+            continue;
+        }
+        n_seen++;
+        if (n_seen <= first || n_seen > first + size) {
+            continue;
+        }
+        SL_TRY(fill_agent(info, sl_call_arena(call), &reply->agents[reply->n_agents]));
+        reply->n_agents++;
+    }
+    *ret_has_more = n_seen > first + size;
+    return SL_OK;
+}
+
 enum sl_status sl_agents_list(
     const struct sl_runtime *runtime,
     struct sl_identify *identify,
@@ -138,19 +168,9 @@ enum sl_status sl_agents_list(
     if (reply->agents == NULL && size > 0) {
         return SL_RESOURCE_EXHAUSTED;
     }
-    uint64_t n_seen = 0;
-    for (uint64_t i = 0; i < n_agents && n_seen <= first + size; i++) {
-        const struct sl_agent_info *info = sl_runtime_agent_at(runtime, loop, i);
-        if (!sl_identify_may_see(identify, call, info->name)) {
-            continue;
-        }
-        if (n_seen >= first && n_seen < first + size) {
-            SL_TRY(fill_agent(info, arena, &reply->agents[n_seen - first]));
-            reply->n_agents = n_seen - first + 1;
-        }
-        n_seen++;
-    }
-    if (n_seen > first + size) {
+    bool has_more = false;
+    SL_TRY(fill_page(runtime, identify, call, first, size, reply, &has_more));
+    if (has_more) {
         char token[24];
         (void)snprintf(token, sizeof(token), "%" PRIu64, first + size);
         reply->next_page_token = sl_arena_dup(arena, sl_slice_str(token));

@@ -235,25 +235,33 @@ static bool takes(struct sl_slice *text, const char *name)
     return true;
 }
 
+static enum sl_status
+read_expiry(struct reader *reader, struct sl_slice text, size_t column, struct sl_key *key)
+{
+    return parse_time(text, &key->expires_s)
+               ? SL_OK
+               : problem(
+                     reader, column,
+                     "expires: a day such as 2027-01-31, or a moment such as 2027-01-31T12:00:00Z");
+}
+
 static enum sl_status read_settings(struct reader *reader, struct sl_key *key)
 {
     bool has_expiry = false;
     struct word word = next_word(reader);
     for (; word.text.size > 0; word = next_word(reader)) {
         struct sl_slice value = word.text;
+        enum sl_status status = SL_OK;
         if (takes(&value, "agents=") && key->n_agents == 0) {
-            SL_TRY(read_agents(reader, value, word.column, key));
+            status = read_agents(reader, value, word.column, key);
         } else if (takes(&value, "expires=") && !has_expiry) {
             has_expiry = true;
-            if (!parse_time(value, &key->expires_s)) {
-                return problem(
-                    reader, word.column,
-                    "expires: a day such as 2027-01-31, or a moment such as 2027-01-31T12:00:00Z");
-            }
+            status = read_expiry(reader, value, word.column, key);
         } else {
-            return problem(
-                reader, word.column, "expected agents=… or expires=…, each at most once");
+            status =
+                problem(reader, word.column, "expected agents=… or expires=…, each at most once");
         }
+        SL_TRY(status);
     }
     return SL_OK;
 }

@@ -160,6 +160,10 @@ class Rights(Case):
         for key, agents in ((ALICE, ["demo", "echo", "load"]), (CI, ["echo"]), (BOB, ["echo"])):
             done = self.sluice(key, "agents")
             self.assertEqual([x.split()[0] for x in done.stdout.decode().splitlines()[1:]], agents)
+        for key, token, pages in ((BOB, None, ["echo"]), (ALICE, "1", ["demo"])):  # what is hidden has no page
+            done = self.sluice(key, "call", "sluice.v1.AgentRuntime/ListAgents", '{"pageSize": 1}', "--json")
+            page = json.loads(done.stdout)
+            self.assertEqual((page.get("nextPageToken"), [x["name"] for x in page["agents"]]), (token, pages))
         stream = self.wire().ask(STREAMING, run_request("demo"), bearer(BOB))
         self.assert_refused(stream, FORBIDDEN, "FORBIDDEN")
         metrics = self.server.metrics()["sluice_refusals_total"]

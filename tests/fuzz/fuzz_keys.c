@@ -12,7 +12,7 @@
 #include "service/identity/pattern.h"
 #include "tests/fuzz/fuzz.h"
 
-enum { MAX_KEYS = 100, MAX_TEXT = 1 << 20 };
+enum { MAX_KEYS = 100, MAX_TEXT = 1 << 20, LINE_BYTES = SL_KEY_LINE_BYTES * 2 };
 
 static size_t n_told;
 
@@ -72,12 +72,11 @@ static void write_back(const struct sl_keys *keys, size_t index, const char *hex
     must(sl_identity_is_name(sl_slice_str(key->tenant)));
     write_time(time_text, sizeof(time_text), key->expires_s);
     size_t n = (size_t)snprintf(
-        room, SL_KEY_LINE_BYTES * 2, "sha256:%s %s %s%s", hex, key->principal, key->tenant,
-        time_text);
+        room, LINE_BYTES, "sha256:%s %s %s%s", hex, key->principal, key->tenant, time_text);
     for (size_t i = 0; i < key->n_agents; i++) {
         must(sl_pattern_is_valid(sl_slice_str(key->agents[i])));
         n += (size_t)snprintf(
-            room + n, SL_KEY_LINE_BYTES * 2 - n, "%s%s", i == 0 ? " agents=" : ",", key->agents[i]);
+            room + n, LINE_BYTES - n, "%s%s", i == 0 ? " agents=" : ",", key->agents[i]);
     }
 }
 
@@ -93,7 +92,7 @@ static void check_same(const struct sl_key *a, const struct sl_key *b)
 static void check_key(const struct sl_keys *keys, size_t index, const char *hex)
 {
     uint8_t digest[SL_KEY_DIGEST_BYTES];
-    char line[SL_KEY_LINE_BYTES * 2];
+    char line[LINE_BYTES];
     for (size_t i = 0; i < sizeof(digest); i++) {
         unsigned byte = 0;
         must(sscanf(hex + 2 * i, "%2x", &byte) == 1); // NOLINT(cert-err34-c): two digits

@@ -224,9 +224,8 @@ static void failures_are_counted_by_their_cause(void **state)
 static void a_key_that_is_too_long_is_refused(void **state)
 {
     (void)state;
-    char huge[SL_IDENTITY_TOKEN_BYTES + 9] = "";
-    memset(huge, 'k', sizeof(huge) - 1);
-    memcpy(huge, "Bearer ", 7);
+    char huge[SL_IDENTITY_TOKEN_BYTES + 9] = "Bearer ";
+    memset(huge + 7, 'k', SL_IDENTITY_TOKEN_BYTES + 1);
     const uint64_t malformed = failures("malformed");
     assert_non_null(strstr(call_with(EXECUTE, huge), "grpc-status=16"));
     assert_int_equal(failures("malformed"), malformed + 1);
