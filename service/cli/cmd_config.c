@@ -199,17 +199,19 @@ static json_t *limits_of(struct sl_config *config)
     return limits;
 }
 
-/* The parts of the file that the runtime reads; what is shown above is left out. */
+/* The parts of the file that others read; what is shown above is left out. */
 static json_t *rest_of(const struct sl_config *config)
 {
-    static const char *const keys[] = { "providers", "default_provider", "tools",
-                                        "builtin_agents" };
+    static const char *const keys[] = { "providers",      "default_provider", "tools",
+                                        "builtin_agents", "identity",         "access" };
     json_t *rest = json_object();
     json_t *all = config->top == NULL ? NULL : sl_conf_to_json(config->top);
     for (size_t i = 0; i < SL_COUNT(keys); i++) {
         json_t *value = json_object_get(all, keys[i]);
+        const bool has_no_secrets = strcmp(keys[i], "identity") == 0; /* its `keys` is a path */
         if (value != NULL) {
-            (void)json_object_set_new(rest, keys[i], mask(value, false));
+            (void)json_object_set_new(
+                rest, keys[i], has_no_secrets ? json_incref(value) : mask(value, false));
         }
     }
     json_decref(all);

@@ -495,14 +495,21 @@ const struct sl_key *sl_keys_at(const struct sl_keys *keys, size_t index)
     return &keys->keys[index];
 }
 
-/* All ones when the digests are equal, else 0; without a branch. */
+/* All ones when the digests are equal, else 0. Without a branch: all words count before anything is
+ * known of the first. */
 static size_t mask_of(const uint8_t *a, const uint8_t *b)
 {
-    volatile uint8_t difference = 0; /* so that no compiler stops at the first byte */
-    for (size_t i = 0; i < SL_KEY_DIGEST_BYTES; i++) {
-        difference = (uint8_t)(difference | (a[i] ^ b[i]));
+    uint64_t difference = 0;
+    for (size_t i = 0; i < SL_KEY_DIGEST_BYTES; i += sizeof(uint64_t)) {
+        uint64_t one;
+        uint64_t other;
+        memcpy(&one, a + i, sizeof(one));
+        memcpy(&other, b + i, sizeof(other));
+        difference |= one ^ other;
     }
-    return (size_t)0 - (((size_t)difference - 1U) >> (sizeof(size_t) * 8 - 1));
+    __asm__ volatile("" : "+r"(difference)); /* no compiler looks at how it came about */
+    const uint64_t is_different = (difference | (0 - difference)) >> 63;
+    return (size_t)(is_different - 1);
 }
 
 const struct sl_key *

@@ -420,6 +420,13 @@ class Client(Case):
             self.assertNotIn(text or b"none", done.stderr)
         self.assertFalse(os.path.exists(folder + "/other"))
 
+    def test_config_show_has_who_may_call(self):
+        config = harness.write("identity: {keys: /etc/sluice/keys}\naccess: [{agents: [echo]}]\nlimits: {keys: 7}\n")
+        done = harness.sluice(None, "config", "show", "--json", "--config", config)
+        shown = json.loads(done.stdout)
+        self.assertEqual(shown["file"], {"identity": {"keys": "/etc/sluice/keys"}, "access": [{"agents": ["echo"]}]})
+        self.assertEqual(shown["limits"]["keys"]["value"], 7)
+
     def test_run_takes_metadata_and_credentials(self):
         secret = "planted-credential-0123456789"
         agent = """name: helper
