@@ -213,6 +213,17 @@ class Reload(Case):
         out, _ = runner.communicate(timeout=60)
         self.assertEqual((runner.returncode, out.count(b"text_delta")), (0, 30))
 
+    def test_no_call_is_lost_while_keys_are_read_anew(self):
+        self.serve()
+        self.server.kept += 20  # of four connections
+        words = ["bench", "--streams", "4", "--connections", "4", "--duration", "2s", "--input", "events=2 bytes=1"]
+        bench = harness.start_sluice(self.server, *words, "--key-file", harness.write(ALICE, ""))
+        for _ in range(10):
+            self.put_keys(KEYS)
+            self.reload()
+        out, err = bench.communicate(timeout=60)
+        self.assertEqual((bench.returncode, err), (0, b""), out)
+
     def test_a_mistake_keeps_the_old_keys(self):
         self.serve()
         for text, problem in (
