@@ -68,8 +68,9 @@ typedef void(sl_config_problem_fn)(const char *line, void *user_data);
 
 /* Reads everything but the keys that others read from `config->top` later (the runtime: providers,
  * default_provider, tools, builtin_agents; sl_identity_load(): identity, access): those are only
- * marked as known here, and sl_config_finish() reports what was recorded. Owns: the caller; sl_config_done(). Fails:
- * SL_INVALID_ARGUMENT usage, SL_FAILED_PRECONDITION mistakes in the file or environment. */
+ * marked as known here, and sl_config_finish() reports what was recorded. Owns: the caller;
+ * sl_config_done(). Fails: SL_INVALID_ARGUMENT usage, SL_FAILED_PRECONDITION mistakes in the file
+ * or environment. */
 SL_CHECK enum sl_status sl_config_load(
     struct sl_config *config,
     int argc,

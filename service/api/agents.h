@@ -8,7 +8,8 @@
 #include "service/rpc/rpc.h"
 
 /* Fills one page of the agents that the caller may run: at most page_size (100 when 0, at most
- * 1,000), by name. The page token is the number of the first one. Gives the status of the call. Thread: any. */
+ * 1,000), by name. The page token is the number of the first one. Gives the status of the call.
+ * Thread: any. */
 SL_CHECK enum sl_status sl_agents_list(
     const struct sl_runtime *runtime,
     struct sl_identify *identify,

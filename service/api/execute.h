@@ -9,7 +9,8 @@
 
 /* Starts the run and gives SL_PENDING; the call is finished when the run's log has been sent
  * (streaming) or its terminal event has come (`reply` set). Otherwise the status to end the call
- * with: FORBIDDEN, whether the agent exists or not, when the caller may not run it. Thread: the call's loop. */
+ * with: FORBIDDEN, whether the agent exists or not, when the caller may not run it. Thread: the
+ * call's loop. */
 SL_CHECK enum sl_status sl_execute_start(
     struct sl_runtime *runtime,
     struct sl_identify *identify,
