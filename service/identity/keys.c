@@ -11,6 +11,7 @@
 
 #include "runtime/base/arena.h"
 #include "runtime/base/mem.h"
+#include "runtime/base/metrics.h"
 #include "runtime/base/parse.h"
 #include "service/identity/pattern.h"
 
@@ -296,6 +297,7 @@ static enum sl_status read_key(struct reader *reader, const struct word *first)
     SL_TRY(read_name(reader, "tenant", &key.tenant));
     SL_TRY(read_settings(reader, &key));
     if (keys->n_keys >= reader->max_keys) {
+        sl_limit_reached(SL_LIMIT_keys);
         return problem(
             reader, 1, "more than %llu keys (limit `keys`)", (unsigned long long)reader->max_keys);
     }
