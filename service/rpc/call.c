@@ -131,6 +131,10 @@ static void start(struct sl_call *call)
 {
     const struct sl_route *route = call->route;
     call->stage = SL_STAGE_RUNNING;
+    if (route->is_on_pool) {
+        sl_pool_call_start(call);
+        return;
+    }
     const enum sl_status status = route->start != NULL
                                       ? route->start(call, route->handlers, route->user_data)
                                       : route->raw(call, call->in.request, route->user_data);
@@ -202,6 +206,9 @@ void sl_call_dispatch(struct sl_call *call)
 void sl_call_set_callbacks(
     struct sl_call *call, const struct sl_call_callbacks *callbacks, void *user_data)
 {
+    if (sl_call_hand(call) != NULL) {
+        return; /* a handler that may block needs none */
+    }
     call->callbacks = (struct sl_call_callbacks){ 0 };
     if (callbacks != NULL) {
         (void)sl_sized_read(
@@ -263,6 +270,10 @@ const struct sl_metadata *sl_call_metadata(const struct sl_call *call)
 
 struct sl_arena *sl_call_arena(struct sl_call *call)
 {
+    struct sl_pool_call *pooled = sl_call_hand(call);
+    if (pooled != NULL) {
+        return sl_pool_call_arena(pooled);
+    }
     return &call->arena;
 }
 
@@ -305,6 +316,10 @@ uint32_t sl_call_previous_attempts(const struct sl_call *call)
 
 bool sl_call_timeout_ns(const struct sl_call *call, uint64_t *ret_timeout_ns)
 {
+    struct sl_pool_call *pooled = sl_call_hand(call);
+    if (pooled != NULL) {
+        return sl_pool_call_timeout_ns(pooled, ret_timeout_ns);
+    }
     if (call->has_timeout) {
         *ret_timeout_ns = call->timeout_ns;
     }
@@ -313,11 +328,19 @@ bool sl_call_timeout_ns(const struct sl_call *call, uint64_t *ret_timeout_ns)
 
 uint64_t sl_call_remaining_ns(const struct sl_call *call)
 {
+    struct sl_pool_call *pooled = sl_call_hand(call);
+    if (pooled != NULL) {
+        return sl_pool_call_remaining_ns(pooled);
+    }
     return sl_deadline_remaining(call->deadline_ns, sl_conn_now_ns(call->conn));
 }
 
 size_t sl_call_n_streams(const struct sl_call *call)
 {
+    struct sl_pool_call *pooled = sl_call_hand(call);
+    if (pooled != NULL) {
+        return sl_pool_call_n_streams(pooled);
+    }
     return call->conn->h2 == NULL ? 0 : sl_h2_session_n_streams(call->conn->h2);
 }
 
@@ -342,7 +365,17 @@ void sl_call_unwatch(struct sl_call_watch *watch)
 
 bool sl_call_is_ended(const struct sl_call *call)
 {
+    struct sl_pool_call *pooled = sl_call_hand(call);
+    if (pooled != NULL) {
+        return sl_pool_call_is_ended(pooled);
+    }
     return sl_call_check_open(call) != SL_OK;
+}
+
+enum sl_status sl_call_wait_ms(struct sl_call *call, uint64_t wait_ms)
+{
+    struct sl_pool_call *pooled = sl_call_hand(call);
+    return pooled == NULL ? SL_FAILED_PRECONDITION : sl_pool_call_wait_ms(pooled, wait_ms);
 }
 
 enum sl_status sl_call_check_open(const struct sl_call *call)

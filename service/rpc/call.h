@@ -1,13 +1,20 @@
-/* A call as its handler sees it: one RPC that this process serves.
+/* A call as its handler sees it: one RPC that this process serves. How it runs is chosen when it is
+ * registered (GC-5):
  *
- * Handlers run on the loop of the connection and must not block. A handler answers at once (its
- * result is the final status), or returns SL_PENDING and finishes later with sl_call_finish(): from
- * a callback, a timer, another event of the same loop. Until then the call stays valid, also after
- * the stream is gone: a slot is released only when the handler has finished (NG-2).
+ * On the loop of the connection it must not block. It answers at once (its result is the final
+ * status), or returns SL_PENDING and finishes later with sl_call_finish(): from a callback, a
+ * timer, another event of the same loop. Until then the call stays valid, also after the stream is
+ * gone: a slot is released only when the handler has finished (NG-2).
  *
  *   start ─▶ [recv…] [send…] ─▶ finish           on_ended at most once, when the call ends before
  * finish
- */
+ *
+ * On a thread of the pool it may block, and its result is the final status. The functions below
+ * are the same, with these differences: the thread is the handler's, and no other; a recv or send
+ * that would give SL_AGAIN waits, and gives the status of the end when the call ends; when the
+ * server's drain time is over they wait no longer and give SL_UNAVAILABLE; callbacks are not
+ * called; a source is refused; sl_call_finish() does nothing; what is valid until the call is
+ * finished is valid until the handler returns. */
 #ifndef SL_SERVICE_RPC_CALL_H
 #define SL_SERVICE_RPC_CALL_H
 
@@ -95,7 +102,7 @@ struct sl_call_status {
         details; /* a whole google.rpc.Status instead of the above (its code and message rule) */
 };
 
-/* ---- What came in. Thread of all functions: the call's loop. -----------------------------------
+/* ---- What came in. Thread of all functions: the call's loop, or its handler's on the pool. ------
  */
 
 /* NULL: a raw method. */
@@ -133,8 +140,14 @@ size_t sl_call_n_streams(const struct sl_call *call);
 /* Of its connection; valid as long as the call. */
 const struct sl_limits *sl_call_limits(const struct sl_call *call);
 // install: on
-/* True when it ended before its handler finished it: on_ended was called, or is owed. */
+/* True when it ended before its handler finished it: on_ended was called, or is owed. On the pool
+ * also when the drain time is over. */
 bool sl_call_is_ended(const struct sl_call *call);
+/* Handlers on the pool: sleeps so long, and no longer than the call goes on. SL_OK: the time is
+ * over; otherwise the status of the end, as a send would give it. SL_FAILED_PRECONDITION: on a
+ * loop.
+ */
+SL_CHECK enum sl_status sl_call_wait_ms(struct sl_call *call, uint64_t wait_ms);
 
 /* The request of a unary or server-streaming call, decoded; lives as long as the arena. Fails:
  * INTERNAL, RESOURCE_EXHAUSTED (WS-1 to WS-6). */

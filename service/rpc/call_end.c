@@ -562,8 +562,8 @@ static struct sl_call_status read_status(const struct sl_call_status *given)
 
 void sl_call_finish(struct sl_call *call, const struct sl_call_status *given)
 {
-    if (call->stage != SL_STAGE_RUNNING) {
-        return;
+    if (call->pooled != NULL || call->stage != SL_STAGE_RUNNING) {
+        return; /* on the pool, the handler's return is the end */
     }
     call->stage = SL_STAGE_FINISHED;
     if (!is_decided(call)) {
@@ -585,6 +585,10 @@ void sl_call_finishf(struct sl_call *call, enum sl_status code, const char *fmt,
 
 enum sl_status sl_call_fail(struct sl_call *call, const struct sl_call_status *given)
 {
+    struct sl_pool_call *pooled = sl_call_hand(call);
+    if (pooled != NULL) {
+        return sl_pool_call_fail(pooled, given);
+    }
     const struct sl_call_status all = read_status(given);
     const struct sl_call_status *status = &all;
     struct sl_call_status *failure = &call->failure;
@@ -604,6 +608,10 @@ enum sl_status sl_call_fail(struct sl_call *call, const struct sl_call_status *g
 
 enum sl_status sl_call_reply(struct sl_call *call, void **ret_message)
 {
+    struct sl_pool_call *pooled = sl_call_hand(call);
+    if (pooled != NULL) {
+        return sl_pool_call_reply(pooled, ret_message);
+    }
     if (call->route->method == NULL) {
         return SL_FAILED_PRECONDITION;
     }
@@ -619,6 +627,10 @@ enum sl_status sl_call_reply(struct sl_call *call, void **ret_message)
 
 enum sl_status sl_call_reply_bytes(struct sl_call *call, struct sl_slice message)
 {
+    struct sl_pool_call *pooled = sl_call_hand(call);
+    if (pooled != NULL) {
+        return sl_pool_call_reply_bytes(pooled, message);
+    }
     call->out.reply_bytes = keep_slice(call, message);
     if (call->out.reply_bytes.size != message.size) {
         return SL_RESOURCE_EXHAUSTED;

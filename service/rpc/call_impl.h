@@ -17,6 +17,7 @@
 #include "service/rpc/conn_impl.h"
 #include "service/rpc/frame.h"
 #include "service/rpc/headers.h"
+#include "service/rpc/pool_call.h"
 
 enum sl_call_stage { SL_STAGE_REQUEST, SL_STAGE_RUNNING, SL_STAGE_FINISHED };
 
@@ -59,6 +60,7 @@ struct sl_call {
     struct sl_conn *conn;        /* referenced */
     struct sl_h2_stream *stream; /* NULL: gone */
     struct sl_list in_stalled;
+    struct sl_pool_call *pooled; /* its handler runs on the pool, or waits for it; NULL: no */
 
     enum sl_call_stage stage;
     enum sl_call_outcome outcome;
@@ -153,12 +155,21 @@ void sl_call_show_out(struct sl_call *call, struct sl_slice message);
 /* May the handler send? Gives the status for the sender otherwise. */
 enum sl_status sl_call_check_open(const struct sl_call *call);
 
+/* A handler on the pool calls, on its thread; NULL: whoever calls owns the call. */
+static inline struct sl_pool_call *sl_call_hand(const struct sl_call *call)
+{
+    return call->pooled != NULL && sl_pool_call_is_here(call->pooled) ? call->pooled : NULL;
+}
+
 /* ---- call_recv.c ----------------------------------------------------------------------------- */
 
 /* Starts the timer for silence in the request, or starts it anew, or stops it (CM-13). */
 void sl_call_watch_gap(struct sl_call *call);
 void sl_call_on_data(struct sl_call *call, struct sl_slice bytes);
 void sl_call_on_end_stream(struct sl_call *call);
+/* Keeps what went wrong, so that a handler that finishes with this code says why. Gives the code.
+ */
+enum sl_status sl_call_keep_fault(struct sl_call *call, const struct sl_error *err);
 /* Gives the request's memory and the window's bytes back. */
 void sl_call_recv_done(struct sl_call *call);
 

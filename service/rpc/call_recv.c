@@ -199,8 +199,7 @@ void sl_call_on_end_stream(struct sl_call *call)
 
 /* ---- The handler's side ---------------------------------------------------------------------- */
 
-/* Keeps what went wrong, so that a handler that finishes with this code says why. */
-static enum sl_status keep_fault(struct sl_call *call, const struct sl_error *err)
+enum sl_status sl_call_keep_fault(struct sl_call *call, const struct sl_error *err)
 {
     if (call->fault == NULL) {
         call->fault = sl_arena_alloc(&call->arena, sizeof(*call->fault));
@@ -222,13 +221,17 @@ decode(struct sl_call *call, struct sl_slice bytes, struct sl_arena *arena, void
         call->conn->limits, call->route->method->request_type, bytes, arena, ret_message, &err);
     if (status != SL_OK) {
         err.status = status;
-        return keep_fault(call, &err);
+        return sl_call_keep_fault(call, &err);
     }
     return SL_OK;
 }
 
 enum sl_status sl_call_request(struct sl_call *call, const void **ret_message)
 {
+    struct sl_pool_call *pooled = sl_call_hand(call);
+    if (pooled != NULL) {
+        return sl_pool_call_request(pooled, ret_message);
+    }
     if (call->in.decoded == NULL) {
         SL_TRY(decode(call, call->in.request, &call->arena, &call->in.decoded));
     }
@@ -243,6 +246,10 @@ struct sl_slice sl_call_request_bytes(const struct sl_call *call)
 
 enum sl_status sl_call_recv_bytes(struct sl_call *call, struct sl_slice *ret_message)
 {
+    struct sl_pool_call *pooled = sl_call_hand(call);
+    if (pooled != NULL) {
+        return sl_pool_call_recv_bytes(pooled, ret_message);
+    }
     if (!sl_call_is_streaming_in(call)) {
         return SL_FAILED_PRECONDITION;
     }
@@ -266,14 +273,14 @@ enum sl_status sl_call_recv_bytes(struct sl_call *call, struct sl_slice *ret_mes
             return SL_OK;
         }
         (void)sl_fail(&err, err.status, "%s", SHOWN_TEXT);
-        return keep_fault(call, &err);
+        return sl_call_keep_fault(call, &err);
     }
     call->events &= ~(uint32_t)SL_EVENT_READABLE;
     if (status == SL_AGAIN || status == SL_END) {
         return status;
     }
     err.status = status;
-    return keep_fault(call, &err);
+    return sl_call_keep_fault(call, &err);
 }
 
 static struct sl_message *ready_message(struct sl_call *call)
@@ -291,6 +298,10 @@ static struct sl_message *ready_message(struct sl_call *call)
 
 enum sl_status sl_call_recv(struct sl_call *call, void **ret_message)
 {
+    struct sl_pool_call *pooled = sl_call_hand(call);
+    if (pooled != NULL) {
+        return sl_pool_call_recv(pooled, ret_message);
+    }
     struct sl_slice bytes;
     SL_TRY(sl_call_recv_bytes(call, &bytes));
     struct sl_message *message = ready_message(call);
@@ -300,6 +311,10 @@ enum sl_status sl_call_recv(struct sl_call *call, void **ret_message)
 
 struct sl_message *sl_message_take(struct sl_call *call)
 {
+    struct sl_pool_call *pooled = sl_call_hand(call);
+    if (pooled != NULL) {
+        return sl_pool_call_take(pooled);
+    }
     if (call->in.reader == NULL || !call->in.reader->is_held) {
         return NULL;
     }

@@ -400,6 +400,10 @@ add(struct sl_call *call, struct sl_metadata *list, struct sl_slice key, struct 
 
 enum sl_status sl_call_add_header(struct sl_call *call, struct sl_slice key, struct sl_slice value)
 {
+    struct sl_pool_call *pooled = sl_call_hand(call);
+    if (pooled != NULL) {
+        return sl_pool_call_add_header(pooled, key, value);
+    }
     if (call->has_headers) {
         return SL_FAILED_PRECONDITION;
     }
@@ -408,11 +412,19 @@ enum sl_status sl_call_add_header(struct sl_call *call, struct sl_slice key, str
 
 enum sl_status sl_call_add_trailer(struct sl_call *call, struct sl_slice key, struct sl_slice value)
 {
+    struct sl_pool_call *pooled = sl_call_hand(call);
+    if (pooled != NULL) {
+        return sl_pool_call_add_trailer(pooled, key, value);
+    }
     return add(call, &call->trailers, key, value);
 }
 
 enum sl_status sl_call_set_encoding(struct sl_call *call, const char *encoding)
 {
+    struct sl_pool_call *pooled = sl_call_hand(call);
+    if (pooled != NULL) {
+        return sl_pool_call_set_encoding(pooled, encoding);
+    }
     if (call->has_headers) {
         return SL_FAILED_PRECONDITION;
     }
@@ -429,6 +441,10 @@ enum sl_status sl_call_set_encoding(struct sl_call *call, const char *encoding)
 
 enum sl_status sl_call_send_headers(struct sl_call *call)
 {
+    struct sl_pool_call *pooled = sl_call_hand(call);
+    if (pooled != NULL) {
+        return sl_pool_call_send_headers(pooled);
+    }
     SL_TRY(sl_call_check_open(call));
     return sl_call_submit_headers(call);
 }
@@ -504,6 +520,10 @@ static enum sl_status prepare(struct sl_call *call, size_t size)
 
 enum sl_status sl_call_send(struct sl_call *call, const void *message)
 {
+    struct sl_pool_call *pooled = sl_call_hand(call);
+    if (pooled != NULL) {
+        return sl_pool_call_send(pooled, message);
+    }
     const size_t size = sl_codec_proto.encoded_size(message); /* once: it costs depth x size */
     SL_TRY(prepare(call, size));
     SL_TRY(sl_call_queue_message(call, message, size));
@@ -513,6 +533,10 @@ enum sl_status sl_call_send(struct sl_call *call, const void *message)
 
 enum sl_status sl_call_send_bytes(struct sl_call *call, struct sl_slice message)
 {
+    struct sl_pool_call *pooled = sl_call_hand(call);
+    if (pooled != NULL) {
+        return sl_pool_call_send_bytes(pooled, message);
+    }
     SL_TRY(prepare(call, message.size));
     SL_TRY(sl_call_queue_bytes(call, message));
     sl_call_wake_body(call);
@@ -523,6 +547,9 @@ enum sl_status sl_call_send_bytes(struct sl_call *call, struct sl_slice message)
 
 enum sl_status sl_call_set_source(struct sl_call *call, struct sl_call_source *source)
 {
+    if (sl_call_hand(call) != NULL) {
+        return SL_FAILED_PRECONDITION;
+    }
     SL_TRY(sl_call_check_open(call));
     if (call->out.source != NULL) {
         return SL_FAILED_PRECONDITION;
@@ -553,13 +580,17 @@ void sl_call_tell_streams(struct sl_call *call, size_t n_streams)
 
 void sl_call_resume(struct sl_call *call)
 {
-    if (call->out.source != NULL) {
+    if (sl_call_hand(call) == NULL && call->out.source != NULL) {
         sl_call_wake_body(call);
     }
 }
 
 bool sl_call_is_idle(struct sl_call *call)
 {
+    struct sl_pool_call *pooled = sl_call_hand(call);
+    if (pooled != NULL) {
+        return sl_pool_call_is_idle(pooled);
+    }
     if (call->out.queue.size > 0) {
         return false;
     }

@@ -128,6 +128,7 @@ static void set_target(struct sl_route *entry, const struct sl_route *route)
 {
     entry->method = route->method;
     entry->kind = route->kind;
+    entry->is_on_pool = route->is_on_pool;
     entry->start = route->start;
     entry->raw = route->raw;
     entry->handlers = route->handlers;

@@ -16,6 +16,7 @@ struct sl_route {
     void *user_data;
     bool is_registered; /* false: only marked as control method so far */
     bool is_control;
+    bool is_on_pool;
     bool is_exempt; /* health: admitted while the server refuses new calls */
     struct sl_call_metrics metrics;
 };

@@ -13,6 +13,7 @@
 #include "service/net/census.h"
 #include "service/net/net.h"
 #include "service/rpc/conn_impl.h"
+#include "service/rpc/pool.h"
 #include "service/rpc/server_core.h"
 
 /* What is left of a server that is freed gets this long: the two seconds that a drain without time
@@ -350,6 +351,7 @@ void sl_server_each_conn(
 
 static void release_runner(struct sl_runner *runner)
 {
+    runner->server->pool = sl_pool_free(runner->server->pool);
     (void)sl_loop_uv_free(runner->own_loop);
     (void)sl_net_census_unref(runner->census);
     (void)pthread_mutex_destroy(&runner->shared.lock);
@@ -389,8 +391,14 @@ static void free_runner(struct sl_runner *runner)
             sl_loop_uv_step(runner->own_loop, FREE_STEP_MS);
         }
     }
+    /* Handlers on the pool use what is freed next, so this ends when the last of them returns. */
+    while (runner->own_loop != NULL && runner->server->pool != NULL &&
+           sl_pool_is_busy(runner->server->pool)) {
+        sl_loop_uv_step(runner->own_loop, FREE_STEP_MS);
+    }
     /* Nobody may use a call from here on: this is the last step before the memory goes. */
     if (runner->own_loop != NULL) {
+        sl_loop_uv_step(runner->own_loop, 0); /* what the last of them has left */
         give_up_rest(&runner->of_loop[0]);
     }
     release_runner(runner);
@@ -438,7 +446,9 @@ static enum sl_status need_runner(struct sl_server *server)
     runner->server = server;
     runner->shared.timeout_ms = UINT64_MAX;
     (void)pthread_mutex_init(&runner->shared.lock, NULL);
-    if (set_loops(runner, server) != SL_OK) {
+    if (set_loops(runner, server) != SL_OK ||
+        (server->n_pool_threads > 0 &&
+         sl_pool_new(server->n_pool_threads, &server->pool) != SL_OK)) {
         release_runner(runner);
         return SL_RESOURCE_EXHAUSTED;
     }

@@ -37,6 +37,14 @@ struct sl_server_options {
     struct sl_loop *const *loops;
     size_t n_loops;
     bool allow_pings_without_calls;
+    /* Threads for handlers that block, made by sl_server_listen(); 0: none. */
+    size_t n_pool_threads;
+};
+
+/* How the methods that are registered with it run (GC-5). NULL: on the loop. */
+struct sl_service_options {
+    size_t struct_size;
+    bool on_pool; /* on a thread of the pool: the handlers may block (call.h) */
 };
 
 // install: off
@@ -53,7 +61,7 @@ sl_server_new(const struct sl_server_options *options, struct sl_server **ret_se
 /* After sl_server_run() has returned, or (foreign loops) after the drain. With its own loop, what
  * is left is ended here, as by sl_server_stop() with no time; this takes up to three seconds.
  * Handlers that have not finished then are given up, with a warning: their calls are freed, and
- * must not be touched any more. */
+ * must not be touched any more. Those on the pool are waited for, however long they take. */
 struct sl_server *sl_server_free(struct sl_server *server);
 
 /* Registers a service: `starts[i]` and `handlers` serve methods[i]; NULL start: UNIMPLEMENTED.
@@ -64,6 +72,14 @@ SL_CHECK enum sl_status sl_server_add_service(
     sl_method_start_fn *const *starts,
     const void *handlers,
     void *user_data);
+/* The same; `options` may be NULL. Fails also: SL_FAILED_PRECONDITION the server has no pool. */
+SL_CHECK enum sl_status sl_server_add_service_with(
+    struct sl_server *server,
+    const struct sl_service_desc *service,
+    sl_method_start_fn *const *starts,
+    const void *handlers,
+    void *user_data,
+    const struct sl_service_options *options);
 /* A path without descriptor (EM-4); NULL: everything that nobody registered. Before the server
  * starts. */
 SL_CHECK enum sl_status sl_server_add_raw(
@@ -72,6 +88,14 @@ SL_CHECK enum sl_status sl_server_add_raw(
     enum sl_method_kind kind,
     sl_raw_fn *handler,
     void *user_data);
+/* The same; `options` as above. */
+SL_CHECK enum sl_status sl_server_add_raw_with(
+    struct sl_server *server,
+    const char *path,
+    enum sl_method_kind kind,
+    sl_raw_fn *handler,
+    void *user_data,
+    const struct sl_service_options *options);
 /* Appends to the chain; copied. Before the server starts. Fails: SL_RESOURCE_EXHAUSTED;
  * SL_INVALID_ARGUMENT fields that this library does not know. */
 SL_CHECK enum sl_status

@@ -85,6 +85,7 @@ enum sl_status sl_server_new(const struct sl_server_options *options, struct sl_
     }
     (void)pthread_mutex_init(&server->shared.lock, NULL);
     server->allow_pings_without_calls = options->allow_pings_without_calls;
+    server->n_pool_threads = options->n_pool_threads;
     enum sl_status status = sl_server_set_limits(server, options->limits);
     if (status == SL_OK) {
         status = copy_loops(server, options);
@@ -130,6 +131,15 @@ append_service(struct sl_server *server, const struct sl_service_desc *service)
     return SL_OK;
 }
 
+static bool is_on_pool(const struct sl_service_options *options)
+{
+    struct sl_service_options all = { 0 };
+    if (options != NULL) {
+        (void)sl_sized_read(&all, sizeof(all), options, options->struct_size, sizeof(*options));
+    }
+    return all.on_pool;
+}
+
 enum sl_status sl_server_add_service(
     struct sl_server *server,
     const struct sl_service_desc *service,
@@ -137,6 +147,20 @@ enum sl_status sl_server_add_service(
     const void *handlers,
     void *user_data)
 {
+    return sl_server_add_service_with(server, service, starts, handlers, user_data, NULL);
+}
+
+enum sl_status sl_server_add_service_with(
+    struct sl_server *server,
+    const struct sl_service_desc *service,
+    sl_method_start_fn *const *starts,
+    const void *handlers,
+    void *user_data,
+    const struct sl_service_options *options)
+{
+    if (is_on_pool(options) && server->n_pool_threads == 0) {
+        return SL_FAILED_PRECONDITION;
+    }
     for (size_t i = 0; i < service->n_methods; i++) {
         const struct sl_route *known =
             sl_routes_get(&server->routes, sl_slice_str(service->methods[i].path));
@@ -151,7 +175,8 @@ enum sl_status sl_server_add_service(
                                         .kind = method->kind,
                                         .start = starts[i],
                                         .handlers = handlers,
-                                        .user_data = user_data };
+                                        .user_data = user_data,
+                                        .is_on_pool = is_on_pool(options) };
         SL_TRY(sl_routes_add(&server->routes, &route));
     }
     return append_service(server, service);
@@ -164,9 +189,25 @@ enum sl_status sl_server_add_raw(
     sl_raw_fn *handler,
     void *user_data)
 {
-    const struct sl_route route = {
-        .path = path, .kind = kind, .raw = handler, .user_data = user_data
-    };
+    return sl_server_add_raw_with(server, path, kind, handler, user_data, NULL);
+}
+
+enum sl_status sl_server_add_raw_with(
+    struct sl_server *server,
+    const char *path,
+    enum sl_method_kind kind,
+    sl_raw_fn *handler,
+    void *user_data,
+    const struct sl_service_options *options)
+{
+    if (is_on_pool(options) && server->n_pool_threads == 0) {
+        return SL_FAILED_PRECONDITION;
+    }
+    const struct sl_route route = { .path = path,
+                                    .kind = kind,
+                                    .raw = handler,
+                                    .user_data = user_data,
+                                    .is_on_pool = is_on_pool(options) };
     return sl_routes_add(&server->routes, &route);
 }
 

@@ -6,6 +6,7 @@
 
 #include <stdatomic.h>
 
+#include "service/rpc/pool_call.h"
 #include "service/rpc/routes.h"
 #include "service/rpc/server.h"
 
@@ -48,6 +49,8 @@ struct sl_server {
     struct sl_loop **loops;
     size_t n_loops; /* 0: the server makes its own */
     bool allow_pings_without_calls;
+    size_t n_pool_threads;
+    struct sl_pool *pool; /* of server.c; NULL: none */
     struct sl_routes routes;
     struct sl_interceptor *interceptors;
     size_t n_interceptors;

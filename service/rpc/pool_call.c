@@ -1,0 +1,567 @@
+#include "service/rpc/pool_call.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <time.h>
+
+#include "runtime/base/mem.h"
+#include "service/rpc/call_impl.h"
+
+enum { MESSAGE_FACTOR = 16, MESSAGE_BYTES = 64 * 1024, FULL_RETRY_MS = 1000 };
+
+/* What the handler wants of the loop. `run` may give SL_AGAIN: then it is asked again when the call
+ * is readable, writable or over. */
+struct order {
+    enum sl_status (*run)(struct sl_call *call, void *arguments);
+    void *arguments;
+};
+
+struct sl_pool_call {
+    struct sl_pool_work work;
+    struct sl_task task; /* an order on its way to the loop, or the handler's return */
+    struct sl_call *call;
+    bool has_timeout;
+    struct {
+        struct sl_arena arena;
+        const void *request;
+        void *reply;
+        struct sl_slice reply_bytes;
+        bool has_reply;
+        struct sl_message *message; /* of the last recv */
+        struct sl_error fault;
+        enum sl_status result;
+    } hand; /* the handler's thread; the loop before it begins and after it has returned */
+    struct {
+        struct order order; /* while `is_waiting` */
+        bool is_waiting;    /* the order waits for the call */
+        bool is_told;       /* of the call's end */
+    } loop;
+    struct {
+        pthread_mutex_t lock;
+        pthread_cond_t changed;
+        struct order order; /* the handler's, until it is answered */
+        enum sl_status answer;
+        bool is_answered;
+        bool is_returned;
+        enum sl_status end; /* SL_OK: the call goes on */
+    } shared;
+};
+
+static _Thread_local struct sl_pool_call *current;
+
+bool sl_pool_call_is_here(const struct sl_pool_call *pooled)
+{
+    return pooled == current;
+}
+
+/* ---- Life ------------------------------------------------------------------------------------ */
+
+static struct sl_pool_call *new_pool_call(struct sl_call *call)
+{
+    struct sl_pool_call *pooled = sl_calloc(1, sizeof(*pooled));
+    if (pooled == NULL) {
+        return NULL;
+    }
+    pooled->call = call;
+    pooled->has_timeout = call->has_timeout;
+    sl_list_init(&pooled->work.node);
+    sl_arena_init(&pooled->hand.arena, call->arena.max_bytes);
+    pthread_condattr_t monotonic;
+    (void)pthread_condattr_init(&monotonic);
+    (void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    (void)pthread_cond_init(&pooled->shared.changed, &monotonic);
+    (void)pthread_condattr_destroy(&monotonic);
+    (void)pthread_mutex_init(&pooled->shared.lock, NULL);
+    return pooled;
+}
+
+static void free_pool_call(struct sl_pool_call *pooled)
+{
+    (void)sl_message_free(pooled->hand.message);
+    sl_arena_done(&pooled->hand.arena);
+    (void)pthread_cond_destroy(&pooled->shared.changed);
+    (void)pthread_mutex_destroy(&pooled->shared.lock);
+    (void)sl_free(pooled);
+}
+
+/* The call is its loop's alone again, and over; it may be gone afterwards. */
+static void finish(struct sl_pool_call *pooled, const struct sl_call_status *status)
+{
+    struct sl_call *call = pooled->call;
+    call->pooled = NULL;
+    sl_call_set_callbacks(call, NULL, NULL);
+    sl_call_finish(call, status); /* copies what it needs of the reply */
+    free_pool_call(pooled);
+}
+
+/* ---- The loop's side ------------------------------------------------------------------------- */
+
+static void answer(struct sl_pool_call *pooled, enum sl_status status)
+{
+    pooled->loop.is_waiting = false;
+    (void)pthread_mutex_lock(&pooled->shared.lock);
+    pooled->shared.answer = status;
+    pooled->shared.is_answered = true;
+    (void)pthread_cond_signal(&pooled->shared.changed);
+    (void)pthread_mutex_unlock(&pooled->shared.lock);
+}
+
+/* Who was told of the end is not told again, so nothing may wait any more. */
+static void carry_out(struct sl_pool_call *pooled)
+{
+    const struct order *order = &pooled->loop.order;
+    const enum sl_status status = order->run(pooled->call, order->arguments);
+    if (status == SL_AGAIN && !pooled->loop.is_told) {
+        pooled->loop.is_waiting = true;
+        return;
+    }
+    answer(pooled, status == SL_AGAIN ? SL_UNAVAILABLE : status);
+}
+
+static void on_progress(struct sl_call *call, void *user_data)
+{
+    (void)call;
+    struct sl_pool_call *pooled = user_data;
+    if (pooled->loop.is_waiting) {
+        carry_out(pooled);
+    }
+}
+
+static enum sl_status status_of(enum sl_call_end_kind kind)
+{
+    switch (kind) {
+    case SL_CALL_RESET:
+        return SL_CANCELLED;
+    case SL_CALL_DEADLINE:
+        return SL_DEADLINE_EXCEEDED;
+    case SL_CALL_LOST:
+    case SL_CALL_DRAIN:
+        break;
+    }
+    return SL_UNAVAILABLE;
+}
+
+/* A handler that has not begun never will. */
+static bool take_back(struct sl_pool_call *pooled)
+{
+    struct sl_pool *pool = pooled->call->conn->server->pool;
+    if (!pool->take_back(pool, &pooled->work)) {
+        return false;
+    }
+    const struct sl_call_status status = { .code = SL_UNAVAILABLE,
+                                           .message = "the server is shutting down",
+                                           .reason = "DRAINING",
+                                           .retry_delay_ms = SL_DRAIN_RETRY_MS };
+    finish(pooled, &status); /* is heard after a drain only; every other end is decided */
+    return true;
+}
+
+static void on_ended(struct sl_call *call, const struct sl_call_end *end, void *user_data)
+{
+    struct sl_pool_call *pooled = user_data;
+    if (take_back(pooled)) {
+        return;
+    }
+    pooled->loop.is_told = true;
+    (void)pthread_mutex_lock(&pooled->shared.lock);
+    pooled->shared.end = status_of(end->kind);
+    (void)pthread_cond_signal(&pooled->shared.changed);
+    (void)pthread_mutex_unlock(&pooled->shared.lock);
+    on_progress(call, pooled);
+}
+
+static void on_returned(struct sl_pool_call *pooled)
+{
+    struct sl_call *call = pooled->call;
+    struct sl_call_status status = { .code = pooled->hand.result };
+    if (call->has_failure && call->failure.code == status.code) {
+        status = call->failure;
+    }
+    if (pooled->hand.has_reply) {
+        call->out.reply_bytes = pooled->hand.reply_bytes;
+        call->is_reply_raw = true;
+    }
+    if (pooled->hand.fault.status != SL_OK) {
+        (void)sl_call_keep_fault(call, &pooled->hand.fault);
+    }
+    finish(pooled, &status);
+}
+
+static void run_task(struct sl_task *task)
+{
+    struct sl_pool_call *pooled = SL_CONTAINER(task, struct sl_pool_call, task);
+    (void)pthread_mutex_lock(&pooled->shared.lock);
+    const bool is_returned = pooled->shared.is_returned;
+    pooled->loop.order = pooled->shared.order;
+    (void)pthread_mutex_unlock(&pooled->shared.lock);
+    if (is_returned) {
+        on_returned(pooled);
+    } else {
+        carry_out(pooled);
+    }
+}
+
+/* ---- The handler's side ---------------------------------------------------------------------- */
+
+/* Waits until the loop has carried the order out, and gives its status. */
+static enum sl_status
+ask(struct sl_pool_call *pooled,
+    enum sl_status (*run)(struct sl_call *call, void *arguments),
+    void *arguments)
+{
+    (void)pthread_mutex_lock(&pooled->shared.lock);
+    pooled->shared.order = (struct order){ .run = run, .arguments = arguments };
+    pooled->shared.is_answered = false;
+    sl_loop_post(pooled->call->conn->loop, &pooled->task);
+    while (!pooled->shared.is_answered) {
+        (void)pthread_cond_wait(&pooled->shared.changed, &pooled->shared.lock);
+    }
+    const enum sl_status status = pooled->shared.answer;
+    (void)pthread_mutex_unlock(&pooled->shared.lock);
+    return status;
+}
+
+/* Without memory the reply cannot be sent. */
+static enum sl_status pack_reply(struct sl_pool_call *pooled)
+{
+    if (pooled->hand.has_reply || pooled->hand.reply == NULL) {
+        return SL_OK;
+    }
+    const size_t size = sl_codec_proto.encoded_size(pooled->hand.reply);
+    uint8_t *room = sl_arena_alloc(&pooled->hand.arena, size + 1);
+    if (room == NULL) {
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    sl_codec_proto.encode(pooled->hand.reply, room);
+    pooled->hand.reply_bytes = sl_slice_of(room, size);
+    pooled->hand.has_reply = true;
+    return SL_OK;
+}
+
+static void run_handler(struct sl_pool_work *work)
+{
+    struct sl_pool_call *pooled = SL_CONTAINER(work, struct sl_pool_call, work);
+    struct sl_call *call = pooled->call;
+    const struct sl_route *route = call->route;
+    current = pooled;
+    enum sl_status status = route->start != NULL
+                                ? route->start(call, route->handlers, route->user_data)
+                                : route->raw(call, call->in.request, route->user_data);
+    current = NULL;
+    if (status == SL_OK) {
+        status = pack_reply(pooled);
+    }
+    pooled->hand.result = status;
+}
+
+static void handler_done(struct sl_pool_work *work)
+{
+    struct sl_pool_call *pooled = SL_CONTAINER(work, struct sl_pool_call, work);
+    (void)pthread_mutex_lock(&pooled->shared.lock);
+    pooled->shared.is_returned = true;
+    (void)pthread_mutex_unlock(&pooled->shared.lock);
+    sl_loop_post(pooled->call->conn->loop, &pooled->task); /* last: the loop may free all */
+}
+
+void sl_pool_call_start(struct sl_call *call)
+{
+    static const struct sl_call_callbacks callbacks = { .on_readable = on_progress,
+                                                        .on_writable = on_progress,
+                                                        .on_ended = on_ended };
+    struct sl_pool *pool = call->conn->server->pool;
+    if (pool == NULL || sl_call_loop(call) == NULL) {
+        sl_call_finishf(call, SL_UNIMPLEMENTED, "the method needs a pool, and there is none here");
+        return;
+    }
+    struct sl_pool_call *pooled = new_pool_call(call);
+    if (pooled == NULL) {
+        sl_call_finishf(call, SL_RESOURCE_EXHAUSTED, "out of memory");
+        return;
+    }
+    pooled->work.run = run_handler;
+    pooled->work.done = handler_done;
+    pooled->task.run = run_task;
+    call->pooled = pooled;
+    sl_call_set_callbacks(call, &callbacks, pooled);
+    if (!pool->add(pool, &pooled->work, call->conn->limits->pool_queue)) {
+        sl_limit_reached(SL_LIMIT_pool_queue);
+        const struct sl_call_status full = { .code = SL_RESOURCE_EXHAUSTED,
+                                             .message = "too many calls wait for a thread",
+                                             .reason = sl_server_reason(
+                                                 call->conn->server, "SERVER_FULL"),
+                                             .retry_delay_ms = FULL_RETRY_MS };
+        finish(pooled, &full);
+    }
+}
+
+/* ---- What it knows without the loop ---------------------------------------------------------- */
+
+struct sl_arena *sl_pool_call_arena(struct sl_pool_call *pooled)
+{
+    return &pooled->hand.arena;
+}
+
+bool sl_pool_call_timeout_ns(const struct sl_pool_call *pooled, uint64_t *ret_timeout_ns)
+{
+    if (pooled->has_timeout) {
+        *ret_timeout_ns = pooled->call->timeout_ns;
+    }
+    return pooled->has_timeout;
+}
+
+bool sl_pool_call_is_ended(struct sl_pool_call *pooled)
+{
+    (void)pthread_mutex_lock(&pooled->shared.lock);
+    const bool is_ended = pooled->shared.end != SL_OK;
+    (void)pthread_mutex_unlock(&pooled->shared.lock);
+    return is_ended;
+}
+
+enum sl_status sl_pool_call_wait_ms(struct sl_pool_call *pooled, uint64_t wait_ms)
+{
+    struct timespec until = { 0 };
+    (void)clock_gettime(CLOCK_MONOTONIC, &until);
+    const uint64_t wait_s = wait_ms / 1000 < INT32_MAX ? wait_ms / 1000 : INT32_MAX;
+    const uint64_t until_ns = (uint64_t)until.tv_nsec + wait_ms % 1000 * SL_NS_PER_MS;
+    until.tv_sec += (time_t)(wait_s + until_ns / SL_NS_PER_S);
+    until.tv_nsec = (long)(until_ns % SL_NS_PER_S);
+    int waited = 0;
+    (void)pthread_mutex_lock(&pooled->shared.lock);
+    while (pooled->shared.end == SL_OK && waited != ETIMEDOUT) {
+        waited = pthread_cond_timedwait(&pooled->shared.changed, &pooled->shared.lock, &until);
+    }
+    const enum sl_status end = pooled->shared.end;
+    (void)pthread_mutex_unlock(&pooled->shared.lock);
+    return end;
+}
+
+/* ---- Messages -------------------------------------------------------------------------------- */
+
+static enum sl_status decode(
+    struct sl_pool_call *pooled, struct sl_slice bytes, struct sl_arena *arena, void **ret_message)
+{
+    const struct sl_call *call = pooled->call;
+    if (call->route->method == NULL) {
+        return SL_FAILED_PRECONDITION; /* raw methods have no types (EM-4) */
+    }
+    struct sl_error err = { 0 };
+    const enum sl_status status = sl_codec_proto.decode(
+        call->conn->limits, call->route->method->request_type, bytes, arena, ret_message, &err);
+    if (status != SL_OK) {
+        err.status = status;
+        pooled->hand.fault = err;
+    }
+    return status;
+}
+
+enum sl_status sl_pool_call_request(struct sl_pool_call *pooled, const void **ret_message)
+{
+    if (pooled->hand.request == NULL) {
+        void *message = NULL;
+        SL_TRY(decode(pooled, pooled->call->in.request, &pooled->hand.arena, &message));
+        pooled->hand.request = message;
+    }
+    *ret_message = pooled->hand.request;
+    return SL_OK;
+}
+
+enum sl_status sl_pool_call_reply(struct sl_pool_call *pooled, void **ret_message)
+{
+    const struct sl_method_desc *method = pooled->call->route->method;
+    if (method == NULL) {
+        return SL_FAILED_PRECONDITION;
+    }
+    if (pooled->hand.reply == NULL) {
+        pooled->hand.reply = sl_codec_proto.create(method->response_type, &pooled->hand.arena);
+    }
+    *ret_message = pooled->hand.reply;
+    return pooled->hand.reply == NULL ? SL_RESOURCE_EXHAUSTED : SL_OK;
+}
+
+enum sl_status sl_pool_call_reply_bytes(struct sl_pool_call *pooled, struct sl_slice message)
+{
+    const char *copy = sl_arena_dup(&pooled->hand.arena, message);
+    if (copy == NULL) {
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    pooled->hand.reply_bytes = sl_slice_of(copy, message.size);
+    pooled->hand.has_reply = true;
+    return SL_OK;
+}
+
+static enum sl_status run_recv(struct sl_call *call, void *arguments)
+{
+    return sl_call_recv_bytes(call, arguments);
+}
+
+enum sl_status sl_pool_call_recv_bytes(struct sl_pool_call *pooled, struct sl_slice *ret_message)
+{
+    return ask(pooled, run_recv, ret_message);
+}
+
+enum sl_status sl_pool_call_recv(struct sl_pool_call *pooled, void **ret_message)
+{
+    struct sl_slice bytes = { 0 };
+    SL_TRY(ask(pooled, run_recv, &bytes));
+    if (pooled->hand.message == NULL) {
+        pooled->hand.message = sl_calloc(1, sizeof(*pooled->hand.message));
+    }
+    struct sl_message *message = pooled->hand.message;
+    if (message == NULL) {
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    sl_arena_done(&message->arena);
+    const size_t most = (size_t)pooled->call->conn->limits->message_recv;
+    sl_arena_init(&message->arena, most * MESSAGE_FACTOR + MESSAGE_BYTES);
+    return decode(pooled, bytes, &message->arena, ret_message);
+}
+
+static enum sl_status run_take(struct sl_call *call, void *arguments)
+{
+    struct sl_message **ret_message = arguments;
+    *ret_message = sl_message_take(call);
+    return SL_OK;
+}
+
+struct sl_message *sl_pool_call_take(struct sl_pool_call *pooled)
+{
+    struct sl_message *taken = NULL;
+    (void)ask(pooled, run_take, &taken);
+    if (taken != NULL && pooled->hand.message != NULL) {
+        taken->arena = pooled->hand.message->arena; /* where its decoded form lives */
+        pooled->hand.message = sl_free(pooled->hand.message);
+    }
+    return taken;
+}
+
+static enum sl_status run_send(struct sl_call *call, void *arguments)
+{
+    const struct sl_slice *message = arguments;
+    return sl_call_send_bytes(call, *message);
+}
+
+enum sl_status sl_pool_call_send_bytes(struct sl_pool_call *pooled, struct sl_slice message)
+{
+    return ask(pooled, run_send, &message);
+}
+
+enum sl_status sl_pool_call_send(struct sl_pool_call *pooled, const void *message)
+{
+    const size_t size = sl_codec_proto.encoded_size(message);
+    uint8_t *room = sl_alloc(size + 1);
+    if (room == NULL) {
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    sl_codec_proto.encode(message, room);
+    const enum sl_status status = sl_pool_call_send_bytes(pooled, sl_slice_of(room, size));
+    (void)sl_free(room);
+    return status;
+}
+
+/* ---- The rest is short orders ---------------------------------------------------------------- */
+
+struct field {
+    struct sl_slice key, value;
+};
+
+static enum sl_status run_add_header(struct sl_call *call, void *arguments)
+{
+    const struct field *field = arguments;
+    return sl_call_add_header(call, field->key, field->value);
+}
+
+enum sl_status
+sl_pool_call_add_header(struct sl_pool_call *pooled, struct sl_slice key, struct sl_slice value)
+{
+    return ask(pooled, run_add_header, &(struct field){ key, value });
+}
+
+static enum sl_status run_add_trailer(struct sl_call *call, void *arguments)
+{
+    const struct field *field = arguments;
+    return sl_call_add_trailer(call, field->key, field->value);
+}
+
+enum sl_status
+sl_pool_call_add_trailer(struct sl_pool_call *pooled, struct sl_slice key, struct sl_slice value)
+{
+    return ask(pooled, run_add_trailer, &(struct field){ key, value });
+}
+
+static enum sl_status run_set_encoding(struct sl_call *call, void *arguments)
+{
+    const char **encoding = arguments;
+    return sl_call_set_encoding(call, *encoding);
+}
+
+enum sl_status sl_pool_call_set_encoding(struct sl_pool_call *pooled, const char *encoding)
+{
+    return ask(pooled, run_set_encoding, &encoding);
+}
+
+static enum sl_status run_send_headers(struct sl_call *call, void *arguments)
+{
+    (void)arguments;
+    return sl_call_send_headers(call);
+}
+
+enum sl_status sl_pool_call_send_headers(struct sl_pool_call *pooled)
+{
+    return ask(pooled, run_send_headers, NULL);
+}
+
+static enum sl_status run_fail(struct sl_call *call, void *arguments)
+{
+    const struct sl_call_status **status = arguments;
+    (void)sl_call_fail(call, *status);
+    return SL_OK;
+}
+
+enum sl_status sl_pool_call_fail(struct sl_pool_call *pooled, const struct sl_call_status *status)
+{
+    (void)ask(pooled, run_fail, &status);
+    return status->code;
+}
+
+static enum sl_status run_remaining(struct sl_call *call, void *arguments)
+{
+    uint64_t *ret_ns = arguments;
+    *ret_ns = sl_call_remaining_ns(call);
+    return SL_OK;
+}
+
+uint64_t sl_pool_call_remaining_ns(struct sl_pool_call *pooled)
+{
+    uint64_t remaining_ns = 0;
+    (void)ask(pooled, run_remaining, &remaining_ns);
+    return remaining_ns;
+}
+
+static enum sl_status run_n_streams(struct sl_call *call, void *arguments)
+{
+    size_t *ret_n = arguments;
+    *ret_n = sl_call_n_streams(call);
+    return SL_OK;
+}
+
+size_t sl_pool_call_n_streams(struct sl_pool_call *pooled)
+{
+    size_t n_streams = 0;
+    (void)ask(pooled, run_n_streams, &n_streams);
+    return n_streams;
+}
+
+static enum sl_status run_is_idle(struct sl_call *call, void *arguments)
+{
+    bool *ret_is_idle = arguments;
+    *ret_is_idle = sl_call_is_idle(call);
+    return SL_OK;
+}
+
+bool sl_pool_call_is_idle(struct sl_pool_call *pooled)
+{
+    bool is_idle = false;
+    (void)ask(pooled, run_is_idle, &is_idle);
+    return is_idle;
+}
