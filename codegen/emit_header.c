@@ -45,13 +45,14 @@ static const char declare_stream[] = "struct $svc$__$m$__stream;\n";
 
 static const char handlers_head[] =
     "\n"
-    "/* The service's methods. NULL: UNIMPLEMENTED. Each runs on the loop of its call and must "
-    "not\n"
-    " * block. It returns the final status, or SL_PENDING and calls sl_call_finish() later. "
-    "Requests and\n"
-    " * replies live until the call is finished; the reply is initialised, and what it points to "
-    "belongs\n"
-    " * into sl_call_arena(). */\n"
+    "/* The service's methods. NULL: UNIMPLEMENTED. Each runs on the loop of its call, must not "
+    "block, and\n"
+    " * returns the final status, or SL_PENDING and calls sl_call_finish() later. Registered "
+    "on_pool, it\n"
+    " * runs on a thread of the pool, may block, and its return is the end. Requests and replies "
+    "live\n"
+    " * until the call is finished; the reply is initialised, and what it points to belongs into\n"
+    " * sl_call_arena(). */\n"
     "struct $svc$__handlers {\n"
     "    size_t struct_size; /* sizeof(struct $svc$__handlers) */\n";
 
@@ -82,6 +83,12 @@ static const char handlers_tail[] =
     " * Fails: SL_ALREADY_EXISTS a path; SL_RESOURCE_EXHAUSTED. */\n"
     "SL_CHECK enum sl_status $svc$__register(\n"
     "    struct sl_server *server, const struct $svc$__handlers *handlers, void *user_data);\n"
+    "/* The same; `options` say how the handlers run. As sl_server_add_service_with(). */\n"
+    "SL_CHECK enum sl_status $svc$__register_with(\n"
+    "    struct sl_server *server,\n"
+    "    const struct $svc$__handlers *handlers,\n"
+    "    void *user_data,\n"
+    "    const struct sl_service_options *options);\n"
     "\n"
     "extern const struct sl_service_desc $svc$__service;\n";
 
@@ -224,6 +231,20 @@ static const char client_next[] =
     "    }\n"
     "    return status;\n"
     "}\n";
+static const char client_finish[] =
+    "/* Half-closes and waits for the reply, which lives until the call is freed. As\n"
+    " * sl_client_call_finish(). */\n"
+    "SL_CHECK static inline enum sl_status $svc$__$m$__finish(\n"
+    "    struct $svc$__$m$__$view$ *view, $Rep$ **ret_reply)\n"
+    "{\n"
+    "    void *reply = NULL;\n"
+    "    const enum sl_status status =\n"
+    "        sl_client_call_finish($svc$__$m$__client_call(view), &reply);\n"
+    "    if (status == SL_OK) {\n"
+    "        *ret_reply = ($Rep$ *)reply;\n"
+    "    }\n"
+    "    return status;\n"
+    "}\n";
 static const char client_end[] =
     "static inline void $svc$__$m$__cancel(struct $svc$__$m$__$view$ *view)\n"
     "{\n"
@@ -297,6 +318,9 @@ static void emit_client(const struct sl_service_method *method, struct sl_text *
         sl_emit_with_view(text, method, view, client_write);
     }
     sl_emit_with_view(text, method, view, client_next);
+    if (method->kind == SL_SERVICE_CLIENT_STREAMING) {
+        sl_emit_with_view(text, method, view, client_finish);
+    }
     sl_emit_with_view(text, method, view, client_end);
 }
 

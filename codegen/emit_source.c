@@ -86,12 +86,23 @@ static const char register_head[] =
     "enum sl_status $svc$__register(\n"
     "    struct sl_server *server, const struct $svc$__handlers *handlers, void *user_data)\n"
     "{\n";
+static const char register_tail[] =
+    "    return $svc$__register_with(server, handlers, user_data, NULL);\n"
+    "}\n"
+    "\n"
+    "enum sl_status $svc$__register_with(\n"
+    "    struct sl_server *server,\n"
+    "    const struct $svc$__handlers *handlers,\n"
+    "    void *user_data,\n"
+    "    const struct sl_service_options *options)\n"
+    "{\n";
 static const char register_some[] =
-    "    return sl_server_add_service(\n"
-    "        server, &$svc$__service, $svc$__starts, handlers, user_data);\n"
+    "    return sl_server_add_service_with(\n"
+    "        server, &$svc$__service, $svc$__starts, handlers, user_data, options);\n"
     "}\n";
 static const char register_none[] =
-    "    return sl_server_add_service(server, &$svc$__service, NULL, handlers, user_data);\n"
+    "    return sl_server_add_service_with(\n"
+    "        server, &$svc$__service, NULL, handlers, user_data, options);\n"
     "}\n";
 
 static void emit_start(const struct sl_service_method *method, struct sl_text *text)
@@ -147,6 +158,7 @@ emit_service(const struct sl_emit *emit, const struct sl_service *service, struc
     sl_text_addf(text, "    .n_methods = %zu,\n", service->n_methods);
     sl_template_add(text, emit->variables, "    .file = &$symbol$__file,\n};\n");
     sl_template_add(text, service->variables, register_head);
+    sl_template_add(text, service->variables, register_tail);
     sl_template_add(
         text, service->variables, service->n_methods > 0 ? register_some : register_none);
 }

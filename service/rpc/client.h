@@ -170,6 +170,9 @@ SL_CHECK enum sl_status sl_client_call_recv(struct sl_client_call *call, void **
 /* The same, undecoded. */
 SL_CHECK enum sl_status
 sl_client_call_recv_bytes(struct sl_client_call *call, struct sl_slice *ret_message);
+/* Half-closes and receives the one reply of a unary or client-streaming call, valid until the call
+ * is freed. SL_OK; otherwise the call's final status. Private loop only. */
+SL_CHECK enum sl_status sl_client_call_finish(struct sl_client_call *call, void **ret_reply);
 /* RST_STREAM(CANCEL); nothing more is received, and the status is CANCELLED, unless recv or send
  * gave the call's end before. Any number of times. */
 void sl_client_call_cancel(struct sl_client_call *call);

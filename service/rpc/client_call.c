@@ -582,6 +582,14 @@ enum sl_status sl_client_unary(
     *ret_call = call;
     /* Message and END_STREAM in one frame. */
     SL_TRY(queue(call, put_message, request, sl_codec_proto.encoded_size(request)));
+    return sl_client_call_finish(call, ret_reply);
+}
+
+enum sl_status sl_client_call_finish(struct sl_client_call *call, void **ret_reply)
+{
+    if (call->own.channel == NULL || call->own.channel->own_loop == NULL) {
+        return SL_FAILED_PRECONDITION;
+    }
     sl_client_call_close_send(call);
     void *reply;
     enum sl_status status = sl_client_call_recv(call, &reply);

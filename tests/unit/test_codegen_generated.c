@@ -29,6 +29,7 @@ static struct {
     sl_method_start_fn *const *starts;
     const void *handlers;
     void *user_data;
+    const struct sl_service_options *options;
     /* client */
     struct sl_client_call *client_call;
     const struct sl_method_desc *method;
@@ -73,13 +74,15 @@ enum sl_status sl_call_fail(struct sl_call *call, const struct sl_call_status *s
     return status->code;
 }
 
-enum sl_status sl_server_add_service(
+enum sl_status sl_server_add_service_with(
     struct sl_server *server,
     const struct sl_service_desc *service,
     sl_method_start_fn *const *starts,
     const void *handlers,
-    void *user_data)
+    void *user_data,
+    const struct sl_service_options *options)
 {
+    fake.options = options;
     (void)server;
     fake.service = service;
     fake.starts = starts;
@@ -140,6 +143,11 @@ enum sl_status sl_client_call_recv(struct sl_client_call *call, void **ret_messa
         *ret_message = fake.message;
     }
     return fake.client_recv_status;
+}
+
+enum sl_status sl_client_call_finish(struct sl_client_call *call, void **ret_reply)
+{
+    return sl_client_call_recv(call, ret_reply);
 }
 
 void sl_client_call_cancel(struct sl_client_call *call)
@@ -253,6 +261,20 @@ static void each_kind_of_handler_gets_its_messages_and_views_GC_4(void **state) 
     assert_int_equal(start(1, &all), SL_PENDING);
     assert_int_equal(start(2, &all), SL_OK);
     assert_int_equal(start(3, &all), SL_OK);
+}
+
+static void how_handlers_run_is_chosen_when_they_are_registered_GC_5(void **state)
+{
+    (void)state;
+    const struct sl_service_options options = { .struct_size = sizeof(options), .on_pool = true };
+    assert_int_equal(
+        sl_my_pkg__v1_beta__agent_api__register_with(NULL, &all, &fake, &options), SL_OK);
+    assert_ptr_equal(fake.options, &options);
+    assert_ptr_equal(fake.service, &sl_my_pkg__v1_beta__agent_api__service);
+    assert_ptr_equal(fake.handlers, &all);
+    assert_ptr_equal(fake.user_data, &fake);
+    assert_int_equal(sl_my_pkg__v1_beta__nothing__register_with(NULL, NULL, NULL, NULL), SL_OK);
+    assert_null(fake.options);
 }
 
 static void a_handler_that_is_null_is_unimplemented_GC_4(void **state)
@@ -447,6 +469,21 @@ static void a_call_that_is_over_at_once_shows_its_status_in_next(void **state)
     fake.sent = NULL;
 }
 
+static void a_client_stream_is_finished_with_its_reply_GC_11(void **state)
+{
+    (void)state;
+    struct sl_my_pkg__v1_beta__agent_api__lower__writer *writer = NULL;
+    MyPkg__V1Beta__HTTPRequest *reply = NULL;
+    assert_int_equal(sl_my_pkg__v1_beta__agent_api__lower__open(NULL, NULL, &writer), SL_OK);
+    fake.client_recv_status = SL_ABORTED;
+    assert_int_equal(sl_my_pkg__v1_beta__agent_api__lower__finish(writer, &reply), SL_ABORTED);
+    assert_null(reply);
+    fake.client_recv_status = SL_OK;
+    fake.message = &a_request;
+    assert_int_equal(sl_my_pkg__v1_beta__agent_api__lower__finish(writer, &reply), SL_OK);
+    assert_ptr_equal(reply, &a_request);
+}
+
 static void a_bidirectional_call_writes_and_reads_GC_11(void **state)
 {
     (void)state;
@@ -468,6 +505,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(each_kind_of_handler_gets_its_messages_and_views_GC_4, setup),
+        cmocka_unit_test_setup(how_handlers_run_is_chosen_when_they_are_registered_GC_5, setup),
         cmocka_unit_test_setup(a_handler_that_is_null_is_unimplemented_GC_4, setup),
         cmocka_unit_test_setup(a_handler_beyond_the_callers_struct_is_not_read_GC_4, setup),
         cmocka_unit_test_setup(
@@ -480,6 +518,7 @@ int main(void)
             a_server_stream_is_opened_with_its_request_and_read_to_its_end_GC_11, setup),
         cmocka_unit_test_setup(a_request_that_is_not_queued_leaves_no_call_behind, setup),
         cmocka_unit_test_setup(a_call_that_is_over_at_once_shows_its_status_in_next, setup),
+        cmocka_unit_test_setup(a_client_stream_is_finished_with_its_reply_GC_11, setup),
         cmocka_unit_test_setup(a_bidirectional_call_writes_and_reads_GC_11, setup),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

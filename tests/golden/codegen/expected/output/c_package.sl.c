@@ -194,6 +194,15 @@ const struct sl_service_desc sl_acme__out_v2__store__service = {
 enum sl_status sl_acme__out_v2__store__register(
     struct sl_server *server, const struct sl_acme__out_v2__store__handlers *handlers, void *user_data)
 {
-    return sl_server_add_service(
-        server, &sl_acme__out_v2__store__service, sl_acme__out_v2__store__starts, handlers, user_data);
+    return sl_acme__out_v2__store__register_with(server, handlers, user_data, NULL);
+}
+
+enum sl_status sl_acme__out_v2__store__register_with(
+    struct sl_server *server,
+    const struct sl_acme__out_v2__store__handlers *handlers,
+    void *user_data,
+    const struct sl_service_options *options)
+{
+    return sl_server_add_service_with(
+        server, &sl_acme__out_v2__store__service, sl_acme__out_v2__store__starts, handlers, user_data, options);
 }

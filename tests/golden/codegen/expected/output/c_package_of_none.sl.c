@@ -105,6 +105,15 @@ const struct sl_service_desc sl_given__things__service = {
 enum sl_status sl_given__things__register(
     struct sl_server *server, const struct sl_given__things__handlers *handlers, void *user_data)
 {
-    return sl_server_add_service(
-        server, &sl_given__things__service, sl_given__things__starts, handlers, user_data);
+    return sl_given__things__register_with(server, handlers, user_data, NULL);
+}
+
+enum sl_status sl_given__things__register_with(
+    struct sl_server *server,
+    const struct sl_given__things__handlers *handlers,
+    void *user_data,
+    const struct sl_service_options *options)
+{
+    return sl_server_add_service_with(
+        server, &sl_given__things__service, sl_given__things__starts, handlers, user_data, options);
 }

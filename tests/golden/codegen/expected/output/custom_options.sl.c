@@ -100,6 +100,15 @@ const struct sl_service_desc sl_custom__options__custom__service = {
 enum sl_status sl_custom__options__custom__register(
     struct sl_server *server, const struct sl_custom__options__custom__handlers *handlers, void *user_data)
 {
-    return sl_server_add_service(
-        server, &sl_custom__options__custom__service, sl_custom__options__custom__starts, handlers, user_data);
+    return sl_custom__options__custom__register_with(server, handlers, user_data, NULL);
+}
+
+enum sl_status sl_custom__options__custom__register_with(
+    struct sl_server *server,
+    const struct sl_custom__options__custom__handlers *handlers,
+    void *user_data,
+    const struct sl_service_options *options)
+{
+    return sl_server_add_service_with(
+        server, &sl_custom__options__custom__service, sl_custom__options__custom__starts, handlers, user_data, options);
 }

@@ -282,6 +282,15 @@ const struct sl_service_desc sl_class__register__switch__service = {
 enum sl_status sl_class__register__switch__register(
     struct sl_server *server, const struct sl_class__register__switch__handlers *handlers, void *user_data)
 {
-    return sl_server_add_service(
-        server, &sl_class__register__switch__service, sl_class__register__switch__starts, handlers, user_data);
+    return sl_class__register__switch__register_with(server, handlers, user_data, NULL);
+}
+
+enum sl_status sl_class__register__switch__register_with(
+    struct sl_server *server,
+    const struct sl_class__register__switch__handlers *handlers,
+    void *user_data,
+    const struct sl_service_options *options)
+{
+    return sl_server_add_service_with(
+        server, &sl_class__register__switch__service, sl_class__register__switch__starts, handlers, user_data, options);
 }

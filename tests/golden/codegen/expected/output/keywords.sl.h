@@ -31,10 +31,11 @@ struct sl_class__register__switch__continue__sender;
 struct sl_class__register__switch__class__receiver;
 struct sl_class__register__switch__errno__stream;
 
-/* The service's methods. NULL: UNIMPLEMENTED. Each runs on the loop of its call and must not
- * block. It returns the final status, or SL_PENDING and calls sl_call_finish() later. Requests and
- * replies live until the call is finished; the reply is initialised, and what it points to belongs
- * into sl_call_arena(). */
+/* The service's methods. NULL: UNIMPLEMENTED. Each runs on the loop of its call, must not block, and
+ * returns the final status, or SL_PENDING and calls sl_call_finish() later. Registered on_pool, it
+ * runs on a thread of the pool, may block, and its return is the end. Requests and replies live
+ * until the call is finished; the reply is initialised, and what it points to belongs into
+ * sl_call_arena(). */
 struct sl_class__register__switch__handlers {
     size_t struct_size; /* sizeof(struct sl_class__register__switch__handlers) */
     enum sl_status (*register_)(
@@ -77,6 +78,12 @@ struct sl_class__register__switch__handlers {
  * Fails: SL_ALREADY_EXISTS a path; SL_RESOURCE_EXHAUSTED. */
 SL_CHECK enum sl_status sl_class__register__switch__register(
     struct sl_server *server, const struct sl_class__register__switch__handlers *handlers, void *user_data);
+/* The same; `options` say how the handlers run. As sl_server_add_service_with(). */
+SL_CHECK enum sl_status sl_class__register__switch__register_with(
+    struct sl_server *server,
+    const struct sl_class__register__switch__handlers *handlers,
+    void *user_data,
+    const struct sl_service_options *options);
 
 extern const struct sl_service_desc sl_class__register__switch__service;
 extern const struct sl_method_desc sl_class__register__switch__methods[];
@@ -311,6 +318,19 @@ SL_CHECK static inline enum sl_status sl_class__register__switch__class__next(
         sl_client_call_recv(sl_class__register__switch__class__client_call(view), &message);
     if (status == SL_OK) {
         *ret_message = (Class__Register__Union *)message;
+    }
+    return status;
+}
+/* Half-closes and waits for the reply, which lives until the call is freed. As
+ * sl_client_call_finish(). */
+SL_CHECK static inline enum sl_status sl_class__register__switch__class__finish(
+    struct sl_class__register__switch__class__writer *view, Class__Register__Union **ret_reply)
+{
+    void *reply = NULL;
+    const enum sl_status status =
+        sl_client_call_finish(sl_class__register__switch__class__client_call(view), &reply);
+    if (status == SL_OK) {
+        *ret_reply = (Class__Register__Union *)reply;
     }
     return status;
 }

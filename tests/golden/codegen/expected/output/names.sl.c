@@ -194,8 +194,17 @@ const struct sl_service_desc sl_my_pkg__v1_beta__agent_api__service = {
 enum sl_status sl_my_pkg__v1_beta__agent_api__register(
     struct sl_server *server, const struct sl_my_pkg__v1_beta__agent_api__handlers *handlers, void *user_data)
 {
-    return sl_server_add_service(
-        server, &sl_my_pkg__v1_beta__agent_api__service, sl_my_pkg__v1_beta__agent_api__starts, handlers, user_data);
+    return sl_my_pkg__v1_beta__agent_api__register_with(server, handlers, user_data, NULL);
+}
+
+enum sl_status sl_my_pkg__v1_beta__agent_api__register_with(
+    struct sl_server *server,
+    const struct sl_my_pkg__v1_beta__agent_api__handlers *handlers,
+    void *user_data,
+    const struct sl_service_options *options)
+{
+    return sl_server_add_service_with(
+        server, &sl_my_pkg__v1_beta__agent_api__service, sl_my_pkg__v1_beta__agent_api__starts, handlers, user_data, options);
 }
 
 /* ==== my_pkg.v1Beta.HTTP2_gateway3 ==== */
@@ -250,8 +259,17 @@ const struct sl_service_desc sl_my_pkg__v1_beta__http2_gateway3__service = {
 enum sl_status sl_my_pkg__v1_beta__http2_gateway3__register(
     struct sl_server *server, const struct sl_my_pkg__v1_beta__http2_gateway3__handlers *handlers, void *user_data)
 {
-    return sl_server_add_service(
-        server, &sl_my_pkg__v1_beta__http2_gateway3__service, sl_my_pkg__v1_beta__http2_gateway3__starts, handlers, user_data);
+    return sl_my_pkg__v1_beta__http2_gateway3__register_with(server, handlers, user_data, NULL);
+}
+
+enum sl_status sl_my_pkg__v1_beta__http2_gateway3__register_with(
+    struct sl_server *server,
+    const struct sl_my_pkg__v1_beta__http2_gateway3__handlers *handlers,
+    void *user_data,
+    const struct sl_service_options *options)
+{
+    return sl_server_add_service_with(
+        server, &sl_my_pkg__v1_beta__http2_gateway3__service, sl_my_pkg__v1_beta__http2_gateway3__starts, handlers, user_data, options);
 }
 
 /* ==== my_pkg.v1Beta.Nothing ==== */
@@ -265,5 +283,15 @@ const struct sl_service_desc sl_my_pkg__v1_beta__nothing__service = {
 enum sl_status sl_my_pkg__v1_beta__nothing__register(
     struct sl_server *server, const struct sl_my_pkg__v1_beta__nothing__handlers *handlers, void *user_data)
 {
-    return sl_server_add_service(server, &sl_my_pkg__v1_beta__nothing__service, NULL, handlers, user_data);
+    return sl_my_pkg__v1_beta__nothing__register_with(server, handlers, user_data, NULL);
+}
+
+enum sl_status sl_my_pkg__v1_beta__nothing__register_with(
+    struct sl_server *server,
+    const struct sl_my_pkg__v1_beta__nothing__handlers *handlers,
+    void *user_data,
+    const struct sl_service_options *options)
+{
+    return sl_server_add_service_with(
+        server, &sl_my_pkg__v1_beta__nothing__service, NULL, handlers, user_data, options);
 }

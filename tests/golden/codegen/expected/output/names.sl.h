@@ -28,10 +28,11 @@ struct sl_my_pkg__v1_beta__agent_api__foo__bar2_x__sender;
 struct sl_my_pkg__v1_beta__agent_api__lower__receiver;
 struct sl_my_pkg__v1_beta__agent_api__x__stream;
 
-/* The service's methods. NULL: UNIMPLEMENTED. Each runs on the loop of its call and must not
- * block. It returns the final status, or SL_PENDING and calls sl_call_finish() later. Requests and
- * replies live until the call is finished; the reply is initialised, and what it points to belongs
- * into sl_call_arena(). */
+/* The service's methods. NULL: UNIMPLEMENTED. Each runs on the loop of its call, must not block, and
+ * returns the final status, or SL_PENDING and calls sl_call_finish() later. Registered on_pool, it
+ * runs on a thread of the pool, may block, and its return is the end. Requests and replies live
+ * until the call is finished; the reply is initialised, and what it points to belongs into
+ * sl_call_arena(). */
 struct sl_my_pkg__v1_beta__agent_api__handlers {
     size_t struct_size; /* sizeof(struct sl_my_pkg__v1_beta__agent_api__handlers) */
     /* Ends * / and begins / * comments, with $m$ and a backslash \
@@ -64,6 +65,12 @@ struct sl_my_pkg__v1_beta__agent_api__handlers {
  * Fails: SL_ALREADY_EXISTS a path; SL_RESOURCE_EXHAUSTED. */
 SL_CHECK enum sl_status sl_my_pkg__v1_beta__agent_api__register(
     struct sl_server *server, const struct sl_my_pkg__v1_beta__agent_api__handlers *handlers, void *user_data);
+/* The same; `options` say how the handlers run. As sl_server_add_service_with(). */
+SL_CHECK enum sl_status sl_my_pkg__v1_beta__agent_api__register_with(
+    struct sl_server *server,
+    const struct sl_my_pkg__v1_beta__agent_api__handlers *handlers,
+    void *user_data,
+    const struct sl_service_options *options);
 
 extern const struct sl_service_desc sl_my_pkg__v1_beta__agent_api__service;
 extern const struct sl_method_desc sl_my_pkg__v1_beta__agent_api__methods[];
@@ -301,6 +308,19 @@ SL_CHECK static inline enum sl_status sl_my_pkg__v1_beta__agent_api__lower__next
     }
     return status;
 }
+/* Half-closes and waits for the reply, which lives until the call is freed. As
+ * sl_client_call_finish(). */
+SL_CHECK static inline enum sl_status sl_my_pkg__v1_beta__agent_api__lower__finish(
+    struct sl_my_pkg__v1_beta__agent_api__lower__writer *view, MyPkg__V1Beta__HTTPRequest **ret_reply)
+{
+    void *reply = NULL;
+    const enum sl_status status =
+        sl_client_call_finish(sl_my_pkg__v1_beta__agent_api__lower__client_call(view), &reply);
+    if (status == SL_OK) {
+        *ret_reply = (MyPkg__V1Beta__HTTPRequest *)reply;
+    }
+    return status;
+}
 static inline void sl_my_pkg__v1_beta__agent_api__lower__cancel(struct sl_my_pkg__v1_beta__agent_api__lower__writer *view)
 {
     sl_client_call_cancel(sl_my_pkg__v1_beta__agent_api__lower__client_call(view));
@@ -409,10 +429,11 @@ static inline struct sl_my_pkg__v1_beta__agent_api__x__duplex *sl_my_pkg__v1_bet
 
 /* Views of a call that know its message types. They are the call and belong to it. */
 
-/* The service's methods. NULL: UNIMPLEMENTED. Each runs on the loop of its call and must not
- * block. It returns the final status, or SL_PENDING and calls sl_call_finish() later. Requests and
- * replies live until the call is finished; the reply is initialised, and what it points to belongs
- * into sl_call_arena(). */
+/* The service's methods. NULL: UNIMPLEMENTED. Each runs on the loop of its call, must not block, and
+ * returns the final status, or SL_PENDING and calls sl_call_finish() later. Registered on_pool, it
+ * runs on a thread of the pool, may block, and its return is the end. Requests and replies live
+ * until the call is finished; the reply is initialised, and what it points to belongs into
+ * sl_call_arena(). */
 struct sl_my_pkg__v1_beta__http2_gateway3__handlers {
     size_t struct_size; /* sizeof(struct sl_my_pkg__v1_beta__http2_gateway3__handlers) */
     enum sl_status (*http2)(
@@ -426,6 +447,12 @@ struct sl_my_pkg__v1_beta__http2_gateway3__handlers {
  * Fails: SL_ALREADY_EXISTS a path; SL_RESOURCE_EXHAUSTED. */
 SL_CHECK enum sl_status sl_my_pkg__v1_beta__http2_gateway3__register(
     struct sl_server *server, const struct sl_my_pkg__v1_beta__http2_gateway3__handlers *handlers, void *user_data);
+/* The same; `options` say how the handlers run. As sl_server_add_service_with(). */
+SL_CHECK enum sl_status sl_my_pkg__v1_beta__http2_gateway3__register_with(
+    struct sl_server *server,
+    const struct sl_my_pkg__v1_beta__http2_gateway3__handlers *handlers,
+    void *user_data,
+    const struct sl_service_options *options);
 
 extern const struct sl_service_desc sl_my_pkg__v1_beta__http2_gateway3__service;
 extern const struct sl_method_desc sl_my_pkg__v1_beta__http2_gateway3__methods[];
@@ -517,10 +544,11 @@ static inline struct sl_my_pkg__v1_beta__http2_gateway3__http2__reader *sl_my_pk
 
 /* Views of a call that know its message types. They are the call and belong to it. */
 
-/* The service's methods. NULL: UNIMPLEMENTED. Each runs on the loop of its call and must not
- * block. It returns the final status, or SL_PENDING and calls sl_call_finish() later. Requests and
- * replies live until the call is finished; the reply is initialised, and what it points to belongs
- * into sl_call_arena(). */
+/* The service's methods. NULL: UNIMPLEMENTED. Each runs on the loop of its call, must not block, and
+ * returns the final status, or SL_PENDING and calls sl_call_finish() later. Registered on_pool, it
+ * runs on a thread of the pool, may block, and its return is the end. Requests and replies live
+ * until the call is finished; the reply is initialised, and what it points to belongs into
+ * sl_call_arena(). */
 struct sl_my_pkg__v1_beta__nothing__handlers {
     size_t struct_size; /* sizeof(struct sl_my_pkg__v1_beta__nothing__handlers) */
 };
@@ -529,6 +557,12 @@ struct sl_my_pkg__v1_beta__nothing__handlers {
  * Fails: SL_ALREADY_EXISTS a path; SL_RESOURCE_EXHAUSTED. */
 SL_CHECK enum sl_status sl_my_pkg__v1_beta__nothing__register(
     struct sl_server *server, const struct sl_my_pkg__v1_beta__nothing__handlers *handlers, void *user_data);
+/* The same; `options` say how the handlers run. As sl_server_add_service_with(). */
+SL_CHECK enum sl_status sl_my_pkg__v1_beta__nothing__register_with(
+    struct sl_server *server,
+    const struct sl_my_pkg__v1_beta__nothing__handlers *handlers,
+    void *user_data,
+    const struct sl_service_options *options);
 
 extern const struct sl_service_desc sl_my_pkg__v1_beta__nothing__service;
 

@@ -104,6 +104,15 @@ const struct sl_service_desc sl_sl__service = {
 enum sl_status sl_sl__register(
     struct sl_server *server, const struct sl_sl__handlers *handlers, void *user_data)
 {
-    return sl_server_add_service(
-        server, &sl_sl__service, sl_sl__starts, handlers, user_data);
+    return sl_sl__register_with(server, handlers, user_data, NULL);
+}
+
+enum sl_status sl_sl__register_with(
+    struct sl_server *server,
+    const struct sl_sl__handlers *handlers,
+    void *user_data,
+    const struct sl_service_options *options)
+{
+    return sl_server_add_service_with(
+        server, &sl_sl__service, sl_sl__starts, handlers, user_data, options);
 }

@@ -109,6 +109,15 @@ const struct sl_service_desc sl_oneof__names__oneof_names__service = {
 enum sl_status sl_oneof__names__oneof_names__register(
     struct sl_server *server, const struct sl_oneof__names__oneof_names__handlers *handlers, void *user_data)
 {
-    return sl_server_add_service(
-        server, &sl_oneof__names__oneof_names__service, sl_oneof__names__oneof_names__starts, handlers, user_data);
+    return sl_oneof__names__oneof_names__register_with(server, handlers, user_data, NULL);
+}
+
+enum sl_status sl_oneof__names__oneof_names__register_with(
+    struct sl_server *server,
+    const struct sl_oneof__names__oneof_names__handlers *handlers,
+    void *user_data,
+    const struct sl_service_options *options)
+{
+    return sl_server_add_service_with(
+        server, &sl_oneof__names__oneof_names__service, sl_oneof__names__oneof_names__starts, handlers, user_data, options);
 }

@@ -22,10 +22,11 @@ extern const struct sl_file_desc sl_oneof_names_proto__file;
 
 /* Views of a call that know its message types. They are the call and belong to it. */
 
-/* The service's methods. NULL: UNIMPLEMENTED. Each runs on the loop of its call and must not
- * block. It returns the final status, or SL_PENDING and calls sl_call_finish() later. Requests and
- * replies live until the call is finished; the reply is initialised, and what it points to belongs
- * into sl_call_arena(). */
+/* The service's methods. NULL: UNIMPLEMENTED. Each runs on the loop of its call, must not block, and
+ * returns the final status, or SL_PENDING and calls sl_call_finish() later. Registered on_pool, it
+ * runs on a thread of the pool, may block, and its return is the end. Requests and replies live
+ * until the call is finished; the reply is initialised, and what it points to belongs into
+ * sl_call_arena(). */
 struct sl_oneof__names__oneof_names__handlers {
     size_t struct_size; /* sizeof(struct sl_oneof__names__oneof_names__handlers) */
     enum sl_status (*get)(
@@ -39,6 +40,12 @@ struct sl_oneof__names__oneof_names__handlers {
  * Fails: SL_ALREADY_EXISTS a path; SL_RESOURCE_EXHAUSTED. */
 SL_CHECK enum sl_status sl_oneof__names__oneof_names__register(
     struct sl_server *server, const struct sl_oneof__names__oneof_names__handlers *handlers, void *user_data);
+/* The same; `options` say how the handlers run. As sl_server_add_service_with(). */
+SL_CHECK enum sl_status sl_oneof__names__oneof_names__register_with(
+    struct sl_server *server,
+    const struct sl_oneof__names__oneof_names__handlers *handlers,
+    void *user_data,
+    const struct sl_service_options *options);
 
 extern const struct sl_service_desc sl_oneof__names__oneof_names__service;
 extern const struct sl_method_desc sl_oneof__names__oneof_names__methods[];

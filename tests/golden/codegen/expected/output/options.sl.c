@@ -121,6 +121,15 @@ const struct sl_service_desc sl_options__options__service = {
 enum sl_status sl_options__options__register(
     struct sl_server *server, const struct sl_options__options__handlers *handlers, void *user_data)
 {
-    return sl_server_add_service(
-        server, &sl_options__options__service, sl_options__options__starts, handlers, user_data);
+    return sl_options__options__register_with(server, handlers, user_data, NULL);
+}
+
+enum sl_status sl_options__options__register_with(
+    struct sl_server *server,
+    const struct sl_options__options__handlers *handlers,
+    void *user_data,
+    const struct sl_service_options *options)
+{
+    return sl_server_add_service_with(
+        server, &sl_options__options__service, sl_options__options__starts, handlers, user_data, options);
 }

@@ -81,6 +81,15 @@ const struct sl_service_desc sl_odd__name__odd_name__service = {
 enum sl_status sl_odd__name__odd_name__register(
     struct sl_server *server, const struct sl_odd__name__odd_name__handlers *handlers, void *user_data)
 {
-    return sl_server_add_service(
-        server, &sl_odd__name__odd_name__service, sl_odd__name__odd_name__starts, handlers, user_data);
+    return sl_odd__name__odd_name__register_with(server, handlers, user_data, NULL);
+}
+
+enum sl_status sl_odd__name__odd_name__register_with(
+    struct sl_server *server,
+    const struct sl_odd__name__odd_name__handlers *handlers,
+    void *user_data,
+    const struct sl_service_options *options)
+{
+    return sl_server_add_service_with(
+        server, &sl_odd__name__odd_name__service, sl_odd__name__odd_name__starts, handlers, user_data, options);
 }
