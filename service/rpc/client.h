@@ -185,6 +185,16 @@ enum sl_status sl_client_call_status(const struct sl_client_call *call);
 const struct sl_error *sl_client_call_error(const struct sl_client_call *call);
 /* grpc-status-details-bin, decoded from base64; empty: none. */
 struct sl_slice sl_client_call_details(const struct sl_client_call *call);
+/* What a program reads of an error: the first google.rpc.ErrorInfo of the details, and RetryInfo.
+ */
+struct sl_error_info {
+    struct sl_slice reason, domain;
+    const struct sl_metadatum *info;
+    size_t n_info;
+    int64_t retry_delay_ms; /* 0: none */
+};
+/* Lives as long as the call. NULL: the status has no details that can be read, or no memory. */
+const struct sl_error_info *sl_client_call_error_info(struct sl_client_call *call);
 /* NULL until the headers arrived. With a private loop: waits for them. */
 const struct sl_metadata *sl_client_call_headers(struct sl_client_call *call);
 /* Empty until the end. */

@@ -430,6 +430,12 @@ static void a_status_comes_with_its_details_rs_5(void **state)
     assert_true(sl_slice_equals(details.reason, "SESSION_BUSY"));
     assert_true(sl_slice_equals(details.info[0].key, "run_started"));
     sl_arena_done(&arena);
+    const struct sl_error_info *info = sl_client_call_error_info(call);
+    assert_non_null(info);
+    assert_true(sl_slice_equals(info->reason, "SESSION_BUSY"));
+    assert_true(sl_slice_equals(info->domain, "sluice.v1"));
+    assert_int_equal(info->n_info, 1);
+    assert_true(sl_slice_equals(info->info[0].value, "false"));
     (void)sl_client_call_free(call);
 }
 
@@ -487,6 +493,7 @@ static void an_unknown_method_is_unimplemented(void **state)
     void *reply;
     assert_int_equal(
         sl_client_unary(channel, &nothing, NULL, &request, &reply, &call), SL_UNIMPLEMENTED);
+    assert_null(sl_client_call_error_info(call));
     (void)sl_client_call_free(call);
 }
 
