@@ -5,6 +5,7 @@ foreach(name
     agents
     attacks
     bench
+    c_examples
     call
     cancel
     causes

@@ -15,6 +15,7 @@ import unittest
 ROOT = os.environ["SLUICE_ROOT"]
 HERE = ROOT + "/tests/package"
 PAGE = "docs/library.md"
+EXAMPLES = "docs/grpc-c.md"
 UPDATE = os.environ.get("SL_PACKAGE_UPDATE") == "1"
 SECONDS = 540
 # LR-6: nothing that ends the process, speaks to its terminal, or changes what belongs to all of it.
@@ -59,6 +60,13 @@ class Package(unittest.TestCase):
         begin = time.monotonic()
         cls.output = execute("bash", "-c", text, cwd=cls.folder, env=cls.env)
         print("the page took %.0f s" % (time.monotonic() - begin), file=sys.stderr)
+
+    def test_the_examples_build_and_run_outside_the_tree(self):
+        """LR-9."""
+        blocks = pages.blocks(EXAMPLES, *pages.COMMANDS)
+        text = "set -eu\n" + "".join(block.text for block in blocks) + "kill $(jobs -p)\nwait\n"
+        output = execute("bash", "-c", text, cwd=self.folder, env=self.env)
+        self.assertIsNone(pages.shows(output, [line for block in blocks for line in block.output or []]))
 
     def library(self, name):
         return "%s/lib/libsluice-%s.so" % (self.prefix, name)
