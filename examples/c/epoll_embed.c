@@ -1,6 +1,7 @@
 /* gRPC inside an event loop that was there before: two descriptors, one epoll_wait().
  *
  *   epoll_embed ADDRESS */
+#include <pthread.h>
 #include <signal.h>
 #include <sluice/rpc.h>
 #include <stdio.h>
@@ -61,7 +62,7 @@ int main(int argc, char **argv)
     sigset_t signals;
     (void)sigemptyset(&signals);
     (void)sigaddset(&signals, SIGTERM);
-    (void)sigprocmask(SIG_BLOCK, &signals, NULL);
+    (void)pthread_sigmask(SIG_BLOCK, &signals, NULL);
     const int signal_fd = signalfd(-1, &signals, SFD_CLOEXEC); /* what this loop had to do before */
     const int epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     struct epoll_event of_signal = { .events = EPOLLIN, .data.fd = signal_fd };

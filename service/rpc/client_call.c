@@ -498,7 +498,7 @@ enum sl_status sl_client_call_recv_bytes(struct sl_client_call *call, struct sl_
 
 enum sl_status sl_client_call_recv(struct sl_client_call *call, void **ret_message)
 {
-    struct sl_slice bytes;
+    struct sl_slice bytes = { 0 };
     const enum sl_status status = wait_for_bytes(call, &bytes);
     if (status != SL_OK) {
         return status;
