@@ -11,9 +11,10 @@
  *
  * On a thread of the pool it may block, and its result is the final status. The functions below
  * are the same, with these differences: the thread is the handler's, and no other; a recv or send
- * that would give SL_AGAIN waits, and gives the status of the end when the call ends; when the
- * server's drain time is over they wait no longer and give SL_UNAVAILABLE; callbacks are not
- * called; a source is refused; sl_call_finish() does nothing; what is valid until the call is
+ * that would give SL_AGAIN waits, and gives the status of the end when the call ends (a stream's
+ * message is on its way when send returns, and a later send, or the end, tells that it failed);
+ * when the server's drain time is over they wait no longer and give SL_UNAVAILABLE; callbacks are
+ * not called; a source is refused; sl_call_finish() does nothing; what is valid until the call is
  * finished is valid until the handler returns. */
 #ifndef SL_SERVICE_RPC_CALL_H
 #define SL_SERVICE_RPC_CALL_H

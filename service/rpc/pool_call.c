@@ -8,7 +8,12 @@
 #include "runtime/base/mem.h"
 #include "service/rpc/call_impl.h"
 
-enum { MESSAGE_FACTOR = 16, MESSAGE_BYTES = 64 * 1024, FULL_RETRY_MS = 1000 };
+enum {
+    MESSAGE_FACTOR = 16,
+    MESSAGE_BYTES = 64 * 1024,
+    FULL_RETRY_MS = 1000,
+    OUTBOX_BYTES = 32 * 1024 /* more than this is not handed over at once; one message always is */
+};
 
 /* What the handler wants of the loop. `run` may give SL_AGAIN: then it is asked again when the call
  * is readable, writable or over. */
@@ -19,7 +24,8 @@ struct order {
 
 struct sl_pool_call {
     struct sl_pool_work work;
-    struct sl_task task; /* an order on its way to the loop, or the handler's return */
+    struct sl_task task;  /* an order on its way to the loop, or the handler's return */
+    struct sl_task flush; /* messages on their way; shared.is_flushing guards it */
     struct sl_call *call;
     bool has_timeout;
     struct {
@@ -33,9 +39,12 @@ struct sl_pool_call {
         enum sl_status result;
     } hand; /* the handler's thread; the loop before it begins and after it has returned */
     struct {
-        struct order order; /* while `is_waiting` */
-        bool is_waiting;    /* the order waits for the call */
-        bool is_told;       /* of the call's end */
+        struct order order;   /* while `is_waiting` */
+        bool is_waiting;      /* the order waits for the call */
+        bool is_told;         /* of the call's end */
+        bool is_return_owed;  /* the handler has returned, and `outbox` is not empty */
+        struct sl_buf outbox; /* taken from the shared one; sent up to `outbox_at` */
+        size_t outbox_at;
     } loop;
     struct {
         pthread_mutex_t lock;
@@ -44,7 +53,10 @@ struct sl_pool_call {
         enum sl_status answer;
         bool is_answered;
         bool is_returned;
-        enum sl_status end; /* SL_OK: the call goes on */
+        enum sl_status end;   /* SL_OK: the call goes on */
+        struct sl_buf outbox; /* what a stream sends: each message behind its size */
+        bool is_flushing;
+        enum sl_status unsent; /* why a message of the outbox was not sent */
     } shared;
 };
 
@@ -67,6 +79,8 @@ static struct sl_pool_call *new_pool_call(struct sl_call *call)
     pooled->has_timeout = call->has_timeout;
     sl_list_init(&pooled->work.node);
     sl_arena_init(&pooled->hand.arena, call->arena.max_bytes);
+    sl_buf_init(&pooled->loop.outbox, (size_t)INT32_MAX + OUTBOX_BYTES);
+    sl_buf_init(&pooled->shared.outbox, (size_t)INT32_MAX + OUTBOX_BYTES);
     pthread_condattr_t monotonic;
     (void)pthread_condattr_init(&monotonic);
     (void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
@@ -80,6 +94,8 @@ static void free_pool_call(struct sl_pool_call *pooled)
 {
     (void)sl_message_free(pooled->hand.message);
     sl_arena_done(&pooled->hand.arena);
+    sl_buf_done(&pooled->loop.outbox);
+    sl_buf_done(&pooled->shared.outbox);
     (void)pthread_cond_destroy(&pooled->shared.changed);
     (void)pthread_mutex_destroy(&pooled->shared.lock);
     (void)sl_free(pooled);
@@ -119,11 +135,73 @@ static void carry_out(struct sl_pool_call *pooled)
     answer(pooled, status == SL_AGAIN ? SL_UNAVAILABLE : status);
 }
 
+/* ---- The loop's side: what a stream sends ------------------------------------------------------
+ */
+
+/* SL_AGAIN: the rest waits for room. */
+static enum sl_status send_outbox(struct sl_pool_call *pooled)
+{
+    struct sl_buf *outbox = &pooled->loop.outbox;
+    while (pooled->loop.outbox_at < outbox->size) {
+        size_t size = 0;
+        const uint8_t *from = outbox->data + pooled->loop.outbox_at;
+        memcpy(&size, from, sizeof(size));
+        SL_TRY(sl_call_send_bytes(pooled->call, sl_slice_of(from + sizeof(size), size)));
+        pooled->loop.outbox_at += sizeof(size) + size;
+    }
+    return SL_OK;
+}
+
+/* Takes what the handler has given meanwhile, whose room is free then. False: nothing. */
+static bool refill_outbox(struct sl_pool_call *pooled, enum sl_status unsent)
+{
+    sl_buf_clear(&pooled->loop.outbox);
+    pooled->loop.outbox_at = 0;
+    (void)pthread_mutex_lock(&pooled->shared.lock);
+    const struct sl_buf empty = pooled->loop.outbox;
+    pooled->loop.outbox = pooled->shared.outbox;
+    pooled->shared.outbox = empty;
+    if (unsent != SL_OK) {
+        pooled->shared.unsent = unsent;
+    }
+    (void)pthread_cond_signal(&pooled->shared.changed);
+    (void)pthread_mutex_unlock(&pooled->shared.lock);
+    return pooled->loop.outbox.size > 0;
+}
+
+/* True: nothing is left that could be sent. */
+static bool flush(struct sl_pool_call *pooled)
+{
+    enum sl_status status = SL_OK;
+    do {
+        status = send_outbox(pooled);
+        if (status == SL_AGAIN && !pooled->loop.is_told) {
+            return false;
+        }
+        status = status == SL_AGAIN ? SL_UNAVAILABLE : status;
+    } while (refill_outbox(pooled, status));
+    return true;
+}
+
+static void run_flush(struct sl_task *task)
+{
+    struct sl_pool_call *pooled = SL_CONTAINER(task, struct sl_pool_call, flush);
+    (void)pthread_mutex_lock(&pooled->shared.lock);
+    pooled->shared.is_flushing = false;
+    (void)pthread_mutex_unlock(&pooled->shared.lock);
+    (void)flush(pooled);
+}
+
+static void on_returned(struct sl_pool_call *pooled);
+
 static void on_progress(struct sl_call *call, void *user_data)
 {
     (void)call;
     struct sl_pool_call *pooled = user_data;
-    if (pooled->loop.is_waiting) {
+    const bool is_flushed = flush(pooled);
+    if (pooled->loop.is_return_owed && is_flushed) {
+        on_returned(pooled);
+    } else if (pooled->loop.is_waiting) {
         carry_out(pooled);
     }
 }
@@ -171,10 +249,17 @@ static void on_ended(struct sl_call *call, const struct sl_call_end *end, void *
     on_progress(call, pooled);
 }
 
+/* A handler that is content although a message was not sent has not seen it. */
 static void on_returned(struct sl_pool_call *pooled)
 {
+    if (!flush(pooled)) {
+        pooled->loop.is_return_owed = true;
+        return;
+    }
     struct sl_call *call = pooled->call;
-    struct sl_call_status status = { .code = pooled->hand.result };
+    const bool is_lacking = pooled->hand.result == SL_OK && pooled->shared.unsent != SL_OK;
+    struct sl_call_status status = { .code =
+                                         is_lacking ? pooled->shared.unsent : pooled->hand.result };
     if (call->has_failure && call->failure.code == status.code) {
         status = call->failure;
     }
@@ -282,6 +367,7 @@ void sl_pool_call_start(struct sl_call *call)
     pooled->work.run = run_handler;
     pooled->work.done = handler_done;
     pooled->task.run = run_task;
+    pooled->flush.run = run_flush;
     call->pooled = pooled;
     sl_call_set_callbacks(call, &callbacks, pooled);
     if (!pool->add(pool, &pooled->work, call->conn->limits->pool_queue)) {
@@ -326,7 +412,7 @@ enum sl_status sl_pool_call_wait_ms(struct sl_pool_call *pooled, uint64_t wait_m
     const uint64_t until_ns = (uint64_t)until.tv_nsec + wait_ms % 1000 * SL_NS_PER_MS;
     until.tv_sec += (time_t)(wait_s + until_ns / SL_NS_PER_S);
     until.tv_nsec = (long)(until_ns % SL_NS_PER_S);
-    int waited = 0;
+    int waited = wait_ms == 0 ? ETIMEDOUT : 0;
     (void)pthread_mutex_lock(&pooled->shared.lock);
     while (pooled->shared.end == SL_OK && waited != ETIMEDOUT) {
         waited = pthread_cond_timedwait(&pooled->shared.changed, &pooled->shared.lock, &until);
@@ -438,12 +524,56 @@ struct sl_message *sl_pool_call_take(struct sl_pool_call *pooled)
 static enum sl_status run_send(struct sl_call *call, void *arguments)
 {
     const struct sl_slice *message = arguments;
-    return sl_call_send_bytes(call, *message);
+    const enum sl_status unsent = call->pooled->shared.unsent; /* a stream has no holes */
+    return unsent != SL_OK ? unsent : sl_call_send_bytes(call, *message);
+}
+
+/* With the lock. Waits until the message has room. */
+static enum sl_status wait_for_room(struct sl_pool_call *pooled, size_t size)
+{
+    while (pooled->shared.end == SL_OK && pooled->shared.unsent == SL_OK &&
+           pooled->shared.outbox.size > 0 && pooled->shared.outbox.size + size > OUTBOX_BYTES) {
+        (void)pthread_cond_wait(&pooled->shared.changed, &pooled->shared.lock);
+    }
+    return pooled->shared.unsent;
+}
+
+/* With the lock. Both parts, or none. */
+static enum sl_status put(struct sl_buf *outbox, struct sl_slice message)
+{
+    uint8_t *room = NULL;
+    SL_TRY(sl_buf_reserve(outbox, sizeof(size_t) + message.size, &room));
+    memcpy(room, &message.size, sizeof(size_t));
+    if (message.size > 0) {
+        memcpy(room + sizeof(size_t), message.data, message.size);
+    }
+    sl_buf_commit(outbox, sizeof(size_t) + message.size);
+    return SL_OK;
+}
+
+/* A stream does not wait for each of its messages, only for room. */
+static enum sl_status put_in_outbox(struct sl_pool_call *pooled, struct sl_slice message)
+{
+    (void)pthread_mutex_lock(&pooled->shared.lock);
+    enum sl_status status = wait_for_room(pooled, sizeof(size_t) + message.size);
+    if (status == SL_OK) {
+        status = put(&pooled->shared.outbox, message);
+    }
+    if (status == SL_OK && !pooled->shared.is_flushing) {
+        pooled->shared.is_flushing = true;
+        sl_loop_post(pooled->call->conn->loop, &pooled->flush);
+    }
+    (void)pthread_mutex_unlock(&pooled->shared.lock);
+    return status;
 }
 
 enum sl_status sl_pool_call_send_bytes(struct sl_pool_call *pooled, struct sl_slice message)
 {
-    return ask(pooled, run_send, &message);
+    const enum sl_method_kind kind = pooled->call->route->kind;
+    const bool is_stream = kind == SL_SERVER_STREAMING || kind == SL_BIDIRECTIONAL;
+    /* Behind the end the call itself says whether it takes something: a drain leaves it open. */
+    return is_stream && !sl_pool_call_is_ended(pooled) ? put_in_outbox(pooled, message)
+                                                       : ask(pooled, run_send, &message);
 }
 
 enum sl_status sl_pool_call_send(struct sl_pool_call *pooled, const void *message)
@@ -555,7 +685,8 @@ size_t sl_pool_call_n_streams(struct sl_pool_call *pooled)
 static enum sl_status run_is_idle(struct sl_call *call, void *arguments)
 {
     bool *ret_is_idle = arguments;
-    *ret_is_idle = sl_call_is_idle(call);
+    const struct sl_buf *outbox = &call->pooled->loop.outbox;
+    *ret_is_idle = outbox->size == call->pooled->loop.outbox_at && sl_call_is_idle(call);
     return SL_OK;
 }
 

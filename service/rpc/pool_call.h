@@ -5,7 +5,9 @@
  *
  * The loop owns the call all the time. What the handler asks of it is an order: it is handed over,
  * and the handler waits until the loop has carried it out, so that the two never touch the call at
- * once. Requests are decoded and replies are built on the handler's side, in an arena of its own.
+ * once. Only what a stream sends is collected in an outbox, so that a handler waits for room and
+ * not for each message. Requests are decoded and replies are built on the handler's side, in an
+ * arena of its own.
  *
  * The threads themselves are pool.h's: the core makes none. */
 #ifndef SL_SERVICE_RPC_POOL_CALL_H

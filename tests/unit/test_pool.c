@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
@@ -16,7 +17,15 @@
 #include "service/rpc/pool.h"
 #include "service/rpc/rpc.h"
 
-enum { WAIT_S = 20, THREADS = 3, MIB = 1024 * 1024, TURNS = 5000, TURN_MS = 2 };
+enum {
+    WAIT_S = 20,
+    THREADS = 3,
+    MIB = 1024 * 1024,
+    TURNS = 5000,
+    TURN_MS = 2,
+    BOUND_BYTES = 65536,
+    POURED = 36
+};
 
 static struct {
     pthread_mutex_t lock;
@@ -183,42 +192,147 @@ static void *call_it(void *address)
     return NULL;
 }
 
+static int pour_most;
+static atomic_int n_poured, n_drunk;
+
+/* Sends until it may not, and is content. */
+static enum sl_status on_pour(struct sl_call *call, struct sl_slice request, void *user_data)
+{
+    (void)request;
+    (void)user_data;
+    static const uint8_t bytes[4096];
+    change(&seen.n_begun, false);
+    for (int i = 0; i < pour_most; i++) {
+        if (sl_call_send_bytes(call, sl_slice_of(bytes, sizeof(bytes))) != SL_OK) {
+            break;
+        }
+        atomic_fetch_add(&n_poured, 1);
+    }
+    change(&seen.n_done, false);
+    return SL_OK;
+}
+
+static atomic_int pour_gave;
+
+/* Reads nothing until the handler has returned, and then everything. */
+static void *drink(void *address)
+{
+    static const struct sl_method_desc method = { .path = "/a.B/Pour", .kind = SL_BIDIRECTIONAL };
+    struct sl_channel *channel = NULL;
+    struct sl_client_call *call = NULL;
+    struct sl_slice message;
+    const struct sl_channel_options options = { .struct_size = sizeof(options),
+                                                .stream_window_bytes = BOUND_BYTES };
+    enum sl_status status = sl_channel_new(address, &options, &channel, NULL);
+    if (status == SL_OK && sl_client_call_open(channel, &method, NULL, &call) == SL_OK) {
+        status = sl_client_call_recv_bytes(call, &message);
+        (void)await(&seen.n_done, 1);
+        while (status == SL_OK) {
+            atomic_fetch_add(&n_drunk, 1);
+            status = sl_client_call_recv_bytes(call, &message);
+        }
+    }
+    atomic_store(&pour_gave, (int)status);
+    (void)sl_client_call_free(call);
+    (void)sl_channel_free(channel);
+    return NULL;
+}
+
+struct host {
+    struct sl_server *server;
+    pthread_t client;
+    char address[64];
+};
+
+static void turn(const struct host *host, bool *ret_is_drained)
+{
+    struct pollfd wait = { .fd = sl_server_fd(host->server), .events = POLLIN };
+    assert_int_equal(sl_server_step(host->server, ret_is_drained, NULL), SL_OK);
+    (void)poll(&wait, 1, TURN_MS);
+}
+
+/* A server that the test steps, until the handler runs. */
+static void start_host(
+    struct host *host, const char *path, sl_raw_fn *handler, void *(*run_client)(void *address))
+{
+    static const struct sl_service_options on_pool = { .struct_size = sizeof(on_pool),
+                                                       .on_pool = true };
+    struct sl_limits limits;
+    sl_limits_init(&limits);
+    limits.buffer = BOUND_BYTES;
+    const struct sl_server_options options = { .struct_size = sizeof(options),
+                                               .limits = &limits,
+                                               .n_pool_threads = 1 };
+    const char *address = NULL;
+    bool is_drained = false;
+    atomic_store(&n_poured, 0);
+    atomic_store(&n_drunk, 0);
+    *host = (struct host){ 0 };
+    assert_int_equal(sl_server_new(&options, &host->server), SL_OK);
+    assert_int_equal(
+        sl_server_add_raw_with(host->server, path, SL_BIDIRECTIONAL, handler, NULL, &on_pool),
+        SL_OK);
+    assert_int_equal(sl_server_listen(host->server, "127.0.0.1:0", NULL, &address, NULL), SL_OK);
+    (void)snprintf(host->address, sizeof(host->address), "%s", address);
+    assert_int_equal(pthread_create(&host->client, NULL, run_client, host->address), 0);
+    bool has_begun = false;
+    for (int i = 0; i < TURNS && !has_begun; i++) {
+        turn(host, &is_drained);
+        (void)pthread_mutex_lock(&seen.lock);
+        has_begun = seen.n_begun > 0;
+        (void)pthread_mutex_unlock(&seen.lock);
+    }
+    assert_true(has_begun);
+}
+
 /* Nobody has stopped it, and nobody runs it any more. */
 static void freeing_a_server_wakes_its_handlers_and_waits_for_them(void **state)
 {
     (void)state;
-    static const struct sl_service_options on_pool = { .struct_size = sizeof(on_pool),
-                                                       .on_pool = true };
-    const struct sl_server_options options = { .struct_size = sizeof(options),
-                                               .n_pool_threads = 1 };
-    struct sl_server *server = NULL;
-    const char *address = NULL;
-    bool is_drained = false;
-    pthread_t client;
-    assert_int_equal(sl_server_new(&options, &server), SL_OK);
-    assert_int_equal(
-        sl_server_add_raw_with(server, "/a.B/Listen", SL_BIDIRECTIONAL, on_listen, NULL, &on_pool),
-        SL_OK);
-    assert_int_equal(sl_server_listen(server, "127.0.0.1:0", NULL, &address, NULL), SL_OK);
-    char copy[64] = "";
-    (void)strncpy(copy, address, sizeof(copy) - 1);
-    assert_int_equal(pthread_create(&client, NULL, call_it, copy), 0);
-    for (int i = 0; i < TURNS; i++) {
-        assert_int_equal(sl_server_step(server, &is_drained, NULL), SL_OK);
-        (void)pthread_mutex_lock(&seen.lock);
-        const bool has_begun = seen.n_begun > 0;
-        (void)pthread_mutex_unlock(&seen.lock);
-        if (has_begun) {
-            break;
-        }
-        struct pollfd wait = { .fd = sl_server_fd(server), .events = POLLIN };
-        (void)poll(&wait, 1, TURN_MS);
-    }
-    assert_int_equal(await(&seen.n_begun, 1), 1);
-    server = sl_server_free(server);
+    struct host host;
+    start_host(&host, "/a.B/Listen", on_listen, call_it);
+    host.server = sl_server_free(host.server);
     assert_int_equal(await(&seen.n_done, 1), 1);
     assert_int_equal(atomic_load(&recv_gave), SL_UNAVAILABLE);
-    assert_int_equal(pthread_join(client, NULL), 0);
+    assert_int_equal(pthread_join(host.client, NULL), 0);
+}
+
+/* Queue and window hold 30 messages, and the outbox 7: the rest follows when the client reads. */
+static void what_was_sent_before_the_return_is_sent(void **state)
+{
+    (void)state;
+    struct host host;
+    bool is_drained = false;
+    pour_most = POURED;
+    start_host(&host, "/a.B/Pour", on_pour, drink);
+    sl_server_stop(host.server, WAIT_S * 1000, NULL, NULL); /* when the call is over */
+    for (int i = 0; i < TURNS && !is_drained; i++) {
+        turn(&host, &is_drained);
+    }
+    assert_int_equal(pthread_join(host.client, NULL), 0);
+    assert_int_equal(atomic_load(&n_drunk), POURED);
+    assert_int_equal(atomic_load(&pour_gave), SL_END);
+    host.server = sl_server_free(host.server);
+}
+
+static void a_stream_that_lost_a_message_does_not_end_well(void **state)
+{
+    (void)state;
+    struct host host;
+    bool is_drained = false;
+    pour_most = INT32_MAX;
+    start_host(&host, "/a.B/Pour", on_pour, drink);
+    for (int i = 0; i < TURNS && atomic_load(&n_poured) < POURED; i++) {
+        turn(&host, &is_drained); /* until some wait in the outbox */
+    }
+    sl_server_stop(host.server, 0, NULL, NULL);
+    for (int i = 0; i < TURNS && !is_drained; i++) {
+        turn(&host, &is_drained);
+    }
+    assert_true(is_drained);
+    assert_int_equal(pthread_join(host.client, NULL), 0);
+    assert_int_equal(atomic_load(&pour_gave), SL_UNAVAILABLE);
+    host.server = sl_server_free(host.server);
 }
 
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -231,6 +345,8 @@ int main(void)
         CASE(what_waits_can_be_taken_back_and_what_runs_cannot),
         CASE(threads_have_room_for_unpacking_and_leave_signals_alone_pb_1),
         CASE(freeing_a_server_wakes_its_handlers_and_waits_for_them),
+        CASE(what_was_sent_before_the_return_is_sent),
+        CASE(a_stream_that_lost_a_message_does_not_end_well),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
