@@ -305,7 +305,7 @@ static void what_was_sent_before_the_return_is_sent(void **state)
     bool is_drained = false;
     pour_most = POURED;
     start_host(&host, "/a.B/Pour", on_pour, drink);
-    sl_server_stop(host.server, WAIT_S * 1000, NULL, NULL); /* when the call is over */
+    sl_server_stop(host.server, (uint64_t)WAIT_S * 1000, NULL, NULL); /* when the call is over */
     for (int i = 0; i < TURNS && !is_drained; i++) {
         turn(&host, &is_drained);
     }
