@@ -83,7 +83,7 @@ struct socket {
     struct runner_loop *home;
     struct sl_net_conn *net;
     struct sl_conn *conn; /* NULL: the TLS handshake goes on */
-    bool is_http1_told;
+    bool is_http1;        /* in place of the preface came a request of HTTP/1.x, not answered yet */
 };
 
 /* ---- The end --------------------------------------------------------------------------------- */
@@ -211,6 +211,23 @@ static void on_open(struct sl_net_conn *net, void *user_data)
     /* Our SETTINGS wait for the client's preface: whoever speaks HTTP/1.1 gets its answer clean. */
 }
 
+/* True when the first line ends as a request line of HTTP/1.x does. To anything else that is no
+ * preface, words of HTTP/1.1 would be broken frames (RFC 9113, 3.4). */
+static bool is_http1_request(struct sl_slice bytes)
+{
+    static const char *const versions[] = { " HTTP/1.1", " HTTP/1.0" };
+    const uint8_t *end = bytes.size == 0 ? NULL : memchr(bytes.data, '\n', bytes.size);
+    size_t n = end == NULL ? 0 : (size_t)(end - bytes.data);
+    n -= n > 0 && bytes.data[n - 1] == '\r' ? 1 : 0;
+    for (size_t i = 0; i < SL_COUNT(versions); i++) {
+        const size_t size = strlen(versions[i]);
+        if (n > size && memcmp(bytes.data + n - size, versions[i], size) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void on_bytes(struct sl_net_conn *net, struct sl_slice bytes, void *user_data)
 {
     struct socket *socket = user_data;
@@ -219,6 +236,9 @@ static void on_bytes(struct sl_net_conn *net, struct sl_slice bytes, void *user_
     }
     const uint64_t now_ns = sl_loop_now_ns(socket->home->loop);
     if (sl_conn_feed(socket->conn, bytes, now_ns, NULL) != SL_OK) {
+        const char *fault = sl_conn_fault(socket->conn);
+        socket->is_http1 =
+            fault != NULL && strcmp(fault, "bad_preface") == 0 && is_http1_request(bytes);
         sl_net_conn_close(net, false); /* what is left to say is still pulled */
         return;
     }
@@ -234,11 +254,10 @@ static size_t answer_http1(struct socket *socket, uint8_t *room)
                                "Content-Length: 33\r\n"
                                "Connection: close\r\n\r\n"
                                "This port speaks gRPC on HTTP/2.\n";
-    const char *fault = sl_conn_fault(socket->conn);
-    if (fault == NULL || strcmp(fault, "bad_preface") != 0 || socket->is_http1_told) {
+    if (!socket->is_http1) {
         return 0;
     }
-    socket->is_http1_told = true;
+    socket->is_http1 = false;
     memcpy(room, text, sizeof(text) - 1);
     return sizeof(text) - 1;
 }

@@ -17,6 +17,7 @@
 #include <cmocka.h>
 
 #include "runtime/base/loop_uv.h"
+#include "runtime/base/mem.h"
 #include "runtime/base/parse.h"
 #include "service/rpc/rpc.h"
 #include "tests/wire/h2_pair.h"
@@ -317,29 +318,56 @@ static void drain_lets_handlers_finish_by_themselves(void **state) /* CM-6 */
     bench.server = sl_server_free(bench.server);
 }
 
-static void http1_gets_a_short_answer(void **state) /* CM-10 */
+/* What the server says to these bytes until it ends the connection. */
+static void converse(const char *text, char *got, size_t room)
 {
-    (void)state;
     struct bench bench;
     struct sl_error err;
     open_bench(&bench, NULL, 0);
     const int fd = connect_to(bench.address);
-    static const char text[] = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
     assert_true(send(fd, text, strlen(text), MSG_NOSIGNAL) > 0);
-    char got[1024] = "";
     size_t n_got = 0;
-    for (int i = 0; i < TURNS && strstr(got, "gRPC on HTTP/2.\n") == NULL; i++) {
+    bool is_over = false;
+    for (int i = 0; i < TURNS && !is_over; i++) {
         assert_int_equal(sl_server_step(bench.server, &bench.is_drained, &err), SL_OK);
         struct pollfd wait = { .fd = fd, .events = POLLIN };
         if (poll(&wait, 1, TURN_MS) > 0) {
-            const ssize_t n = recv(fd, got + n_got, sizeof(got) - 1 - n_got, MSG_DONTWAIT);
+            const ssize_t n = recv(fd, got + n_got, room - 1 - n_got, MSG_DONTWAIT);
+            is_over = n <= 0;
             n_got += n > 0 ? (size_t)n : 0;
         }
     }
-    assert_non_null(strstr(got, "HTTP/1.1 400 Bad Request"));
-    assert_non_null(strstr(got, "gRPC on HTTP/2.\n"));
+    assert_true(is_over);
+    got[n_got] = '\0';
     (void)close(fd);
     bench.server = sl_server_free(bench.server);
+}
+
+static void http1_gets_a_short_answer(void **state) /* CM-10 */
+{
+    (void)state;
+    static const char *const requests[] = { "GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+                                            "POST /a.B/C HTTP/1.0\n\n" };
+    for (size_t i = 0; i < SL_COUNT(requests); i++) {
+        char got[1024];
+        converse(requests[i], got, sizeof(got));
+        assert_non_null(strstr(got, "HTTP/1.1 400 Bad Request"));
+        assert_non_null(strstr(got, "gRPC on HTTP/2.\n"));
+    }
+}
+
+/* RFC 9113, 3.4: a peer that speaks neither gets no words of a protocol that it did not choose. */
+static void what_is_neither_a_preface_nor_http1_gets_silence(void **state)
+{
+    (void)state;
+    static const char *const texts[] = { "INVALID CONNECTION PREFACE\r\n\r\n",
+                                         "PRI * HTTP/2.0\r\n\r\nSX\r\n\r\n", "\n",
+                                         " HTTP/1.1\r\n\r\n" };
+    for (size_t i = 0; i < SL_COUNT(texts); i++) {
+        char got[1024];
+        converse(texts[i], got, sizeof(got));
+        assert_string_equal(got, "");
+    }
 }
 
 static void *run_server(void *user_data)
@@ -493,6 +521,7 @@ int main(void)
         cmocka_unit_test(freeing_the_server_gives_up_a_client_that_stays),
         cmocka_unit_test(drain_lets_handlers_finish_by_themselves),
         cmocka_unit_test(http1_gets_a_short_answer),
+        cmocka_unit_test(what_is_neither_a_preface_nor_http1_gets_silence),
         cmocka_unit_test(running_server_stops_from_another_thread),
         cmocka_unit_test(foreign_loops_share_the_connections),
         cmocka_unit_test(limits_change_for_new_connections),
