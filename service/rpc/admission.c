@@ -299,11 +299,23 @@ static void admit(const struct request *request)
     }
 }
 
+/* Another protocol's, which somebody answers. */
+static bool is_plain(const struct request *request)
+{
+    struct sl_slice subtype;
+    return request->conn->server->plain != NULL && !request->headers->is_over_soft &&
+           sl_headers_content_type(request->parsed.content_type, &subtype) == SL_CONTENT_NOT_GRPC &&
+           sl_plain_admit(request->conn, request->stream, &request->parsed);
+}
+
 void sl_conn_admit(
     struct sl_conn *conn, struct sl_h2_stream *stream, const struct sl_h2_headers *headers)
 {
     struct request request = { .conn = conn, .stream = stream, .headers = headers };
     sl_headers_scan(headers->fields, headers->n_fields, &request.parsed);
+    if (is_plain(&request)) {
+        return;
+    }
     if (check_form(&request) && check_quota(&request) && check_call(&request)) {
         admit(&request);
     }

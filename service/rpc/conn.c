@@ -77,10 +77,11 @@ static void on_data(void *session_user, struct sl_h2_stream *stream, struct sl_s
 
 static void on_end_stream(void *session_user, struct sl_h2_stream *stream)
 {
-    (void)session_user;
     struct sl_call *call = sl_h2_stream_user(stream);
     if (call != NULL) {
         sl_call_on_end_stream(call);
+    } else {
+        sl_plain_on_end_stream(session_user, stream);
     }
 }
 
@@ -95,6 +96,8 @@ on_closed(void *session_user, struct sl_h2_stream *stream, enum sl_h2_close how,
         if (sl_list_is_empty(&conn->calls)) {
             conn->idle_since_ns = sl_conn_now_ns(conn);
         }
+    } else {
+        sl_plain_on_closed(conn, stream);
     }
 }
 
@@ -253,6 +256,7 @@ enum sl_status sl_conn_new(
     conn->user_data = options->user_data;
     sl_list_init(&conn->calls);
     sl_list_init(&conn->unwinding);
+    sl_list_init(&conn->plains);
     sl_list_init(&conn->stalled);
     sl_list_init(&conn->gaps);
     conn->ready_task.run = run_ready;

@@ -47,6 +47,7 @@ struct sl_conn {
 
     struct sl_list calls;     /* that have a stream */
     struct sl_list unwinding; /* the others: their handlers have not finished */
+    struct sl_list plains;    /* streams that are not gRPC's (plain.c) */
     size_t n_running;         /* tasks, also of streams that are gone (NG-2) */
     size_t n_control;         /* the same, of control methods */
     size_t n_counted;         /* streams that the gauge knows of */
@@ -102,6 +103,16 @@ void sl_conn_timers_init(struct sl_conn *conn);
 /* Something changed that may bring a timer nearer. */
 void sl_conn_timers_arm(struct sl_conn *conn);
 void sl_conn_ping_acked(struct sl_conn *conn, uint64_t payload);
+
+/* ---- plain.c --------------------------------------------------------------------------------- */
+
+struct sl_headers;
+/* False: nobody wants a request that is not gRPC's. */
+bool sl_plain_admit(
+    struct sl_conn *conn, struct sl_h2_stream *stream, const struct sl_headers *parsed);
+/* Of a stream that has no call; both may find that it is not theirs. */
+void sl_plain_on_end_stream(struct sl_conn *conn, struct sl_h2_stream *stream);
+void sl_plain_on_closed(struct sl_conn *conn, struct sl_h2_stream *stream);
 
 /* ---- admission.c ----------------------------------------------------------------------------- */
 

@@ -10,6 +10,7 @@
 #include "service/rpc/limits.h"
 #include "service/rpc/metadata.h"
 #include "service/rpc/methods.h"
+#include "service/rpc/plain.h"
 #include "service/rpc/server.h"
 // IWYU pragma: end_exports
 

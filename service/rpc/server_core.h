@@ -6,6 +6,7 @@
 
 #include <stdatomic.h>
 
+#include "service/rpc/plain.h"
 #include "service/rpc/pool_call.h"
 #include "service/rpc/routes.h"
 #include "service/rpc/server.h"
@@ -55,6 +56,8 @@ struct sl_server {
     struct sl_interceptor *interceptors;
     size_t n_interceptors;
     bool sees_messages; /* one of them does */
+    sl_plain_fn *plain; /* NULL: requests that are not gRPC are refused */
+    void *plain_user;
     const struct sl_service_desc **services;
     size_t n_services;
     const struct sl_metadatum *error_info; /* borrowed */

@@ -1,0 +1,166 @@
+/* Requests of another protocol on the port of gRPC (plain.h). */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "service/rpc/call.h"
+#include "service/rpc/plain.h"
+#include "tests/wire/rpc_peer.h"
+
+enum { PAGE_BYTES = 100000 };
+
+struct bench {
+    struct sl_server *server;
+    struct rpc_peer peer;
+    uint8_t page[PAGE_BYTES];
+    size_t n_asked;
+    bool is_unwilling;
+};
+
+static bool
+answer(const struct sl_plain_request *request, struct sl_plain_reply *ret_reply, void *user_data)
+{
+    struct bench *bench = user_data;
+    bench->n_asked++;
+    if (bench->is_unwilling || !sl_slice_equals(request->path, "/page")) {
+        return false;
+    }
+    ret_reply->content_type = "text/html";
+    ret_reply->body = sl_slice_of(bench->page, sizeof(bench->page));
+    return true;
+}
+
+static enum sl_status echo(struct sl_call *call, struct sl_slice request, void *user_data)
+{
+    (void)user_data;
+    return sl_call_reply_bytes(call, request);
+}
+
+static int set_up(void **state)
+{
+    struct bench *bench = calloc(1, sizeof(*bench));
+    assert_non_null(bench);
+    memset(bench->page, 'p', sizeof(bench->page));
+    assert_int_equal(sl_server_new(NULL, &bench->server), SL_OK);
+    assert_int_equal(sl_server_add_raw(bench->server, "/t.S/Echo", SL_UNARY, echo, NULL), SL_OK);
+    sl_server_set_plain(bench->server, answer, bench);
+    rpc_peer_open(&bench->peer, bench->server, NULL);
+    (void)rpc_log(&bench->peer);
+    *state = bench;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    struct bench *bench = *state;
+    rpc_peer_close(&bench->peer);
+    bench->server = sl_server_free(bench->server);
+    free(bench);
+    return 0;
+}
+
+static const char *const get_page[] = { ":method", "GET", "content-type", "text/plain", NULL };
+static const char *const head_page[] = { ":method", "HEAD", "content-type", "text/plain", NULL };
+static const char *const post_page[] = { "content-type", "application/json", NULL };
+
+static void assert_log(struct bench *bench, const char *expected)
+{
+    const char *log = rpc_log(&bench->peer);
+    if (strstr(log, expected) == NULL) {
+        fail_msg("expected\n%s\nin\n%s", expected, log);
+    }
+}
+
+static void page_is_given_whole(void **state)
+{
+    struct bench *bench = *state;
+    const char *const *const requests[] = { get_page, post_page };
+    for (size_t i = 0; i < 2; i++) {
+        struct rpc_stream *stream = rpc_unary(&bench->peer, "/page", requests[i], "a body");
+        assert_log(bench, ":status=200 content-type=text/html content-length=100000\n");
+        assert_int_equal(stream->in.size, PAGE_BYTES);
+        assert_memory_equal(stream->in.data, bench->page, PAGE_BYTES);
+        assert_true(stream->is_closed);
+        rpc_stream_free(stream);
+    }
+}
+
+static void head_has_no_body(void **state)
+{
+    struct bench *bench = *state;
+    struct rpc_stream *stream = rpc_unary(&bench->peer, "/page", head_page, "");
+    assert_log(bench, ":status=200 content-type=text/html content-length=100000 end\n");
+    assert_int_equal(stream->in.size, 0);
+    rpc_stream_free(stream);
+}
+
+static void answer_waits_for_the_end_of_the_request(void **state)
+{
+    struct bench *bench = *state;
+    struct rpc_stream *stream = rpc_open(&bench->peer, "/page", post_page);
+    rpc_send(stream, "half", 4);
+    rpc_pump(&bench->peer);
+    assert_string_equal(rpc_log(&bench->peer), "");
+    rpc_end(stream);
+    rpc_pump(&bench->peer);
+    assert_log(bench, ":status=200");
+    rpc_stream_free(stream);
+}
+
+static void what_nobody_wants_is_415(void **state) /* ADM-4 */
+{
+    struct bench *bench = *state;
+    struct rpc_stream *stream = rpc_unary(&bench->peer, "/other", post_page, "x");
+    assert_log(bench, ":status=415 end\n");
+    rpc_stream_free(stream);
+    bench->is_unwilling = true;
+    stream = rpc_unary(&bench->peer, "/page", get_page, "x");
+    assert_log(bench, ":status=415 end\n");
+    rpc_stream_free(stream);
+}
+
+static void calls_of_grpc_are_not_asked_about(void **state)
+{
+    struct bench *bench = *state;
+    struct rpc_stream *stream = rpc_unary(&bench->peer, "/t.S/Echo", NULL, "x");
+    assert_log(bench, "grpc-status=0");
+    assert_int_equal(bench->n_asked, 0);
+    rpc_stream_free(stream);
+}
+
+static void streams_that_end_early_leave_nothing_behind(void **state)
+{
+    struct bench *bench = *state;
+    struct rpc_stream *reset = rpc_open(&bench->peer, "/page", post_page);
+    rpc_pump(&bench->peer);
+    rpc_stream_free(reset); /* RST_STREAM before its end */
+    rpc_pump(&bench->peer);
+    struct rpc_stream *open = rpc_open(&bench->peer, "/page", post_page);
+    rpc_pump(&bench->peer);
+    struct sl_server_stats stats;
+    sl_server_stats(bench->server, &stats);
+    assert_int_equal(stats.streams, 1);
+    sl_conn_lost(bench->peer.conn); /* LeakSanitizer sees what is left */
+    sl_server_stats(bench->server, &stats);
+    assert_int_equal(stats.streams, 0);
+    rpc_stream_free(open);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(page_is_given_whole, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(head_has_no_body, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(answer_waits_for_the_end_of_the_request, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_nobody_wants_is_415, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(calls_of_grpc_are_not_asked_about, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(
+            streams_that_end_early_leave_nothing_behind, set_up, tear_down),
+    };
+    return cmocka_run_group_tests_name("rpc_plain", tests, NULL, NULL);
+}
