@@ -166,6 +166,8 @@ SL_CHECK enum sl_status sl_call_reply_bytes(struct sl_call *call, struct sl_slic
 SL_CHECK enum sl_status sl_call_recv(struct sl_call *call, void **ret_message);
 /* The same, undecoded. */
 SL_CHECK enum sl_status sl_call_recv_bytes(struct sl_call *call, struct sl_slice *ret_message);
+/* The message that was received last (the request, too) came compressed. */
+bool sl_call_is_compressed(const struct sl_call *call);
 /* Takes the message last received, with its arena: it then stays valid without the call. Owns: the
  * caller; sl_message_free() on any thread. Gives NULL when there is none, or it was taken. */
 struct sl_message *sl_message_take(struct sl_call *call);
@@ -180,6 +182,9 @@ void sl_call_set_callbacks(
 /* What the next typed sends give is compressed if the client allows it; NULL: as the client's own
  * messages are. Before headers. */
 SL_CHECK enum sl_status sl_call_set_encoding(struct sl_call *call, const char *encoding);
+/* With an encoding: false sends the messages from now on as they are, true (the default) goes on
+ * compressing them. At any time. */
+void sl_call_set_compressing(struct sl_call *call, bool is_compressing);
 /* Before the headers left: SL_FAILED_PRECONDITION after. */
 SL_CHECK enum sl_status
 sl_call_add_header(struct sl_call *call, struct sl_slice key, struct sl_slice value);

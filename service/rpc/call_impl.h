@@ -83,6 +83,8 @@ struct sl_call {
     bool is_source_done : 1;   /* every byte of the source was taken */
     bool is_in_source : 1;     /* the last byte taken was the source's */
     bool is_slow : 1;          /* ended because its client does not read */
+    bool is_plain : 1;         /* what is queued now is not compressed */
+    bool is_packed : 1;        /* the last message received was compressed */
 
     /* All above and here, up to `n_sent`, is touched for each frame: few lines of the cache. */
     struct {

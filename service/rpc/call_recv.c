@@ -108,6 +108,7 @@ static bool take_request(struct sl_call *call)
         const enum sl_status status = sl_frame_reader_next(reader, &call->in.request, &err);
         if (status == SL_OK) {
             call->has_request = true;
+            call->is_packed = sl_frame_reader_is_compressed(reader);
             SL_RPC_COUNT(call->conn->counters, messages_in, 1);
             sl_metric_add(call->route->metrics.received, 1);
             const enum sl_status shown = sl_call_show_in(call, call->in.request);
@@ -262,6 +263,7 @@ enum sl_status sl_call_recv_bytes(struct sl_call *call, struct sl_slice *ret_mes
     give_credit(call);
     sl_call_watch_gap(call);
     if (status == SL_OK) {
+        call->is_packed = sl_frame_reader_is_compressed(call->in.reader);
         SL_RPC_COUNT(call->conn->counters, messages_in, 1);
         sl_metric_add(call->route->metrics.received, 1);
         /* A handler that takes one message a time is told of the next. */
@@ -281,6 +283,11 @@ enum sl_status sl_call_recv_bytes(struct sl_call *call, struct sl_slice *ret_mes
     }
     err.status = status;
     return sl_call_keep_fault(call, &err);
+}
+
+bool sl_call_is_compressed(const struct sl_call *call)
+{
+    return call->is_packed;
 }
 
 static struct sl_message *ready_message(struct sl_call *call)

@@ -163,7 +163,7 @@ static enum sl_status queue_frame(struct sl_call *call, struct sl_slice message,
 /* Compressed when that makes it smaller; empty messages stay as they are (FR-10). */
 static enum sl_status queue_encoded(struct sl_call *call, struct sl_slice message)
 {
-    if (call->encoding == SL_ENCODING_IDENTITY || message.size == 0) {
+    if (call->encoding == SL_ENCODING_IDENTITY || call->is_plain || message.size == 0) {
         return queue_frame(call, message, false);
     }
     struct sl_buf packed;
@@ -439,6 +439,11 @@ enum sl_status sl_call_set_encoding(struct sl_call *call, const char *encoding)
     return SL_OK;
 }
 
+void sl_call_set_compressing(struct sl_call *call, bool is_compressing)
+{
+    call->is_plain = !is_compressing;
+}
+
 enum sl_status sl_call_send_headers(struct sl_call *call)
 {
     struct sl_pool_call *pooled = sl_call_hand(call);
@@ -486,8 +491,8 @@ enum sl_status sl_call_queue_message(struct sl_call *call, const void *message, 
         return SL_RESOURCE_EXHAUSTED;
     }
     call->out.n_sent++;
-    return call->encoding == SL_ENCODING_IDENTITY ? encode_plain(call, message, size)
-                                                  : encode_packed(call, message, size);
+    const bool is_plain = call->encoding == SL_ENCODING_IDENTITY || call->is_plain;
+    return is_plain ? encode_plain(call, message, size) : encode_packed(call, message, size);
 }
 
 enum sl_status sl_call_queue_bytes(struct sl_call *call, struct sl_slice message)

@@ -162,6 +162,9 @@ SL_CHECK enum sl_status sl_client_call_send(struct sl_client_call *call, const v
 /* The same with an encoded message; copied. */
 SL_CHECK enum sl_status
 sl_client_call_send_bytes(struct sl_client_call *call, struct sl_slice message);
+/* With an encoding: false sends the messages from now on as they are, true (the default) goes on
+ * compressing them. */
+void sl_client_call_set_compressing(struct sl_client_call *call, bool is_compressing);
 /* No message follows: END_STREAM. */
 void sl_client_call_close_send(struct sl_client_call *call);
 /* The next message, valid until the next recv. SL_OK; SL_END the call ended with status OK;
@@ -173,6 +176,8 @@ sl_client_call_recv_bytes(struct sl_client_call *call, struct sl_slice *ret_mess
 /* Half-closes and receives the one reply of a unary or client-streaming call, valid until the call
  * is freed. SL_OK; otherwise the call's final status. Private loop only. */
 SL_CHECK enum sl_status sl_client_call_finish(struct sl_client_call *call, void **ret_reply);
+/* The message that was received last came compressed. */
+bool sl_client_call_is_compressed(const struct sl_client_call *call);
 /* RST_STREAM(CANCEL); nothing more is received, and the status is CANCELLED, unless recv or send
  * gave the call's end before. Any number of times. */
 void sl_client_call_cancel(struct sl_client_call *call);

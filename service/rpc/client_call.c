@@ -322,7 +322,7 @@ static enum sl_status compress_last(struct sl_client_call *call, size_t at)
 {
     struct sl_buf *out = &call->own.out;
     const size_t size = out->size - at - SL_FRAME_PREFIX_BYTES;
-    if (call->encoding == SL_ENCODING_IDENTITY || size == 0) {
+    if (call->encoding == SL_ENCODING_IDENTITY || call->own.is_plain || size == 0) {
         return SL_OK;
     }
     struct sl_buf packed;
@@ -426,6 +426,11 @@ enum sl_status sl_client_call_send_bytes(struct sl_client_call *call, struct sl_
     return SL_OK;
 }
 
+void sl_client_call_set_compressing(struct sl_client_call *call, bool is_compressing)
+{
+    call->own.is_plain = !is_compressing;
+}
+
 void sl_client_call_close_send(struct sl_client_call *call)
 {
     if (call->own.status != SL_PENDING || call->own.is_send_closed) {
@@ -469,6 +474,7 @@ static enum sl_status next_bytes(struct sl_client_call *call, struct sl_slice *r
     }
     if (status == SL_OK) {
         call->own.n_messages++;
+        call->own.is_packed = sl_frame_reader_is_compressed(&call->own.reader);
         sl_client_chain_message(call, *ret_message, true);
         return SL_OK;
     }
@@ -514,6 +520,11 @@ enum sl_status sl_client_call_recv(struct sl_client_call *call, void **ret_messa
         channel == NULL ? &limits : &channel->limits, call->method->response_type, bytes,
         &call->own.message_arena, ret_message, &err);
     return decoded == SL_OK ? SL_OK : refuse_answer(call, decoded, err.text);
+}
+
+bool sl_client_call_is_compressed(const struct sl_client_call *call)
+{
+    return call->own.is_packed;
 }
 
 /* ---- State ----------------------------------------------------------------------------------- */

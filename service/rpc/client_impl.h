@@ -113,6 +113,8 @@ struct sl_client_call {
         bool is_send_closed; /* sl_client_call_close_send() */
         bool is_send_full;   /* on_writable is owed */
         bool is_end_sent;    /* END_STREAM is out */
+        bool is_plain;       /* what is queued now is not compressed */
+        bool is_packed;      /* the last message received was compressed */
         struct sl_frame_reader reader;
         struct sl_client_retry retry;
         struct sl_metadata metadata; /* of the request */

@@ -66,6 +66,11 @@ enum sl_status sl_frame_reader_status(const struct sl_frame_reader *reader);
  * SL_RESOURCE_EXHAUSTED size or memory (FR-3, FR-4); SL_UNIMPLEMENTED the encoding. */
 SL_CHECK enum sl_status sl_frame_reader_next(
     struct sl_frame_reader *reader, struct sl_slice *ret_message, struct sl_error *err);
+/* True when the held message came compressed. */
+static inline bool sl_frame_reader_is_compressed(const struct sl_frame_reader *reader)
+{
+    return reader->is_held && reader->prefix[0] == 1;
+}
 /* Bytes behind the held message: more than 0 is a second message or the beginning of one (FR-7). */
 size_t sl_frame_reader_n_unread(const struct sl_frame_reader *reader);
 /* True while a message has begun and is not complete: the timer for silence inside a message. */

@@ -21,8 +21,8 @@ static void *run(void *user_data)
 }
 
 /* Gives the status of what failed. */
-static enum sl_status listen_on(
-    struct sl_server *server, const struct judge_serve_options *options, struct sl_error *err)
+static enum sl_status
+listen_on(struct sl_server *server, const struct judge_serve_options *options, struct sl_error *err)
 {
     struct sl_net_tls *tls = NULL;
     if (options->cert_file != NULL) {
