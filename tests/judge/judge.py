@@ -2,6 +2,7 @@
 
 Each case is a line "ok NAME" or "FAIL NAME: why"; finish() says "N passed, N failed" and ends."""
 
+import atexit
 import glob
 import os
 import socket
@@ -43,14 +44,19 @@ def go_install(package, version):
 
 
 def certificate():
-    """A self-signed certificate for loopback: (certificate, key)."""
-    cert, key = WORK + "/cert.pem", WORK + "/key.pem"
+    """A certificate for loopback, of an authority of its own: (certificate, key, authority)."""
+    cert, key, authority = (WORK + "/" + name for name in ("cert.pem", "key.pem", "authority.pem"))
     if not os.path.exists(cert):
-        subprocess.run(
-            ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
-             "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", key, "-out", cert],
-            check=True, stderr=subprocess.DEVNULL)
-    return cert, key
+        def openssl(*words):
+            subprocess.run(["openssl", *words], check=True, stderr=subprocess.DEVNULL)
+        new_key = ("-newkey", "rsa:2048", "-nodes")
+        openssl("req", "-x509", *new_key, "-days", "2", "-subj", "/CN=judge", "-keyout", WORK + "/authority.key",
+                "-out", authority)
+        openssl("req", *new_key, "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
+                "-keyout", key, "-out", WORK + "/request.pem")
+        openssl("x509", "-req", "-in", WORK + "/request.pem", "-days", "2", "-copy_extensions", "copy", "-CA", authority,
+                "-CAkey", WORK + "/authority.key", "-CAcreateserial", "-out", cert)
+    return cert, key, authority
 
 
 def free_port():
@@ -75,6 +81,7 @@ class Server:
             out = subprocess.PIPE if port is None else log
             # pylint: disable-next=consider-using-with
             self.process = subprocess.Popen(command, stdout=out, stderr=log, text=True)
+        atexit.register(self.process.kill)  # does nothing to one that has ended
         if port is None:
             line = self.process.stdout.readline().strip()
             if not line.isdigit():

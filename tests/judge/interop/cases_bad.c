@@ -1,5 +1,7 @@
 /* Servers that do what they may, but seldom do (http2-interop-test-descriptions.md of grpc/grpc):
  * bad_server.py. Its own checks are about what it sees of us. */
+#include <string.h>
+
 #include "tests/judge/interop/cases.h"
 
 enum { N_AT_ONCE = 10 };
@@ -83,16 +85,20 @@ bool case_max_streams(struct world *world)
 
 bool case_no_call_left(struct world *world)
 {
-    static const struct sl_method_desc running = { .path = "/sluice.judge.Server/Running",
-                                                   .kind = SL_UNARY };
+    static const struct sl_method_desc stats = { .path = "/sluice.judge.Server/Stats",
+                                                 .kind = SL_UNARY };
+    static const char none[] = "0 running, ";
     const struct sl_client_call_options options = case_options();
     struct sl_client_call *call;
     struct sl_slice answer;
-    EXPECT(sl_client_call_open(world->channel, &running, &options, &call) == SL_OK, "no memory");
+    EXPECT(sl_client_call_open(world->channel, &stats, &options, &call) == SL_OK, "no memory");
     EXPECT(sl_client_call_send_bytes(call, sl_slice_of(NULL, 0)) == SL_OK, "not sent");
     sl_client_call_close_send(call);
     EXPECT(sl_client_call_recv_bytes(call, &answer) == SL_OK, "no answer");
-    EXPECT(sl_slice_equals(answer, "0"), "%.*s calls are left", SL_SLICE_FMT(answer));
+    (void)printf("%.*s\n", SL_SLICE_FMT(answer));
+    EXPECT(
+        answer.size >= strlen(none) && memcmp(answer.data, none, strlen(none)) == 0,
+        "calls are left");
     (void)sl_client_call_free(call);
     return true;
 }

@@ -1,8 +1,7 @@
 /* grpc.testing.TestService on our library, which interop clients of others call.
  *   sl_interop_server [--port=N] [--use_tls=true --cert_file=F --key_file=F]
- * Prints its port. A service of its own, which no client of gRPC's calls, tells what is left:
- * /sluice.judge.Server/Running gives the number of calls that run, that one not counted, in
- * decimal. */
+ * Prints its port. A method of its own, which no client of gRPC's calls, tells in words what became
+ * of the calls: /sluice.judge.Server/Stats. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +13,8 @@
 #include "tests/judge/interop/flags.h"
 #include "tests/judge/interop/output.h"
 #include "tests/judge/serve.h"
+
+enum { STATS_BYTES = 1024 };
 
 static char server_id[32];
 
@@ -199,14 +200,23 @@ static enum sl_status on_half_duplex_call(
 
 /* ---- The judge's own question ---------------------------------------------------------------- */
 
-static enum sl_status on_running(struct sl_call *call, struct sl_slice request, void *user_data)
+/* This call is the one that is not counted. */
+static enum sl_status on_stats(struct sl_call *call, struct sl_slice request, void *user_data)
 {
     (void)request;
     struct sl_server_stats stats;
     sl_server_stats(user_data, &stats);
-    char text[32];
-    (void)snprintf(text, sizeof(text), "%" PRIu64, stats.calls_running - 1);
-    return sl_call_reply_bytes(call, sl_slice_str(text));
+    char text[STATS_BYTES];
+    size_t n = (size_t)snprintf(
+        text, sizeof(text), "%" PRIu64 " running, connections %" PRIu64 ", calls %" PRIu64,
+        stats.calls_running - 1, stats.connections_total, stats.calls_started - 1);
+    for (size_t i = 0; i < SL_COUNT(stats.calls_by_status); i++) {
+        if (stats.calls_by_status[i] > 0) {
+            n += (size_t)snprintf(
+                text + n, sizeof(text) - n, ", status %zu: %" PRIu64, i, stats.calls_by_status[i]);
+        }
+    }
+    return sl_call_reply_bytes(call, sl_slice_of(text, n));
 }
 
 /* ---- The program ----------------------------------------------------------------------------- */
@@ -224,7 +234,7 @@ static enum sl_status add_services(struct sl_server *server)
         .half_duplex_call = on_half_duplex_call,
     };
     SL_TRY(sl_grpc__testing__test_service__register(server, &handlers, NULL));
-    return sl_server_add_raw(server, "/sluice.judge.Server/Running", SL_UNARY, on_running, server);
+    return sl_server_add_raw(server, "/sluice.judge.Server/Stats", SL_UNARY, on_stats, server);
 }
 
 int main(int argc, char **argv)
