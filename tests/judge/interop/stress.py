@@ -5,9 +5,10 @@ import time
 
 import judge
 
+# Without cancel_after_begin: it half-closes a call that it has cancelled, and on a busy machine our answer is there before
+# grpc-go acts on its cancel. Then grpc-go gives the answer, as the comment in its readClient() says, and the case fails.
 TEST_CASES = ("empty_unary:20,large_unary:10,client_streaming:5,server_streaming:5,ping_pong:5,empty_stream:5,"
-              "timeout_on_sleeping_server:5,cancel_after_begin:5,cancel_after_first_response:5,status_code_and_message:5,"
-              "custom_metadata:5")
+              "timeout_on_sleeping_server:5,cancel_after_first_response:10,status_code_and_message:5,custom_metadata:5")
 CHANNELS, STUBS = 2, 4
 SETTLED = 0.25  # of the time: from then on memory is compared
 GROWTH_KIB = 4096
