@@ -33,7 +33,7 @@ BY_CI = ("./run test", "./run interop")
 SHELL = ("echo", "source")
 # Commands that no test runs, and why.
 BY_HAND = {
-    ("docs/conformance.md", "./run judge"): "the judges come from the registry of Go modules",
+    ("docs/conformance.md", "./run judge"): "the judges come from registries of packages",
     ("docs/performance.md", "./run bench"): "minutes of a machine that does nothing else",
     ("docs/performance.md", "cat"): "of a process that is being measured",
     ("docs/performance.md", "strace"): "the same",

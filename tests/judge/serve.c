@@ -5,19 +5,22 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "service/net/net.h"
 
 enum { DRAIN_MS = 1000 };
 
+/* Gives NULL when all was in order. */
 static void *run(void *user_data)
 {
     struct sl_error err = { 0 };
-    if (sl_server_run(user_data, &err) != SL_OK) {
-        (void)fprintf(stderr, "%s\n", err.text);
-        exit(EXIT_FAILURE);
+    if (sl_server_run(user_data, &err) == SL_OK) {
+        return NULL;
     }
-    return NULL;
+    (void)fprintf(stderr, "%s\n", err.text);
+    (void)kill(getpid(), SIGTERM); /* wakes the one who waits */
+    return user_data;
 }
 
 /* Gives the status of what failed. */
@@ -60,7 +63,8 @@ int judge_serve(struct sl_server *server, const struct judge_serve_options *opti
     int caught;
     (void)sigwait(&signals, &caught);
     sl_server_stop(server, DRAIN_MS, NULL, NULL);
-    (void)pthread_join(thread, NULL);
+    void *failed = NULL;
+    (void)pthread_join(thread, &failed);
     (void)sl_server_free(server);
-    return EXIT_SUCCESS;
+    return failed == NULL ? EXIT_SUCCESS : EXIT_FAILURE;
 }
