@@ -47,7 +47,7 @@ struct sl_conn {
 
     struct sl_list calls;     /* that have a stream */
     struct sl_list unwinding; /* the others: their handlers have not finished */
-    struct sl_list plains;    /* streams that are not gRPC's (plain.c) */
+    struct sl_list plains;    /* streams that are not gRPC's (plain.c), by their last progress */
     size_t n_running;         /* tasks, also of streams that are gone (NG-2) */
     size_t n_control;         /* the same, of control methods */
     size_t n_counted;         /* streams that the gauge knows of */
@@ -113,6 +113,10 @@ bool sl_plain_admit(
 /* Of a stream that has no call; both may find that it is not theirs. */
 void sl_plain_on_end_stream(struct sl_conn *conn, struct sl_h2_stream *stream);
 void sl_plain_on_closed(struct sl_conn *conn, struct sl_h2_stream *stream);
+/* When the one without progress longest has had its time (CM-13); SL_NEVER_NS: there is none. */
+uint64_t sl_plain_due_ns(const struct sl_conn *conn);
+/* Resets those whose time is over. */
+void sl_plain_end_due(struct sl_conn *conn, uint64_t now_ns);
 
 /* ---- admission.c ----------------------------------------------------------------------------- */
 

@@ -113,7 +113,7 @@ static uint64_t next_due(const struct sl_conn *conn)
 {
     uint64_t due = least(opening_due(conn), keepalive_due(conn));
     due = least(due, least(drain_due(conn), conn->grace_due_ns));
-    due = least(due, stall_due(conn));
+    due = least(due, least(stall_due(conn), sl_plain_due_ns(conn)));
     return least(due, gap_due(conn));
 }
 
@@ -238,6 +238,7 @@ static void end_due_calls(struct sl_conn *conn, uint64_t now_ns)
         sl_list_remove(&call->in_gaps);
         sl_call_gap_passed(call);
     }
+    sl_plain_end_due(conn, now_ns);
 }
 
 static void on_tick(void *user_data)

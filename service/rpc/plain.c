@@ -13,10 +13,12 @@ enum { LENGTH_TEXT_BYTES = 24 };
 
 struct plain {
     struct sl_list node;
+    struct sl_conn *conn;
     struct sl_h2_stream *stream;
     struct sl_h2_body body;
     struct sl_plain_reply reply;
     size_t at; /* bytes of the body that are sent */
+    uint64_t progress_ns;
     bool is_head;
 };
 
@@ -24,6 +26,14 @@ void sl_server_set_plain(struct sl_server *server, sl_plain_fn *fn, void *user_d
 {
     server->plain = fn;
     server->plain_user = user_data;
+}
+
+static void note_progress(struct plain *plain)
+{
+    struct sl_conn *conn = plain->conn;
+    plain->progress_ns = sl_conn_now_ns(conn);
+    sl_list_remove(&plain->node);
+    sl_list_add_last(&conn->plains, &plain->node);
 }
 
 static size_t body_ready(struct sl_h2_body *body, size_t max, bool *ret_is_last)
@@ -40,6 +50,7 @@ static void body_take(struct sl_h2_body *body, uint8_t *dst, size_t n)
     if (n > 0) {
         memcpy(dst, plain->reply.body.data + plain->at, n);
         plain->at += n;
+        note_progress(plain);
     }
 }
 
@@ -59,11 +70,13 @@ bool sl_plain_admit(
         sl_h2_stream_reset(stream, SL_H2_REFUSED_STREAM);
         return true;
     }
+    sl_list_init(&plain->node);
+    plain->conn = conn;
     plain->stream = stream;
     plain->reply = reply;
     plain->body = (struct sl_h2_body){ .ready = body_ready, .take = body_take };
     plain->is_head = sl_slice_equals(parsed->method, "HEAD");
-    sl_list_add_last(&conn->plains, &plain->node);
+    note_progress(plain);
     return true;
 }
 
@@ -104,5 +117,29 @@ void sl_plain_on_closed(struct sl_conn *conn, struct sl_h2_stream *stream)
     if (plain != NULL) {
         sl_list_remove(&plain->node);
         (void)sl_free(plain);
+    }
+}
+
+/* ---- Time ------------------------------------------------------------------------------------ */
+
+static struct plain *head_of(const struct sl_conn *conn)
+{
+    struct sl_list *node = sl_list_first(&conn->plains);
+    return node == NULL ? NULL : SL_CONTAINER(node, struct plain, node);
+}
+
+uint64_t sl_plain_due_ns(const struct sl_conn *conn)
+{
+    const struct plain *plain = head_of(conn);
+    return plain == NULL ? SL_NEVER_NS : plain->progress_ns + conn->limits->stall * SL_NS_PER_MS;
+}
+
+void sl_plain_end_due(struct sl_conn *conn, uint64_t now_ns)
+{
+    while (sl_plain_due_ns(conn) <= now_ns) {
+        struct plain *plain = head_of(conn);
+        sl_limit_reached(SL_LIMIT_stall);
+        sl_h2_stream_reset(plain->stream, SL_H2_CANCEL);
+        note_progress(plain); /* it goes when the stream is closed */
     }
 }

@@ -21,8 +21,9 @@ struct sl_plain_reply {
 };
 
 /* Gives true and the reply, or false: 415. Runs on the connection's loop when the headers have
- * come, and must not block; the reply goes out when the request has ended, whose body is dropped.
- */
+ * come, and must not block; the reply goes out when the request has ended, whose body is dropped. A
+ * request that has not ended within the limit `stall`, and a reply of which nothing is taken for so
+ * long, is reset. */
 typedef bool(sl_plain_fn)(
     const struct sl_plain_request *request, struct sl_plain_reply *ret_reply, void *user_data);
 

@@ -12,7 +12,7 @@
 #include "service/rpc/plain.h"
 #include "tests/wire/rpc_peer.h"
 
-enum { PAGE_BYTES = 100000 };
+enum { PAGE_BYTES = 300000 };
 
 struct bench {
     struct sl_server *server;
@@ -82,7 +82,7 @@ static void page_is_given_whole(void **state)
     const char *const *const requests[] = { get_page, post_page };
     for (size_t i = 0; i < 2; i++) {
         struct rpc_stream *stream = rpc_unary(&bench->peer, "/page", requests[i], "a body");
-        assert_log(bench, ":status=200 content-type=text/html content-length=100000\n");
+        assert_log(bench, ":status=200 content-type=text/html content-length=300000\n");
         assert_int_equal(stream->in.size, PAGE_BYTES);
         assert_memory_equal(stream->in.data, bench->page, PAGE_BYTES);
         assert_true(stream->is_closed);
@@ -94,7 +94,7 @@ static void head_has_no_body(void **state)
 {
     struct bench *bench = *state;
     struct rpc_stream *stream = rpc_unary(&bench->peer, "/page", head_page, "");
-    assert_log(bench, ":status=200 content-type=text/html content-length=100000 end\n");
+    assert_log(bench, ":status=200 content-type=text/html content-length=300000 end\n");
     assert_int_equal(stream->in.size, 0);
     rpc_stream_free(stream);
 }
@@ -151,6 +151,31 @@ static void streams_that_end_early_leave_nothing_behind(void **state)
     rpc_stream_free(open);
 }
 
+/* CM-13: neither side of a plain request may wait for ever. */
+static void silence_is_ended(void **state)
+{
+    struct bench *bench = *state;
+    struct sl_limits limits;
+    sl_limits_init(&limits);
+    struct rpc_stream *half = rpc_open(&bench->peer, "/page", post_page);
+    rpc_send(half, "half", 4);
+    rpc_pump(&bench->peer);
+    rpc_advance_ms(&bench->peer, limits.stall - 1);
+    assert_false(half->is_closed);
+    rpc_advance_ms(&bench->peer, 1);
+    assert_true(half->is_closed);
+    rpc_stream_free(half);
+
+    bench->peer.client->keeps_credit = true; /* the windows hold less than the page */
+    struct rpc_stream *unread = rpc_unary(&bench->peer, "/page", post_page, "x");
+    assert_true(unread->in.size < PAGE_BYTES);
+    rpc_advance_ms(&bench->peer, limits.stall - 1);
+    assert_false(unread->is_closed);
+    rpc_advance_ms(&bench->peer, 1);
+    assert_true(unread->is_closed);
+    rpc_stream_free(unread);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -161,6 +186,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(calls_of_grpc_are_not_asked_about, set_up, tear_down),
         cmocka_unit_test_setup_teardown(
             streams_that_end_early_leave_nothing_behind, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(silence_is_ended, set_up, tear_down),
     };
     return cmocka_run_group_tests_name("rpc_plain", tests, NULL, NULL);
 }
