@@ -13,6 +13,7 @@ set(SL_HEADER_PARTS
   methods=service/rpc/methods.h
   codec=service/rpc/codec.h
   call=service/rpc/call.h
+  plain=service/rpc/plain.h
   server=service/rpc/server.h
   conn=service/rpc/conn.h
   client=service/rpc/client.h
