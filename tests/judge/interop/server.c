@@ -237,6 +237,17 @@ static enum sl_status add_services(struct sl_server *server)
     return sl_server_add_raw(server, "/sluice.judge.Server/Stats", SL_UNARY, on_stats, server);
 }
 
+static enum sl_status make_server(struct sl_server **ret_server)
+{
+    struct sl_limits *limits;
+    SL_TRY(sl_limits_new(&limits));
+    SL_TRY(sl_limits_set(limits, "message_recv", OUTPUT_MAX_BYTES, NULL));
+    const struct sl_server_options options = { .struct_size = sizeof(options), .limits = limits };
+    const enum sl_status status = sl_server_new(&options, ret_server);
+    (void)sl_limits_free(limits);
+    return status == SL_OK ? add_services(*ret_server) : status;
+}
+
 int main(int argc, char **argv)
 {
     struct flag flags[] = { { "port", "0" },
@@ -248,12 +259,8 @@ int main(int argc, char **argv)
         return EXIT_FAILURE;
     }
     (void)snprintf(server_id, sizeof(server_id), "sluice-%ld", (long)getpid());
-    struct sl_limits limits;
-    sl_limits_init(&limits);
-    limits.message_recv = OUTPUT_MAX_BYTES;
-    const struct sl_server_options options = { .struct_size = sizeof(options), .limits = &limits };
     struct sl_server *server;
-    if (sl_server_new(&options, &server) != SL_OK || add_services(server) != SL_OK) {
+    if (make_server(&server) != SL_OK) {
         (void)fprintf(stderr, "no memory for a server\n");
         return EXIT_FAILURE;
     }
