@@ -77,6 +77,7 @@ class Connection(asyncio.Protocol):
         self.queues = {}  # stream → frames that wait for a window: (bytes, padding)
         self.n_calls = 0
         self.n_pings = self.n_acks = 0
+        self.is_going = False  # GOAWAY is out, after which h2 takes no frame of the client's, whatever it is
 
     def connection_made(self, transport):
         self.transport = transport
@@ -93,9 +94,12 @@ class Connection(asyncio.Protocol):
             self.transport.write(data)
 
     def data_received(self, data):
+        if self.is_going:
+            return
         try:
             for event in self.h2.receive_data(data):
-                self.on_event(event)
+                if not self.is_going:
+                    self.on_event(event)
         except h2.exceptions.ProtocolError as error:
             failures.append("the client broke the protocol: %s" % error)
         self.flush()
@@ -177,6 +181,7 @@ class Connection(asyncio.Protocol):
         self.requests.pop(stream_id, None)
         self.ping()
         if self.case == "goaway":
+            self.is_going = True
             self.h2.close_connection()
 
 
