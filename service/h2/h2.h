@@ -150,6 +150,8 @@ const char *sl_h2_session_fault(const struct sl_h2_session *session);
 void sl_h2_session_stats(const struct sl_h2_session *session, struct sl_h2_stats *ret_stats);
 /* Streams that are open (on_headers seen, on_closed not yet). */
 size_t sl_h2_session_n_streams(const struct sl_h2_session *session);
+/* For clients: the server's limit lets another stream begin. */
+bool sl_h2_session_has_room(const struct sl_h2_session *session);
 /* Frames that wait to be sent, but for DATA: they are bounded by reading no more (AT-7). */
 size_t sl_h2_session_n_queued(const struct sl_h2_session *session);
 /* True once the peer's first SETTINGS have arrived (the preface timer may stop). */

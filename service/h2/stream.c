@@ -77,6 +77,12 @@ static enum sl_status from_ng(int32_t error)
     }
 }
 
+bool sl_h2_session_has_room(const struct sl_h2_session *session)
+{
+    return session->n_streams < nghttp2_session_get_remote_settings(
+                                    session->ng, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
+}
+
 enum sl_status sl_h2_request(
     struct sl_h2_session *session,
     const struct sl_h2_header *fields,
@@ -88,9 +94,7 @@ enum sl_status sl_h2_request(
     if (session->is_over || nghttp2_session_check_request_allowed(session->ng) == 0) {
         return SL_UNAVAILABLE;
     }
-    const uint32_t max_streams =
-        nghttp2_session_get_remote_settings(session->ng, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
-    if (session->n_streams >= max_streams) {
+    if (!sl_h2_session_has_room(session)) {
         return SL_AGAIN;
     }
     struct sl_h2_fields list;

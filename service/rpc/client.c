@@ -282,7 +282,8 @@ static void set_limits(struct sl_channel *channel, const struct sl_channel_optio
     }
     channel->connect_timeout_ms =
         options->connect_timeout_ms > 0 ? options->connect_timeout_ms : CONNECT_TIMEOUT_MS;
-    channel->own.keepalive_ms = options->keepalive_ms;
+    channel->own.keepalive_ms =
+        options->keepalive_ms < KEEPALIVE_MAX_MS ? options->keepalive_ms : KEEPALIVE_MAX_MS;
     channel->pings_without_calls = options->keepalive_without_calls;
     channel->is_retry_disabled = options->disable_retry;
     channel->retry_call_bytes =
@@ -416,6 +417,7 @@ struct sl_channel *sl_channel_free(struct sl_channel *channel)
     }
     /* What is queued goes out, in a bounded time. */
     close_all(channel, false);
+    sl_timer_stop(&channel->own.retry);
     sl_timer_init(&channel->own.retry, channel->loop, on_free_timeout, channel);
     sl_timer_start_ms(&channel->own.retry, FREE_WAIT_MS);
     if (channel->own_loop != NULL) {

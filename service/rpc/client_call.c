@@ -598,7 +598,12 @@ enum sl_status sl_client_unary(
 
 enum sl_status sl_client_call_finish(struct sl_client_call *call, void **ret_reply)
 {
-    if (call->own.channel == NULL || call->own.channel->own_loop == NULL) {
+    const enum sl_method_kind kind = call->method->kind;
+    if (call->own.channel == NULL && call->own.status != SL_PENDING) {
+        return call->own.status; /* the channel is freed */
+    }
+    if (call->own.channel == NULL || call->own.channel->own_loop == NULL ||
+        (kind != SL_UNARY && kind != SL_CLIENT_STREAMING)) {
         return SL_FAILED_PRECONDITION;
     }
     sl_client_call_close_send(call);

@@ -41,10 +41,10 @@ static enum sl_status check_config(const struct sl_service_config *config, struc
         return sl_fail(err, SL_INVALID_ARGUMENT, "the service config has no right list of methods");
     }
     if (config->max_tokens > MOST_TOKENS ||
-        (config->max_tokens > 0 && !(config->token_ratio > 0))) {
+        (config->max_tokens > 0 && !(config->token_ratio >= 0.001))) {
         return sl_fail(
-            err, SL_INVALID_ARGUMENT, "retry throttling has at most %d tokens, and a ratio over 0",
-            MOST_TOKENS);
+            err, SL_INVALID_ARGUMENT,
+            "retry throttling has at most %d tokens, and a ratio of at least 0.001", MOST_TOKENS);
     }
     return SL_OK;
 }

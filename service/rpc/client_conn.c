@@ -287,6 +287,10 @@ static void on_bytes(struct sl_net_conn *net, struct sl_slice bytes, void *user_
         conn->ping_ns = 0;
         arm_keepalive(conn);
     }
+    if (conn->state == CONN_READY && !sl_list_is_empty(&conn->channel->own.waiting) &&
+        sl_h2_session_has_room(conn->session)) {
+        sl_channel_wake(conn->channel); /* SETTINGS may have raised the limit of streams */
+    }
     sl_net_conn_want_write(net);
 }
 

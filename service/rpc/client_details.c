@@ -5,6 +5,9 @@
 const struct sl_error_info *sl_client_call_error_info(struct sl_client_call *call)
 {
     struct sl_rpc_details details;
+    if (call->own.error_info != NULL) {
+        return call->own.error_info;
+    }
     if (call->own.details.size == 0 ||
         sl_rpc_details_decode(call->own.details, &call->own.arena, &details) != SL_OK) {
         return NULL;
@@ -17,5 +20,6 @@ const struct sl_error_info *sl_client_call_error_info(struct sl_client_call *cal
                                         .n_info = details.n_info,
                                         .retry_delay_ms = details.retry_delay_ms };
     }
+    call->own.error_info = info;
     return info;
 }

@@ -126,6 +126,7 @@ struct sl_client_call {
         enum sl_status status; /* SL_PENDING: not over */
         struct sl_error error;
         struct sl_slice details;
+        const struct sl_error_info *error_info; /* decoded when it was first asked for */
         uint64_t deadline_ns;
         struct sl_timer deadline;
         struct sl_task notify;

@@ -50,6 +50,7 @@ void sl_client_retry_count(struct sl_client_call *call)
 
 static void start_again(struct sl_client_call *call)
 {
+    call->own.has_waited = false; /* count_waiting() looks at those behind the last that had */
     sl_list_remove(&call->own.node);
     sl_list_add_last(&call->own.channel->own.waiting, &call->own.node);
     sl_channel_wake(call->own.channel);
@@ -156,7 +157,6 @@ static void forget_attempt(struct sl_client_call *call)
     sl_client_call_credit(call);
     sl_frame_reader_init(&call->own.reader, (size_t)call->own.channel->limits.message_recv);
     call->own.trailers = (struct sl_metadata){ 0 };
-    call->own.is_end_sent = false;
     call->own.out_at = 0;
 }
 

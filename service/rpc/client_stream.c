@@ -207,6 +207,7 @@ enum sl_status sl_client_call_start(struct sl_client_call *call, struct sl_clien
         return SL_OK;
     }
     call->own.conn = conn;
+    call->own.is_end_sent = false; /* an earlier attempt's stream has come to its end before */
     sl_list_remove(&call->own.node);
     sl_list_add_last(&call->own.channel->own.others, &call->own.node);
     return SL_OK;

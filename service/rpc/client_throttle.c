@@ -8,7 +8,7 @@ void sl_client_throttle_init(
     throttle->most = max_tokens * TOKEN;
     throttle->left = throttle->most;
     throttle->ratio =
-        token_ratio < (double)max_tokens ? (uint32_t)(token_ratio * TOKEN) : throttle->most;
+        token_ratio < (double)max_tokens ? (uint32_t)(token_ratio * TOKEN + 0.5) : throttle->most;
 }
 
 bool sl_client_throttle_fail(struct sl_client_throttle *throttle)

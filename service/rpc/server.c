@@ -550,7 +550,10 @@ enum sl_status sl_server_reload(
     }
     reload->task.run = run_reload;
     reload->runner = runner;
-    reload->limits = *limits;
+    sl_server_default_limits(&reload->limits);
+    if (limits != NULL) {
+        reload->limits = *limits;
+    }
     reload->n_tls = n_tls;
     for (size_t i = 0; i < n_tls; i++) {
         reload->tls[i] = tls[i] == NULL ? NULL : sl_net_tls_ref(tls[i]);

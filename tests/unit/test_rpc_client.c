@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "runtime/base/mem.h"
+#include "service/h2/session_impl.h"
 #include "service/rpc/compress.h"
 #include "tests/wire/client_rig.h"
 
@@ -170,6 +171,63 @@ static void calls_wait_for_the_servers_limit_of_streams(void **state)
     }
 }
 
+static void say_limit(uint32_t limit)
+{
+    struct sl_h2_session *session = rig.conns[0]->side->session;
+    const nghttp2_settings_entry entry = { NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, limit };
+    assert_int_equal(nghttp2_submit_settings(session->ng, NGHTTP2_FLAG_NONE, &entry, 1), 0);
+    sl_h2_session_tell(session);
+    client_rig_turn(&rig);
+}
+
+static void a_limit_that_is_raised_lets_waiting_calls_go(void **state)
+{
+    (void)state;
+    rig.server_limits.streams_per_connection = 1;
+    client_rig_channel(&rig, NULL);
+    client_rig_script(&rig, &silence, 1);
+    struct sl_client_call *first = client_rig_call(&rig, &unary, NULL, "x");
+    client_rig_script(&rig, &fine, 1);
+    struct sl_client_call *second = client_rig_call(&rig, &unary, NULL, "x");
+    assert_int_equal(sl_client_call_status(second), SL_PENDING);
+    say_limit(2);
+    assert_int_equal(rig.n_conns, 1);
+    expect_end(second, SL_OK, "");
+    (void)sl_client_call_free(first);
+}
+
+static void set_flag(void *user_data)
+{
+    *(bool *)user_data = true;
+}
+
+/* The channel's own timer runs, and other timers are its neighbours in the loop's heap. */
+static void freeing_a_channel_that_waits_to_connect_harms_no_timer(void **state)
+{
+    (void)state;
+    struct sl_timer timers[8];
+    bool has_fired[8] = { false };
+    client_rig_channel(&rig, NULL);
+    client_rig_script(&rig, &silence, 1);
+    struct sl_client_call *old = client_rig_call(&rig, &unary, NULL, "x");
+    rig.door = RIG_CLOSED;
+    sl_h2_session_goaway(rig.conns[0]->side->session, true, SL_H2_NO_ERROR, "");
+    client_rig_turn(&rig);
+    struct sl_client_call *next = wait_call();
+    assert_int_equal(sl_client_call_status(next), SL_PENDING);
+    for (size_t i = 0; i < SL_COUNT(timers); i++) {
+        sl_timer_init(&timers[i], &rig.loop.base, set_flag, &has_fired[i]);
+        sl_timer_start_ms(&timers[i], 5000 + i);
+    }
+    rig.channel = sl_channel_free(rig.channel);
+    (void)sl_client_call_free(old);
+    (void)sl_client_call_free(next);
+    client_rig_advance_ms(&rig, 6000);
+    for (size_t i = 0; i < SL_COUNT(timers); i++) {
+        assert_true(has_fired[i]);
+    }
+}
+
 /* ---- Keepalive ------------------------------------------------------------------------------- */
 
 static uint64_t n_pings(size_t conn)
@@ -197,6 +255,17 @@ static void silence_with_a_call_open_is_asked_about(void **state)
     assert_int_equal(sl_client_call_status(call), SL_PENDING);
     client_rig_advance_ms(&rig, 1);
     expect_end(call, SL_UNAVAILABLE, "keepalive");
+}
+
+static void a_time_without_end_between_pings_is_long(void **state)
+{
+    (void)state;
+    client_rig_channel(&rig, &(struct sl_channel_options){ .keepalive_ms = UINT64_MAX });
+    client_rig_script(&rig, &silence, 1);
+    struct sl_client_call *call = client_rig_call(&rig, &unary, NULL, "x");
+    client_rig_advance_ms(&rig, 100000); /* ends: no timer is due again and again */
+    assert_int_equal(n_pings(0), 0);
+    (void)sl_client_call_free(call);
 }
 
 static void without_calls_pings_need_permission(void **state)
@@ -632,7 +701,10 @@ int main(void)
         T(connecting_takes_only_so_long),
         T(a_goaway_lets_open_calls_go_on_cm_5),
         T(calls_wait_for_the_servers_limit_of_streams),
+        T(a_limit_that_is_raised_lets_waiting_calls_go),
+        T(freeing_a_channel_that_waits_to_connect_harms_no_timer),
         T(silence_with_a_call_open_is_asked_about),
+        T(a_time_without_end_between_pings_is_long),
         T(without_calls_pings_need_permission),
         T(too_many_pings_double_the_time_between_them_rt_5),
         T(an_answer_may_come_before_the_end_of_the_request),

@@ -400,6 +400,21 @@ static void no_connection_is_a_failure_like_another(void **state)
     expect_end(client_rig_call(&rig, &other, NULL, "x"), SL_UNAVAILABLE);
 }
 
+static void an_attempt_that_is_over_is_not_reset_ng_1(void **state)
+{
+    (void)state;
+    open_channel();
+    const struct rig_answer answers[] = { unavailable, fine };
+    client_rig_script(&rig, answers, 2);
+    struct sl_client_call *call = client_rig_call(&rig, &unary, NULL, "x");
+    client_rig_advance_ms(&rig, 60000);
+    expect_end(call, SL_OK);
+    assert_int_equal(rig.n_requests, 2);
+    struct sl_h2_stats stats;
+    sl_h2_session_stats(rig.conns[0]->side->session, &stats);
+    assert_int_equal(stats.resets_in, 0);
+}
+
 /* ---- What is kept ---------------------------------------------------------------------------- */
 
 static void a_call_larger_than_what_is_kept_is_committed(void **state)
@@ -605,6 +620,7 @@ int main(void)
         T(a_stream_above_the_last_id_goes_to_the_next_connection_rt_4),
         T(what_never_left_is_sent_again_any_number_of_times),
         T(no_connection_is_a_failure_like_another),
+        T(an_attempt_that_is_over_is_not_reset_ng_1),
         T(a_call_larger_than_what_is_kept_is_committed),
         T(all_calls_share_what_may_be_kept),
         T(a_stream_that_outgrows_its_room_goes_on_and_is_not_retried),
