@@ -125,31 +125,41 @@ def print_other_calls(rounds):
         print(f"{name}: p50 {median(rounds, key, 'p50_us'):.0f} us, p99 {median(rounds, key, 'p99_us'):.0f} us")
 
 
-def idle(bin_dir, streams):
-    """Memory of streams whose run waits for its model."""
-    with Server(bin_dir) as server:
+def idle_all(n):
+    """One connection with all streams; a connection for each; the same with TLS."""
+    return ((n, 1, False), (n, n, False), (n, n, True))
+
+
+def idle(bin_dir, streams, connections=1, tls=False):
+    """Memory of streams whose run waits for its model; a further call is served beside them."""
+    flags = ["--tls", "--skip-verify"] if tls else []
+    ramp = ["--ramp", f"{streams // 300 + 1}s"] if tls else []  # a handshake costs each side a millisecond, and has 10 s
+    with Server(bin_dir, tls=tls) as server:
         empty = server.status("RssAnon")
         command = [server.tool("sluice"), "bench", "--addr", server.address, "--agent", "load",
-                   "--input", "hang=true", "--streams", str(streams), "--runs", str(streams), "--json"]
+                   "--input", "hang=true", "--streams", str(streams), "--runs", str(streams),
+                   "--connections", str(connections), "--json", *flags, *ramp]
         client = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
                                   preexec_fn=pinned(1))
         full = settle(server, empty)
+        subprocess.run([server.tool("sluice"), "run", "echo", "x", "--addr", server.address, *flags],
+                       check=True, stdout=subprocess.DEVNULL, timeout=30)
         client.send_signal(signal.SIGINT)
         report = json.loads(client.communicate(timeout=60)[0])
         if report["messages"] < streams * 3:
             sys.exit(f"only {report['messages']} messages on {streams} idle streams")
-        return {"streams": streams, "rss_anon_empty_kib": empty, "rss_anon_full_kib": full,
+        return {"streams": streams, "connections": report["connections"], "tls": tls, "rss_anon_empty_kib": empty, "rss_anon_full_kib": full,
                 "bytes_per_stream": (full - empty) * 1024 / streams}
 
 
 def settle(server, empty):
-    """The server's memory once it has neither grown nor used the CPU for a second."""
+    """The server's memory once it has neither grown nor used the CPU for two seconds."""
     last, since = -1, time.monotonic()
-    for _ in range(300):
+    for _ in range(1200):
         now = (server.status("RssAnon"), round(server.cpu_seconds(), 2))
         if now != last:
             last, since = now, time.monotonic()
-        elif now[0] > empty and time.monotonic() - since > 1:
+        elif now[0] > empty and time.monotonic() - since > 2:
             return now[0]
         time.sleep(0.1)
     sys.exit("the server does not settle")
@@ -289,11 +299,14 @@ def main():
         print_table(results)
         calls = [other_calls(options.bin, options.short) for _ in range(n_rounds)]
         start = [start_up(options.bin) for _ in range(5)]
-        resting = idle(options.bin, 1_000 if options.short else 10_000)
+        n_idle = 1_000 if options.short else 10_000
+        resting = [idle(options.bin, *case) for case in idle_all(n_idle)]
         sizes = {name: size_kib(options.bin, name) for name in ("sluiced", "sluice", "sluice-exec")}
         print(f"\nruns of one delta: {median(results['runs of one delta, 100'], 'cpu_us_per_run'):.1f} CPU us a run")
         print_other_calls(calls)
-        print(f"idle: {resting['bytes_per_stream']:.0f} bytes per stream with its run ({resting['streams']} streams)")
+        for rest in resting:
+            print(f"idle: {rest['bytes_per_stream']:.0f} bytes per stream with its run "
+                  f"({rest['streams']} streams on {rest['connections']} connections{', TLS' if rest['tls'] else ''})")
         print(f"start: listening after {median(start, 'listening_ms'):.0f} ms, first call answered after "
               f"{median(start, 'served_ms'):.0f} ms; {median(start, 'cpu_ms'):.0f} ms of the server's CPU")
         print(f"at rest: {median(start, 'rss_kib') / 1024:.1f} MB, {median(start, 'rss_anon_kib') / 1024:.1f} MB "
