@@ -346,10 +346,14 @@ static enum sl_status start(struct daemon *daemon, struct sl_error *err)
     SL_TRY(make_runtime(daemon, err));
     const enum sl_status identity =
         sl_reload_load_identity(&daemon->config, print_problem, NULL, &daemon->identity);
+    if (identity == SL_RESOURCE_EXHAUSTED) {
+        return sl_fail(err, SL_RESOURCE_EXHAUSTED, "identity: out of memory");
+    }
     if (sl_config_finish(&daemon->config, print_problem, NULL) != SL_OK || identity != SL_OK) {
         return sl_fail(err, SL_FAILED_PRECONDITION, "the configuration has mistakes");
     }
     daemon->reload.has_identity = daemon->identity != NULL;
+    daemon->reload.has_access = sl_identity_has_access(daemon->identity);
     if (daemon->config.only_check) {
         return SL_OK;
     }

@@ -156,7 +156,8 @@ enum sl_status sl_reload_load_identity(
     return SL_OK;
 }
 
-/* Whoever takes `identity` out by accident would open the server to everybody. */
+/* Whoever takes `identity` out by accident would open the server to everybody, and whoever takes
+ * `access` out, every agent to everybody who is known. */
 static void read_identity(struct attempt *attempt)
 {
     const enum sl_status status =
@@ -165,6 +166,12 @@ static void read_identity(struct attempt *attempt)
         problem(attempt, "identity: out of memory");
     } else if (status == SL_OK && attempt->identity == NULL && attempt->reload->has_identity) {
         problem(attempt, "identity: cannot be taken away while sluiced runs: start it anew");
+    } else if (
+        status == SL_OK && attempt->reload->has_access &&
+        !sl_identity_has_access(attempt->identity)) {
+        problem(
+            attempt, "access: cannot be taken away while sluiced runs: start it anew, or write "
+                     "[{agents: [\"*\"]}] to allow every agent");
     }
 }
 
@@ -260,6 +267,7 @@ static bool commit(struct attempt *attempt)
     }
     sl_api_set_identity(reload->api, attempt->identity);
     reload->has_identity = attempt->identity != NULL;
+    reload->has_access = sl_identity_has_access(attempt->identity);
     sl_runtime_draft_commit(SL_TAKE(attempt->draft), &change);
     for (size_t i = 0; i < fresh->n_listen; i++) {
         (void)sl_net_tls_unref(reload->tls[i]);

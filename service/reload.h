@@ -28,6 +28,7 @@ struct sl_reload {
     struct sl_server *server;
     struct sl_api *api;
     bool has_identity; /* callers must be known */
+    bool has_access;   /* and rules say what they may */
     _Atomic uint64_t n_done, n_failed;
     atomic_bool is_last_failed;
 };

@@ -33,6 +33,11 @@ bool sl_identity_has_keys(const struct sl_identity *identity)
     return identity != NULL && identity->keys != NULL;
 }
 
+bool sl_identity_has_access(const struct sl_identity *identity)
+{
+    return identity != NULL && identity->has_access;
+}
+
 /* ---- Keys --------------------------------------------------------------------------------------
  */
 

@@ -48,6 +48,8 @@ struct sl_identity *sl_identity_unref(struct sl_identity *identity);
 
 /* False for NULL. */
 bool sl_identity_has_keys(const struct sl_identity *identity);
+/* Are there rules, be it none at all (`access: []`)? False for NULL. */
+bool sl_identity_has_access(const struct sl_identity *identity);
 
 /* What of a call tells who makes it. */
 struct sl_identity_proof {

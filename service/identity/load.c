@@ -20,6 +20,19 @@ static const char *copy(struct loader *loader, const char *text)
     return sl_arena_dup(&loader->identity->arena, sl_slice_str(text));
 }
 
+/* A key that somebody began to write and left empty must not count as one that is not there: what
+ * is not there does not narrow. Says so; true: it is absent, or has a value. */
+static bool
+is_whole(struct loader *loader, const struct sl_conf_node *map, const char *key, const char *hint)
+{
+    const struct sl_conf_node *node = sl_conf_get(loader->conf, map, key, SL_OPTIONAL);
+    if (node == NULL || !sl_conf_is_null(node)) {
+        return true;
+    }
+    sl_conf_error(loader->conf, node, "must have a value%s", hint);
+    return false;
+}
+
 /* ---- Names -------------------------------------------------------------------------------------
  */
 
@@ -31,6 +44,9 @@ static bool read_name(
     const char **ret_name)
 {
     const char *text = NULL;
+    if (!is_whole(loader, map, key, "")) {
+        return false;
+    }
     if (!sl_conf_str(loader->conf, map, key, need, &text)) {
         return need == SL_OPTIONAL;
     }
@@ -62,6 +78,9 @@ static bool read_names(
     enum sl_conf_need need,
     struct sl_identity_names *names)
 {
+    if (!is_whole(loader, map, key, "; only a list that is not there does not narrow")) {
+        return false;
+    }
     const struct sl_conf_node *list = sl_conf_get_list(loader->conf, map, key, need);
     const size_t n = list == NULL ? 0 : sl_conf_size(list);
     if (list == NULL) {
@@ -180,6 +199,9 @@ static enum sl_status load_identity(struct loader *loader, const struct sl_conf_
 {
     const char *path = NULL;
     enum sl_status status = SL_OK;
+    const bool is_right = is_whole(loader, map, "keys", "") &&
+                          is_whole(loader, map, "certificates", "") &&
+                          is_whole(loader, map, "open", "; [] is nothing");
     const struct sl_conf_node *sans =
         sl_conf_get_list(loader->conf, map, "certificates", SL_OPTIONAL);
     const struct sl_conf_node *open = sl_conf_get_list(loader->conf, map, "open", SL_OPTIONAL);
@@ -193,7 +215,7 @@ static enum sl_status load_identity(struct loader *loader, const struct sl_conf_
     }
     if (has_keys) {
         status = load_keys(loader, path);
-    } else if (sans == NULL) {
+    } else if (sans == NULL && is_right) {
         sl_conf_error(loader->conf, map, "`keys` or `certificates` is missing");
     }
     sl_conf_end(loader->conf, map);
@@ -232,6 +254,10 @@ static void load_access(struct loader *loader, const struct sl_conf_node *list)
 static enum sl_status load_all(struct loader *loader)
 {
     const struct sl_conf_node *top = loader->options->top;
+    if (!is_whole(loader, top, "identity", "") ||
+        !is_whole(loader, top, "access", "; [] is nobody")) {
+        return SL_FAILED_PRECONDITION;
+    }
     const struct sl_conf_node *identity =
         sl_conf_get_map(loader->conf, top, "identity", SL_OPTIONAL);
     const struct sl_conf_node *access = sl_conf_get_list(loader->conf, top, "access", SL_OPTIONAL);

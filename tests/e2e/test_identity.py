@@ -247,6 +247,22 @@ class Reload(Case):
         self.assert_refused(self.run_as(), UNAUTHENTICATED, "UNAUTHENTICATED")
         self.assertEqual(self.run_as(bearer(ALICE)).status(), OK)
 
+    def test_rules_do_not_vanish_by_accident(self):
+        self.serve()
+        for more, problem in (
+            ("", "access: cannot be taken away while sluiced runs"),
+            ("access:\n", "access: must have a value; [] is nobody"),
+            ("access:\n  - {agents: ['*'], tenants: }\n", "access[0].tenants: must have a value"),
+        ):
+            with open(self.server.files + "/sluiced.yaml", "w", encoding="utf-8") as file:
+                file.write("identity: {keys: %s/keys}\n%s" % (self.files, more))
+            self.assertIn(problem, self.reload(False))
+            self.assert_refused(self.run_as(bearer(BOB), agent="demo"), FORBIDDEN, "FORBIDDEN")
+        with open(self.server.files + "/sluiced.yaml", "w", encoding="utf-8") as file:
+            file.write("identity: {keys: %s/keys}\naccess: []\n" % self.files)
+        self.reload()
+        self.assert_refused(self.run_as(bearer(ALICE)), FORBIDDEN, "FORBIDDEN")
+
     def test_identity_can_come_while_it_runs(self):
         self.server = self.daemon(config="limits: {runs: 50}\n")
         self.files = tempfile.mkdtemp(prefix="sluice-identity-")

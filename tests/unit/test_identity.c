@@ -155,6 +155,24 @@ static void mistakes_have_their_places(void **state)
         { "identity: {keys: KEYS}\naccess: [{agents: [[a]]}]\n", "access[0].agents[0]: a name" },
         { "identity: {keys: KEYS}\naccess: [x]\n", "access[0]: a map with `agents`" },
         { "identity: {keys: KEYS}\naccess: [{agents: [a], agent: [b]}]\n", "unknown key" },
+        /* what was left empty is not what was left out */
+        { "identity: {keys: KEYS}\naccess:\n", "access: must have a value; [] is nobody" },
+        { "identity: {keys: KEYS}\naccess: ~\n", "c.yaml:2:9: access: must have a value; []" },
+        { "access:\n", "access: must have a value; [] is nobody" },
+        { "identity:\n", "identity: must have a value" },
+        { "identity: null\naccess: [{agents: [a]}]\n", "c.yaml:1:11: identity: must have" },
+        { "identity: {keys: KEYS, certificates: }\n", "certificates: must have a value" },
+        { "identity: {keys: KEYS, open: }\n", "identity.open: must have a value; [] is nothing" },
+        { "identity: {keys: }\n", "identity.keys: must have a value" },
+        { "identity: {certificates: [{san: 'dns:a', tenant: a, principal: }]}\n",
+          "principal: must have a value" },
+        { "identity: {keys: KEYS}\naccess:\n  - {agents: ['*'], tenants: }\n",
+          "access[0].tenants: must have a value" },
+        { "identity: {keys: KEYS}\naccess: [{agents: ['*'], principals: null}]\n",
+          "c.yaml:2:38: access[0].principals: must have a value" },
+        { "identity: {keys: KEYS}\naccess: [{agents: ['*'], methods: ~}]\n",
+          "access[0].methods: must have a value" },
+        { "identity: {keys: KEYS}\naccess: [{agents: }]\n", "access[0].agents: must have a value" },
     };
     (void)state;
     for (size_t i = 0; i < SL_COUNT(cases); i++) {
