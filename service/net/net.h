@@ -65,8 +65,9 @@ struct sl_net_tls_options {
 };
 
 /* TLS 1.2 (ECDHE and AEAD only) or newer, ALPN h2 required both ways, no renegotiation, no
- * compression. Owns: the caller, one reference. Thread: any. Fails: SL_INVALID_ARGUMENT a file that
- * cannot be read or does not fit (key and certificate), named; SL_RESOURCE_EXHAUSTED. */
+ * compression; no resumed sessions where client certificates are asked for, so that each connection
+ * shows one that counts. Owns: the caller, one reference. Thread: any. Fails: SL_INVALID_ARGUMENT a
+ * file that cannot be read or does not fit (key and certificate), named; SL_RESOURCE_EXHAUSTED. */
 SL_CHECK enum sl_status sl_net_tls_new_server(
     const struct sl_net_tls_options *options, struct sl_net_tls **ret_tls, struct sl_error *err);
 /* The same for channels; without a CA the system's are trusted. */

@@ -190,6 +190,11 @@ static enum sl_status use_verification(
         return sl_fail(
             err, SL_INVALID_ARGUMENT, "TLS: client certificates need an authority to check them");
     }
+    /* A session that is resumed is not looked at again, and would outlive its certificate. */
+    SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET);
+    if (SSL_CTX_set_num_tickets(ctx, 0) != 1) {
+        return fail_tls(err, "tickets cannot be turned off", NULL);
+    }
     const int strict =
         options->client_auth == SL_NET_CLIENT_AUTH_REQUIRE ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0;
     SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER | strict, NULL);

@@ -668,6 +668,65 @@ static void nobody_may_renegotiate(void **state) /* CM-9, AT-19 */
     TURN_UNTIL(world, world->server.is_over);
 }
 
+/* One connection of a client with a certificate; gives the session that it could come again with,
+ * NULL: none. */
+static SSL_SESSION *foreign_session(struct world *world, int version)
+{
+    struct foreign foreign;
+    char byte;
+    size_t n = 0;
+    memset(&world->server, 0, sizeof(world->server));
+    world->server.out = (const uint8_t *)"x"; /* tickets come before it */
+    world->server.n_out = 1;
+    foreign_init(world, &foreign);
+    SSL_set_min_proto_version(foreign.ssl, version);
+    SSL_set_max_proto_version(foreign.ssl, version);
+    SSL_set_alpn_protos(foreign.ssl, alpn_h2, sizeof(alpn_h2));
+    assert_int_equal(SSL_use_certificate(foreign.ssl, client_id.cert), 1);
+    assert_int_equal(SSL_use_PrivateKey(foreign.ssl, client_id.key), 1);
+    assert_true(foreign_connects(world, &foreign));
+    TURN_UNTIL(world, SSL_read_ex(foreign.ssl, &byte, 1, &n) == 1);
+    SSL_SESSION *session = SSL_get1_session(foreign.ssl);
+    if (SSL_SESSION_is_resumable(session) == 0) {
+        SSL_SESSION_free(session);
+        session = NULL;
+    }
+    foreign_done(&foreign);
+    TURN_UNTIL(world, world->server.is_over);
+    return session;
+}
+
+/* A session that is resumed is not looked at again: it would outlive its certificate. */
+static void who_shows_a_certificate_shows_it_each_time(void **state)
+{
+    static const struct {
+        int version;
+        enum sl_net_client_auth client_auth;
+        bool is_resumable;
+    } cases[] = {
+        { TLS1_2_VERSION, SL_NET_CLIENT_AUTH_OFF, true },
+        { TLS1_3_VERSION, SL_NET_CLIENT_AUTH_OFF, true },
+        { TLS1_2_VERSION, SL_NET_CLIENT_AUTH_REQUEST, false },
+        { TLS1_3_VERSION, SL_NET_CLIENT_AUTH_REQUEST, false },
+        { TLS1_2_VERSION, SL_NET_CLIENT_AUTH_REQUIRE, false },
+        { TLS1_3_VERSION, SL_NET_CLIENT_AUTH_REQUIRE, false },
+    };
+    struct world *world = *state;
+    for (size_t i = 0; i < SL_COUNT(cases); i++) {
+        struct sl_net_tls *tls = tls_of(&server_id, cases[i].client_auth, true);
+        if (world->listener == NULL) {
+            listen_with(world, tls);
+        } else {
+            sl_net_listener_set_tls(world->listener, tls);
+            (void)sl_net_tls_unref(world->server_tls);
+            world->server_tls = tls;
+        }
+        SSL_SESSION *session = foreign_session(world, cases[i].version);
+        assert_int_equal(session != NULL, cases[i].is_resumable);
+        SSL_SESSION_free(session);
+    }
+}
+
 static void silence_in_the_handshake_has_an_end(void **state)
 {
     struct world *world = *state;
@@ -726,6 +785,7 @@ int main(void)
         CASE(tls_1_2_has_ecdhe_and_aead_only),
         CASE(tls_1_2_has_ecdhe_and_aead_only_with_rsa_too),
         CASE(nobody_may_renegotiate),
+        CASE(who_shows_a_certificate_shows_it_each_time),
         CASE(silence_in_the_handshake_has_an_end),
         CASE(plain_http_on_a_tls_port_is_refused),
         CASE(a_broken_record_ends_the_connection),
