@@ -33,6 +33,7 @@ struct reader {
     sl_keys_problem_fn *on_problem;
     void *user_data;
     uint64_t max_keys;
+    bool is_over; /* there are more: counted once */
     int line;
     size_t n_problems;
     struct sl_slice rest; /* of the line */
@@ -253,9 +254,9 @@ static enum sl_status read_settings(struct reader *reader, struct sl_key *key)
     for (; word.text.size > 0; word = next_word(reader)) {
         struct sl_slice value = word.text;
         enum sl_status status = SL_OK;
-        if (takes(&value, "agents=") && key->n_agents == 0) {
+        if (key->n_agents == 0 && takes(&value, "agents=")) {
             status = read_agents(reader, value, word.column, key);
-        } else if (takes(&value, "expires=") && !has_expiry) {
+        } else if (!has_expiry && takes(&value, "expires=")) {
             has_expiry = true;
             status = read_expiry(reader, value, word.column, key);
         } else {
@@ -297,7 +298,10 @@ static enum sl_status read_key(struct reader *reader, const struct word *first)
     SL_TRY(read_name(reader, "tenant", &key.tenant));
     SL_TRY(read_settings(reader, &key));
     if (keys->n_keys >= reader->max_keys) {
-        sl_limit_reached(SL_LIMIT_keys);
+        if (!reader->is_over) {
+            reader->is_over = true;
+            sl_limit_reached(SL_LIMIT_keys);
+        }
         return problem(
             reader, 1, "more than %llu keys (limit `keys`)", (unsigned long long)reader->max_keys);
     }
@@ -465,6 +469,13 @@ enum sl_status sl_keys_read(
         (void)snprintf(
             line, sizeof(line), "%.200s: %s", path, why == NULL ? "cannot be read" : why);
         on_problem(line, user_data);
+        return SL_FAILED_PRECONDITION;
+    }
+    if (size > 0 && text[size - 1] != '\n') { /* somebody is writing it, or it was cut */
+        char line[PROBLEM_BYTES];
+        (void)snprintf(line, sizeof(line), "%.200s: the last line is not complete", path);
+        on_problem(line, user_data);
+        (void)sl_free(text);
         return SL_FAILED_PRECONDITION;
     }
     const enum sl_status status =

@@ -45,7 +45,8 @@ SL_CHECK enum sl_status sl_keys_parse(
     sl_keys_problem_fn *on_problem,
     void *user_data,
     struct sl_keys **ret_keys);
-/* The same of a file, which must be a regular one of at most 4 MiB that not everybody may write. */
+/* The same of a file, which must be a regular one of at most 4 MiB that not everybody may write,
+ * and whose last line must have its newline: one that is cut short could be a key that may more. */
 SL_CHECK enum sl_status sl_keys_read(
     const char *path,
     uint64_t max_keys,

@@ -14,6 +14,7 @@
 
 #include "runtime/base/crypto.h"
 #include "runtime/base/mem.h"
+#include "runtime/base/metrics.h"
 #include "service/identity/keys.h"
 
 #define HEX_A "sha256:000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
@@ -98,6 +99,7 @@ static void a_mistake_has_its_place_and_never_the_text(void **state)
         { HEX_A " a b expires=2027-01-01T10:00:00+02:00", "keys:1:77: expires: a day such as" },
         { HEX_A " a b expires=1969-01-01", "keys:1:77: expires: a day such as" },
         { HEX_A " a b expires=2027-01-01 expires=2028-01-01", "keys:1:96: expected agents=… or" },
+        { HEX_A " a b agents=x agents=expires=2027-01-31", "keys:1:86: expected agents=… or" },
         { HEX_A " a b\n" HEX_B " a b\n" HEX_A " c d", "keys:3:1: the key of line 1 again" },
     };
     (void)state;
@@ -133,10 +135,14 @@ static void file_is_bounded_in_lines_and_keys(void **state)
     text[SL_KEY_LINE_BYTES] = '\0';
     (void)sl_keys_free(parse(text, SL_OK));
     size_t size = 0;
-    for (unsigned i = 0; i < 4; i++) {
+    for (unsigned i = 0; i < 5; i++) {
         size += (size_t)snprintf(text + size, sizeof(text) - size, "sha256:%064x a b\n", i);
     }
+    const char *const limit[] = { "keys" };
+    const struct sl_series *series = sl_metric_series(SL_M_sluice_limits_reached, limit);
+    const uint64_t n_reached = sl_metric_value(series);
     assert_null(parse(text, SL_FAILED_PRECONDITION)); /* limit keys: 3 */
+    assert_int_equal(sl_metric_value(series), n_reached + 1);
     assert_non_null(strstr(told, "keys:4:1: more than 3 keys (limit `keys`)"));
     (void)snprintf(text, sizeof(text), HEX_A " %0129d b", 1);
     assert_null(parse(text, SL_FAILED_PRECONDITION));
@@ -253,6 +259,34 @@ static void file_must_be_one_that_not_everybody_may_write(void **state)
     assert_int_equal(rmdir(folder), 0);
 }
 
+/* "agents=a" of "agents=a,b expires=…" is a key, too, and one that may more: only the newline says
+ * that a line is whole. */
+static void a_file_that_is_cut_short_is_refused(void **state)
+{
+    (void)state;
+    static const char whole[] = HEX_A " a b\n" HEX_B " a b agents=x expires=2027-01-31\n";
+    char path[] = "/tmp/sluice-keys-XXXXXX";
+    struct sl_keys *keys = NULL;
+    const int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    assert_int_equal(close(fd), 0);
+    for (size_t n = 1; n < sizeof(whole) - 1; n++) {
+        char cut[sizeof(whole)];
+        (void)snprintf(cut, sizeof(cut), "%.*s", (int)n, whole);
+        put(path, cut, 0600);
+        if (whole[n - 1] == '\n') {
+            continue;
+        }
+        assert_int_equal(read_keys(path, &keys), SL_FAILED_PRECONDITION);
+        assert_non_null(strstr(told, ": the last line is not complete"));
+    }
+    put(path, whole, 0600);
+    assert_int_equal(read_keys(path, &keys), SL_OK);
+    assert_int_equal(sl_keys_count(keys), 2);
+    (void)sl_keys_free(keys);
+    (void)unlink(path);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -263,6 +297,7 @@ int main(void)
         cmocka_unit_test(a_cut_file_never_gives_a_key_that_is_not_there),
         cmocka_unit_test(only_the_whole_digest_finds_a_key),
         cmocka_unit_test(file_must_be_one_that_not_everybody_may_write),
+        cmocka_unit_test(a_file_that_is_cut_short_is_refused),
     };
     return cmocka_run_group_tests_name("keys", tests, NULL, NULL);
 }
