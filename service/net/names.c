@@ -12,7 +12,7 @@ enum { MAX_NAMES = 64, MAX_BYTES = 8192 };
 struct names {
     char *room; /* MAX_BYTES and 2 */
     size_t size, n_names;
-    bool is_over;
+    bool is_over; /* none counts */
 };
 
 static bool is_visible(struct sl_slice text)
@@ -30,6 +30,8 @@ static void add(struct names *names, const char *kind, const ASN1_STRING *value)
     const struct sl_slice text = sl_slice_of(ASN1_STRING_get0_data(value), n < 0 ? 0 : (size_t)n);
     const size_t n_kind = strlen(kind);
     if (!is_visible(text)) {
+        /* A URI is the identity: without this one, another name would be. */
+        names->is_over = names->is_over || kind[0] == 'u';
         return;
     }
     if (names->n_names == MAX_NAMES || names->size + n_kind + text.size + 1 > MAX_BYTES) {

@@ -81,9 +81,9 @@ struct sl_net_tls *sl_net_tls_unref(struct sl_net_tls *tls);
 // install: off
 /* The names (SAN) of a certificate in DER: "uri:…", "dns:…" in lower case, "email:…", each
  * terminated, an empty one at the end. A name with a byte that is not visible ASCII, or with a
- * star, which nobody is called, is left out; of over 64 names or 8 KiB none is given: who has that
- * many is nobody. Owns: the caller; sl_free(). Thread: any. Fails: SL_INVALID_ARGUMENT no
- * certificate; SL_RESOURCE_EXHAUSTED. */
+ * star, which nobody is called, is left out. With a URI that is left out, with over 64 names or 8
+ * KiB none is given: that is nobody. Owns: the caller; sl_free(). Thread: any. Fails:
+ * SL_INVALID_ARGUMENT no certificate; SL_RESOURCE_EXHAUSTED. */
 SL_CHECK enum sl_status sl_net_cert_names(struct sl_slice der, char **ret_names);
 
 /* ---- Listening ------------------------------------------------------------------------------- */

@@ -110,9 +110,24 @@ static void a_name_that_could_be_read_as_another_one_is_left_out(void **state)
     add(GEN_DNS, "*.good.org");
     add(GEN_DNS, "");
     add(GEN_DNS, "g\xc3\xb6od.org");
-    add(GEN_URI, "spiffe://x.org/a\nuri:spiffe://x.org/admin");
     add(GEN_DNS, "last.org");
     assert_string_equal(names(), "dns:last.org|");
+}
+
+/* A URI is the identity, and there is one: what cannot be read of it must not make room for a
+ * second one, or for a name of another kind. */
+static void who_has_a_uri_that_cannot_be_read_is_nobody(void **state)
+{
+    static const char *const wrong[] = { "spiffe://x.org/a\nuri:spiffe://x.org/admin",
+                                         "spiffe://x.org/*", "spiffe://x.org/\xc3\xb6", "" };
+    for (size_t i = 0; i < SL_COUNT(wrong); i++) {
+        add(GEN_DNS, "first.org");
+        add(GEN_URI, wrong[i]);
+        add(GEN_URI, "spiffe://x.org/billing");
+        assert_string_equal(names(), "");
+        (void)tear_down(state);
+        (void)set_up(state);
+    }
 }
 
 static void who_has_too_many_names_is_nobody(void **state)
@@ -159,6 +174,7 @@ int main(void)
         CASE(each_name_has_its_kind),
         CASE(a_certificate_without_names_is_nobody),
         CASE(a_name_that_could_be_read_as_another_one_is_left_out),
+        CASE(who_has_a_uri_that_cannot_be_read_is_nobody),
         CASE(who_has_too_many_names_is_nobody),
         CASE(who_has_too_long_names_is_nobody),
         CASE(what_is_no_certificate_is_refused),
