@@ -6,7 +6,7 @@
 #include "runtime/base/mem.h"
 #include "runtime/base/parse.h"
 
-enum { PAGE_DEFAULT = 100, PAGE_MAX = 1000 };
+enum { PAGE_DEFAULT = 100, PAGE_MAX = 1000, TOKEN_MAX = INT32_MAX };
 
 /* The messages only borrow: agents are there until the handler has returned to the loop, and the
  * reply is packed before; lists lie in the call's arena. protobuf-c has no const, and packing
@@ -113,23 +113,23 @@ static enum sl_status refuse_token(struct sl_call *call)
     return sl_call_fail(call, &status);
 }
 
-/* The part of what the caller may see that is his page: `*ret_has_more` says that it is not the
- * last. */
+/* The part of what the caller may see that is his page. `*ret_n_seen` is how many he may see: up to
+ * the page's end, and one more where it is not the last. */
 static enum sl_status fill_page(
     const struct sl_runtime *runtime,
-    struct sl_identify *identify,
+    const struct sl_identity *identity,
     struct sl_call *call,
     uint64_t first,
     uint64_t size,
     Sluice__V1__ListAgentsResponse *reply,
-    bool *ret_has_more)
+    uint64_t *ret_n_seen)
 {
     const struct sl_loop *loop = sl_call_loop(call);
     const uint64_t n_agents = sl_runtime_n_agents(runtime, loop);
     uint64_t n_seen = 0;
     for (uint64_t i = 0; i < n_agents && n_seen <= first + size; i++) {
         const struct sl_agent_info *info = sl_runtime_agent_at(runtime, loop, i);
-        if (!sl_identify_may_see(identify, call, info->name)) {
+        if (!sl_identify_may_see(identity, call, info->name)) {
             continue;
         }
         n_seen++;
@@ -139,7 +139,7 @@ static enum sl_status fill_page(
         SL_TRY(fill_agent(info, sl_call_arena(call), &reply->agents[reply->n_agents]));
         reply->n_agents++;
     }
-    *ret_has_more = n_seen > first + size;
+    *ret_n_seen = n_seen;
     return SL_OK;
 }
 
@@ -157,20 +157,27 @@ enum sl_status sl_agents_list(
     }
     const uint64_t n_agents = sl_runtime_n_agents(runtime, loop);
     uint64_t first = 0; /* of those that the caller may see: the others do not show in the token */
+    uint64_t n_seen = 0;
     if (request->page_token[0] != '\0' &&
-        sl_parse_u64(sl_slice_str(request->page_token), 0, n_agents, &first) != SL_OK) {
+        sl_parse_u64(sl_slice_str(request->page_token), 0, TOKEN_MAX, &first) != SL_OK) {
         return refuse_token(call);
     }
     uint64_t size = request->page_size == 0 ? PAGE_DEFAULT : request->page_size;
     size = size > PAGE_MAX ? PAGE_MAX : size;
-    size = size > n_agents - first ? n_agents - first : size;
+    const uint64_t n_left = first < n_agents ? n_agents - first : 0;
+    size = size > n_left ? n_left : size;
     reply->agents = sl_arena_calloc(arena, size, sizeof(Sluice__V1__Agent *));
     if (reply->agents == NULL && size > 0) {
         return SL_RESOURCE_EXHAUSTED;
     }
-    bool has_more = false;
-    SL_TRY(fill_page(runtime, identify, call, first, size, reply, &has_more));
-    if (has_more) {
+    struct sl_identity *identity = sl_identify_take(identify);
+    const enum sl_status status = fill_page(runtime, identity, call, first, size, reply, &n_seen);
+    (void)sl_identity_unref(identity);
+    SL_TRY(status);
+    if (n_seen < first) {
+        return refuse_token(call);
+    }
+    if (n_seen > first + size) {
         char token[24];
         (void)snprintf(token, sizeof(token), "%" PRIu64, first + size);
         reply->next_page_token = sl_arena_dup(arena, sl_slice_str(token));

@@ -20,8 +20,7 @@ struct sl_identify {
     } shared;
 };
 
-/* A reference; NULL: nothing is configured. */
-static struct sl_identity *take(struct sl_identify *identify)
+struct sl_identity *sl_identify_take(struct sl_identify *identify)
 {
     if (!atomic_load_explicit(&identify->is_on, memory_order_acquire)) {
         return NULL;
@@ -139,7 +138,7 @@ static enum sl_status identify(const struct sl_identity *identity, struct sl_cal
 
 static enum sl_status on_start(struct sl_call *call, void *user_data)
 {
-    struct sl_identity *identity = take(user_data);
+    struct sl_identity *identity = sl_identify_take(user_data);
     if (identity == NULL) {
         return SL_OK;
     }
@@ -174,21 +173,18 @@ may(const struct sl_identity *identity,
 bool sl_identify_may_run(
     struct sl_identify *identify, const struct sl_call *call, const char *agent)
 {
-    struct sl_identity *identity = take(identify);
+    struct sl_identity *identity = sl_identify_take(identify);
     const bool is_allowed = may(identity, call, strrchr(sl_call_path(call), '/') + 1, agent);
     (void)sl_identity_unref(identity);
     return is_allowed;
 }
 
 bool sl_identify_may_see(
-    struct sl_identify *identify, const struct sl_call *call, const char *agent)
+    const struct sl_identity *identity, const struct sl_call *call, const char *agent)
 {
-    struct sl_identity *identity = take(identify);
-    const bool is_allowed =
-        may(identity, call, "ListAgents", agent) &&
-        (may(identity, call, "ExecuteStreaming", agent) || may(identity, call, "Execute", agent));
-    (void)sl_identity_unref(identity);
-    return is_allowed;
+    return may(identity, call, "ListAgents", agent) &&
+           (may(identity, call, "ExecuteStreaming", agent) ||
+            may(identity, call, "Execute", agent));
 }
 
 /* ---- Life --------------------------------------------------------------------------------------

@@ -16,11 +16,16 @@ SL_CHECK enum sl_status sl_identify_new(
 void sl_identify_set(struct sl_identify *identify, struct sl_identity *identity);
 struct sl_identify *sl_identify_free(struct sl_identify *identify);
 
+/* The table in use; NULL: nothing is configured. Owns: the caller, a reference;
+ * sl_identity_unref(). Thread: any. */
+struct sl_identity *sl_identify_take(struct sl_identify *identify);
+
 /* Thread of both: the call's loop. `agent` may be any text. */
 bool sl_identify_may_run(
     struct sl_identify *identify, const struct sl_call *call, const char *agent);
-/* Is it shown to the caller: may he list it, and run it in some way? */
+/* Is it shown to the caller: may he list it, and run it in some way? One table
+ * (sl_identify_take()) for all of a page. */
 bool sl_identify_may_see(
-    struct sl_identify *identify, const struct sl_call *call, const char *agent);
+    const struct sl_identity *identity, const struct sl_call *call, const char *agent);
 
 #endif

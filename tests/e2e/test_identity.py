@@ -164,6 +164,13 @@ class Rights(Case):
             done = self.sluice(key, "call", "sluice.v1.AgentRuntime/ListAgents", '{"pageSize": 1}', "--json")
             page = json.loads(done.stdout)
             self.assertEqual((page.get("nextPageToken"), [x["name"] for x in page["agents"]]), (token, pages))
+        for key, n_seen in ((BOB, 1), (ALICE, 3)):  # a token tells of what is seen only
+            replies = [
+                self.sluice(key, "call", "sluice.v1.AgentRuntime/ListAgents", '{"pageToken": "%d"}' % x)
+                for x in (n_seen, n_seen + 1, n_seen + 2, 2**32, 2**63, 2**64 - 1)
+            ]
+            self.assertEqual([x.returncode for x in replies], [0, 1, 1, 1, 1, 1])
+            self.assertEqual(len({x.stderr for x in replies[1:]}), 1)
         stream = self.wire().ask(STREAMING, run_request("demo"), bearer(BOB))
         self.assert_refused(stream, FORBIDDEN, "FORBIDDEN")
         metrics = self.server.metrics()["sluice_refusals_total"]

@@ -57,7 +57,9 @@ static enum sl_status answer(struct sl_call *call, struct sl_slice request, void
     (void)snprintf(seen.tenant, sizeof(seen.tenant), "%s", who == NULL ? "" : who->tenant);
     seen.may_echo = sl_identify_may_run(identify, call, "echo");
     seen.may_demo = sl_identify_may_run(identify, call, "demo");
-    seen.sees_echo = sl_identify_may_see(identify, call, "echo");
+    struct sl_identity *table = sl_identify_take(identify);
+    seen.sees_echo = sl_identify_may_see(table, call, "echo");
+    (void)sl_identity_unref(table);
     return sl_call_reply_bytes(call, request);
 }
 
