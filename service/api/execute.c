@@ -351,14 +351,18 @@ static enum sl_status fail_request(struct sl_call *call, const struct sl_error *
 }
 
 /* Whether there is such an agent is not told to whom it is none of his business. */
-static enum sl_status forbid(struct sl_call *call)
+static enum sl_status forbid(struct sl_call *call, enum sl_status code)
 {
     struct sl_metadatum info;
+    const bool is_known = code == SL_PERMISSION_DENIED;
     struct sl_call_status status = { .struct_size = sizeof(status),
-                                     .code = SL_PERMISSION_DENIED,
-                                     .message = "this caller may not run this agent",
-                                     .reason = "FORBIDDEN" };
-    SL_METRIC_ADD(sluice_refusals, 1, "run", status.reason);
+                                     .code = code,
+                                     .message = is_known ? "this caller may not run this agent"
+                                                         : SL_IDENTIFY_REFUSAL,
+                                     .reason = is_known ? "FORBIDDEN" : "UNAUTHENTICATED" };
+    if (is_known) {
+        SL_METRIC_ADD(sluice_refusals, 1, "run", status.reason);
+    }
     fill_status(&status, &info, false);
     return sl_call_fail(call, &status);
 }
@@ -380,12 +384,15 @@ enum sl_status sl_execute_start(
         (void)sl_fail(&err, SL_UNAVAILABLE, "the server is going down");
         return fail_request(call, &err);
     }
-    if (request->agent[0] != '\0' && !sl_identify_may_run(identify, call, request->agent)) {
+    const enum sl_status verdict =
+        request->agent[0] == '\0' ? SL_OK : sl_identify_may_run(identify, call, request->agent);
+    if (verdict != SL_OK) {
         wipe_credentials(request);
-        return forbid(call);
+        return forbid(call, verdict);
     }
     struct execution *execution = sl_arena_calloc(sl_call_arena(call), 1, sizeof(*execution));
     if (execution == NULL) {
+        wipe_credentials(request);
         (void)sl_fail(&err, SL_RESOURCE_EXHAUSTED, "out of memory");
         return fail_request(call, &err);
     }

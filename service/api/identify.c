@@ -17,18 +17,35 @@ struct sl_identify {
     struct {
         pthread_mutex_t lock;
         struct sl_identity *identity; /* NULL: nothing is configured */
+        uint64_t generation;          /* of the table: tables that came before it */
     } shared;
 };
 
-struct sl_identity *sl_identify_take(struct sl_identify *identify)
+/* Who makes a call, and what is needed to ask a later table. */
+struct known {
+    struct sl_call_identity who;
+    uint64_t generation; /* of the table that knew him */
+    int64_t expires_s;
+    bool has_key;
+    uint8_t digest[SL_IDENTITY_DIGEST_BYTES];
+};
+
+static struct sl_identity *take(struct sl_identify *identify, uint64_t *ret_generation)
 {
     if (!atomic_load_explicit(&identify->is_on, memory_order_acquire)) {
         return NULL;
     }
     (void)pthread_mutex_lock(&identify->shared.lock);
     struct sl_identity *identity = sl_identity_ref(identify->shared.identity);
+    *ret_generation = identify->shared.generation;
     (void)pthread_mutex_unlock(&identify->shared.lock);
     return identity;
+}
+
+struct sl_identity *sl_identify_take(struct sl_identify *identify)
+{
+    uint64_t generation;
+    return take(identify, &generation);
 }
 
 void sl_identify_set(struct sl_identify *identify, struct sl_identity *identity)
@@ -36,6 +53,7 @@ void sl_identify_set(struct sl_identify *identify, struct sl_identity *identity)
     (void)pthread_mutex_lock(&identify->shared.lock);
     struct sl_identity *old = identify->shared.identity;
     identify->shared.identity = sl_identity_ref(identity);
+    identify->shared.generation++;
     atomic_store_explicit(&identify->is_on, identity != NULL, memory_order_release);
     (void)pthread_mutex_unlock(&identify->shared.lock);
     (void)sl_identity_unref(old);
@@ -82,14 +100,20 @@ static enum sl_identity_fault find(
 }
 
 /* The table may be gone before the call. */
-static enum sl_status keep(struct sl_call *call, const struct sl_identity_caller *caller)
+static enum sl_status
+keep(struct sl_call *call, const struct sl_identity_caller *caller, uint64_t generation)
 {
     struct sl_arena *arena = sl_call_arena(call);
-    struct sl_call_identity *identity = sl_arena_calloc(arena, 1, sizeof(*identity));
+    struct known *known = sl_arena_calloc(arena, 1, sizeof(*known));
     const char **scopes = sl_arena_calloc(arena, caller->n_agents, sizeof(*scopes));
-    if (identity == NULL || scopes == NULL) {
+    if (known == NULL || scopes == NULL) {
         return SL_RESOURCE_EXHAUSTED;
     }
+    known->generation = generation;
+    known->expires_s = caller->expires_s;
+    known->has_key = caller->has_key;
+    memcpy(known->digest, caller->digest, sizeof(known->digest));
+    struct sl_call_identity *identity = &known->who;
     identity->principal = sl_arena_dup(arena, sl_slice_str(caller->principal));
     identity->tenant = sl_arena_dup(arena, sl_slice_str(caller->tenant));
     identity->scopes = scopes;
@@ -107,28 +131,33 @@ static enum sl_status keep(struct sl_call *call, const struct sl_identity_caller
     return SL_OK;
 }
 
-/* The client is not told which part was wrong. */
-static enum sl_status refuse(struct sl_call *call, enum sl_identity_fault fault)
+static void tell(const struct sl_call *call, enum sl_identity_fault fault)
 {
-    static const struct sl_call_status status = { .struct_size = sizeof(status),
-                                                  .code = SL_UNAUTHENTICATED,
-                                                  .message =
-                                                      "a valid key or client certificate is needed",
-                                                  .reason = "UNAUTHENTICATED" };
     const char *why = sl_identity_fault_name(fault);
     SL_METRIC_ADD(sluice_authentication_failures, 1, why);
     sl_log(
         SL_DEBUG, SL_LOG_API, "call=%" PRIu64 " msg=\"not authenticated\" why=%s peer=%s",
         sl_call_id(call), why, SL_LOG_QUOTE(sl_slice_str(sl_call_peer(call))));
+}
+
+/* The client is not told which part was wrong. */
+static enum sl_status refuse(struct sl_call *call, enum sl_identity_fault fault)
+{
+    static const struct sl_call_status status = { .struct_size = sizeof(status),
+                                                  .code = SL_UNAUTHENTICATED,
+                                                  .message = SL_IDENTIFY_REFUSAL,
+                                                  .reason = "UNAUTHENTICATED" };
+    tell(call, fault);
     return sl_call_fail(call, &status);
 }
 
-static enum sl_status identify(const struct sl_identity *identity, struct sl_call *call)
+static enum sl_status
+identify(const struct sl_identity *identity, uint64_t generation, struct sl_call *call)
 {
     struct sl_identity_caller caller = { 0 };
     const enum sl_identity_fault fault = find(identity, call, &caller);
     if (fault == SL_IDENTITY_KNOWN) {
-        return keep(call, &caller);
+        return keep(call, &caller, generation);
     }
     if (sl_identity_is_open(identity, service_of(sl_call_path(call)))) {
         return SL_OK;
@@ -138,11 +167,12 @@ static enum sl_status identify(const struct sl_identity *identity, struct sl_cal
 
 static enum sl_status on_start(struct sl_call *call, void *user_data)
 {
-    struct sl_identity *identity = sl_identify_take(user_data);
+    uint64_t generation;
+    struct sl_identity *identity = take(user_data, &generation);
     if (identity == NULL) {
         return SL_OK;
     }
-    const enum sl_status status = identify(identity, call);
+    const enum sl_status status = identify(identity, generation, call);
     (void)sl_identity_unref(identity);
     return status;
 }
@@ -150,41 +180,76 @@ static enum sl_status on_start(struct sl_call *call, void *user_data)
 /* ---- What he may -------------------------------------------------------------------------------
  */
 
-static bool
-may(const struct sl_identity *identity,
-    const struct sl_call *call,
-    const char *method,
-    const char *agent)
+/* As the call's table knew him. */
+static struct sl_identity_caller caller_of(const struct sl_call_identity *who)
 {
-    const struct sl_call_identity *who = sl_call_identity(call);
-    if (identity == NULL) {
-        return true;
-    }
-    if (who == NULL) { /* the call began when nothing was configured */
-        return false;
-    }
-    const struct sl_identity_caller caller = { .principal = who->principal,
-                                               .tenant = who->tenant,
-                                               .agents = who->scopes,
-                                               .n_agents = who->n_scopes };
-    return sl_identity_may(identity, &caller, method, agent);
+    return (struct sl_identity_caller){ .principal = who->principal,
+                                        .tenant = who->tenant,
+                                        .agents = who->scopes,
+                                        .n_agents = who->n_scopes };
 }
 
-bool sl_identify_may_run(
-    struct sl_identify *identify, const struct sl_call *call, const char *agent)
+/* The same caller in a table that may have come after the call's headers. */
+static enum sl_identity_fault find_again(
+    const struct sl_identity *identity,
+    uint64_t generation,
+    const struct sl_call *call,
+    struct sl_identity_caller *ret_caller)
 {
-    struct sl_identity *identity = sl_identify_take(identify);
-    const bool is_allowed = may(identity, call, strrchr(sl_call_path(call), '/') + 1, agent);
+    const struct sl_call_identity *who = sl_call_identity(call);
+    if (who == NULL) { /* the call began when nothing was configured */
+        return SL_IDENTITY_MISSING;
+    }
+    const struct known *known = SL_CONTAINER(sl_unconst(who), struct known, who);
+    const int64_t now_s = time(NULL);
+    *ret_caller = caller_of(who);
+    if (known->generation == generation) {
+        return now_s < known->expires_s ? SL_IDENTITY_KNOWN : SL_IDENTITY_EXPIRED;
+    }
+    const struct sl_identity_proof proof = { .names = sl_call_peer_names(call) };
+    const enum sl_identity_fault fault =
+        known->has_key ? sl_identity_find_key(identity, known->digest, now_s, ret_caller)
+                       : sl_identity_find(identity, &proof, now_s, ret_caller);
+    const bool is_same = strcmp(ret_caller->principal, who->principal) == 0 &&
+                         strcmp(ret_caller->tenant, who->tenant) == 0;
+    return fault == SL_IDENTITY_KNOWN && !is_same ? SL_IDENTITY_UNKNOWN : fault;
+}
+
+enum sl_status
+sl_identify_may_run(struct sl_identify *identify, const struct sl_call *call, const char *agent)
+{
+    uint64_t generation;
+    struct sl_identity_caller caller;
+    struct sl_identity *identity = take(identify, &generation);
+    if (identity == NULL) {
+        return SL_OK;
+    }
+    enum sl_status status = SL_OK;
+    const enum sl_identity_fault fault = find_again(identity, generation, call, &caller);
+    if (fault != SL_IDENTITY_KNOWN) {
+        tell(call, fault);
+        status = SL_UNAUTHENTICATED;
+    } else if (!sl_identity_may(identity, &caller, strrchr(sl_call_path(call), '/') + 1, agent)) {
+        status = SL_PERMISSION_DENIED;
+    }
     (void)sl_identity_unref(identity);
-    return is_allowed;
+    return status;
 }
 
 bool sl_identify_may_see(
     const struct sl_identity *identity, const struct sl_call *call, const char *agent)
 {
-    return may(identity, call, "ListAgents", agent) &&
-           (may(identity, call, "ExecuteStreaming", agent) ||
-            may(identity, call, "Execute", agent));
+    const struct sl_call_identity *who = sl_call_identity(call);
+    if (identity == NULL) {
+        return true;
+    }
+    if (who == NULL) {
+        return false;
+    }
+    const struct sl_identity_caller caller = caller_of(who);
+    return sl_identity_may(identity, &caller, "ListAgents", agent) &&
+           (sl_identity_may(identity, &caller, "ExecuteStreaming", agent) ||
+            sl_identity_may(identity, &caller, "Execute", agent));
 }
 
 /* ---- Life --------------------------------------------------------------------------------------

@@ -20,11 +20,16 @@ struct sl_identify *sl_identify_free(struct sl_identify *identify);
  * sl_identity_unref(). Thread: any. */
 struct sl_identity *sl_identify_take(struct sl_identify *identify);
 
-/* Thread of both: the call's loop. `agent` may be any text. */
-bool sl_identify_may_run(
-    struct sl_identify *identify, const struct sl_call *call, const char *agent);
+/* What whoever is not known is told. */
+#define SL_IDENTIFY_REFUSAL "a valid key or client certificate is needed"
+
+/* Asks the table in use, which may be a later one than that of the call's headers: a key that went
+ * meanwhile starts nothing. SL_UNAUTHENTICATED: nobody knows him (any more); counted and logged.
+ * SL_PERMISSION_DENIED: not this agent, which may be any text. Thread: the call's loop. */
+SL_CHECK enum sl_status
+sl_identify_may_run(struct sl_identify *identify, const struct sl_call *call, const char *agent);
 /* Is it shown to the caller: may he list it, and run it in some way? One table
- * (sl_identify_take()) for all of a page. */
+ * (sl_identify_take()) for all of a page. Thread: the call's loop. */
 bool sl_identify_may_see(
     const struct sl_identity *identity, const struct sl_call *call, const char *agent);
 

@@ -70,7 +70,30 @@ static bool take_token(struct sl_slice value, struct sl_slice *ret_token)
     return is_token;
 }
 
-static enum sl_identity_fault find_key(
+enum sl_identity_fault sl_identity_find_key(
+    const struct sl_identity *identity,
+    const uint8_t digest[SL_IDENTITY_DIGEST_BYTES],
+    int64_t now_s,
+    struct sl_identity_caller *ret_caller)
+{
+    const struct sl_key *key = identity->keys == NULL ? NULL : sl_keys_find(identity->keys, digest);
+    if (key == NULL) {
+        return SL_IDENTITY_UNKNOWN;
+    }
+    if (now_s >= key->expires_s) {
+        return SL_IDENTITY_EXPIRED;
+    }
+    *ret_caller = (struct sl_identity_caller){ .principal = key->principal,
+                                               .tenant = key->tenant,
+                                               .agents = key->agents,
+                                               .n_agents = key->n_agents,
+                                               .expires_s = key->expires_s,
+                                               .has_key = true };
+    memcpy(ret_caller->digest, digest, sizeof(ret_caller->digest));
+    return SL_IDENTITY_KNOWN;
+}
+
+static enum sl_identity_fault find_bearer(
     const struct sl_identity *identity,
     const struct sl_identity_proof *proof,
     int64_t now_s,
@@ -84,18 +107,7 @@ static enum sl_identity_fault find_key(
     if (sl_sha256(token, digest) != SL_OK) {
         return SL_IDENTITY_BROKEN;
     }
-    const struct sl_key *key = sl_keys_find(identity->keys, digest);
-    if (key == NULL) {
-        return SL_IDENTITY_UNKNOWN;
-    }
-    if (now_s >= key->expires_s) {
-        return SL_IDENTITY_EXPIRED;
-    }
-    *ret_caller = (struct sl_identity_caller){ .principal = key->principal,
-                                               .tenant = key->tenant,
-                                               .agents = key->agents,
-                                               .n_agents = key->n_agents };
-    return SL_IDENTITY_KNOWN;
+    return sl_identity_find_key(identity, digest, now_s, ret_caller);
 }
 
 /* ---- Certificates ------------------------------------------------------------------------------
@@ -140,9 +152,11 @@ static enum sl_identity_fault find_certificate(
             continue;
         }
         const char *own = strchr(name, ':') + 1;
-        *ret_caller = (struct sl_identity_caller){
-            .principal = rule->principal == NULL ? own : rule->principal, .tenant = rule->tenant
-        };
+        *ret_caller =
+            (struct sl_identity_caller){ .principal =
+                                             rule->principal == NULL ? own : rule->principal,
+                                         .tenant = rule->tenant,
+                                         .expires_s = INT64_MAX };
         return sl_identity_is_name(sl_slice_str(ret_caller->principal)) ? SL_IDENTITY_KNOWN
                                                                         : SL_IDENTITY_CERTIFICATE;
     }
@@ -180,7 +194,7 @@ enum sl_identity_fault sl_identity_find(
     struct sl_identity_caller *ret_caller)
 {
     if (identity->keys != NULL && proof->n_authorization > 0) {
-        return find_key(identity, proof, now_s, ret_caller);
+        return find_bearer(identity, proof, now_s, ret_caller);
     }
     if (identity->n_sans > 0 && proof->names != NULL) {
         return find_certificate(identity, proof->names, ret_caller);

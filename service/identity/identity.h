@@ -22,7 +22,8 @@
 enum {
     SL_IDENTITY_RULES = 1000,    /* of each of the two lists */
     SL_IDENTITY_PATTERNS = 1000, /* of one list of a rule */
-    SL_IDENTITY_TOKEN_BYTES = 4096
+    SL_IDENTITY_TOKEN_BYTES = 4096,
+    SL_IDENTITY_DIGEST_BYTES = 32
 };
 
 struct sl_identity;
@@ -65,6 +66,9 @@ struct sl_identity_caller {
     const char *principal, *tenant;
     const char *const *agents; /* of the key; none: no narrowing */
     size_t n_agents;
+    int64_t expires_s; /* Unix time; INT64_MAX: never */
+    bool has_key;      /* and this is its digest; else a certificate's name was it */
+    uint8_t digest[SL_IDENTITY_DIGEST_BYTES];
 };
 
 /* Why nobody was found; for counters and the log, never for the client. */
@@ -85,6 +89,13 @@ const char *sl_identity_fault_name(enum sl_identity_fault fault);
 enum sl_identity_fault sl_identity_find(
     const struct sl_identity *identity,
     const struct sl_identity_proof *proof,
+    int64_t now_s,
+    struct sl_identity_caller *ret_caller);
+
+/* The same of a key that was seen before, by its digest. Thread: any. */
+enum sl_identity_fault sl_identity_find_key(
+    const struct sl_identity *identity,
+    const uint8_t digest[SL_IDENTITY_DIGEST_BYTES],
     int64_t now_s,
     struct sl_identity_caller *ret_caller);
 

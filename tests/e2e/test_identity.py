@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 
 import harness
-from wire import EXECUTE, HEALTH, REFLECT, STREAMING, Wire, field, run_request
+from wire import EXECUTE, HEALTH, REFLECT, STREAMING, Wire, field, message, run_request
 
 OK, NOT_FOUND, ALREADY_EXISTS, FORBIDDEN, EXHAUSTED, UNIMPLEMENTED, UNAUTHENTICATED = 0, 5, 6, 7, 8, 12, 16
 ALICE, CI, BOB, OLD = ("planted-%s-key-0123456789abcdef" % name for name in ("alice", "ci", "bob", "old"))
@@ -219,6 +219,21 @@ class Reload(Case):
         self.assertEqual(self.run_as(bearer(BOB)).status(), OK)
         out, _ = runner.communicate(timeout=60)
         self.assertEqual((runner.returncode, out.count(b"text_delta")), (0, 30))
+
+    def test_a_call_that_is_open_starts_nothing_with_a_key_that_is_gone(self):
+        self.serve()
+        wire = self.wire()
+        streams = [wire.start(path, bearer(ALICE)) for path in (EXECUTE, STREAMING)]
+        other = wire.start(EXECUTE, bearer(BOB))
+        self.assertEqual(wire.ask(HEALTH).status(), OK)  # the headers were read
+        self.put_keys(line(BOB, "bob beta"))
+        self.reload()
+        for stream in streams + [other]:
+            wire.data(stream, message(run_request("echo", "hi")), end=True)
+        for stream in streams:
+            self.assert_refused(wire.wait_over(stream), UNAUTHENTICATED, "UNAUTHENTICATED")
+        self.assertEqual(wire.wait_over(other).status(), OK)
+        self.assertEqual(self.server.log().count('msg="started"'), 1)
 
     def test_no_call_is_lost_while_keys_are_read_anew(self):
         self.serve()

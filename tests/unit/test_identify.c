@@ -32,6 +32,7 @@ static char path[64], log_text[8192];
 static struct {
     size_t n_calls;
     char principal[64], tenant[64];
+    enum sl_status verdict; /* on running echo */
     bool is_known, shows_key, may_echo, may_demo, sees_echo;
 } seen;
 
@@ -55,8 +56,9 @@ static enum sl_status answer(struct sl_call *call, struct sl_slice request, void
     seen.shows_key = has_key(sl_call_metadata(call));
     (void)snprintf(seen.principal, sizeof(seen.principal), "%s", who == NULL ? "" : who->principal);
     (void)snprintf(seen.tenant, sizeof(seen.tenant), "%s", who == NULL ? "" : who->tenant);
-    seen.may_echo = sl_identify_may_run(identify, call, "echo");
-    seen.may_demo = sl_identify_may_run(identify, call, "demo");
+    seen.verdict = sl_identify_may_run(identify, call, "echo");
+    seen.may_echo = seen.verdict == SL_OK;
+    seen.may_demo = sl_identify_may_run(identify, call, "demo") == SL_OK;
     struct sl_identity *table = sl_identify_take(identify);
     seen.sees_echo = sl_identify_may_see(table, call, "echo");
     (void)sl_identity_unref(table);
@@ -301,7 +303,40 @@ static void a_new_table_counts_for_new_calls(void **state)
     rpc_pump(&peer);
     assert_non_null(strstr(rpc_log(&peer), "grpc-status=0"));
     assert_string_equal(seen.principal, "alice");
+    assert_int_equal(seen.verdict, SL_UNAUTHENTICATED); /* it is there, and starts nothing */
     rpc_stream_free(open);
+}
+
+/* A call whose headers passed before the table was changed. */
+static enum sl_status verdict_after(const char *line, const char *more)
+{
+    use(make("alice acme", ""));
+    struct rpc_stream *open =
+        rpc_open(&peer, EXECUTE, (const char *const[]){ "authorization", "Bearer " KEY, NULL });
+    rpc_pump(&peer);
+    seen.verdict = SL_INTERNAL;
+    use(make(line, more));
+    rpc_send(open, "x", 1);
+    rpc_end(open);
+    rpc_pump(&peer);
+    rpc_stream_free(open);
+    return seen.verdict;
+}
+
+static void a_run_asks_the_table_of_its_start(void **state)
+{
+    (void)state;
+    const uint64_t expired = failures("expired");
+    const uint64_t unknown = failures("unknown");
+    assert_int_equal(verdict_after("alice acme", ""), SL_OK);
+    assert_int_equal(verdict_after("alice acme expires=2020-01-01", ""), SL_UNAUTHENTICATED);
+    assert_int_equal(failures("expired"), expired + 2); /* it asks for two agents */
+    assert_int_equal(verdict_after("bob acme", ""), SL_UNAUTHENTICATED); /* it is another's now */
+    assert_int_equal(verdict_after("alice beta", ""), SL_UNAUTHENTICATED);
+    assert_int_equal(failures("unknown"), unknown + 4);
+    assert_int_equal(verdict_after("alice acme agents=demo", ""), SL_PERMISSION_DENIED);
+    assert_true(seen.may_demo);
+    assert_int_equal(verdict_after("alice acme", "access: []\n"), SL_PERMISSION_DENIED);
 }
 
 static void nothing_configured_asks_nobody(void **state)
@@ -363,6 +398,7 @@ int main(void)
         CASE(health_is_open_and_reflection_as_it_is_said),
         CASE(rights_are_those_of_the_rules_and_of_the_key),
         CASE(a_new_table_counts_for_new_calls),
+        CASE(a_run_asks_the_table_of_its_start),
         CASE(nothing_configured_asks_nobody),
         CASE(no_memory_lets_nobody_in),
     };
