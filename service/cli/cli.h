@@ -19,7 +19,10 @@ enum {
     SL_EXIT_CANCELLED = 130
 };
 
-enum { SL_CLI_KEY_BYTES = 4096 };
+enum {
+    SL_CLI_KEY_BYTES = 4096,
+    SL_CLI_SECRET_MORE = 3 /* a line end, and a byte that shows that there is more */
+};
 
 /* Options of every command that talks to a server: flags over environment over defaults. */
 struct sl_cli_options {
@@ -76,6 +79,12 @@ SL_CHECK enum sl_status sl_cli_parse(
     void *into,
     int *argc,
     char **argv);
+/* All of a file (NULL: standard input), without the line end behind it. The room has
+ * SL_CLI_SECRET_MORE bytes more than the secret may have, and is the caller's to overwrite. Fails,
+ * with nothing in the room: SL_INVALID_ARGUMENT it cannot be read; SL_RESOURCE_EXHAUSTED it goes on
+ * behind the room. */
+SL_CHECK enum sl_status
+sl_cli_read_secret(const char *path, char *room, size_t room_bytes, size_t *ret_size);
 /* For the channel; NULL: no key was given. */
 const char *sl_cli_authorization(const struct sl_cli_options *options);
 /* One line on stderr about how the command is used, after the one that says what is wrong; gives

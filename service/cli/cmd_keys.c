@@ -48,18 +48,20 @@ static int print_line(const struct keys_command *command, char **names, struct s
     if (status != SL_OK) {
         return SL_EXIT_USAGE;
     }
-    (void)puts(line);
+    if (puts(line) < 0 || fflush(stdout) != 0) { /* nobody may do without the line */
+        sl_cli_complain("standard output: cannot be written (%s)", strerrordesc_np(errno));
+        return SL_EXIT_ERROR;
+    }
     return SL_EXIT_DONE;
 }
 
 /* Of standard input, without the line end. */
 static int hash(const struct keys_command *command, char **names)
 {
-    char key[SL_CLI_KEY_BYTES + 2];
-    size_t size = fread(key, 1, sizeof(key), stdin);
-    size -= size > 0 && key[size - 1] == '\n';
-    size -= size > 0 && key[size - 1] == '\r';
-    bool is_key = size >= LEAST_BYTES && size <= SL_CLI_KEY_BYTES;
+    char key[SL_CLI_KEY_BYTES + SL_CLI_SECRET_MORE];
+    size_t size = 0;
+    bool is_key = sl_cli_read_secret(NULL, key, sizeof(key), &size) == SL_OK &&
+                  size >= LEAST_BYTES && size <= SL_CLI_KEY_BYTES;
     for (size_t i = 0; is_key && i < size; i++) {
         is_key = key[i] > ' ' && key[i] <= '~';
     }
@@ -92,17 +94,37 @@ static size_t make_key(char room[KEY_BYTES])
     return size;
 }
 
-/* Only for its owner, and never over another one. */
+/* 0, or the errno. */
+static int write_all(int fd, const char *data, size_t size)
+{
+    while (size > 0) {
+        const ssize_t n = write(fd, data, size);
+        if (n < 0 && errno != EINTR) {
+            return errno;
+        }
+        data += n > 0 ? n : 0;
+        size -= n > 0 ? (size_t)n : 0;
+    }
+    return 0;
+}
+
+/* Only for its owner, and never over another one; whole, or not at all. */
 static bool write_key(const char *path, const char *key, size_t size)
 {
     const int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    bool is_written = fd >= 0 && write(fd, key, size) == (ssize_t)size && write(fd, "\n", 1) == 1;
-    const int code = errno;
-    is_written = fd < 0 || (close(fd) == 0 && is_written) ? is_written : false;
-    if (!is_written) {
+    int code = fd < 0 ? errno : write_all(fd, key, size);
+    code = fd >= 0 && code == 0 ? write_all(fd, "\n", 1) : code;
+    if (fd >= 0) {
+        const int failed = close(fd) != 0 ? errno : 0;
+        code = code == 0 ? failed : code;
+        if (code != 0) {
+            (void)unlink(path);
+        }
+    }
+    if (code != 0) {
         sl_cli_complain("%s: cannot be written (%s)", path, strerrordesc_np(code));
     }
-    return is_written;
+    return code == 0;
 }
 
 static int make(const struct keys_command *command, char **names)

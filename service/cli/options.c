@@ -288,12 +288,11 @@ const char *sl_cli_authorization(const struct sl_cli_options *options)
 }
 
 /* The file's only line, without the white space behind it. 0: it is no key. */
-static size_t read_key(const char *path, char room[SL_CLI_KEY_BYTES + 2])
+static size_t read_key(const char *path, char *room, size_t room_bytes)
 {
-    FILE *file = fopen(path, "rbe");
-    size_t size = file == NULL ? 0 : fread(room, 1, SL_CLI_KEY_BYTES + 2, file);
-    if (file != NULL) {
-        (void)fclose(file);
+    size_t size = 0;
+    if (sl_cli_read_secret(path, room, room_bytes, &size) != SL_OK) {
+        return 0;
     }
     while (size > 0 && strchr(" \t\r\n", room[size - 1]) != NULL && room[size - 1] != '\0') {
         size--;
@@ -306,21 +305,29 @@ static size_t read_key(const char *path, char room[SL_CLI_KEY_BYTES + 2])
     return size > SL_CLI_KEY_BYTES ? 0 : size;
 }
 
-/* A key goes to this machine, or through TLS. */
+/* A key goes to this machine, or through TLS to whoever has the certificate. */
 static enum sl_status load_key(struct sl_cli_options *options)
 {
     if (options->bearer_file == NULL) {
         return SL_OK;
     }
-    if (!options->is_tls && !sl_config_is_local(options->address)) {
+    const bool is_local = sl_config_is_local(options->address);
+    if (options->skip_verify && !is_local) {
+        sl_cli_complain(
+            "--key-file: with --skip-verify anybody could be %s and get the key: use --ca",
+            options->address);
+        return SL_INVALID_ARGUMENT;
+    }
+    if (!options->is_tls && !is_local) {
         sl_cli_complain(
             "--key-file: the key would cross the network in plaintext to %s: use --tls",
             options->address);
         return SL_INVALID_ARGUMENT;
     }
-    char room[SL_CLI_KEY_BYTES + 2];
-    const size_t size = read_key(options->bearer_file, room);
+    char room[SL_CLI_KEY_BYTES + SL_CLI_SECRET_MORE];
+    const size_t size = read_key(options->bearer_file, room, sizeof(room));
     if (size == 0) {
+        explicit_bzero(room, sizeof(room));
         sl_cli_complain(
             "--key-file: %s: not one line with a key of at most %d visible characters",
             options->bearer_file, SL_CLI_KEY_BYTES);

@@ -1,7 +1,5 @@
 #include "service/cli/pairs.h"
 
-#include <stdio.h>
-
 #include "runtime/base/mem.h"
 #include "runtime/base/utf8.h"
 #include "service/config.h"
@@ -85,26 +83,22 @@ sl_cli_read_pairs(const struct sl_cli_list *words, const char *flag, struct sl_c
 static enum sl_status
 read_file(struct sl_cli_pairs *pairs, const char *flag, const char *name, const char *path)
 {
-    char *room = sl_alloc(VALUE_BYTES + 2);
-    FILE *file = room == NULL ? NULL : fopen(path, "rbe");
-    size_t size = 0;
-    bool is_read = file != NULL;
-    if (file != NULL) {
-        size = fread(room, 1, VALUE_BYTES + 2, file);
-        is_read = ferror(file) == 0;
-        (void)fclose(file);
+    const size_t room_bytes = VALUE_BYTES + SL_CLI_SECRET_MORE;
+    char *room = sl_alloc(room_bytes);
+    if (room == NULL) {
+        return SL_RESOURCE_EXHAUSTED;
     }
-    enum sl_status status = SL_INVALID_ARGUMENT;
-    if (!is_read) {
+    size_t size = 0;
+    enum sl_status status = sl_cli_read_secret(path, room, room_bytes, &size);
+    if (status == SL_INVALID_ARGUMENT) {
         sl_cli_complain("%s %.60s: %s: cannot be read", flag, name, path);
+    } else if (status != SL_OK) {
+        sl_cli_complain("%s %.60s: %s: over %d bytes", flag, name, path, VALUE_BYTES);
+        status = SL_INVALID_ARGUMENT;
     } else {
-        size -= size > 0 && room[size - 1] == '\n';
-        size -= size > 0 && room[size - 1] == '\r';
         status = add(pairs, flag, name, sl_slice_of(room, size));
     }
-    if (room != NULL) {
-        explicit_bzero(room, VALUE_BYTES + 2);
-    }
+    explicit_bzero(room, room_bytes);
     (void)sl_free(room);
     return status;
 }

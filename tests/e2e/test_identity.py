@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import resource
 import signal
 import subprocess
 import tempfile
@@ -430,7 +431,7 @@ class Client(Case):
         self.assertEqual(done.returncode, 0, done.stderr)
 
     def test_sluice_refuses_what_is_no_key_and_plaintext(self):
-        for text in ("", "\n", "two words", "a\nb", "k" * 4097, "caf\u00e9"):
+        for text in ("", "\n", "two words", "a\nb", "k" * 4097, "k" * 4096 + "\r\nmore", "caf\u00e9"):
             done = harness.sluice(None, "agents", "--key-file", harness.write(text, ""))
             self.assertEqual((done.returncode, done.stderr.count(b"not one line with a key")), (2, 1), text)
         self.assertEqual(harness.sluice(None, "agents", "--key-file", "/no/such/file").returncode, 2)
@@ -438,6 +439,10 @@ class Client(Case):
         done = harness.sluice(None, "agents", "--addr", "192.0.2.1:50051", "--key-file", path)
         self.assertEqual(done.returncode, 2)
         self.assertIn(b"would cross the network in plaintext", done.stderr)
+        self.assertNotIn(b"planted", done.stderr)
+        done = harness.sluice(None, "agents", "--addr", "192.0.2.1:50051", "--skip-verify", "--key-file", path)
+        self.assertEqual(done.returncode, 2)
+        self.assertIn(b"with --skip-verify anybody could be 192.0.2.1:50051", done.stderr)
         self.assertNotIn(b"planted", done.stderr)
 
     def test_sluice_makes_lines_of_keys(self):
@@ -458,6 +463,7 @@ class Client(Case):
             (("keys", "new", "a b", "acme", "--out", folder + "/other"), b""),
             (("keys", "new", "alice", "acme"), b""),
             (("keys", "hash", "alice", "acme"), b"short"),
+            (("keys", "hash", "alice", "acme"), b"k" * 4096 + b"\r\nmore"),
             (("keys", "hash", "alice", "acme"), b"with a space in the middle"),
             (("keys", "hash", "alice", "acme", "--expires", "soon"), b"a-key-that-is-long-enough"),
             (("keys", "hash", "alice"), b"a-key-that-is-long-enough"),
@@ -468,6 +474,26 @@ class Client(Case):
             self.assertEqual(done.stdout, b"")
             self.assertNotIn(text or b"none", done.stderr)
         self.assertFalse(os.path.exists(folder + "/other"))
+
+    def test_a_key_that_could_not_be_handed_over_is_not_left_behind(self):
+        path = tempfile.mkdtemp() + "/key"
+        words = [harness.BIN + "/sluice", "keys", "new", "alice", "acme", "--out", path]
+
+        def tiny():  # a disk that is full after 10 bytes
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))
+
+        with open("/dev/full", "wb") as full:
+            for preexec, out, why in (
+                (tiny, subprocess.PIPE, b"key: cannot be written (File too large)"),
+                (None, full, b"standard output: cannot be written (No space left on device)"),
+            ):
+                done = subprocess.run(
+                    words, stdout=out, stderr=subprocess.PIPE, preexec_fn=preexec, timeout=60, check=False
+                )
+                self.assertEqual(done.returncode, 1, done.stderr)
+                self.assertIn(why, done.stderr)
+                self.assertFalse(os.path.exists(path))
 
     def test_config_show_has_who_may_call(self):
         config = harness.write("identity: {keys: /etc/sluice/keys}\naccess: [{agents: [echo]}]\nlimits: {keys: 7}\n")

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -129,6 +130,25 @@ static void tls_follows_from_everything_that_needs_it(void **state)
     set_env("SLUICE_TLS", "true");
     assert_int_equal(PARSE("word"), SL_OK);
     assert_true(options.is_tls);
+}
+
+/* Nothing is connected: what is refused here never leaves. */
+static void a_key_goes_only_to_whom_it_is_meant_for(void **state)
+{
+    (void)state;
+    char path[] = "/tmp/sluice-options-XXXXXX";
+    const int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, "planted-key\n", 12), 12);
+    assert_int_equal(close(fd), 0);
+    assert_int_equal(PARSE("--key-file", path, "--addr", "192.0.2.1:1", "--tls"), SL_OK);
+    assert_string_equal(sl_cli_authorization(&options), "Bearer planted-key");
+    assert_int_equal(
+        PARSE("--key-file", path, "--addr", "192.0.2.1:1", "--skip-verify"), SL_INVALID_ARGUMENT);
+    assert_int_equal(PARSE("--key-file", path, "--addr", "192.0.2.1:1"), SL_INVALID_ARGUMENT);
+    assert_int_equal(PARSE("--key-file", path, "--addr", "127.0.0.1:1", "--skip-verify"), SL_OK);
+    assert_int_equal(PARSE("--key-file", path, "--addr", "unix:/x", "--skip-verify"), SL_OK);
+    (void)unlink(path);
 }
 
 /* Plaintext because of a word that was meant to be true would be a secret given away. */
@@ -275,6 +295,7 @@ int main(void)
         CASE(flags_win_over_the_environment),
         CASE(an_empty_variable_is_none),
         CASE(tls_follows_from_everything_that_needs_it),
+        CASE(a_key_goes_only_to_whom_it_is_meant_for),
         CASE(a_doubtful_wish_for_tls_is_refused),
         CASE(an_address_is_looked_at_first),
         CASE(missing_and_needless_words_are_refused),
