@@ -7,6 +7,8 @@
 #include "service/identity/pattern.h"
 #include "service/identity/table.h"
 
+_Static_assert(SL_IDENTITY_DIGEST_BYTES == (int)SL_KEY_DIGEST_BYTES, "one digest");
+
 /* ---- Life --------------------------------------------------------------------------------------
  */
 
