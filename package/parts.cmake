@@ -17,5 +17,6 @@ set(SL_HEADER_PARTS
   server=service/rpc/server.h
   conn=service/rpc/conn.h
   client=service/rpc/client.h
+  channel_conn=service/rpc/channel_conn.h
   health=service/std/health.h
   reflection=service/std/reflection.h)

@@ -30,6 +30,7 @@ target_link_libraries(raw_peer PUBLIC sl_options Threads::Threads)
 sl_add_test(client sl_rpc rpc_test_types raw_peer)
 sl_add_test(client_server sl_rpc rpc_test_types)
 sl_add_test(level1 sl_rpc)
+sl_add_test(level1_client sl_rpc_core)
 sl_add_test(pool sl_rpc)
 sl_add_test(pool_call sl_rpc rpc_test_types)
 # Plays service/net: linked before it.

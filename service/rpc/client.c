@@ -4,19 +4,16 @@
 #include <stdio.h>
 
 #include "runtime/base/mem.h"
-#include "runtime/base/parse.h"
 #include "runtime/base/random.h"
 #include "runtime/base/version.h"
 #include "service/rpc/client_impl.h"
 
 enum {
     CHANNEL_MAGIC = 0x63686E6C,
-    CONNECT_TIMEOUT_MS = 20000,
     BACKOFF_FIRST_MS = 1000,
     BACKOFF_MAX_MS = 120000,
     JITTER_PERCENT = 20,
     FREE_WAIT_MS = 1000,
-    HOST_BYTES = 256,
     KEEPALIVE_MAX_MS = 24 * 3600 * 1000,
     RETRY_CALL_BYTES = 256 * 1024,
     RETRY_CHANNEL_BYTES = 16 * 1024 * 1024
@@ -73,6 +70,9 @@ static bool have_connection(struct sl_channel *channel)
     if (sl_loop_now_ns(channel->loop) < channel->own.retry_ns) {
         fail_waiting(channel);
         return false;
+    }
+    if (channel->transport->ops->open == NULL) {
+        return false; /* the user brings one */
     }
     struct sl_error err = { 0 };
     if (sl_client_conn_open(channel, &channel->own.current, &err) != SL_OK) {
@@ -131,17 +131,22 @@ static void on_retry(void *user_data)
     sl_channel_wake(channel);
 }
 
+bool sl_channel_may_wait(const struct sl_channel *channel)
+{
+    return channel->transport->ops->step != NULL;
+}
+
 void sl_channel_enter(const struct sl_channel *channel)
 {
-    if (channel != NULL && channel->own_loop != NULL) {
+    if (channel != NULL && sl_channel_may_wait(channel)) {
         sl_loop_enter(channel->loop);
     }
 }
 
 void sl_channel_step(struct sl_channel *channel, bool may_wait)
 {
-    if (channel->own_loop != NULL) {
-        sl_loop_uv_step(channel->own_loop, may_wait ? -1 : 0);
+    if (sl_channel_may_wait(channel)) {
+        channel->transport->ops->step(channel->transport, may_wait);
     }
 }
 
@@ -153,11 +158,9 @@ static void destroy(struct sl_channel *channel)
     sl_loop_undefer(channel->loop, &channel->own.start);
     sl_client_config_done(channel);
     (void)sl_free(channel->interceptors);
-    (void)sl_net_tls_unref(channel->tls);
-    (void)sl_loop_uv_free(channel->own_loop);
+    channel->transport->ops->free(channel->transport);
     (void)sl_free(channel->target);
     (void)sl_free(channel->authority);
-    (void)sl_free(channel->server_name);
     (void)sl_free(channel->user_agent);
     if (channel->authorization != NULL) {
         explicit_bzero(channel->authorization, strlen(channel->authorization));
@@ -212,7 +215,7 @@ void sl_channel_on_gone(
     const bool was_current = channel->own.current == conn;
     if (channel->own.is_freed) {
         channel->own.current = NULL;
-        if (sl_list_is_empty(&channel->own.conns) && channel->own_loop == NULL) {
+        if (sl_list_is_empty(&channel->own.conns) && !sl_channel_may_wait(channel)) {
             destroy(channel);
         }
     } else if (was_current && !was_ready) {
@@ -224,6 +227,38 @@ void sl_channel_on_gone(
         sl_channel_wake(channel);
     }
 }
+
+/* ---- From whoever brings connections --------------------------------------------------------- */
+
+enum sl_status
+sl_channel_adopt(struct sl_channel *channel, void *link, struct sl_client_conn **ret_conn)
+{
+    if (channel->own.is_freed) {
+        return SL_FAILED_PRECONDITION;
+    }
+    if (channel->own.current != NULL) {
+        return SL_ALREADY_EXISTS;
+    }
+    SL_TRY(sl_client_conn_adopt(channel, link, &channel->own.current));
+    *ret_conn = channel->own.current;
+    return SL_OK;
+}
+
+void sl_channel_note_failure(struct sl_channel *channel, const char *why)
+{
+    struct sl_error err = { 0 };
+    (void)sl_fail(&err, SL_UNAVAILABLE, "%s: %s", channel->target, why);
+    err.origin = SL_ORIGIN_TRANSPORT;
+    note_failure(channel, &err);
+}
+
+bool sl_channel_is_waiting(const struct sl_channel *channel)
+{
+    return channel->own.current == NULL && !sl_list_is_empty(&channel->own.waiting) &&
+           sl_loop_now_ns(channel->loop) >= channel->own.retry_ns;
+}
+
+/* ---- Numbers --------------------------------------------------------------------------------- */
 
 struct sl_channel_stats sl_channel_stats(const struct sl_channel *channel)
 {
@@ -241,32 +276,6 @@ static char *make_user_agent(const char *first)
     return sl_strdup(text);
 }
 
-static enum sl_status set_target(
-    struct sl_channel *channel, const char *target, const char *authority, struct sl_error *err)
-{
-    char host[HOST_BYTES];
-    uint16_t port;
-    bool is_unix;
-    if (sl_parse_address(sl_slice_str(target), host, sizeof(host), &port, &is_unix) != SL_OK) {
-        return sl_fail(
-            err, SL_INVALID_ARGUMENT,
-            "'%s' is no address: host:port, [ipv6]:port or unix:/path is expected", target);
-    }
-    authority = authority == NULL && is_unix ? "localhost" : authority;
-    channel->target = sl_strdup(target);
-    channel->authority = sl_strdup(authority != NULL ? authority : target);
-    if (authority != NULL) {
-        /* an authority without a port is a host alone */
-        const bool has_port =
-            sl_parse_address(sl_slice_str(authority), host, sizeof(host), &port, &is_unix) == SL_OK;
-        channel->server_name = sl_strdup(has_port ? host : authority);
-    }
-    return channel->target == NULL || channel->authority == NULL ||
-                   (authority != NULL && channel->server_name == NULL)
-               ? SL_RESOURCE_EXHAUSTED
-               : SL_OK;
-}
-
 static void set_limits(struct sl_channel *channel, const struct sl_channel_options *options)
 {
     if (options->limits != NULL) {
@@ -280,8 +289,6 @@ static void set_limits(struct sl_channel *channel, const struct sl_channel_optio
     if (options->connection_window_bytes > 0) {
         channel->limits.connection_window = options->connection_window_bytes;
     }
-    channel->connect_timeout_ms =
-        options->connect_timeout_ms > 0 ? options->connect_timeout_ms : CONNECT_TIMEOUT_MS;
     channel->own.keepalive_ms =
         options->keepalive_ms < KEEPALIVE_MAX_MS ? options->keepalive_ms : KEEPALIVE_MAX_MS;
     channel->pings_without_calls = options->keepalive_without_calls;
@@ -315,71 +322,93 @@ static enum sl_status copy_interceptors(
     return SL_OK;
 }
 
-static enum sl_status init_channel(
-    struct sl_channel *channel,
-    const char *target,
-    const struct sl_channel_options *options,
-    struct sl_error *err)
+static enum sl_status
+copy_authorization(struct sl_channel *channel, const char *authorization, struct sl_error *err)
+{
+    if (authorization == NULL) {
+        return SL_OK;
+    }
+    const struct sl_slice value = sl_slice_str(authorization);
+    if (sl_metadata_check(sl_slice_str("authorization"), value) != SL_OK) {
+        return sl_fail(err, SL_INVALID_ARGUMENT, "authorization: visible ASCII is expected");
+    }
+    channel->authorization = sl_strdup(authorization);
+    return channel->authorization == NULL ? SL_RESOURCE_EXHAUSTED : SL_OK;
+}
+
+static void init_channel(struct sl_channel *channel, struct sl_client_transport *transport)
 {
     channel->magic = CHANNEL_MAGIC;
-    channel->loop = options->loop;
-    if (options->loop == NULL) {
-        SL_TRY(sl_loop_uv_new(0, &channel->own_loop));
-        channel->loop = sl_loop_uv_base(channel->own_loop);
-    }
+    channel->transport = transport;
+    channel->loop = transport->loop;
     sl_list_init(&channel->own.waiting);
     sl_list_init(&channel->own.others);
     sl_list_init(&channel->own.conns);
     channel->own.start.run = run_start;
     sl_timer_init(&channel->own.retry, channel->loop, on_retry, channel);
-    set_limits(channel, options);
-    channel->tls = options->tls == NULL ? NULL : sl_net_tls_ref(options->tls);
-    channel->user_agent = make_user_agent(options->user_agent);
-    if (options->authorization != NULL) {
-        const struct sl_slice value = sl_slice_str(options->authorization);
-        if (sl_metadata_check(sl_slice_str("authorization"), value) != SL_OK) {
-            return sl_fail(err, SL_INVALID_ARGUMENT, "authorization: visible ASCII is expected");
-        }
-        channel->authorization = sl_strdup(options->authorization);
-    }
-    if (channel->user_agent == NULL ||
-        (options->authorization != NULL && channel->authorization == NULL)) {
-        return SL_RESOURCE_EXHAUSTED;
-    }
-    SL_TRY(copy_interceptors(channel, options, err));
-    SL_TRY(sl_client_config_copy(channel, options->service_config, err));
-    return set_target(channel, target, options->authority, err);
 }
 
-enum sl_status sl_channel_new(
+/* What needs memory, or may be wrong. */
+static enum sl_status fill_channel(
+    struct sl_channel *channel,
     const char *target,
+    const char *authority,
+    const struct sl_channel_options *options,
+    struct sl_error *err)
+{
+    set_limits(channel, options);
+    channel->target = sl_strdup(target);
+    channel->authority = sl_strdup(authority);
+    channel->user_agent = make_user_agent(options->user_agent);
+    if (channel->target == NULL || channel->authority == NULL || channel->user_agent == NULL) {
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    SL_TRY(copy_authorization(channel, options->authorization, err));
+    SL_TRY(copy_interceptors(channel, options, err));
+    return sl_client_config_copy(channel, options->service_config, err);
+}
+
+enum sl_status sl_channel_read_options(
+    const struct sl_channel_options *options, struct sl_channel_options *ret, struct sl_error *err)
+{
+    *ret = (struct sl_channel_options){ 0 };
+    if (options == NULL) {
+        return SL_OK;
+    }
+    if (options->struct_size == 0 || options->struct_size > sizeof(*ret)) {
+        return sl_fail(err, SL_INVALID_ARGUMENT, "struct_size of the options is not set");
+    }
+    memcpy(ret, options, options->struct_size);
+    return SL_OK;
+}
+
+enum sl_status sl_channel_make(
+    struct sl_client_transport *transport,
+    const char *target,
+    const char *authority,
     const struct sl_channel_options *options,
     struct sl_channel **ret_channel,
     struct sl_error *err)
 {
-    struct sl_channel_options all = { 0 };
-    if (options != NULL) {
-        if (options->struct_size == 0 || options->struct_size > sizeof(all)) {
-            return sl_fail(err, SL_INVALID_ARGUMENT, "struct_size of the options is not set");
-        }
-        memcpy(&all, options, options->struct_size);
-    }
     struct sl_channel *channel = sl_calloc(1, sizeof(*channel));
     if (channel == NULL) {
+        transport->ops->free(transport);
         return sl_fail(err, SL_RESOURCE_EXHAUSTED, "no memory for a channel");
     }
-    const enum sl_status status = init_channel(channel, target, &all, err);
+    init_channel(channel, transport);
+    const enum sl_status status = fill_channel(channel, target, authority, options, err);
     if (status != SL_OK) {
-        if (channel->loop != NULL) {
-            destroy(channel);
-        } else {
-            (void)sl_free(channel);
-        }
+        destroy(channel);
         return status == SL_RESOURCE_EXHAUSTED ? sl_fail(err, status, "no memory for a channel")
                                                : status;
     }
     *ret_channel = channel;
     return SL_OK;
+}
+
+struct sl_client_transport *sl_channel_transport(const struct sl_channel *channel)
+{
+    return channel->transport;
 }
 
 static void orphan_all(struct sl_list *calls)
@@ -420,9 +449,9 @@ struct sl_channel *sl_channel_free(struct sl_channel *channel)
     sl_timer_stop(&channel->own.retry);
     sl_timer_init(&channel->own.retry, channel->loop, on_free_timeout, channel);
     sl_timer_start_ms(&channel->own.retry, FREE_WAIT_MS);
-    if (channel->own_loop != NULL) {
+    if (sl_channel_may_wait(channel)) {
         while (!sl_list_is_empty(&channel->own.conns)) {
-            sl_loop_uv_step(channel->own_loop, -1);
+            sl_channel_step(channel, true);
         }
         destroy(channel);
     }

@@ -13,7 +13,7 @@ void sl_client_call_notify(struct sl_client_call *call, bool is_readable, bool i
     call->own.owes_readable |= is_readable && call->options.on_readable != NULL;
     call->own.owes_writable |= is_writable && call->options.on_writable != NULL;
     const bool owes = call->own.owes_readable || call->own.owes_writable;
-    if (owes && !call->own.is_user_gone) {
+    if (owes && !call->own.is_user_gone && call->loop != NULL) {
         sl_loop_defer(call->loop, &call->own.notify);
     }
 }
@@ -90,10 +90,11 @@ static enum sl_status follow_parent(struct sl_client_call *call)
     if (left_ns != SL_NEVER_NS) {
         sl_client_call_limit_deadline(call, left_ns);
     }
-    if (call->own.channel->own_loop != NULL) {
+    if (sl_channel_may_wait(call->own.channel)) {
         return SL_OK;
     }
-    if (sl_call_loop(parent) != call->loop) {
+    if (sl_call_loop(parent) !=
+        (call->own.channel->transport->has_calls_time ? NULL : call->loop)) {
         return SL_FAILED_PRECONDITION;
     }
     if (sl_call_watch(parent, &call->own.watch) != SL_OK) {
@@ -131,7 +132,7 @@ set_options(struct sl_client_call *call, const struct sl_client_call_options *op
         return SL_INVALID_ARGUMENT;
     }
     call->options.encoding = NULL;
-    if (call->own.channel->own_loop != NULL) { /* who waits needs no callbacks */
+    if (sl_channel_may_wait(call->own.channel)) { /* who waits needs no callbacks */
         call->options.on_readable = NULL;
         call->options.on_writable = NULL;
     }
@@ -235,7 +236,8 @@ void sl_client_call_orphan(struct sl_client_call *call)
 {
     sl_client_call_end(call, SL_CANCELLED, SL_ORIGIN_LOCAL, true, "the channel was freed");
     sl_list_remove(&call->own.node);
-    if (call->own.channel->own_loop != NULL) {
+    if (call->own.channel->transport->owns_loop) {
+        sl_loop_undefer(call->loop, &call->own.notify);
         call->loop = NULL; /* it goes with the channel */
     }
     call->own.channel = NULL;
@@ -351,7 +353,7 @@ static enum sl_status wait_for_room(struct sl_client_call *call, size_t size)
         if (n_queued(call) == 0 || n_queued(call) + size <= SL_CLIENT_QUEUE_BYTES) {
             return SL_OK;
         }
-        if (call->own.channel->own_loop == NULL) {
+        if (!sl_channel_may_wait(call->own.channel)) {
             call->own.is_send_full = true;
             return SL_AGAIN;
         }
@@ -490,7 +492,7 @@ static enum sl_status wait_for_bytes(struct sl_client_call *call, struct sl_slic
     sl_channel_enter(call->own.channel);
     for (;;) {
         const enum sl_status status = next_bytes(call, ret_message);
-        if (status != SL_AGAIN || call->own.channel->own_loop == NULL) {
+        if (status != SL_AGAIN || !sl_channel_may_wait(call->own.channel)) {
             return status;
         }
         sl_channel_step(call->own.channel, true);
@@ -548,7 +550,7 @@ const struct sl_metadata *sl_client_call_headers(struct sl_client_call *call)
 {
     sl_channel_enter(call->own.channel);
     while (!call->own.has_headers && call->own.status == SL_PENDING &&
-           call->own.channel->own_loop != NULL) {
+           sl_channel_may_wait(call->own.channel)) {
         sl_channel_step(call->own.channel, true);
     }
     return call->own.has_headers ? &call->own.headers : NULL;
@@ -585,7 +587,7 @@ enum sl_status sl_client_unary(
     struct sl_client_call **ret_call)
 {
     *ret_call = NULL;
-    if (channel->own_loop == NULL) {
+    if (!sl_channel_may_wait(channel)) {
         return SL_FAILED_PRECONDITION;
     }
     struct sl_client_call *call;
@@ -602,7 +604,7 @@ enum sl_status sl_client_call_finish(struct sl_client_call *call, void **ret_rep
     if (call->own.channel == NULL && call->own.status != SL_PENDING) {
         return call->own.status; /* the channel is freed */
     }
-    if (call->own.channel == NULL || call->own.channel->own_loop == NULL ||
+    if (call->own.channel == NULL || !sl_channel_may_wait(call->own.channel) ||
         (kind != SL_UNARY && kind != SL_CLIENT_STREAMING)) {
         return SL_FAILED_PRECONDITION;
     }

@@ -19,10 +19,11 @@ struct sl_client_conn {
     uint32_t magic;
     struct sl_channel *channel;
     struct sl_list node;
-    struct sl_net_conn *net;
+    void *link;                    /* the transport's */
     struct sl_h2_session *session; /* NULL before CONN_GREETING */
     enum conn_state state;
     bool was_ready;
+    bool is_tls;
 
     bool was_used;         /* the HEADERS of one went out */
     struct sl_timer timer; /* SETTINGS, then keepalive */
@@ -32,6 +33,11 @@ struct sl_client_conn {
     char goaway_debug[DEBUG_BYTES];
     struct sl_error error; /* why it ends; status SL_OK: not known (yet) */
 };
+
+static const struct sl_client_transport_ops *ops_of(const struct sl_client_conn *conn)
+{
+    return conn->channel->transport->ops;
+}
 
 struct sl_client_conn *sl_client_conn_of_node(struct sl_list *node)
 {
@@ -46,6 +52,16 @@ bool sl_client_conn_is_ready(const struct sl_client_conn *conn)
 struct sl_h2_session *sl_client_conn_session(const struct sl_client_conn *conn)
 {
     return conn->session;
+}
+
+bool sl_client_conn_is_tls(const struct sl_client_conn *conn)
+{
+    return conn->is_tls;
+}
+
+const struct sl_error *sl_client_conn_error(const struct sl_client_conn *conn)
+{
+    return &conn->error;
 }
 
 void sl_client_conn_note_used(struct sl_client_conn *conn)
@@ -89,7 +105,7 @@ void sl_client_conn_close(struct sl_client_conn *conn, bool now)
         conn->state = CONN_CLOSING;
         sl_timer_stop(&conn->timer);
     }
-    sl_net_conn_close(conn->net, now);
+    ops_of(conn)->close(conn->link, now);
 }
 
 static void close_if_done(struct sl_client_conn *conn)
@@ -123,7 +139,7 @@ static void arm_keepalive(struct sl_client_conn *conn)
     sl_timer_start(
         &conn->timer, conn->ping_ns != 0
                           ? conn->ping_ns + limits->keepalive_timeout * SL_NS_PER_MS
-                          : sl_net_conn_last_read_ns(conn->net) + keepalive_ms * SL_NS_PER_MS);
+                          : ops_of(conn)->last_read_ns(conn->link) + keepalive_ms * SL_NS_PER_MS);
 }
 
 /* A PING after silence, while calls are open unless the user allows it always; any byte is an
@@ -131,7 +147,7 @@ static void arm_keepalive(struct sl_client_conn *conn)
 static void check_keepalive(struct sl_client_conn *conn)
 {
     const uint64_t now_ns = sl_loop_now_ns(conn->channel->loop);
-    const uint64_t read_ns = sl_net_conn_last_read_ns(conn->net);
+    const uint64_t read_ns = ops_of(conn)->last_read_ns(conn->link);
     const struct sl_limits *limits = &conn->channel->limits;
     if (conn->ping_ns != 0 && read_ns < conn->ping_ns &&
         now_ns - conn->ping_ns >= limits->keepalive_timeout * SL_NS_PER_MS) {
@@ -233,7 +249,7 @@ static void on_goaway(void *session_user, uint32_t code, struct sl_slice debug)
 static void on_output(void *session_user)
 {
     const struct sl_client_conn *conn = session_user;
-    sl_net_conn_want_write(conn->net);
+    ops_of(conn)->want_write(conn->link);
 }
 
 static const struct sl_h2_callbacks session_callbacks = {
@@ -246,12 +262,12 @@ static const struct sl_h2_callbacks session_callbacks = {
     .on_output = on_output,
 };
 
-/* ---- From the socket ------------------------------------------------------------------------- */
+/* ---- From the transport ---------------------------------------------------------------------- */
 
-static void on_open(struct sl_net_conn *net, void *user_data)
+void sl_client_conn_on_open(struct sl_client_conn *conn, bool is_tls)
 {
-    struct sl_client_conn *conn = user_data;
     const struct sl_h2_options options = { .is_client = true, .limits = &conn->channel->limits };
+    conn->is_tls = is_tls;
     if (sl_h2_session_new(&options, &session_callbacks, conn, &conn->session) != SL_OK) {
         set_error(conn, "no memory for a connection");
         sl_client_conn_close(conn, true);
@@ -259,12 +275,11 @@ static void on_open(struct sl_net_conn *net, void *user_data)
     }
     conn->state = CONN_GREETING;
     sl_timer_start_ms(&conn->timer, conn->channel->limits.preface);
-    sl_net_conn_want_write(net);
+    ops_of(conn)->want_write(conn->link);
 }
 
-static void on_bytes(struct sl_net_conn *net, struct sl_slice bytes, void *user_data)
+void sl_client_conn_on_bytes(struct sl_client_conn *conn, struct sl_slice bytes)
 {
-    struct sl_client_conn *conn = user_data;
     struct sl_error err;
     const uint64_t now_ns = sl_loop_now_ns(conn->channel->loop);
     if (conn->session == NULL) {
@@ -274,7 +289,7 @@ static void on_bytes(struct sl_net_conn *net, struct sl_slice bytes, void *user_
         set_error(conn, err.text);
         conn->state = CONN_CLOSING;
         sl_timer_stop(&conn->timer);
-        sl_net_conn_close(net, false); /* our GOAWAY goes out */
+        ops_of(conn)->close(conn->link, false); /* our GOAWAY goes out */
         return;
     }
     if (conn->state == CONN_GREETING && sl_h2_session_is_ready(conn->session)) {
@@ -291,12 +306,11 @@ static void on_bytes(struct sl_net_conn *net, struct sl_slice bytes, void *user_
         sl_h2_session_has_room(conn->session)) {
         sl_channel_wake(conn->channel); /* SETTINGS may have raised the limit of streams */
     }
-    sl_net_conn_want_write(net);
+    ops_of(conn)->want_write(conn->link);
 }
 
-static size_t on_pull(struct sl_net_conn *net, uint8_t *room, size_t room_bytes, void *user_data)
+size_t sl_client_conn_pull(struct sl_client_conn *conn, uint8_t *room, size_t room_bytes)
 {
-    struct sl_client_conn *conn = user_data;
     if (conn->session == NULL) {
         return 0;
     }
@@ -305,18 +319,15 @@ static size_t on_pull(struct sl_net_conn *net, uint8_t *room, size_t room_bytes,
     if (n == 0 && conn->state < CONN_CLOSING && sl_h2_session_wants_close(conn->session)) {
         conn->state = CONN_CLOSING;
         sl_timer_stop(&conn->timer);
-        sl_net_conn_close(net, false);
+        ops_of(conn)->close(conn->link, false);
     }
     return n;
 }
 
-static void
-on_end(struct sl_net_conn *net, enum sl_net_end how, const struct sl_error *err, void *user_data)
+void sl_client_conn_on_end(struct sl_client_conn *conn, const struct sl_error *err)
 {
-    (void)net;
-    struct sl_client_conn *conn = user_data;
     struct sl_channel *channel = conn->channel;
-    if (how != SL_NET_END_CLOSED && conn->error.status == SL_OK) {
+    if (err != NULL && conn->error.status == SL_OK) {
         conn->error = *err;
     }
     conn->state = CONN_CLOSING;
@@ -330,35 +341,47 @@ on_end(struct sl_net_conn *net, enum sl_net_end how, const struct sl_error *err,
     (void)sl_free(conn);
 }
 
-static const struct sl_net_callbacks net_callbacks = {
-    .on_open = on_open,
-    .on_bytes = on_bytes,
-    .on_pull = on_pull,
-    .on_end = on_end,
-};
+/* ---- Life ------------------------------------------------------------------------------------ */
+
+static struct sl_client_conn *new_conn(struct sl_channel *channel)
+{
+    struct sl_client_conn *conn = sl_calloc(1, sizeof(*conn));
+    if (conn != NULL) {
+        conn->magic = CONN_MAGIC;
+        conn->channel = channel;
+        sl_list_init(&conn->node);
+        sl_timer_init(&conn->timer, channel->loop, on_timer, conn);
+    }
+    return conn;
+}
 
 enum sl_status sl_client_conn_open(
     struct sl_channel *channel, struct sl_client_conn **ret_conn, struct sl_error *err)
 {
-    struct sl_client_conn *conn = sl_calloc(1, sizeof(*conn));
+    struct sl_client_conn *conn = new_conn(channel);
     if (conn == NULL) {
         return sl_fail(err, SL_RESOURCE_EXHAUSTED, "no memory for a connection");
     }
-    conn->magic = CONN_MAGIC;
-    conn->channel = channel;
-    sl_timer_init(&conn->timer, channel->loop, on_timer, conn);
-    const struct sl_net_connect_options options = {
-        .address = channel->target,
-        .tls = channel->tls,
-        .server_name = channel->server_name,
-        .timeout_ms = channel->connect_timeout_ms,
-    };
+    struct sl_client_transport *transport = channel->transport;
     const enum sl_status status =
-        sl_net_connect(channel->loop, &options, &net_callbacks, conn, &conn->net, err);
+        transport->ops->open(transport, conn, channel->target, &conn->link, err);
     if (status != SL_OK) {
         (void)sl_free(conn);
         return status;
     }
+    sl_list_add_last(&channel->own.conns, &conn->node);
+    *ret_conn = conn;
+    return SL_OK;
+}
+
+enum sl_status
+sl_client_conn_adopt(struct sl_channel *channel, void *link, struct sl_client_conn **ret_conn)
+{
+    struct sl_client_conn *conn = new_conn(channel);
+    if (conn == NULL) {
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    conn->link = link;
     sl_list_add_last(&channel->own.conns, &conn->node);
     *ret_conn = conn;
     return SL_OK;

@@ -1,12 +1,13 @@
 /* The inside of the client: a channel has connections, a connection has streams of calls.
  *
  *   client.c         the channel: which connection takes a call, backoff, the end
- *   client_conn.c    one connection: socket, HTTP/2 session, keepalive
+ *   client_conn.c    one connection: HTTP/2 session, keepalive
  *   client_stream.c  what happens to a call on the wire
  *   client_call.c    what the user does with a call
  *   client_retry.c   whether and when a call is tried again
  *   client_chain.c   interceptors
  *   client_config.c  the service config: what holds for which method
+ *   client_net.c, channel_conn.c   who brings the bytes (client_transport.h)
  *
  * Everything here belongs to the channel's loop. */
 #ifndef SL_SERVICE_RPC_CLIENT_IMPL_H
@@ -17,12 +18,11 @@
 #include "runtime/base/limits.h"
 #include "runtime/base/list.h"
 #include "runtime/base/loop.h"
-#include "runtime/base/loop_uv.h"
 #include "service/h2/h2.h"
-#include "service/net/net.h"
 #include "service/rpc/call_watch.h"
 #include "service/rpc/client.h"
 #include "service/rpc/client_throttle.h"
+#include "service/rpc/client_transport.h"
 #include "service/rpc/deadline.h"
 #include "service/rpc/frame.h"
 #include "service/rpc/headers.h"
@@ -50,11 +50,8 @@ static inline uint64_t sl_client_ms_to_ns(uint64_t ms)
 struct sl_channel {
     uint32_t magic;
     char *target, *authority, *user_agent;
-    char *authorization;    /* of each call; NULL: none */
-    char *server_name;      /* that the certificate must have; NULL: the host of the target */
-    struct sl_net_tls *tls; /* NULL: h2c */
+    char *authorization; /* of each call; NULL: none */
     struct sl_limits limits;
-    uint64_t connect_timeout_ms;
     bool is_retry_disabled;
     bool pings_without_calls;
     size_t retry_call_bytes, retry_channel_bytes;
@@ -62,8 +59,8 @@ struct sl_channel {
     size_t n_methods;
     struct sl_client_interceptor *interceptors;
     size_t n_interceptors;
-    struct sl_loop *loop;
-    struct sl_loop_uv *own_loop; /* NULL: the user's loop */
+    struct sl_client_transport *transport;
+    struct sl_loop *loop; /* the transport's */
     struct {
         struct sl_list waiting; /* calls without a stream, in order */
         struct sl_list others;  /* calls with one, and ended ones */
@@ -142,6 +139,8 @@ struct sl_client_call {
 
 /* Waiting calls are looked at once, at the end of this turn. */
 void sl_channel_wake(struct sl_channel *channel);
+/* True: it has a private loop, and functions that have to wait turn it. */
+bool sl_channel_may_wait(const struct sl_channel *channel);
 /* Makes the calling thread that of a private loop: the channel may have come from another one. */
 void sl_channel_enter(const struct sl_channel *channel);
 /* One turn of a private loop that waits until something happens; without `may_wait` not at all. */
@@ -170,6 +169,11 @@ void sl_channel_calm_keepalive(struct sl_channel *channel);
  * SL_RESOURCE_EXHAUSTED. */
 SL_CHECK enum sl_status sl_client_conn_open(
     struct sl_channel *channel, struct sl_client_conn **ret_conn, struct sl_error *err);
+/* The same with a link that is there; sl_client_conn_on_open() follows. Fails:
+ * SL_RESOURCE_EXHAUSTED. */
+SL_CHECK enum sl_status
+sl_client_conn_adopt(struct sl_channel *channel, void *link, struct sl_client_conn **ret_conn);
+bool sl_client_conn_is_tls(const struct sl_client_conn *conn);
 bool sl_client_conn_is_ready(const struct sl_client_conn *conn);
 struct sl_h2_session *sl_client_conn_session(const struct sl_client_conn *conn);
 /* The HEADERS of a call went out on it. */

@@ -149,15 +149,18 @@ add_timeout(struct sl_client_call *call, struct sl_arena *arena, struct sl_heade
     return add_text(list, arena, "grpc-timeout", text);
 }
 
-static enum sl_status
-make_headers(struct sl_client_call *call, struct sl_arena *arena, struct sl_header_list *list)
+static enum sl_status make_headers(
+    struct sl_client_call *call,
+    const struct sl_client_conn *conn,
+    struct sl_arena *arena,
+    struct sl_header_list *list)
 {
     const struct sl_channel *channel = call->own.channel;
     const struct {
         const char *name, *value;
     } fixed[] = {
         { ":method", "POST" },
-        { ":scheme", channel->tls == NULL ? "http" : "https" },
+        { ":scheme", sl_client_conn_is_tls(conn) ? "https" : "http" },
         { ":path", call->method->path },
         { ":authority", channel->authority },
         { "te", "trailers" },
@@ -187,7 +190,7 @@ enum sl_status sl_client_call_start(struct sl_client_call *call, struct sl_clien
     struct sl_header_list list = { 0 };
     struct sl_arena *arena = &call->own.message_arena; /* there is no message yet */
     sl_arena_done(arena);
-    if (make_headers(call, arena, &list) != SL_OK) {
+    if (make_headers(call, conn, arena, &list) != SL_OK) {
         sl_client_call_end(
             call, SL_RESOURCE_EXHAUSTED, SL_ORIGIN_LOCAL, true, "no memory for the request");
         return SL_OK;

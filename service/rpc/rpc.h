@@ -4,6 +4,7 @@
 
 // IWYU pragma: begin_exports
 #include "service/rpc/call.h"
+#include "service/rpc/channel_conn.h"
 #include "service/rpc/client.h"
 #include "service/rpc/codec.h"
 #include "service/rpc/conn.h"

@@ -356,6 +356,12 @@ uint64_t sl_net_conn_last_read_ns(const struct sl_net_conn *conn)
     return conn->last_read_ns;
 }
 
+bool sl_net_conn_is_tls(const struct sl_net_conn *conn)
+{
+    (void)conn;
+    return false;
+}
+
 struct sl_net_tls *sl_net_tls_ref(struct sl_net_tls *tls)
 {
     return tls;
