@@ -271,11 +271,8 @@ struct sl_channel_conn *sl_channel_conn_free(struct sl_channel_conn *conn)
         return NULL;
     }
     struct core_transport *transport = conn->transport;
-    struct sl_error err = { 0 };
-    (void)sl_fail(&err, SL_UNAVAILABLE, "the connection was lost");
-    err.origin = SL_ORIGIN_TRANSPORT;
     begin(transport, conn, 0); /* the time stays */
-    sl_client_conn_on_end(conn->conn, conn->is_closing ? NULL : &err);
+    sl_client_conn_on_end(conn->conn, NULL);
     (void)sl_free(conn);
     end(transport);
     return NULL;

@@ -75,7 +75,8 @@ void sl_client_conn_on_open(struct sl_client_conn *conn, bool is_tls);
 void sl_client_conn_on_bytes(struct sl_client_conn *conn, struct sl_slice bytes);
 /* Fills `room` with what to send and gives its size; 0: nothing now. */
 size_t sl_client_conn_pull(struct sl_client_conn *conn, uint8_t *room, size_t room_bytes);
-/* The link is gone, and so is the connection afterwards. `err` NULL: we closed it. */
+/* The link is gone, and so is the connection afterwards. `err` NULL: we closed it, or nobody knows
+ * why. */
 void sl_client_conn_on_end(struct sl_client_conn *conn, const struct sl_error *err);
 /* Why it ends; status SL_OK: not known (yet). */
 const struct sl_error *sl_client_conn_error(const struct sl_client_conn *conn);

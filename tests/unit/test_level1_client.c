@@ -376,6 +376,35 @@ static void a_cancel_reaches_the_server(void **state)
     part(&pair);
 }
 
+/* The call that a handler makes for its own. */
+static struct sl_client_call *inner;
+
+static enum sl_status on_forward(struct sl_call *call, struct sl_slice request, void *user_data)
+{
+    inner = ask(&silence, "", &(struct sl_client_call_options){ .parent = call });
+    return on_silence(call, request, user_data);
+}
+
+static void a_call_made_for_another_ends_with_it(void **state)
+{
+    (void)state;
+    static const struct sl_method_desc forward = { .path = "/a.B/Forward", .kind = SL_UNARY };
+    assert_int_equal(
+        sl_server_add_raw(rig.server, forward.path, forward.kind, on_forward, NULL), SL_OK);
+    struct pair pair = join();
+    struct sl_client_call *outer = ask(&forward, "", NULL);
+    carry(&pair);
+    assert_int_equal(seen.n_silent, 2);
+    sl_client_call_cancel(outer);
+    carry(&pair);
+    assert_int_equal(seen.n_ended, 2);
+    assert_string_equal(
+        sl_client_call_error(inner)->text, "the call that this one was made for is over");
+    assert_over(inner, SL_CANCELLED);
+    assert_over(outer, SL_CANCELLED);
+    part(&pair);
+}
+
 /* ---- Connections ----------------------------------------------------------------------------- */
 
 static void after_a_goaway_new_calls_use_the_next_connection(void **state)
@@ -407,6 +436,23 @@ static void after_a_goaway_new_calls_use_the_next_connection(void **state)
     assert_false(sl_channel_conn_wants_close(second.client));
     part(&first);
     part(&second);
+}
+
+static void a_lost_connection_ends_what_the_server_has_seen(void **state)
+{
+    (void)state;
+    struct pair pair = join();
+    struct sl_client_call *call = ask(&silence, "", NULL);
+    carry(&pair);
+    const int n_readable = rig.n_readable;
+    part(&pair);
+    assert_int_equal(seen.kind, SL_CALL_LOST);
+    assert_int_equal(rig.n_readable, n_readable); /* callbacks run in a turn */
+    assert_int_equal(sl_channel_due_ns(rig.channel), 0);
+    sl_channel_turn(rig.channel, rig.now_ns);
+    assert_true(rig.n_readable > n_readable);
+    assert_string_equal(sl_client_call_error(call)->text, "memory: connection lost");
+    assert_over(call, SL_UNAVAILABLE);
 }
 
 static void a_policy_tries_again_on_the_next_connection(void **state)
@@ -513,9 +559,8 @@ static void a_freed_channel_says_goodbye_and_calls_outlive_it(void **state)
     (void)state;
     struct pair pair = join();
     struct sl_client_call *call = ask(&silence, "", NULL);
-    struct sl_client_call *waits = ask(&echo, "", NULL);
+    struct sl_client_call *unread = ask(&echo, "", NULL);
     carry(&pair);
-    assert_answer(waits, "");
     const int n_readable = rig.n_readable;
     rig.channel = sl_channel_free(rig.channel);
     assert_false(sl_channel_conn_wants_close(pair.client));
@@ -526,7 +571,8 @@ static void a_freed_channel_says_goodbye_and_calls_outlive_it(void **state)
     assert_int_equal(rig.n_readable, n_readable);
     sl_client_call_cancel(call);
     assert_over(call, SL_CANCELLED);
-    (void)sl_client_call_free(waits);
+    sl_client_call_cancel(unread);
+    assert_over(unread, SL_CANCELLED);
 }
 
 static void a_channel_that_never_had_a_connection_frees_its_calls(void **state)
@@ -573,7 +619,9 @@ int main(void)
         CASE(streams_hold_back_both_ways_and_lose_nothing),
         CASE(a_deadline_passes_by_the_clock_that_is_passed_in),
         CASE(a_cancel_reaches_the_server),
+        CASE(a_call_made_for_another_ends_with_it),
         CASE(after_a_goaway_new_calls_use_the_next_connection),
+        CASE(a_lost_connection_ends_what_the_server_has_seen),
         SERVER_CASE(a_policy_tries_again_on_the_next_connection),
         CASE(without_a_connection_calls_fail_fast_or_wait),
         SERVER_CASE(a_server_that_does_not_answer_pings_is_given_up),
