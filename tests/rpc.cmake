@@ -33,6 +33,7 @@ sl_add_test(level1 sl_rpc)
 sl_add_test(level1_client sl_rpc_core)
 sl_add_test(pool sl_rpc)
 sl_add_test(pool_call sl_rpc rpc_test_types)
+sl_add_test(pool_stream sl_rpc)
 # Plays service/net: linked before it.
 add_library(client_rig STATIC wire/client_rig.c)
 target_link_libraries(client_rig PUBLIC sl_rpc h2_pair sl_fake)

@@ -128,6 +128,7 @@ struct sl_call {
         struct sl_slice encoding;       /* grpc-encoding */
         struct sl_frame_reader *reader; /* NULL: no DATA so far, or the request is complete */
         struct sl_buf bytes;            /* of the request, once it is complete */
+        bool is_left;                   /* `bytes` is a stream's last message instead */
         struct sl_slice request;
         void *decoded;
         struct sl_message *message; /* of the last recv */
@@ -172,6 +173,16 @@ void sl_call_on_end_stream(struct sl_call *call);
 /* Keeps what went wrong, so that a handler that finishes with this code says why. Gives the code.
  */
 enum sl_status sl_call_keep_fault(struct sl_call *call, const struct sl_error *err);
+/* Decodes for either side of the call; `err` says what is wrong with the bytes, and nothing when
+ * the method has no types. Thread: any. */
+enum sl_status sl_call_decode(
+    const struct sl_call *call,
+    struct sl_slice bytes,
+    struct sl_arena *arena,
+    void **ret_message,
+    struct sl_error *err);
+/* Makes `message`, or its arena anew, for what is decoded next. Thread: its owner. */
+enum sl_status sl_call_ready_message(const struct sl_call *call, struct sl_message **message);
 /* Gives the request's memory and the window's bytes back. */
 void sl_call_recv_done(struct sl_call *call);
 

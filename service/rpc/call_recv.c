@@ -35,6 +35,7 @@ void sl_call_recv_done(struct sl_call *call)
     }
     if (call->in.reader->is_held && call->in.bytes.data == NULL) {
         call->in.bytes = sl_frame_reader_take(call->in.reader); /* the handler may be reading it */
+        call->in.is_left = sl_call_is_streaming_in(call);
     }
     sl_frame_reader_done(call->in.reader);
     give_credit(call);
@@ -211,20 +212,27 @@ enum sl_status sl_call_keep_fault(struct sl_call *call, const struct sl_error *e
     return err->status;
 }
 
-static enum sl_status
-decode(struct sl_call *call, struct sl_slice bytes, struct sl_arena *arena, void **ret_message)
+enum sl_status sl_call_decode(
+    const struct sl_call *call,
+    struct sl_slice bytes,
+    struct sl_arena *arena,
+    void **ret_message,
+    struct sl_error *err)
 {
     if (call->route->method == NULL) {
         return SL_FAILED_PRECONDITION; /* raw methods have no types (EM-4) */
     }
+    err->status = sl_codec_proto.decode(
+        call->conn->limits, call->route->method->request_type, bytes, arena, ret_message, err);
+    return err->status;
+}
+
+static enum sl_status
+decode(struct sl_call *call, struct sl_slice bytes, struct sl_arena *arena, void **ret_message)
+{
     struct sl_error err = { 0 };
-    const enum sl_status status = sl_codec_proto.decode(
-        call->conn->limits, call->route->method->request_type, bytes, arena, ret_message, &err);
-    if (status != SL_OK) {
-        err.status = status;
-        return sl_call_keep_fault(call, &err);
-    }
-    return SL_OK;
+    const enum sl_status status = sl_call_decode(call, bytes, arena, ret_message, &err);
+    return err.status == SL_OK ? status : sl_call_keep_fault(call, &err);
 }
 
 enum sl_status sl_call_request(struct sl_call *call, const void **ret_message)
@@ -287,20 +295,22 @@ enum sl_status sl_call_recv_bytes(struct sl_call *call, struct sl_slice *ret_mes
 
 bool sl_call_is_compressed(const struct sl_call *call)
 {
-    return call->is_packed;
+    const struct sl_pool_call *pooled = sl_call_hand(call);
+    return pooled != NULL ? sl_pool_call_is_compressed(pooled) : call->is_packed;
 }
 
-static struct sl_message *ready_message(struct sl_call *call)
+enum sl_status sl_call_ready_message(const struct sl_call *call, struct sl_message **message)
 {
-    if (call->in.message == NULL) {
-        call->in.message = sl_calloc(1, sizeof(*call->in.message));
+    if (*message == NULL) {
+        *message = sl_calloc(1, sizeof(**message));
     }
-    if (call->in.message != NULL) {
-        sl_arena_done(&call->in.message->arena);
-        const size_t most = (size_t)call->conn->limits->message_recv;
-        sl_arena_init(&call->in.message->arena, most * MESSAGE_FACTOR + MESSAGE_BYTES);
+    if (*message == NULL) {
+        return SL_RESOURCE_EXHAUSTED;
     }
-    return call->in.message;
+    const size_t most = (size_t)call->conn->limits->message_recv;
+    sl_arena_done(&(*message)->arena);
+    sl_arena_init(&(*message)->arena, most * MESSAGE_FACTOR + MESSAGE_BYTES);
+    return SL_OK;
 }
 
 enum sl_status sl_call_recv(struct sl_call *call, void **ret_message)
@@ -311,9 +321,24 @@ enum sl_status sl_call_recv(struct sl_call *call, void **ret_message)
     }
     struct sl_slice bytes;
     SL_TRY(sl_call_recv_bytes(call, &bytes));
-    struct sl_message *message = ready_message(call);
-    return message == NULL ? SL_RESOURCE_EXHAUSTED
-                           : decode(call, bytes, &message->arena, ret_message);
+    SL_TRY(sl_call_ready_message(call, &call->in.message));
+    return decode(call, bytes, &call->in.message->arena, ret_message);
+}
+
+/* True: `ret_bytes` is the message of the last recv, which may have outlived its stream. */
+static bool take_bytes(struct sl_call *call, struct sl_buf *ret_bytes)
+{
+    if (call->in.reader == NULL && call->in.is_left) {
+        *ret_bytes = call->in.bytes;
+        sl_buf_init(&call->in.bytes, 0);
+        call->in.is_left = false;
+        return true;
+    }
+    if (call->in.reader == NULL || !call->in.reader->is_held) {
+        return false;
+    }
+    *ret_bytes = sl_frame_reader_take(call->in.reader);
+    return true;
 }
 
 struct sl_message *sl_message_take(struct sl_call *call)
@@ -322,17 +347,15 @@ struct sl_message *sl_message_take(struct sl_call *call)
     if (pooled != NULL) {
         return sl_pool_call_take(pooled);
     }
-    if (call->in.reader == NULL || !call->in.reader->is_held) {
-        return NULL;
-    }
     struct sl_message *message = call->in.message;
     if (message == NULL) {
         message = sl_calloc(1, sizeof(*message));
     }
-    if (message != NULL) {
-        message->bytes = sl_frame_reader_take(call->in.reader);
-        call->in.message = NULL;
+    if (message == NULL || !take_bytes(call, &message->bytes)) {
+        call->in.message = message; /* if it is new, for the next */
+        return NULL;
     }
+    call->in.message = NULL;
     return message;
 }
 

@@ -441,6 +441,11 @@ enum sl_status sl_call_set_encoding(struct sl_call *call, const char *encoding)
 
 void sl_call_set_compressing(struct sl_call *call, bool is_compressing)
 {
+    struct sl_pool_call *pooled = sl_call_hand(call);
+    if (pooled != NULL) {
+        sl_pool_call_set_compressing(pooled, is_compressing);
+        return;
+    }
     call->is_plain = !is_compressing;
 }
 

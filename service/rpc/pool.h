@@ -1,5 +1,6 @@
 /* The threads of a server's pool (GC-5): as many as its user asked for, made at once, and one queue
- * in front of them. They block all signals, which are the user's, and have the stack that
+ * in front of them. They block all signals but those of a
+ * fault of their own (SIGSEGV and the like), for signals are the user's, and have the stack that
  * protobuf-c's recursion needs (PB-1). */
 #ifndef SL_SERVICE_RPC_POOL_H
 #define SL_SERVICE_RPC_POOL_H

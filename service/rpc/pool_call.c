@@ -9,8 +9,6 @@
 #include "service/rpc/call_impl.h"
 
 enum {
-    MESSAGE_FACTOR = 16,
-    MESSAGE_BYTES = 64 * 1024,
     FULL_RETRY_MS = 1000,
     OUTBOX_BYTES = 32 * 1024 /* more than this is not handed over at once; one message always is */
 };
@@ -20,6 +18,12 @@ enum {
 struct order {
     enum sl_status (*run)(struct sl_call *call, void *arguments);
     void *arguments;
+};
+
+/* What stands before each message of the outbox. */
+struct record {
+    size_t size;
+    bool is_plain; /* it is not compressed */
 };
 
 struct sl_pool_call {
@@ -35,9 +39,11 @@ struct sl_pool_call {
         struct sl_slice reply_bytes;
         bool has_reply;
         struct sl_message *message; /* of the last recv */
+        bool is_packed;             /* it, or the request, came compressed */
+        bool is_plain;              /* what is sent from now on is not compressed */
         struct sl_error fault;
         enum sl_status result;
-    } hand; /* the handler's thread; the loop before it begins and after it has returned */
+    } hand; /* the handler's thread; the loop while that does not run or waits for an order */
     struct {
         struct order order;   /* while `is_waiting` */
         bool is_waiting;      /* the order waits for the call */
@@ -54,7 +60,7 @@ struct sl_pool_call {
         bool is_answered;
         bool is_returned;
         enum sl_status end;   /* SL_OK: the call goes on */
-        struct sl_buf outbox; /* what a stream sends: each message behind its size */
+        struct sl_buf outbox; /* what a stream sends: records, each with its message */
         bool is_flushing;
         enum sl_status unsent; /* why a message of the outbox was not sent */
     } shared;
@@ -77,6 +83,8 @@ static struct sl_pool_call *new_pool_call(struct sl_call *call)
     }
     pooled->call = call;
     pooled->has_timeout = call->has_timeout;
+    pooled->hand.is_packed = call->is_packed;
+    pooled->hand.is_plain = call->is_plain;
     sl_list_init(&pooled->work.node);
     sl_arena_init(&pooled->hand.arena, call->arena.max_bytes);
     sl_buf_init(&pooled->loop.outbox, (size_t)INT32_MAX + OUTBOX_BYTES);
@@ -138,16 +146,25 @@ static void carry_out(struct sl_pool_call *pooled)
 /* ---- The loop's side: what a stream sends ------------------------------------------------------
  */
 
+/* A stream has no holes: behind a message that was not sent, none is. */
+static enum sl_status send_one(struct sl_call *call, struct sl_slice message, bool is_plain)
+{
+    const enum sl_status unsent = call->pooled->shared.unsent; /* only the loop changes it */
+    call->is_plain = is_plain;
+    return unsent != SL_OK ? unsent : sl_call_send_bytes(call, message);
+}
+
 /* SL_AGAIN: the rest waits for room. */
 static enum sl_status send_outbox(struct sl_pool_call *pooled)
 {
     struct sl_buf *outbox = &pooled->loop.outbox;
     while (pooled->loop.outbox_at < outbox->size) {
-        size_t size = 0;
+        struct record record;
         const uint8_t *from = outbox->data + pooled->loop.outbox_at;
-        memcpy(&size, from, sizeof(size));
-        SL_TRY(sl_call_send_bytes(pooled->call, sl_slice_of(from + sizeof(size), size)));
-        pooled->loop.outbox_at += sizeof(size) + size;
+        memcpy(&record, from, sizeof(record));
+        const struct sl_slice message = sl_slice_of(from + sizeof(record), record.size);
+        SL_TRY(send_one(pooled->call, message, record.is_plain));
+        pooled->loop.outbox_at += sizeof(record) + record.size;
     }
     return SL_OK;
 }
@@ -263,6 +280,7 @@ static void on_returned(struct sl_pool_call *pooled)
     if (call->has_failure && call->failure.code == status.code) {
         status = call->failure;
     }
+    call->is_plain = pooled->hand.is_plain;
     if (pooled->hand.has_reply) {
         call->out.reply_bytes = pooled->hand.reply_bytes;
         call->is_reply_raw = true;
@@ -422,20 +440,24 @@ enum sl_status sl_pool_call_wait_ms(struct sl_pool_call *pooled, uint64_t wait_m
     return end;
 }
 
+bool sl_pool_call_is_compressed(const struct sl_pool_call *pooled)
+{
+    return pooled->hand.is_packed;
+}
+
+void sl_pool_call_set_compressing(struct sl_pool_call *pooled, bool is_compressing)
+{
+    pooled->hand.is_plain = !is_compressing;
+}
+
 /* ---- Messages -------------------------------------------------------------------------------- */
 
 static enum sl_status decode(
     struct sl_pool_call *pooled, struct sl_slice bytes, struct sl_arena *arena, void **ret_message)
 {
-    const struct sl_call *call = pooled->call;
-    if (call->route->method == NULL) {
-        return SL_FAILED_PRECONDITION; /* raw methods have no types (EM-4) */
-    }
     struct sl_error err = { 0 };
-    const enum sl_status status = sl_codec_proto.decode(
-        call->conn->limits, call->route->method->request_type, bytes, arena, ret_message, &err);
-    if (status != SL_OK) {
-        err.status = status;
+    const enum sl_status status = sl_call_decode(pooled->call, bytes, arena, ret_message, &err);
+    if (err.status != SL_OK) {
         pooled->hand.fault = err;
     }
     return status;
@@ -478,7 +500,9 @@ enum sl_status sl_pool_call_reply_bytes(struct sl_pool_call *pooled, struct sl_s
 
 static enum sl_status run_recv(struct sl_call *call, void *arguments)
 {
-    return sl_call_recv_bytes(call, arguments);
+    SL_TRY(sl_call_recv_bytes(call, arguments));
+    call->pooled->hand.is_packed = call->is_packed;
+    return SL_OK;
 }
 
 enum sl_status sl_pool_call_recv_bytes(struct sl_pool_call *pooled, struct sl_slice *ret_message)
@@ -490,17 +514,8 @@ enum sl_status sl_pool_call_recv(struct sl_pool_call *pooled, void **ret_message
 {
     struct sl_slice bytes = { 0 };
     SL_TRY(ask(pooled, run_recv, &bytes));
-    if (pooled->hand.message == NULL) {
-        pooled->hand.message = sl_calloc(1, sizeof(*pooled->hand.message));
-    }
-    struct sl_message *message = pooled->hand.message;
-    if (message == NULL) {
-        return SL_RESOURCE_EXHAUSTED;
-    }
-    sl_arena_done(&message->arena);
-    const size_t most = (size_t)pooled->call->conn->limits->message_recv;
-    sl_arena_init(&message->arena, most * MESSAGE_FACTOR + MESSAGE_BYTES);
-    return decode(pooled, bytes, &message->arena, ret_message);
+    SL_TRY(sl_call_ready_message(pooled->call, &pooled->hand.message));
+    return decode(pooled, bytes, &pooled->hand.message->arena, ret_message);
 }
 
 static enum sl_status run_take(struct sl_call *call, void *arguments)
@@ -524,8 +539,7 @@ struct sl_message *sl_pool_call_take(struct sl_pool_call *pooled)
 static enum sl_status run_send(struct sl_call *call, void *arguments)
 {
     const struct sl_slice *message = arguments;
-    const enum sl_status unsent = call->pooled->shared.unsent; /* a stream has no holes */
-    return unsent != SL_OK ? unsent : sl_call_send_bytes(call, *message);
+    return send_one(call, *message, call->pooled->hand.is_plain);
 }
 
 /* With the lock. Waits until the message has room. */
@@ -539,15 +553,16 @@ static enum sl_status wait_for_room(struct sl_pool_call *pooled, size_t size)
 }
 
 /* With the lock. Both parts, or none. */
-static enum sl_status put(struct sl_buf *outbox, struct sl_slice message)
+static enum sl_status put(struct sl_buf *outbox, struct sl_slice message, bool is_plain)
 {
+    const struct record record = { .size = message.size, .is_plain = is_plain };
     uint8_t *room = NULL;
-    SL_TRY(sl_buf_reserve(outbox, sizeof(size_t) + message.size, &room));
-    memcpy(room, &message.size, sizeof(size_t));
+    SL_TRY(sl_buf_reserve(outbox, sizeof(record) + message.size, &room));
+    memcpy(room, &record, sizeof(record));
     if (message.size > 0) {
-        memcpy(room + sizeof(size_t), message.data, message.size);
+        memcpy(room + sizeof(record), message.data, message.size);
     }
-    sl_buf_commit(outbox, sizeof(size_t) + message.size);
+    sl_buf_commit(outbox, sizeof(record) + message.size);
     return SL_OK;
 }
 
@@ -555,9 +570,9 @@ static enum sl_status put(struct sl_buf *outbox, struct sl_slice message)
 static enum sl_status put_in_outbox(struct sl_pool_call *pooled, struct sl_slice message)
 {
     (void)pthread_mutex_lock(&pooled->shared.lock);
-    enum sl_status status = wait_for_room(pooled, sizeof(size_t) + message.size);
+    enum sl_status status = wait_for_room(pooled, sizeof(struct record) + message.size);
     if (status == SL_OK) {
-        status = put(&pooled->shared.outbox, message);
+        status = put(&pooled->shared.outbox, message, pooled->hand.is_plain);
     }
     if (status == SL_OK && !pooled->shared.is_flushing) {
         pooled->shared.is_flushing = true;

@@ -53,6 +53,9 @@ enum sl_status sl_pool_call_reply(struct sl_pool_call *pooled, void **ret_messag
 enum sl_status sl_pool_call_reply_bytes(struct sl_pool_call *pooled, struct sl_slice message);
 enum sl_status sl_pool_call_recv(struct sl_pool_call *pooled, void **ret_message);
 enum sl_status sl_pool_call_recv_bytes(struct sl_pool_call *pooled, struct sl_slice *ret_message);
+bool sl_pool_call_is_compressed(const struct sl_pool_call *pooled);
+/* Counts for what is sent behind it; what waits already is sent as it was given. */
+void sl_pool_call_set_compressing(struct sl_pool_call *pooled, bool is_compressing);
 struct sl_message *sl_pool_call_take(struct sl_pool_call *pooled);
 enum sl_status sl_pool_call_set_encoding(struct sl_pool_call *pooled, const char *encoding);
 enum sl_status

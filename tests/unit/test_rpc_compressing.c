@@ -13,7 +13,7 @@
 #include "service/rpc/client.h"
 #include "service/rpc/server.h"
 
-enum { TEXT_BYTES = 2000, DRAIN_MS = 200 };
+enum { TEXT_BYTES = 2000, DRAIN_MS = 200, THREADS = 2, BURST = 100 };
 
 #define METHOD(method_path, method_kind)                                                           \
     {                                                                                              \
@@ -22,8 +22,15 @@ enum { TEXT_BYTES = 2000, DRAIN_MS = 200 };
         .response_type = &sluice__test__types__descriptor                                          \
     }
 
-static const struct sl_method_desc tell = METHOD("/test.Service/Tell", SL_UNARY);
-static const struct sl_method_desc talk = METHOD("/test.Service/Talk", SL_BIDIRECTIONAL);
+static const struct sl_method_desc on_loop[] = {
+    METHOD("/test.Service/Tell", SL_UNARY),
+    METHOD("/test.Service/Talk", SL_BIDIRECTIONAL),
+};
+static const struct sl_method_desc on_pool[] = {
+    METHOD("/test.Pool/Tell", SL_UNARY),
+    METHOD("/test.Pool/Talk", SL_BIDIRECTIONAL),
+    METHOD("/test.Pool/Burst", SL_SERVER_STREAMING),
+};
 
 static struct sl_server *server;
 static pthread_t thread;
@@ -91,6 +98,42 @@ static enum sl_status on_talk(struct sl_call *call, const void *handlers, void *
     return SL_PENDING;
 }
 
+/* ---- The same, where they may block ------------------------------------------------------------
+ */
+
+static enum sl_status on_pool_talk(struct sl_call *call, const void *handlers, void *user_data)
+{
+    (void)handlers;
+    (void)user_data;
+    void *request;
+    enum sl_status status;
+    SL_TRY(sl_call_set_encoding(call, "gzip"));
+    while ((status = sl_call_recv(call, &request)) == SL_OK) {
+        Sluice__Test__Types answer;
+        sluice__test__types__init(&answer);
+        fill(&answer, sl_call_is_compressed(call));
+        sl_call_set_compressing(call, ((const Sluice__Test__Types *)request)->number == 1);
+        SL_TRY(sl_call_send(call, &answer));
+    }
+    return status == SL_END ? SL_OK : status;
+}
+
+/* Does not wait for one message to leave before the next: every other one is compressed. */
+static enum sl_status on_burst(struct sl_call *call, const void *handlers, void *user_data)
+{
+    (void)handlers;
+    (void)user_data;
+    SL_TRY(sl_call_set_encoding(call, "gzip"));
+    for (int i = 0; i < BURST; i++) {
+        Sluice__Test__Types answer;
+        sluice__test__types__init(&answer);
+        fill(&answer, i % 2 == 0);
+        sl_call_set_compressing(call, i % 2 == 0);
+        SL_TRY(sl_call_send(call, &answer));
+    }
+    return SL_OK;
+}
+
 /* ---- The two ends ---------------------------------------------------------------------------- */
 
 static void *run(void *user_data)
@@ -102,17 +145,24 @@ static void *run(void *user_data)
 static int set_up(void **state)
 {
     (void)state;
-    static struct sl_method_desc methods[2];
     static const struct sl_service_desc service = { .name = "test.Service",
-                                                    .methods = methods,
-                                                    .n_methods = 2 };
+                                                    .methods = on_loop,
+                                                    .n_methods = SL_COUNT(on_loop) };
+    static const struct sl_service_desc pool_service = { .name = "test.Pool",
+                                                         .methods = on_pool,
+                                                         .n_methods = SL_COUNT(on_pool) };
     static sl_method_start_fn *const starts[] = { on_tell, on_talk };
-    methods[0] = tell;
-    methods[1] = talk;
+    static sl_method_start_fn *const pool_starts[] = { on_tell, on_pool_talk, on_burst };
+    static const struct sl_service_options blocks = { .struct_size = sizeof(blocks),
+                                                      .on_pool = true };
+    static const struct sl_server_options options = { .struct_size = sizeof(options),
+                                                      .n_pool_threads = THREADS };
     memset(text, 'x', sizeof(text) - 1);
     const char *address = NULL;
-    assert_int_equal(sl_server_new(NULL, &server), SL_OK);
+    assert_int_equal(sl_server_new(&options, &server), SL_OK);
     assert_int_equal(sl_server_add_service(server, &service, starts, NULL, NULL), SL_OK);
+    assert_int_equal(
+        sl_server_add_service_with(server, &pool_service, pool_starts, NULL, NULL, &blocks), SL_OK);
     assert_int_equal(sl_server_listen(server, "127.0.0.1:0", NULL, &address, NULL), SL_OK);
     assert_int_equal(pthread_create(&thread, NULL, run, server), 0);
     assert_int_equal(sl_channel_new(address, NULL, &channel, NULL), SL_OK);
@@ -129,7 +179,12 @@ static int tear_down(void **state)
     return 0;
 }
 
-static void assert_told(const char *encoding, bool is_plain_answer, int number, bool is_compressed)
+static void assert_told(
+    const struct sl_method_desc *tell,
+    const char *encoding,
+    bool is_plain_answer,
+    int number,
+    bool is_compressed)
 {
     const struct sl_metadatum plainly = { sl_slice_str("plainly"), sl_slice_str("yes") };
     const struct sl_client_call_options options = { .struct_size = sizeof(options),
@@ -141,7 +196,7 @@ static void assert_told(const char *encoding, bool is_plain_answer, int number, 
     request.text = text;
     struct sl_client_call *call;
     void *reply;
-    assert_int_equal(sl_client_unary(channel, &tell, &options, &request, &reply, &call), SL_OK);
+    assert_int_equal(sl_client_unary(channel, tell, &options, &request, &reply, &call), SL_OK);
     assert_int_equal(((const Sluice__Test__Types *)reply)->number, number);
     assert_int_equal(sl_client_call_is_compressed(call), is_compressed);
     (void)sl_client_call_free(call);
@@ -150,19 +205,21 @@ static void assert_told(const char *encoding, bool is_plain_answer, int number, 
 static void unary_call_knows_what_came_compressed(void **state)
 {
     (void)state;
-    assert_told("gzip", false, 1, true);
-    assert_told(NULL, false, 2, true);
-    assert_told("gzip", true, 1, false);
-    assert_told(NULL, true, 2, false);
+    const struct sl_method_desc *const methods[] = { &on_loop[0], &on_pool[0] };
+    for (size_t i = 0; i < SL_COUNT(methods); i++) {
+        assert_told(methods[i], "gzip", false, 1, true);
+        assert_told(methods[i], NULL, false, 2, true);
+        assert_told(methods[i], "gzip", true, 1, false);
+        assert_told(methods[i], NULL, true, 2, false);
+    }
 }
 
-static void each_message_of_a_stream_is_compressed_or_not(void **state)
+static void assert_talk(const struct sl_method_desc *talk)
 {
-    (void)state;
     const struct sl_client_call_options options = { .struct_size = sizeof(options),
                                                     .encoding = "gzip" };
     struct sl_client_call *call;
-    assert_int_equal(sl_client_call_open(channel, &talk, &options, &call), SL_OK);
+    assert_int_equal(sl_client_call_open(channel, talk, &options, &call), SL_OK);
     static const struct {
         bool is_out, is_back; /* compressed */
     } turns[] = {
@@ -186,11 +243,38 @@ static void each_message_of_a_stream_is_compressed_or_not(void **state)
     (void)sl_client_call_free(call);
 }
 
+static void each_message_of_a_stream_is_compressed_or_not(void **state)
+{
+    (void)state;
+    assert_talk(&on_loop[1]);
+    assert_talk(&on_pool[1]);
+}
+
+/* What waits for the loop is sent as it was given, whatever was set behind it. */
+static void a_burst_from_the_pool_is_sent_as_it_was_given(void **state)
+{
+    (void)state;
+    struct sl_client_call *call;
+    void *answer;
+    assert_int_equal(sl_client_call_open(channel, &on_pool[2], NULL, &call), SL_OK);
+    assert_int_equal(sl_client_call_send_bytes(call, sl_slice_str("")), SL_OK);
+    sl_client_call_close_send(call);
+    for (int i = 0; i < BURST; i++) {
+        assert_int_equal(sl_client_call_recv(call, &answer), SL_OK);
+        assert_int_equal(
+            ((const Sluice__Test__Types *)answer)->number,
+            sl_client_call_is_compressed(call) ? 1 : 2);
+    }
+    assert_int_equal(sl_client_call_recv(call, &answer), SL_END);
+    (void)sl_client_call_free(call);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(unary_call_knows_what_came_compressed),
         cmocka_unit_test(each_message_of_a_stream_is_compressed_or_not),
+        cmocka_unit_test(a_burst_from_the_pool_is_sent_as_it_was_given),
     };
     return cmocka_run_group_tests_name("rpc_compressing", tests, set_up, tear_down);
 }
