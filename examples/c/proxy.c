@@ -23,6 +23,16 @@ struct hop {
     bool has_to_up, has_to_down, has_headers;
 };
 
+/* What goes wrong with `down` itself, such as a message that is too large, ends both, and the hop;
+ * to wait, and what `on_ended` tells, is nothing wrong. */
+static void give_up(struct hop *hop, enum sl_status status)
+{
+    if (status != SL_AGAIN && status != SL_END && !sl_call_is_ended(hop->down)) {
+        (void)sl_client_call_free(hop->up);
+        sl_call_finishf(hop->down, status, "%s", "");
+    }
+}
+
 /* ---- From the client to the upstream --------------------------------------------------------- */
 
 static void pump_up(struct hop *hop)
@@ -34,7 +44,8 @@ static void pump_up(struct hop *hop)
                 sl_client_call_close_send(hop->up);
             }
             if (status != SL_OK) {
-                return; /* SL_AGAIN: on_readable; an end: on_ended */
+                give_up(hop, status); /* or SL_AGAIN: on_readable; an end: on_ended */
+                return;
             }
             hop->has_to_up = true;
         }
@@ -93,8 +104,10 @@ static void pump_down(struct hop *hop)
             }
             hop->has_to_down = true;
         }
-        if (sl_call_send_bytes(hop->down, hop->to_down) != SL_OK) {
-            return; /* SL_AGAIN: on_writable; an end: on_ended */
+        const enum sl_status sent = sl_call_send_bytes(hop->down, hop->to_down);
+        if (sent != SL_OK) {
+            give_up(hop, sent); /* or SL_AGAIN: on_writable; an end: on_ended */
+            return;
         }
         hop->has_to_down = false;
     }
@@ -121,7 +134,7 @@ static void down_ended(struct sl_call *call, const struct sl_call_end *end, void
     (void)end;
     struct hop *hop = user_data;
     (void)sl_client_call_free(hop->up);
-    sl_call_finishf(call, SL_CANCELLED, "%s", "");
+    sl_call_finishf(call, SL_UNAVAILABLE, "%s", ""); /* is sent when the server goes down only */
 }
 
 static void up_readable(struct sl_client_call *call, void *user_data)

@@ -226,6 +226,12 @@ class CExamples(unittest.TestCase):
         self.assertEqual(call.result(30), b"all")
         self.assertEqual(upstream.n_taken, n_sent)
 
+    def test_a_message_too_large_for_the_proxy_ends_its_call(self):
+        _, channel = self.proxy()
+        with self.assertRaises(grpc.RpcError) as caught:
+            channel.stream_unary("/any.Service/Take")(iter([b"x" * (5 * 1024 * 1024)]), timeout=5)
+        self.assertEqual(caught.exception.code(), grpc.StatusCode.RESOURCE_EXHAUSTED)
+
     def test_a_deadline_passes_the_proxy(self):  # DL-5
         upstream, channel = self.proxy()
         stream = channel.unary_stream("/any.Service/Make")(b"", timeout=1)
