@@ -82,6 +82,9 @@ static bool check_form(struct request *request)
     struct sl_slice subtype;
     const enum sl_content_type type = sl_headers_content_type(parsed->content_type, &subtype);
     if (type == SL_CONTENT_NOT_GRPC) {
+        if (sl_plain_admit(request->conn, request->stream, parsed)) {
+            return false; /* another protocol's, which somebody answers */
+        }
         request->refusal.is_http_only = true;
         return refuse_http(request, "content_type", "415", NULL);
     }
@@ -299,23 +302,11 @@ static void admit(const struct request *request)
     }
 }
 
-/* Another protocol's, which somebody answers. */
-static bool is_plain(const struct request *request)
-{
-    struct sl_slice subtype;
-    return request->conn->server->plain != NULL && !request->headers->is_over_soft &&
-           sl_headers_content_type(request->parsed.content_type, &subtype) == SL_CONTENT_NOT_GRPC &&
-           sl_plain_admit(request->conn, request->stream, &request->parsed);
-}
-
 void sl_conn_admit(
     struct sl_conn *conn, struct sl_h2_stream *stream, const struct sl_h2_headers *headers)
 {
     struct request request = { .conn = conn, .stream = stream, .headers = headers };
     sl_headers_scan(headers->fields, headers->n_fields, &request.parsed);
-    if (is_plain(&request)) {
-        return;
-    }
     if (check_form(&request) && check_quota(&request) && check_call(&request)) {
         admit(&request);
     }
