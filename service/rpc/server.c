@@ -471,8 +471,15 @@ static enum sl_status need_runner(struct sl_server *server)
         release_runner(runner);
         return SL_RESOURCE_EXHAUSTED;
     }
-    server->runner = runner;
     server->free_runner = free_runner;
+    (void)pthread_mutex_lock(&server->shared.lock);
+    server->runner = runner;
+    const bool is_stop_owed = server->shared.is_stop_owed;
+    const uint64_t timeout_ms = server->shared.stop_timeout_ms;
+    (void)pthread_mutex_unlock(&server->shared.lock);
+    if (is_stop_owed) {
+        sl_server_stop(server, timeout_ms, NULL, NULL);
+    }
     return SL_OK;
 }
 
@@ -608,8 +615,14 @@ void sl_server_stop(
     void (*on_drained)(void *user_data),
     void *user_data)
 {
+    (void)pthread_mutex_lock(&server->shared.lock);
     struct sl_runner *runner = server->runner;
-    if (runner == NULL) { /* it never listened */
+    if (runner == NULL) {
+        server->shared.is_stop_owed = true;
+        server->shared.stop_timeout_ms = timeout_ms;
+    }
+    (void)pthread_mutex_unlock(&server->shared.lock);
+    if (runner == NULL) { /* it never listened; if it ever does, it ends at once */
         if (on_drained != NULL) {
             on_drained(user_data);
         }

@@ -68,6 +68,8 @@ struct sl_server {
     struct {
         pthread_mutex_t lock;
         struct sl_limits_shot *limits; /* of new connections */
+        bool is_stop_owed;             /* sl_server_stop() came before there was a runner */
+        uint64_t stop_timeout_ms;
     } shared;
     /* Set by server.c, so that the core needs no sockets. */
     struct sl_runner *runner;

@@ -344,9 +344,21 @@ static void a_stream_that_lost_a_message_does_not_end_well(void **state)
 
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
+static void a_stop_before_the_server_runs_is_not_lost(void **state)
+{
+    (void)state;
+    struct sl_server *server = NULL;
+    assert_int_equal(sl_server_new(NULL, &server), SL_OK);
+    sl_server_stop(server, 0, NULL, NULL);
+    assert_int_equal(sl_server_listen(server, "127.0.0.1:0", NULL, NULL, NULL), SL_OK);
+    assert_int_equal(sl_server_run(server, NULL), SL_OK); /* returns */
+    (void)sl_server_free(server);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_stop_before_the_server_runs_is_not_lost),
         CASE(as_many_run_at_once_as_there_are_threads),
         CASE(one_too_many_is_refused),
         CASE(what_waits_can_be_taken_back_and_what_runs_cannot),
