@@ -67,8 +67,11 @@ int main(int argc, char **argv)
     const int epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     struct epoll_event of_signal = { .events = EPOLLIN, .data.fd = signal_fd };
     struct epoll_event of_server = { .events = EPOLLIN, .data.fd = sl_server_fd(server) };
-    (void)epoll_ctl(epoll_fd, EPOLL_CTL_ADD, signal_fd, &of_signal);
-    (void)epoll_ctl(epoll_fd, EPOLL_CTL_ADD, of_server.data.fd, &of_server);
+    if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, signal_fd, &of_signal) != 0 ||
+        epoll_ctl(epoll_fd, EPOLL_CTL_ADD, of_server.data.fd, &of_server) != 0) {
+        perror("epoll");
+        return 1;
+    }
 
     bool is_drained = false;
     while (!is_drained) {

@@ -70,7 +70,7 @@ static void countdown_ended(struct sl_call *call, const struct sl_call_end *end,
     (void)end;
     struct countdown *self = user_data;
     sl_timer_stop(&self->pause);
-    sl_call_finishf(call, SL_CANCELLED, "%s", "");
+    sl_call_finishf(call, SL_UNAVAILABLE, "%s", ""); /* is sent when the server goes down only */
 }
 
 static enum sl_status countdown(
@@ -106,7 +106,7 @@ static void ended(struct sl_call *call, const struct sl_call_end *end, void *use
 {
     (void)end;
     (void)user_data;
-    sl_call_finishf(call, SL_CANCELLED, "%s", "");
+    sl_call_finishf(call, SL_UNAVAILABLE, "%s", ""); /* is sent when the server goes down only */
 }
 
 struct greet_all {

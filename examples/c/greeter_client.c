@@ -24,11 +24,15 @@ static void explain(const char *what, struct sl_client_call *call)
     const struct sl_error *err = sl_client_call_error(call);
     (void)printf("%s: %s %s\n", what, sl_status_name(sl_client_call_status(call)), err->text);
     const struct sl_error_info *details = sl_client_call_error_info(call);
-    for (size_t i = 0; details != NULL && i < details->n_info; i++) {
-        (void)printf(
-            "%s: %.*s %.*s=%.*s\n", what, SL_SLICE_FMT(details->reason),
-            SL_SLICE_FMT(details->info[i].key), SL_SLICE_FMT(details->info[i].value));
+    if (details == NULL) {
+        return;
     }
+    (void)printf("%s: %.*s", what, SL_SLICE_FMT(details->reason));
+    for (size_t i = 0; i < details->n_info; i++) {
+        (void)printf(
+            " %.*s=%.*s", SL_SLICE_FMT(details->info[i].key), SL_SLICE_FMT(details->info[i].value));
+    }
+    (void)printf("\n");
 }
 
 /* A unary call with a deadline and metadata. */

@@ -162,7 +162,9 @@ int main(int argc, char **argv)
     }
     sigset_t signals;
     pthread_t stopper;
-    (void)sigfillset(&signals);
+    (void)sigemptyset(&signals);
+    (void)sigaddset(&signals, SIGINT);
+    (void)sigaddset(&signals, SIGTERM);
     (void)pthread_sigmask(SIG_BLOCK, &signals, NULL); /* stop_on_signal() waits for them */
     const struct sl_server_options options = { .struct_size = sizeof(options),
                                                .n_pool_threads = THREADS };

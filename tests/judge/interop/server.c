@@ -140,7 +140,7 @@ static void on_input_ended(struct sl_call *call, const struct sl_call_end *end, 
 {
     (void)end;
     (void)user_data;
-    sl_call_finishf(call, SL_CANCELLED, "%s", "");
+    sl_call_finishf(call, SL_UNAVAILABLE, "%s", "");
 }
 
 static enum sl_status on_streaming_input_call(
