@@ -67,11 +67,11 @@ enum sl_status sl_call_send(struct sl_call *call, const void *message)
     return fake.send_status;
 }
 
-enum sl_status sl_call_fail(struct sl_call *call, const struct sl_call_status *status)
+enum sl_status sl_call_fail(struct sl_call *call, const struct sl_call_status *given)
 {
     assert_ptr_equal(call, fake.call);
-    fake.failed = *status;
-    return status->code;
+    fake.failed = *given;
+    return given->code;
 }
 
 enum sl_status sl_server_add_service_with(

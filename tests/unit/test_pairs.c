@@ -13,6 +13,8 @@
 #include "runtime/base/mem.h"
 #include "service/cli/pairs.h"
 
+#define MOST_BYTES ((size_t)64 * 1024)
+
 static struct sl_cli_pairs pairs;
 
 static struct sl_cli_list list_of(const char *a, const char *b)
@@ -72,20 +74,20 @@ static void secrets_come_from_the_environment_or_a_file(void **state)
     assert_string_equal(pairs.items[0].value, "planted");
     assert_string_equal(pairs.items[1].value, "from a file");
     sl_cli_pairs_done(&pairs);
-    assert_int_equal(ftruncate(fd, 64 * 1024 + 1), 0); /* NULs, and too much */
+    assert_int_equal(ftruncate(fd, (off_t)MOST_BYTES + 1), 0); /* NULs, and too much */
     (void)snprintf(word, sizeof(word), "b=file:%s", path);
     assert_bad_secret(word);
-    char *most = malloc(64 * 1024); /* a line end where the room ends does not hide what follows */
+    char *most = malloc(MOST_BYTES); /* a line end where the room ends does not hide what follows */
     assert_non_null(most);
-    memset(most, 'x', 64 * 1024);
-    assert_int_equal(pwrite(fd, most, 64 * 1024, 0), 64 * 1024);
+    memset(most, 'x', MOST_BYTES);
+    assert_int_equal(pwrite(fd, most, MOST_BYTES, 0), MOST_BYTES);
     free(most);
-    assert_int_equal(pwrite(fd, "\r\nmore", 6, 64 * 1024), 6);
+    assert_int_equal(pwrite(fd, "\r\nmore", 6, (off_t)MOST_BYTES), 6);
     assert_bad_secret(word);
-    assert_int_equal(ftruncate(fd, 64 * 1024 + 2), 0);
+    assert_int_equal(ftruncate(fd, (off_t)MOST_BYTES + 2), 0);
     const struct sl_cli_list whole = list_of(word, NULL);
     assert_int_equal(sl_cli_read_secrets(&whole, "--credential", &pairs), SL_OK);
-    assert_int_equal(strlen(pairs.items[0].value), 64 * 1024);
+    assert_int_equal(strlen(pairs.items[0].value), MOST_BYTES);
     sl_cli_pairs_done(&pairs);
     assert_int_equal(close(fd), 0);
     (void)unlink(path);
