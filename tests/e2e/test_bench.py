@@ -200,11 +200,13 @@ class OfRuns(harness.Case):
             self.assertRegex(done.stderr, rb"^sluice: UNAVAILABLE: 127.0.0.1:1: [^\n]*refused[^\n]*\n$")
 
     def test_a_server_that_dies_is_counted_and_not_waited_for(self):
-        server = harness.Daemon()
+        server = harness.Daemon(flags=("--loops", "1"))
         self.addCleanup(server.process.kill)
         child = harness.start_sluice(server, "bench", "--duration", "1h", "--streams", "2", "--json", "--input", "hang=true")
         self.addCleanup(child.kill)
         harness.wait_for("two runs", lambda: server.log().count('msg="started"') >= 2)
+        health = harness.sluice(server, "health")  # by then the loop has sent the runs' first events
+        self.assertEqual(health.returncode, 0, health.stderr)
         server.process.kill()
         server.process.wait()
         out, err = child.communicate(timeout=60)

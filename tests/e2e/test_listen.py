@@ -92,7 +92,7 @@ class Connections(Case):
         n_answers = honest.n_answers
         harness.wait_for("answers meanwhile", lambda: honest.n_answers > n_answers + 50)
         resource.prlimit(self.server.pid, resource.RLIMIT_NOFILE, before)
-        harness.wait_for("the others", lambda: len(os.listdir("/proc/%d/fd" % self.server.pid)) >= n_open + 64)
+        harness.wait_for("the others", lambda: len(os.listdir("/proc/%d/fd" % self.server.pid)) >= n_open + 32)
         self.assertTrue(self.is_served())
         honest.end()
         pauses = self.counted("sluice_accept_pauses_total")
