@@ -22,7 +22,9 @@ static enum sl_status greet(
         return SL_INVALID_ARGUMENT;
     }
     char text[TEXT_BYTES];
-    (void)snprintf(text, sizeof(text), "Hello, %s!", request->name);
+    if ((size_t)snprintf(text, sizeof(text), "Hello, %s!", request->name) >= sizeof(text)) {
+        return SL_RESOURCE_EXHAUSTED; /* half a name is none */
+    }
     reply->text = sl_arena_dup(sl_call_arena(call), sl_slice_str(text));
     return reply->text == NULL ? SL_RESOURCE_EXHAUSTED : SL_OK;
 }
@@ -122,7 +124,11 @@ static void greet_all_readable(struct sl_call *call, void *user_data)
     while ((status = sl_greeter__v1__greeter__greet_all__recv(
                 sl_greeter__v1__greeter__greet_all__view(call), &request)) == SL_OK) {
         const size_t used = strlen(self->text);
-        (void)snprintf(self->text + used, sizeof(self->text) - used, ", %s", request->name);
+        if ((size_t)snprintf(self->text + used, sizeof(self->text) - used, ", %s", request->name) >=
+            sizeof(self->text) - used) {
+            status = SL_RESOURCE_EXHAUSTED; /* half a name is none */
+            break;
+        }
     }
     if (status == SL_END) {
         self->reply->text = self->text; /* lives as long as the call */
@@ -167,7 +173,10 @@ static enum sl_status answer(struct chat *self)
     Greeter__V1__GreetRequest *request = NULL;
     if (self->text[0] == '\0') {
         SL_TRY(sl_greeter__v1__greeter__chat__recv(self->io, &request));
-        (void)snprintf(self->text, sizeof(self->text), "Hello, %s!", request->name);
+        if ((size_t)snprintf(self->text, sizeof(self->text), "Hello, %s!", request->name) >=
+            sizeof(self->text)) {
+            return SL_RESOURCE_EXHAUSTED; /* half a name is none */
+        }
     }
     Greeter__V1__GreetReply reply = GREETER__V1__GREET_REPLY__INIT;
     reply.text = self->text;

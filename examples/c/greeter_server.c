@@ -46,7 +46,9 @@ static enum sl_status greet(
         SL_TRY(sl_call_add_trailer(call, sl_slice_str("x-request-id"), id));
     }
     char text[TEXT_BYTES];
-    (void)snprintf(text, sizeof(text), "Hello, %s!", request->name);
+    if ((size_t)snprintf(text, sizeof(text), "Hello, %s!", request->name) >= sizeof(text)) {
+        return SL_RESOURCE_EXHAUSTED; /* half a name is none */
+    }
     return set_text(call, reply, text);
 }
 
@@ -82,7 +84,10 @@ static enum sl_status greet_all(
     Greeter__V1__GreetRequest *request = NULL; /* valid until the next recv */
     enum sl_status status = SL_OK;
     while ((status = sl_greeter__v1__greeter__greet_all__recv(in, &request)) == SL_OK) {
-        (void)snprintf(text + used, sizeof(text) - used, ", %s", request->name);
+        if ((size_t)snprintf(text + used, sizeof(text) - used, ", %s", request->name) >=
+            sizeof(text) - used) {
+            return SL_RESOURCE_EXHAUSTED; /* half a name is none */
+        }
         used = strlen(text);
     }
     return status == SL_END ? set_text(call, reply, text) : status;
@@ -97,7 +102,9 @@ chat(struct sl_call *call, struct sl_greeter__v1__greeter__chat__stream *io, voi
     enum sl_status status = SL_OK;
     while ((status = sl_greeter__v1__greeter__chat__recv(io, &request)) == SL_OK) {
         char text[TEXT_BYTES];
-        (void)snprintf(text, sizeof(text), "Hello, %s!", request->name);
+        if ((size_t)snprintf(text, sizeof(text), "Hello, %s!", request->name) >= sizeof(text)) {
+            return SL_RESOURCE_EXHAUSTED; /* half a name is none */
+        }
         Greeter__V1__GreetReply reply = GREETER__V1__GREET_REPLY__INIT;
         reply.text = text;
         SL_TRY(sl_greeter__v1__greeter__chat__send(io, &reply));

@@ -7,8 +7,6 @@
 #include <sluice/rpc.h>
 #include <stdio.h>
 
-enum { MAX_METADATA = 64, NS_PER_MS = 1000000 };
-
 struct proxy {
     struct sl_channel *channel;
 };
@@ -151,12 +149,11 @@ static void up_writable(struct sl_client_call *call, void *user_data)
 
 /* ---- The fallback: what nobody registered ---------------------------------------------------- */
 
-/* Metadata that may be sent on; the library speaks for itself in the rest. */
-static size_t choose_metadata(const struct sl_call *call, struct sl_metadatum *chosen)
+/* Metadata that may be sent on; the library speaks for itself in the rest. Gives their number. */
+static size_t choose_metadata(const struct sl_metadata *given, struct sl_metadatum *chosen)
 {
-    const struct sl_metadata *given = sl_call_metadata(call);
     size_t n = 0;
-    for (size_t i = 0; i < given->n_items && n < MAX_METADATA; i++) {
+    for (size_t i = 0; i < given->n_items; i++) {
         const struct sl_metadatum *item = &given->items[i];
         if (!sl_slice_equals(item->key, "user-agent") &&
             sl_metadata_check(item->key, item->value) == SL_OK) {
@@ -180,17 +177,21 @@ static enum sl_status forward(struct sl_call *call, struct sl_slice request, voi
     }
     hop->down = call;
     hop->method = (struct sl_method_desc){ .path = sl_call_path(call), .kind = SL_BIDIRECTIONAL };
-    struct sl_metadatum metadata[MAX_METADATA];
-    struct sl_client_call_options options = { .struct_size = sizeof(options),
-                                              .metadata = metadata,
-                                              .on_readable = up_readable,
-                                              .on_writable = up_writable,
-                                              .user_data = hop };
-    options.n_metadata = choose_metadata(call, metadata);
-    uint64_t timeout_ns = 0;
-    if (sl_call_timeout_ns(call, &timeout_ns)) { /* what is left of it, at least a millisecond */
-        options.timeout_ms = 1 + sl_call_remaining_ns(call) / NS_PER_MS;
+    const struct sl_metadata *given = sl_call_metadata(call);
+    struct sl_metadatum *metadata =
+        sl_arena_calloc(sl_call_arena(call), given->n_items + 1, sizeof(*metadata));
+    if (metadata == NULL) {
+        return SL_RESOURCE_EXHAUSTED;
     }
+    const struct sl_client_call_options options = {
+        .struct_size = sizeof(options),
+        .metadata = metadata,
+        .n_metadata = choose_metadata(given, metadata),
+        .parent = call, /* its deadline is this one's, and its end, too */
+        .on_readable = up_readable,
+        .on_writable = up_writable,
+        .user_data = hop,
+    };
     SL_TRY(sl_client_call_open(proxy->channel, &hop->method, &options, &hop->up));
     sl_call_set_callbacks(call, &callbacks, hop);
     pump_up(hop);

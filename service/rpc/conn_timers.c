@@ -37,9 +37,10 @@ static void give_up(struct sl_conn *conn)
 
 /* ---- When ------------------------------------------------------------------------------------ */
 
+/* A call, or a request that is not gRPC's. */
 static bool has_open_call(const struct sl_conn *conn)
 {
-    return !sl_list_is_empty(&conn->calls);
+    return !sl_list_is_empty(&conn->calls) || !sl_list_is_empty(&conn->plains);
 }
 
 static uint64_t keepalive_due(const struct sl_conn *conn)

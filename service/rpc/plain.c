@@ -97,6 +97,7 @@ void sl_plain_on_end_stream(struct sl_conn *conn, struct sl_h2_stream *stream)
     if (plain == NULL) {
         return;
     }
+    note_progress(plain); /* the reply has the whole time for itself */
     char length[LENGTH_TEXT_BYTES];
     (void)snprintf(length, sizeof(length), "%zu", plain->reply.body.size);
     const struct sl_h2_header fields[] = {
@@ -117,6 +118,7 @@ void sl_plain_on_closed(struct sl_conn *conn, struct sl_h2_stream *stream)
     if (plain != NULL) {
         sl_list_remove(&plain->node);
         (void)sl_free(plain);
+        conn->idle_since_ns = sl_conn_now_ns(conn);
     }
 }
 

@@ -159,6 +159,25 @@ class CExamples(unittest.TestCase):
         self.assertIn("greet: INVALID_ARGUMENT a greeting needs a name", lines)
         self.assertIn("greet: NAME_MISSING field=name", lines)
 
+    def test_half_a_name_is_never_answered(self):
+        for name in SERVERS:
+            server = self.example(name, "127.0.0.1:0", expected=0 if name == "greeter_server" else -signal.SIGTERM)
+            request = b"\x0a\xac\x02" + b"\xc3\xa9" * 150  # a name of 300 bytes, each letter of two
+            with grpc.insecure_channel(server.address) as channel:
+                unary = channel.unary_unary("/greeter.v1.Greeter/Greet")
+                collect = channel.stream_unary("/greeter.v1.Greeter/GreetAll")
+                for call in (lambda f=unary: f(request, timeout=10), lambda f=collect: f(iter([request]), timeout=10)):
+                    with self.assertRaises(grpc.RpcError) as caught:
+                        call()
+                    self.assertEqual(caught.exception.code(), grpc.StatusCode.RESOURCE_EXHAUSTED, name)
+
+    def test_many_metadata_pass_the_proxy(self):
+        upstream, channel = self.proxy()
+        given = tuple(("x-%d" % i, "v") for i in range(100))
+        with self.assertRaises(grpc.RpcError):
+            channel.unary_unary("/any.Service/Fail")(b"", metadata=given, timeout=10)
+        self.assertEqual(sum(1 for key in upstream.seen if key.startswith("x-")), 100)
+
     def test_tls_is_spoken(self):
         with tempfile.TemporaryDirectory() as work:
             harness.make_certificate(work + "/tls")

@@ -10,6 +10,7 @@
 
 #include "service/rpc/call.h"
 #include "service/rpc/plain.h"
+#include "service/rpc/server_core.h"
 #include "tests/wire/rpc_peer.h"
 
 enum { PAGE_BYTES = 300000 };
@@ -176,6 +177,57 @@ static void silence_is_ended(void **state)
     rpc_stream_free(unread);
 }
 
+/* CM-13: a reply has the whole time, however long its request took. */
+static void a_reply_has_the_whole_time(void **state)
+{
+    struct bench *bench = *state;
+    struct sl_limits limits;
+    sl_limits_init(&limits);
+    struct rpc_stream *slow = rpc_open(&bench->peer, "/page", post_page);
+    rpc_pump(&bench->peer);
+    bench->peer.client->keeps_credit = true;
+    struct rpc_stream *unread[5]; /* use up the connection's window */
+    for (size_t i = 0; i < SL_COUNT(unread); i++) {
+        unread[i] = rpc_unary(&bench->peer, "/page", post_page, "x");
+    }
+    assert_int_equal(unread[4]->in.size, 0);
+    rpc_advance_ms(&bench->peer, limits.stall - 1);
+    rpc_end(slow);
+    rpc_pump(&bench->peer);
+    rpc_advance_ms(&bench->peer, limits.stall - 1);
+    assert_true(unread[0]->is_closed);
+    assert_false(slow->is_closed);
+    rpc_advance_ms(&bench->peer, 1);
+    assert_true(slow->is_closed);
+    for (size_t i = 0; i < SL_COUNT(unread); i++) {
+        rpc_stream_free(unread[i]);
+    }
+    rpc_stream_free(slow);
+}
+
+/* CM-4: a request that is not gRPC's is use, too. */
+static void a_connection_with_a_plain_request_is_not_idle(void **state)
+{
+    struct bench *bench = *state;
+    struct sl_limits limits;
+    sl_server_default_limits(&limits);
+    limits.connection_idle = 5000;
+    assert_int_equal(sl_server_set_limits(bench->server, &limits), SL_OK);
+    rpc_peer_close(&bench->peer);
+    rpc_peer_open(&bench->peer, bench->server, NULL);
+    struct rpc_stream *open = rpc_open(&bench->peer, "/page", head_page);
+    rpc_pump(&bench->peer);
+    rpc_advance_ms(&bench->peer, 20000);
+    rpc_end(open);
+    rpc_pump(&bench->peer);
+    assert_true(open->is_closed);
+    rpc_advance_ms(&bench->peer, 4999);
+    assert_null(strstr(rpc_log(&bench->peer), "goaway"));
+    rpc_advance_ms(&bench->peer, 1);
+    assert_non_null(strstr(rpc_log(&bench->peer), "goaway"));
+    rpc_stream_free(open);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -187,6 +239,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(
             streams_that_end_early_leave_nothing_behind, set_up, tear_down),
         cmocka_unit_test_setup_teardown(silence_is_ended, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_reply_has_the_whole_time, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(
+            a_connection_with_a_plain_request_is_not_idle, set_up, tear_down),
     };
     return cmocka_run_group_tests_name("rpc_plain", tests, NULL, NULL);
 }
