@@ -546,7 +546,9 @@ enum sl_status sl_server_reload(
     struct sl_net_tls *const *tls,
     size_t n_tls)
 {
+    (void)pthread_mutex_lock(&server->shared.lock); /* need_runner() may be at work elsewhere */
     struct sl_runner *runner = server->runner;
+    (void)pthread_mutex_unlock(&server->shared.lock);
     if (runner == NULL) {
         return sl_server_set_limits(server, limits);
     }
