@@ -121,6 +121,7 @@ static bool chat(struct sl_channel *channel)
     }
     Greeter__V1__GreetReply *reply = NULL;
     enum sl_status status = SL_OK;
+    size_t n_answers = 0; /* a server may end the stream early, with OK too */
     for (size_t i = 0; status == SL_OK && i < N_NAMES; i++) {
         const Greeter__V1__GreetRequest request = request_of(names[i]);
         status = sl_greeter__v1__greeter__chat__write(duplex, &request);
@@ -129,6 +130,7 @@ static bool chat(struct sl_channel *channel)
         }
         if (status == SL_OK) {
             (void)printf("chat: %s\n", reply->text);
+            n_answers++;
         }
     }
     sl_greeter__v1__greeter__chat__close_send(duplex);
@@ -137,7 +139,7 @@ static bool chat(struct sl_channel *channel)
         explain("chat", sl_greeter__v1__greeter__chat__client_call(duplex));
     }
     (void)sl_greeter__v1__greeter__chat__free(duplex);
-    return status == SL_END;
+    return status == SL_END && n_answers == N_NAMES;
 }
 
 int main(int argc, char **argv)
