@@ -669,45 +669,43 @@ enum sl_status sl_pool_call_fail(struct sl_pool_call *pooled, const struct sl_ca
     return status->code;
 }
 
-static enum sl_status run_remaining(struct sl_call *call, void *arguments)
+/* What the loop knows of a call; asked for together, as each answer is cheap beside the turn. */
+struct view {
+    uint64_t remaining_ns;
+    size_t n_streams;
+    bool is_idle;
+};
+
+static enum sl_status run_look(struct sl_call *call, void *arguments)
 {
-    uint64_t *ret_ns = arguments;
-    *ret_ns = sl_call_remaining_ns(call);
+    const struct sl_buf *outbox = &call->pooled->loop.outbox;
+    struct view *ret_view = arguments;
+    *ret_view = (struct view){
+        .remaining_ns = sl_call_remaining_ns(call),
+        .n_streams = sl_call_n_streams(call),
+        .is_idle = outbox->size == call->pooled->loop.outbox_at && sl_call_is_idle(call),
+    };
     return SL_OK;
+}
+
+static struct view look(struct sl_pool_call *pooled)
+{
+    struct view view = { 0 };
+    (void)ask(pooled, run_look, &view);
+    return view;
 }
 
 uint64_t sl_pool_call_remaining_ns(struct sl_pool_call *pooled)
 {
-    uint64_t remaining_ns = 0;
-    (void)ask(pooled, run_remaining, &remaining_ns);
-    return remaining_ns;
-}
-
-static enum sl_status run_n_streams(struct sl_call *call, void *arguments)
-{
-    size_t *ret_n = arguments;
-    *ret_n = sl_call_n_streams(call);
-    return SL_OK;
+    return look(pooled).remaining_ns;
 }
 
 size_t sl_pool_call_n_streams(struct sl_pool_call *pooled)
 {
-    size_t n_streams = 0;
-    (void)ask(pooled, run_n_streams, &n_streams);
-    return n_streams;
-}
-
-static enum sl_status run_is_idle(struct sl_call *call, void *arguments)
-{
-    bool *ret_is_idle = arguments;
-    const struct sl_buf *outbox = &call->pooled->loop.outbox;
-    *ret_is_idle = outbox->size == call->pooled->loop.outbox_at && sl_call_is_idle(call);
-    return SL_OK;
+    return look(pooled).n_streams;
 }
 
 bool sl_pool_call_is_idle(struct sl_pool_call *pooled)
 {
-    bool is_idle = false;
-    (void)ask(pooled, run_is_idle, &is_idle);
-    return is_idle;
+    return look(pooled).is_idle;
 }
