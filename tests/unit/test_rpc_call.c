@@ -11,7 +11,7 @@
 
 #include "runtime/base/metrics.h"
 #include "service/rpc/call.h"
-#include "tests/wire/rpc_peer.h"
+#include "tests/unit/test_rpc_rig.h"
 
 #define TEXT(text) sl_slice_str(text)
 
@@ -166,25 +166,18 @@ static enum sl_status chat(struct sl_call *call, struct sl_slice request, void *
 
 /* ---- Setting up ------------------------------------------------------------------------------ */
 
-static void add(struct bench *bench, const char *path, enum sl_method_kind kind, sl_raw_fn *fn)
-{
-    assert_int_equal(sl_server_add_raw(bench->server, path, kind, fn, bench), SL_OK);
-}
-
 static void open_server(struct bench *bench)
 {
-    const struct sl_server_options options = { .struct_size = sizeof(options),
-                                               .limits = &bench->limits };
-    assert_int_equal(sl_server_new(&options, &bench->server), SL_OK);
-    add(bench, "/t.S/Echo", SL_UNARY, echo);
-    add(bench, "/t.S/Fail", SL_UNARY, fail_richly);
-    add(bench, "/t.S/Answer", SL_SERVER_STREAMING, answer);
-    add(bench, "/t.S/Spell", SL_SERVER_STREAMING, spell);
-    add(bench, "/t.S/Metadata", SL_SERVER_STREAMING, with_metadata);
-    add(bench, "/t.S/Hang", SL_SERVER_STREAMING, hang);
-    add(bench, "/t.S/HangUnary", SL_UNARY, hang);
-    add(bench, "/t.S/HangChat", SL_BIDIRECTIONAL, hang);
-    add(bench, "/t.S/Chat", SL_BIDIRECTIONAL, chat);
+    bench->server = new_server(&bench->limits);
+    add_raw(bench->server, "/t.S/Echo", SL_UNARY, echo, bench);
+    add_raw(bench->server, "/t.S/Fail", SL_UNARY, fail_richly, bench);
+    add_raw(bench->server, "/t.S/Answer", SL_SERVER_STREAMING, answer, bench);
+    add_raw(bench->server, "/t.S/Spell", SL_SERVER_STREAMING, spell, bench);
+    add_raw(bench->server, "/t.S/Metadata", SL_SERVER_STREAMING, with_metadata, bench);
+    add_raw(bench->server, "/t.S/Hang", SL_SERVER_STREAMING, hang, bench);
+    add_raw(bench->server, "/t.S/HangUnary", SL_UNARY, hang, bench);
+    add_raw(bench->server, "/t.S/HangChat", SL_BIDIRECTIONAL, hang, bench);
+    add_raw(bench->server, "/t.S/Chat", SL_BIDIRECTIONAL, chat, bench);
     rpc_peer_open(&bench->peer, bench->server, NULL);
     (void)rpc_log(&bench->peer);
 }
@@ -207,22 +200,6 @@ static int tear_down(void **state)
     return 0;
 }
 
-static struct sl_server_stats stats_of(const struct bench *bench)
-{
-    struct sl_server_stats stats;
-    sl_server_stats(bench->server, &stats);
-    return stats;
-}
-
-static void assert_message(struct rpc_stream *stream, const char *text)
-{
-    struct sl_slice message;
-    assert_true(rpc_next(stream, &message));
-    if (!sl_slice_equals(message, text)) {
-        fail_msg("message \"%.*s\", expected \"%s\"", SL_SLICE_FMT(message), text);
-    }
-}
-
 static void assert_no_message(struct rpc_stream *stream)
 {
     struct sl_slice message;
@@ -232,19 +209,11 @@ static void assert_no_message(struct rpc_stream *stream)
 /* Nothing that runs, no slot, and the whole window. */
 static void assert_idle(struct bench *bench)
 {
-    const struct sl_server_stats stats = stats_of(bench);
+    const struct sl_server_stats stats = stats_of(bench->server);
     assert_int_equal(stats.calls_running, 0);
     assert_int_equal(stats.streams, 0);
     assert_int_equal(stats.calls_started, stats.calls_finished);
     assert_true(sl_h2_session_send_window(bench->peer.client->session) > 500000);
-}
-
-static void assert_log(struct bench *bench, const char *expected)
-{
-    const char *log = rpc_log(&bench->peer);
-    if (strstr(log, expected) == NULL) {
-        fail_msg("expected\n%s\nin\n%s", expected, log);
-    }
 }
 
 /* ---- Unary ----------------------------------------------------------------------------------- */
@@ -256,15 +225,15 @@ static void unary_call_gets_its_reply(void **state)
     struct rpc_stream *stream = rpc_unary(&bench->peer, "/t.S/Echo", NULL, "hello");
     assert_message(stream, "hello");
     assert_string_equal(bench->seen, "[hello]");
-    assert_log(bench, "1 response :status=200 content-type=application/grpc\n");
+    assert_log(&bench->peer, "1 response :status=200 content-type=application/grpc\n");
     assert_true(stream->is_closed);
     rpc_stream_free(stream);
     stream = rpc_unary(&bench->peer, "/t.S/Echo", NULL, "");
     assert_message(stream, ""); /* FR-5 */
-    assert_log(bench, "3 trailers grpc-status=0 end\n");
+    assert_log(&bench->peer, "3 trailers grpc-status=0 end\n");
     rpc_stream_free(stream);
     assert_idle(bench);
-    const struct sl_server_stats stats = stats_of(bench);
+    const struct sl_server_stats stats = stats_of(bench->server);
     assert_int_equal(stats.calls_by_status[0], 2);
     assert_int_equal(stats.messages_in, 2);
     assert_int_equal(stats.messages_out, 2);
@@ -280,7 +249,7 @@ static void every_split_of_the_bytes_gives_the_same(void **state)
     assert_message(stream, "b");
     assert_message(stream, "c");
     assert_no_message(stream);
-    assert_log(bench, "1 trailers grpc-status=0 end\n");
+    assert_log(&bench->peer, "1 trailers grpc-status=0 end\n");
     rpc_stream_free(stream);
     assert_idle(bench);
 }
@@ -330,10 +299,11 @@ static void status_outside_the_list_is_unknown(void **state) /* ST-3 */
     struct bench *bench = *state;
     open_server(bench);
     struct rpc_stream *stream = rpc_unary(&bench->peer, "/t.S/Answer", NULL, "r"); /* 17 */
-    assert_log(bench, "grpc-status=2");
+    assert_log(&bench->peer, "grpc-status=2");
     rpc_stream_free(stream);
     stream = rpc_unary(&bench->peer, "/t.S/Answer", NULL, "a");
-    assert_log(bench, "3 response :status=200 content-type=application/grpc grpc-status=0 end\n");
+    assert_log(
+        &bench->peer, "3 response :status=200 content-type=application/grpc grpc-status=0 end\n");
     rpc_stream_free(stream);
 }
 
@@ -355,7 +325,7 @@ static void content_type_is_repeated(void **state)
     open_server(bench);
     const char *const extra[] = { "content-type", "application/grpc+PROTO;a=b", NULL };
     struct rpc_stream *stream = rpc_unary(&bench->peer, "/t.S/Echo", extra, "x");
-    assert_log(bench, "content-type=application/grpc+PROTO;a=b\n");
+    assert_log(&bench->peer, "content-type=application/grpc+PROTO;a=b\n");
     rpc_stream_free(stream);
 }
 
@@ -368,12 +338,12 @@ static void unary_method_needs_exactly_one_message(void **state) /* FR-7 */
     struct rpc_stream *none = rpc_open(&bench->peer, "/t.S/Echo", NULL);
     rpc_end(none);
     rpc_pump(&bench->peer);
-    assert_log(bench, "grpc-status=12");
+    assert_log(&bench->peer, "grpc-status=12");
     struct rpc_stream *two = rpc_open(&bench->peer, "/t.S/Echo", NULL);
     rpc_send(two, "a", 1);
     rpc_send(two, "b", 1); /* refused before the end */
     rpc_pump(&bench->peer);
-    assert_log(bench, "grpc-status=12");
+    assert_log(&bench->peer, "grpc-status=12");
     assert_true(two->is_closed);
     assert_int_equal(bench->n_started, 0); /* FR-8 */
     rpc_stream_free(none);
@@ -392,7 +362,7 @@ static void request_that_ends_inside_a_message_is_internal(void **state) /* FR-6
         rpc_send_raw(stream, starts[i], sizes[i]);
         rpc_end(stream);
         rpc_pump(&bench->peer);
-        assert_log(bench, "grpc-status=13");
+        assert_log(&bench->peer, "grpc-status=13");
         rpc_stream_free(stream);
     }
     assert_int_equal(bench->n_started, 0);
@@ -406,7 +376,7 @@ static void too_large_a_request_is_refused_from_its_prefix(void **state) /* FR-3
     struct rpc_stream *stream = rpc_open(&bench->peer, "/t.S/Echo", NULL);
     rpc_send_raw(stream, "\0\0\0\4\1", 5); /* 1025 */
     rpc_pump(&bench->peer);
-    assert_log(bench, "grpc-status=8");
+    assert_log(&bench->peer, "grpc-status=8");
     assert_true(stream->is_closed);
     rpc_stream_free(stream);
     char fits[1024];
@@ -415,7 +385,7 @@ static void too_large_a_request_is_refused_from_its_prefix(void **state) /* FR-3
     rpc_send(stream, fits, sizeof(fits));
     rpc_end(stream);
     rpc_pump(&bench->peer);
-    assert_log(bench, "grpc-status=0"); /* inclusive */
+    assert_log(&bench->peer, "grpc-status=0"); /* inclusive */
     rpc_stream_free(stream);
     assert_idle(bench);
 }
@@ -445,13 +415,13 @@ static void compressed_message_without_encoding_is_internal(void **state) /* FR-
     rpc_send_raw(stream, "\1\0\0\0\1a", 6);
     rpc_end(stream);
     rpc_pump(&bench->peer);
-    assert_log(bench, "grpc-status=13");
+    assert_log(&bench->peer, "grpc-status=13");
     rpc_stream_free(stream);
     const char *const extra[] = { "grpc-encoding", "identity", NULL };
     stream = rpc_open(&bench->peer, "/t.S/Echo", extra);
     rpc_send_raw(stream, "\1\0\0\0\1a", 6);
     rpc_pump(&bench->peer);
-    assert_log(bench, "grpc-status=13");
+    assert_log(&bench->peer, "grpc-status=13");
     rpc_stream_free(stream);
 }
 
@@ -463,7 +433,7 @@ static void bidirectional_call_answers_as_messages_come(void **state)
     open_server(bench);
     struct rpc_stream *stream = rpc_open(&bench->peer, "/t.S/Chat", NULL);
     rpc_pump(&bench->peer);
-    assert_log(bench, "1 response :status=200"); /* RS-3 */
+    assert_log(&bench->peer, "1 response :status=200"); /* RS-3 */
     rpc_send(stream, "one", 3);
     rpc_pump(&bench->peer);
     assert_message(stream, "one");
@@ -476,7 +446,7 @@ static void bidirectional_call_answers_as_messages_come(void **state)
     assert_message(stream, "");
     rpc_end(stream);
     rpc_pump(&bench->peer);
-    assert_log(bench, "1 trailers grpc-status=0 end\n");
+    assert_log(&bench->peer, "1 trailers grpc-status=0 end\n");
     rpc_stream_free(stream);
     assert_idle(bench);
 }
@@ -497,7 +467,7 @@ static void large_messages_pass_a_small_window(void **state) /* FC-1 */
     assert_true(rpc_next(stream, &message));
     assert_int_equal(message.size, sizeof(block));
     assert_true(rpc_next(stream, &message));
-    assert_log(bench, "grpc-status=0");
+    assert_log(&bench->peer, "grpc-status=0");
     rpc_stream_free(stream);
     assert_idle(bench);
 }
@@ -511,7 +481,7 @@ static void fault_in_a_stream_reaches_the_handler_with_its_text(void **state)
     rpc_send_raw(stream, "\7\0\0\0\1a", 6);
     rpc_pump(&bench->peer);
     assert_message(stream, "one");
-    assert_log(bench, "grpc-status=13 grpc-message=message has the unknown flag 7");
+    assert_log(&bench->peer, "grpc-status=13 grpc-message=message has the unknown flag 7");
     rpc_stream_free(stream);
     assert_idle(bench);
 }
@@ -555,7 +525,7 @@ static void taken_message_outlives_the_call(void **state) /* EM-3 */
     assert_non_null(message);
     sl_call_finishf(bench->call, SL_ABORTED, "done %d", 7);
     rpc_pump(&bench->peer);
-    assert_log(bench, "grpc-status=10 grpc-message=done 7");
+    assert_log(&bench->peer, "grpc-status=10 grpc-message=done 7");
     assert_true(sl_slice_equals(bytes, "keep me"));
     (void)sl_message_free(message);
     rpc_stream_free(stream);
@@ -569,9 +539,8 @@ static void queue_is_bounded_and_says_when_there_is_room(void **state) /* FC-3 *
     bench->limits.buffer = 16384;
     struct h2_side *client = h2_side_new();
     client->keeps_credit = true;
-    const struct sl_server_options options = { .limits = &bench->limits };
-    assert_int_equal(sl_server_new(&options, &bench->server), SL_OK);
-    add(bench, "/t.S/Hang", SL_SERVER_STREAMING, hang);
+    bench->server = new_server(&bench->limits);
+    add_raw(bench->server, "/t.S/Hang", SL_SERVER_STREAMING, hang, bench);
     client->limits.stream_window = 65535;
     rpc_peer_open_with(&bench->peer, bench->server, NULL, client);
     rpc_pump(&bench->peer);
@@ -590,7 +559,7 @@ static void queue_is_bounded_and_says_when_there_is_room(void **state) /* FC-3 *
     assert_int_equal(sl_call_send_bytes(bench->call, sl_slice_of(block, 1)), SL_OK);
     sl_call_finishf(bench->call, SL_OK, "%s", "");
     rpc_pump(&bench->peer);
-    assert_log(bench, "trailers grpc-status=0 end\n");
+    assert_log(&bench->peer, "trailers grpc-status=0 end\n");
     rpc_stream_free(stream);
 }
 
@@ -682,12 +651,12 @@ static void every_allocation_may_fail(void **state) /* LR-10 */
         bench->fail_at = 1 + (i < n_allocations ? i : i - n_allocations);
         bench->fails_on = i >= n_allocations;
         n_lived += run_scenario(bench);
-        const struct sl_server_stats stats = stats_of(bench);
+        const struct sl_server_stats stats = stats_of(bench->server);
         assert_true(stats.calls_running + stats.calls_finished == stats.calls_started);
     }
     assert_true(n_lived > n_allocations / 4);
     rpc_peer_close(&bench->peer);
-    const struct sl_server_stats stats = stats_of(bench);
+    const struct sl_server_stats stats = stats_of(bench->server);
     assert_int_equal(stats.calls_running, 0);
     assert_int_equal(stats.streams, 0);
     rpc_peer_open(&bench->peer, bench->server, NULL);

@@ -13,7 +13,7 @@
 #include "runtime/base/mem.h"
 #include "service/rpc/call.h"
 #include "service/rpc/conn_impl.h"
-#include "tests/wire/rpc_peer.h"
+#include "tests/unit/test_rpc_rig.h"
 
 enum { CALLS = 3 };
 
@@ -83,22 +83,15 @@ static enum sl_status look(struct sl_call *call, struct sl_slice request, void *
 
 /* ---- Benches --------------------------------------------------------------------------------- */
 
-static void add(struct bench *bench, const char *path, enum sl_method_kind kind, sl_raw_fn *handler)
-{
-    assert_int_equal(sl_server_add_raw(bench->server, path, kind, handler, bench), SL_OK);
-}
-
 /* Its client has not heard of the limit for headers, and so does not keep it. */
 static void open_server(struct bench *bench)
 {
-    const struct sl_server_options options = { .struct_size = sizeof(options),
-                                               .limits = &bench->limits };
-    assert_int_equal(sl_server_new(&options, &bench->server), SL_OK);
-    add(bench, "/t.S/Hang", SL_SERVER_STREAMING, hang);
-    add(bench, "/t.S/Chat", SL_BIDIRECTIONAL, hang);
-    add(bench, "/t.S/Answer", SL_UNARY, answer);
-    add(bench, "/t.S/Look", SL_UNARY, look);
-    add(bench, "/t.S/NoReply", SL_UNARY, no_reply);
+    bench->server = new_server(&bench->limits);
+    add_raw(bench->server, "/t.S/Hang", SL_SERVER_STREAMING, hang, bench);
+    add_raw(bench->server, "/t.S/Chat", SL_BIDIRECTIONAL, hang, bench);
+    add_raw(bench->server, "/t.S/Answer", SL_UNARY, answer, bench);
+    add_raw(bench->server, "/t.S/Look", SL_UNARY, look, bench);
+    add_raw(bench->server, "/t.S/NoReply", SL_UNARY, no_reply, bench);
     rpc_peer_open_with(&bench->peer, bench->server, NULL, h2_side_new());
 }
 
@@ -121,30 +114,13 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     struct bench *bench = *state;
-    if (bench->peer.conn != NULL) {
-        rpc_peer_close(&bench->peer);
-    }
+    rpc_peer_close(&bench->peer);
     for (size_t i = 0; i < bench->n_calls; i++) {
         sl_call_finishf(bench->calls[i], SL_OK, "late");
     }
     bench->server = sl_server_free(bench->server);
     free(bench);
     return 0;
-}
-
-static void assert_log(struct bench *bench, const char *expected)
-{
-    const char *log = rpc_log(&bench->peer);
-    if (strstr(log, expected) == NULL) {
-        fail_msg("expected\n%s\nin\n%s", expected, log);
-    }
-}
-
-static struct sl_server_stats stats_of(const struct bench *bench)
-{
-    struct sl_server_stats stats;
-    sl_server_stats(bench->server, &stats);
-    return stats;
 }
 
 /* ---- CN-7 ------------------------------------------------------------------------------------ */
@@ -233,7 +209,7 @@ static void expect_told_once(struct bench *bench, const struct end_way *way)
         assert_int_equal(bench->n_ended[i], 1);
         sl_call_finishf(bench->calls[i], SL_OK, "late");
     }
-    assert_int_equal(stats_of(bench).calls_running, 0);
+    assert_int_equal(stats_of(bench->server).calls_running, 0);
     bench->n_calls = 0;
     memset(bench->n_ended, 0, sizeof(bench->n_ended));
     bench->server = sl_server_free(bench->server);
@@ -277,7 +253,7 @@ static void a_deadline_counts_from_the_end_of_the_header_block(void **state) /* 
     rpc_advance_ms(&bench->peer, 1);
     assert_int_equal(bench->n_ended[0], 1);
     assert_int_equal(bench->last_end, SL_CALL_DEADLINE);
-    assert_log(bench, "grpc-status=4");
+    assert_log(&bench->peer, "grpc-status=4");
     rpc_stream_free(stream);
 }
 
@@ -313,7 +289,7 @@ static void one_value_may_fill_the_list_and_no_more(void **state) /* MD-6, ADM-1
     const char *const extra[] = { "x", value, NULL };
     memset(value, 'v', 8192);
     rpc_stream_free(rpc_unary(&bench->peer, "/t.S/Look", extra, "x"));
-    assert_log(bench, "grpc-status=8");
+    assert_log(&bench->peer, "grpc-status=8");
     assert_string_equal(bench->value, "");
     value[7500] = '\0';
     rpc_stream_free(rpc_unary(&bench->peer, "/t.S/Look", extra, "x"));
@@ -331,12 +307,12 @@ static void too_many_fields_reset_the_call(void **state) /* MD-6 */
         extra[2 * i + 1] = "v";
     }
     struct rpc_stream *stream = rpc_unary(&bench->peer, "/t.S/Look", extra, "x");
-    assert_log(bench, "grpc-status=0");
+    assert_log(&bench->peer, "grpc-status=0");
     rpc_stream_free(stream);
     extra[20] = "x";
     extra[21] = "v";
     stream = rpc_unary(&bench->peer, "/t.S/Look", extra, "x");
-    assert_log(bench, "closed reset 2\n"); /* INTERNAL_ERROR */
+    assert_log(&bench->peer, "closed reset 2\n"); /* INTERNAL_ERROR */
     rpc_stream_free(stream);
 }
 
@@ -408,7 +384,7 @@ static void the_library_has_statuses_of_its_own_and_no_others(void **state) /* S
                                            SL_UNIMPLEMENTED, SL_INTERNAL, SL_UNAVAILABLE };
     open_server(bench);
     provoke(bench);
-    const struct sl_server_stats stats = stats_of(bench);
+    const struct sl_server_stats stats = stats_of(bench->server);
     for (size_t i = 0; i < SL_COUNT(handlers_own); i++) {
         assert_int_equal(stats.calls_by_status[handlers_own[i]], 0);
     }
@@ -427,11 +403,8 @@ static void every_status_of_a_handler_arrives(void **state) /* ST-2 */
         char expected[32];
         (void)snprintf(expected, sizeof(expected), "grpc-status=%d end\n", code);
         struct rpc_stream *stream = rpc_unary(&bench->peer, "/t.S/Answer", NULL, text);
-        const char *log = rpc_log(&bench->peer);
-        if (strstr(log, expected) == NULL) {
-            fail_msg("expected\n%s\nin\n%s", expected, log);
-        }
-        assert_int_equal(stats_of(bench).calls_by_status[code], 1);
+        assert_log(&bench->peer, expected);
+        assert_int_equal(stats_of(bench->server).calls_by_status[code], 1);
         rpc_stream_free(stream);
     }
 }
@@ -483,8 +456,7 @@ static int n_pings(const struct sl_server_options *options, uint64_t gap_ms, boo
 {
     struct bench bench = { .n_calls = 0 };
     assert_int_equal(sl_server_new(options, &bench.server), SL_OK);
-    assert_int_equal(
-        sl_server_add_raw(bench.server, "/t.S/Hang", SL_SERVER_STREAMING, hang, &bench), SL_OK);
+    add_raw(bench.server, "/t.S/Hang", SL_SERVER_STREAMING, hang, &bench);
     rpc_peer_open(&bench.peer, bench.server, NULL);
     struct rpc_stream *stream = has_call ? rpc_unary(&bench.peer, "/t.S/Hang", NULL, "x") : NULL;
     int n = 0;

@@ -45,6 +45,7 @@ void rpc_peer_open_with(
     struct sl_server *server,
     struct sl_loop *conn_loop,
     struct h2_side *client);
+/* It may be closed already, or all zero. */
 void rpc_peer_close(struct rpc_peer *peer);
 /* Carries bytes both ways until there are none. */
 void rpc_pump(struct rpc_peer *peer);
