@@ -12,7 +12,7 @@
 #include "runtime/base/metrics.h"
 #include "service/rpc/call.h"
 #include "tests/fake/fake_loop.h"
-#include "tests/wire/rpc_peer.h"
+#include "tests/unit/test_rpc_rig.h"
 
 struct bench {
     struct sl_server *server;
@@ -58,13 +58,10 @@ static void note_end(struct sl_call *call, enum sl_status status, void *user_dat
 
 static void open_bench(struct bench *bench)
 {
-    const struct sl_server_options options = { .limits = &bench->limits };
     const struct sl_interceptor watcher = { .on_end = note_end, .user_data = bench };
-    assert_int_equal(sl_server_new(&options, &bench->server), SL_OK);
-    assert_int_equal(
-        sl_server_add_raw(bench->server, "/t.S/Hang", SL_SERVER_STREAMING, hang, bench), SL_OK);
-    assert_int_equal(
-        sl_server_add_raw(bench->server, "/t.S/Chat", SL_BIDIRECTIONAL, hang, bench), SL_OK);
+    bench->server = new_server(&bench->limits);
+    add_raw(bench->server, "/t.S/Hang", SL_SERVER_STREAMING, hang, bench);
+    add_raw(bench->server, "/t.S/Chat", SL_BIDIRECTIONAL, hang, bench);
     assert_int_equal(sl_server_add_interceptor(bench->server, &watcher), SL_OK);
     rpc_peer_open(&bench->peer, bench->server, NULL);
     (void)rpc_log(&bench->peer);
@@ -82,9 +79,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     struct bench *bench = *state;
-    if (bench->peer.conn != NULL) {
-        rpc_peer_close(&bench->peer);
-    }
+    rpc_peer_close(&bench->peer);
     bench->server = sl_server_free(bench->server);
     free(bench);
     return 0;
@@ -103,18 +98,9 @@ static void finish(struct bench *bench)
     struct sl_call *call = bench->call;
     bench->call = NULL;
     sl_call_finishf(call, SL_INTERNAL, "late");
-    struct sl_server_stats stats;
-    sl_server_stats(bench->server, &stats);
+    const struct sl_server_stats stats = stats_of(bench->server);
     assert_int_equal(stats.calls_running, 0);
     assert_int_equal(stats.calls_started, stats.calls_finished);
-}
-
-static void assert_log(struct bench *bench, const char *expected)
-{
-    const char *log = rpc_log(&bench->peer);
-    if (strstr(log, expected) == NULL) {
-        fail_msg("expected\n%s\nin\n%s", expected, log);
-    }
 }
 
 /* A message that fills the client's window and stops in its middle. */
@@ -200,7 +186,7 @@ static void half_close_is_no_cancellation(void **state) /* CN-3 */
     assert_int_equal(sl_call_recv_bytes(bench->call, &message), SL_END);
     finish(bench);
     rpc_pump(&bench->peer);
-    assert_log(bench, "grpc-status=13 grpc-message=late end");
+    assert_log(&bench->peer, "grpc-status=13 grpc-message=late end");
     rpc_stream_free(stream);
 }
 
@@ -222,7 +208,7 @@ static void deadline_ends_the_stream_without_the_handler(void **state) /* DL-4 *
         sl_conn_due_ns(bench->peer.conn), bench->peer.now_ns + SL_NS_PER_MS); /* DL-5 */
     rpc_advance_ms(&bench->peer, 1);
     assert_ended(bench, SL_CALL_DEADLINE, SL_DEADLINE_EXCEEDED);
-    assert_log(bench, "response :status=200 content-type=application/grpc grpc-status=4");
+    assert_log(&bench->peer, "response :status=200 content-type=application/grpc grpc-status=4");
     assert_int_equal(sl_call_remaining_ns(bench->call), 0);
     assert_int_equal(sl_call_send_bytes(bench->call, sl_slice_str("x")), SL_DEADLINE_EXCEEDED);
     finish(bench);
@@ -238,7 +224,7 @@ static void deadline_fires_while_the_request_is_uploading(void **state) /* DL-3 
     rpc_send_raw(stream, "\0\0\0\0\5ab", 7);
     rpc_pump(&bench->peer);
     rpc_advance_ms(&bench->peer, 1000);
-    assert_log(bench, "grpc-status=4");
+    assert_log(&bench->peer, "grpc-status=4");
     assert_true(stream->is_closed);
     assert_int_equal(bench->n_started, 0);
     rpc_stream_free(stream);
@@ -252,7 +238,7 @@ static void deadline_inside_a_message_resets(void **state) /* DL-3, DL-4 */
     struct rpc_stream *stream = rpc_unary(&bench->peer, "/t.S/Hang", extra, "x");
     block_stream(bench);
     rpc_advance_ms(&bench->peer, 1000);
-    assert_log(bench, "1 closed reset 8\n");
+    assert_log(&bench->peer, "1 closed reset 8\n");
     assert_ended(bench, SL_CALL_DEADLINE, SL_DEADLINE_EXCEEDED);
     finish(bench);
     rpc_stream_free(stream);
@@ -267,7 +253,7 @@ static void deadline_at_a_border_sends_trailers(void **state) /* DL-4 */
     assert_int_equal(sl_call_send_bytes(bench->call, sl_slice_str("one")), SL_OK);
     rpc_pump(&bench->peer);
     rpc_advance_ms(&bench->peer, 1000);
-    assert_log(bench, "1 trailers grpc-status=4 grpc-message=the deadline has passed end");
+    assert_log(&bench->peer, "1 trailers grpc-status=4 grpc-message=the deadline has passed end");
     finish(bench);
     rpc_stream_free(stream);
 }
@@ -281,7 +267,7 @@ static void deadline_holds_after_the_handler_finished(void **state) /* DL-3 */
     block_stream(bench);
     finish(bench);
     rpc_advance_ms(&bench->peer, 1000);
-    assert_log(bench, "1 closed reset 8\n");
+    assert_log(&bench->peer, "1 closed reset 8\n");
     assert_int_equal(bench->n_ended, 0);
     assert_int_equal(bench->n_statuses, 1);
     rpc_stream_free(stream);
@@ -300,7 +286,7 @@ static void stalled_stream_ends_inside_a_message_with_a_reset(void **state) /* F
     }
     assert_int_equal(bench->n_ended, 0);
     rpc_advance_ms(&bench->peer, 3);
-    assert_log(bench, "1 closed reset 11\n");
+    assert_log(&bench->peer, "1 closed reset 11\n");
     assert_ended(bench, SL_CALL_LOST, SL_RESOURCE_EXHAUSTED);
     finish(bench);
     rpc_stream_free(stream);
@@ -319,8 +305,8 @@ static void stalled_stream_ends_at_a_border_with_trailers(void **state) /* FC-9 
     assert_int_equal(sl_call_send_bytes(bench->call, sl_slice_str("blocked")), SL_OK);
     rpc_advance_ms(&bench->peer, 60000);
     assert_log(
-        bench, "1 trailers grpc-status=8 grpc-message=the client does not read its stream "
-               "grpc-status-details-bin=");
+        &bench->peer, "1 trailers grpc-status=8 grpc-message=the client does not read its stream "
+                      "grpc-status-details-bin=");
     assert_ended(bench, SL_CALL_LOST, SL_RESOURCE_EXHAUSTED);
     finish(bench);
     rpc_stream_free(stream);
@@ -356,7 +342,7 @@ static void silence_inside_a_request_message_ends_the_call(void **state) /* CM-1
     rpc_advance_ms(&bench->peer, 999);
     assert_false(stream->is_closed);
     rpc_advance_ms(&bench->peer, 1);
-    assert_log(bench, "grpc-status=8 grpc-message=silence inside a request message");
+    assert_log(&bench->peer, "grpc-status=8 grpc-message=silence inside a request message");
     assert_true(stream->is_closed);
     rpc_stream_free(stream);
     struct rpc_stream *chat = rpc_open(&bench->peer, "/t.S/Chat", NULL);
@@ -383,7 +369,7 @@ static void silence_before_the_request_is_complete_ends_the_call(void **state) /
     rpc_advance_ms(&bench->peer, 999);
     assert_false(stream->is_closed);
     rpc_advance_ms(&bench->peer, 1);
-    assert_log(bench, "grpc-status=8 grpc-message=silence inside a request message");
+    assert_log(&bench->peer, "grpc-status=8 grpc-message=silence inside a request message");
     assert_int_equal(bench->n_started, 0);
     rpc_stream_free(stream);
     stream = rpc_unary(&bench->peer, "/t.S/Hang", NULL, "x");
@@ -486,12 +472,12 @@ static void old_connection_is_told_to_go(void **state) /* CM-4 */
     assert_string_equal(rpc_log(&bench->peer), "");
     struct rpc_stream *stream = rpc_unary(&bench->peer, "/t.S/Hang", NULL, "x");
     rpc_advance_ms(&bench->peer, 20001);
-    assert_log(bench, "goaway 0 max_age");
+    assert_log(&bench->peer, "goaway 0 max_age");
     assert_false(sl_conn_wants_close(bench->peer.conn));
     assert_int_equal(bench->n_ended, 0); /* calls go on */
     finish(bench);
     rpc_pump(&bench->peer);
-    assert_log(bench, "grpc-status=13");
+    assert_log(&bench->peer, "grpc-status=13");
     assert_true(sl_conn_wants_close(bench->peer.conn));
     rpc_stream_free(stream);
 }
@@ -504,7 +490,7 @@ static void old_connection_is_closed_after_its_grace(void **state) /* CM-4 */
     open_bench(bench);
     struct rpc_stream *stream = rpc_unary(&bench->peer, "/t.S/Hang", NULL, "x");
     rpc_advance_ms(&bench->peer, 11001);
-    assert_log(bench, "goaway 0 max_age");
+    assert_log(&bench->peer, "goaway 0 max_age");
     rpc_advance_ms(&bench->peer, 2999);
     assert_int_equal(bench->n_ended, 0);
     rpc_advance_ms(&bench->peer, 1);
@@ -608,10 +594,10 @@ static void quiet_connection_takes_calls_until_it_has_heard_of_the_drain(void **
     assert_int_equal(bench->n_started, 1);
     finish(bench);
     rpc_pump(&bench->peer);
-    assert_log(bench, "grpc-status=13");
+    assert_log(&bench->peer, "grpc-status=13");
     assert_false(sl_conn_wants_close(bench->peer.conn));
     rpc_advance_ms(&bench->peer, 5000);
-    assert_log(bench, "goaway 0 drain");
+    assert_log(&bench->peer, "goaway 0 drain");
     assert_true(sl_conn_wants_close(bench->peer.conn));
     rpc_stream_free(stream);
 }
@@ -641,7 +627,7 @@ static void handler_that_finishes_in_its_last_second_has_its_own_status(void **s
     sl_conn_drain(bench->peer.conn, 1000);
     rpc_pump(&bench->peer);
     rpc_advance_ms(&bench->peer, 1000);
-    assert_log(bench, "grpc-status=10 grpc-message=by myself");
+    assert_log(&bench->peer, "grpc-status=10 grpc-message=by myself");
     assert_ended(bench, SL_CALL_DRAIN, SL_ABORTED);
     assert_true(sl_conn_wants_close(bench->peer.conn));
     rpc_stream_free(stream);
@@ -662,7 +648,7 @@ static void handler_that_does_not_is_ended_with_unavailable(void **state) /* CM-
     assert_false(stream->is_closed);
     assert_int_equal(sl_call_send_bytes(bench->call, sl_slice_str("last words")), SL_OK);
     rpc_advance_ms(&bench->peer, 1000);
-    assert_log(bench, "1 trailers grpc-status=14 grpc-message=the server is shutting down");
+    assert_log(&bench->peer, "1 trailers grpc-status=14 grpc-message=the server is shutting down");
     assert_int_equal(bench->n_ended, 1);
     assert_int_equal(bench->last_status, SL_UNAVAILABLE);
     assert_true(sl_conn_wants_close(bench->peer.conn));
@@ -694,10 +680,8 @@ static void timers_and_callbacks_are_the_loops(void **state)
     struct bench *bench = *state;
     struct sl_fake_loop loop;
     sl_fake_loop_init(&loop);
-    const struct sl_server_options options = { .limits = &bench->limits };
-    assert_int_equal(sl_server_new(&options, &bench->server), SL_OK);
-    assert_int_equal(
-        sl_server_add_raw(bench->server, "/t.S/Hang", SL_SERVER_STREAMING, hang, bench), SL_OK);
+    bench->server = new_server(&bench->limits);
+    add_raw(bench->server, "/t.S/Hang", SL_SERVER_STREAMING, hang, bench);
     rpc_peer_open(&bench->peer, bench->server, &loop.base);
     const char *const extra[] = { "grpc-timeout", "50m", NULL };
     struct rpc_stream *stream = rpc_unary(&bench->peer, "/t.S/Hang", extra, "x");
@@ -710,7 +694,7 @@ static void timers_and_callbacks_are_the_loops(void **state)
     assert_int_equal(bench->n_ended, 1);
     assert_true(bench->peer.n_output > n_output);
     rpc_pump(&bench->peer);
-    assert_log(bench, "grpc-status=4");
+    assert_log(&bench->peer, "grpc-status=4");
     rpc_stream_free(stream);
     rpc_peer_close(&bench->peer);
     finish(bench); /* after its connection */
