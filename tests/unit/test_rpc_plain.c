@@ -11,7 +11,7 @@
 #include "service/rpc/call.h"
 #include "service/rpc/plain.h"
 #include "service/rpc/server_core.h"
-#include "tests/wire/rpc_peer.h"
+#include "tests/unit/test_rpc_rig.h"
 
 enum { PAGE_BYTES = 300000 };
 
@@ -48,7 +48,7 @@ static int set_up(void **state)
     assert_non_null(bench);
     memset(bench->page, 'p', sizeof(bench->page));
     assert_int_equal(sl_server_new(NULL, &bench->server), SL_OK);
-    assert_int_equal(sl_server_add_raw(bench->server, "/t.S/Echo", SL_UNARY, echo, NULL), SL_OK);
+    add_raw(bench->server, "/t.S/Echo", SL_UNARY, echo, NULL);
     sl_server_set_plain(bench->server, answer, bench);
     rpc_peer_open(&bench->peer, bench->server, NULL);
     (void)rpc_log(&bench->peer);
@@ -69,21 +69,13 @@ static const char *const get_page[] = { ":method", "GET", "content-type", "text/
 static const char *const head_page[] = { ":method", "HEAD", "content-type", "text/plain", NULL };
 static const char *const post_page[] = { "content-type", "application/json", NULL };
 
-static void assert_log(struct bench *bench, const char *expected)
-{
-    const char *log = rpc_log(&bench->peer);
-    if (strstr(log, expected) == NULL) {
-        fail_msg("expected\n%s\nin\n%s", expected, log);
-    }
-}
-
 static void page_is_given_whole(void **state)
 {
     struct bench *bench = *state;
     const char *const *const requests[] = { get_page, post_page };
     for (size_t i = 0; i < 2; i++) {
         struct rpc_stream *stream = rpc_unary(&bench->peer, "/page", requests[i], "a body");
-        assert_log(bench, ":status=200 content-type=text/html content-length=300000\n");
+        assert_log(&bench->peer, ":status=200 content-type=text/html content-length=300000\n");
         assert_int_equal(stream->in.size, PAGE_BYTES);
         assert_memory_equal(stream->in.data, bench->page, PAGE_BYTES);
         assert_true(stream->is_closed);
@@ -95,7 +87,7 @@ static void head_has_no_body(void **state)
 {
     struct bench *bench = *state;
     struct rpc_stream *stream = rpc_unary(&bench->peer, "/page", head_page, "");
-    assert_log(bench, ":status=200 content-type=text/html content-length=300000 end\n");
+    assert_log(&bench->peer, ":status=200 content-type=text/html content-length=300000 end\n");
     assert_int_equal(stream->in.size, 0);
     rpc_stream_free(stream);
 }
@@ -109,7 +101,7 @@ static void answer_waits_for_the_end_of_the_request(void **state)
     assert_string_equal(rpc_log(&bench->peer), "");
     rpc_end(stream);
     rpc_pump(&bench->peer);
-    assert_log(bench, ":status=200");
+    assert_log(&bench->peer, ":status=200");
     rpc_stream_free(stream);
 }
 
@@ -117,11 +109,11 @@ static void what_nobody_wants_is_415(void **state) /* ADM-4 */
 {
     struct bench *bench = *state;
     struct rpc_stream *stream = rpc_unary(&bench->peer, "/other", post_page, "x");
-    assert_log(bench, ":status=415 end\n");
+    assert_log(&bench->peer, ":status=415 end\n");
     rpc_stream_free(stream);
     bench->is_unwilling = true;
     stream = rpc_unary(&bench->peer, "/page", get_page, "x");
-    assert_log(bench, ":status=415 end\n");
+    assert_log(&bench->peer, ":status=415 end\n");
     rpc_stream_free(stream);
 }
 
@@ -129,7 +121,7 @@ static void calls_of_grpc_are_not_asked_about(void **state)
 {
     struct bench *bench = *state;
     struct rpc_stream *stream = rpc_unary(&bench->peer, "/t.S/Echo", NULL, "x");
-    assert_log(bench, "grpc-status=0");
+    assert_log(&bench->peer, "grpc-status=0");
     assert_int_equal(bench->n_asked, 0);
     rpc_stream_free(stream);
 }
@@ -143,12 +135,9 @@ static void streams_that_end_early_leave_nothing_behind(void **state)
     rpc_pump(&bench->peer);
     struct rpc_stream *open = rpc_open(&bench->peer, "/page", post_page);
     rpc_pump(&bench->peer);
-    struct sl_server_stats stats;
-    sl_server_stats(bench->server, &stats);
-    assert_int_equal(stats.streams, 1);
+    assert_int_equal(stats_of(bench->server).streams, 1);
     sl_conn_lost(bench->peer.conn); /* LeakSanitizer sees what is left */
-    sl_server_stats(bench->server, &stats);
-    assert_int_equal(stats.streams, 0);
+    assert_int_equal(stats_of(bench->server).streams, 0);
     rpc_stream_free(open);
 }
 

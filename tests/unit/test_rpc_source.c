@@ -13,7 +13,7 @@
 #include "runtime/base/mem.h"
 #include "service/rpc/call.h"
 #include "service/rpc/compress.h"
-#include "tests/wire/rpc_peer.h"
+#include "tests/unit/test_rpc_rig.h"
 
 enum { LOG_BYTES = 1 << 20 };
 
@@ -200,10 +200,8 @@ static int set_up(void **state)
     struct bench *bench = calloc(1, sizeof(*bench));
     assert_non_null(bench);
     sl_limits_init(&bench->limits);
-    const struct sl_server_options options = { .limits = &bench->limits };
-    assert_int_equal(sl_server_new(&options, &bench->server), SL_OK);
-    assert_int_equal(
-        sl_server_add_raw(bench->server, "/t.S/Follow", SL_SERVER_STREAMING, follow, bench), SL_OK);
+    bench->server = new_server(&bench->limits);
+    add_raw(bench->server, "/t.S/Follow", SL_SERVER_STREAMING, follow, bench);
     static sl_method_start_fn *const starts[] = { double_it, sum_up };
     assert_int_equal(sl_server_add_service(bench->server, &service, starts, NULL, bench), SL_OK);
     assert_ptr_equal(sl_server_service_at(bench->server, 0), &service);
@@ -220,23 +218,6 @@ static int tear_down(void **state)
     bench->server = sl_server_free(bench->server);
     free(bench);
     return 0;
-}
-
-static void assert_message(struct rpc_stream *stream, const char *text)
-{
-    struct sl_slice message;
-    assert_true(rpc_next(stream, &message));
-    if (!sl_slice_equals(message, text)) {
-        fail_msg("message \"%.*s\", expected \"%s\"", SL_SLICE_FMT(message), text);
-    }
-}
-
-static void assert_log(struct bench *bench, const char *expected)
-{
-    const char *log = rpc_log(&bench->peer);
-    if (strstr(log, expected) == NULL) {
-        fail_msg("expected\n%s\nin\n%s", expected, log);
-    }
 }
 
 /* ---- Sources --------------------------------------------------------------------------------- */
@@ -259,7 +240,7 @@ static void source_is_pulled_as_it_grows(void **state)
     sl_call_resume(bench->call);
     rpc_pump(&bench->peer);
     assert_int_equal(bench->source.n_finished, 1);
-    assert_log(bench, "1 trailers grpc-status=10 grpc-message=the run is over end");
+    assert_log(&bench->peer, "1 trailers grpc-status=10 grpc-message=the run is over end");
     rpc_stream_free(stream);
 }
 
@@ -269,7 +250,7 @@ static void source_that_ends_at_once_is_finished(void **state)
     bench->source.is_ended = true;
     struct rpc_stream *stream = rpc_unary(&bench->peer, "/t.S/Follow", NULL, "x");
     assert_int_equal(bench->source.n_finished, 1);
-    assert_log(bench, "1 trailers grpc-status=10");
+    assert_log(&bench->peer, "1 trailers grpc-status=10");
     rpc_stream_free(stream);
 }
 
@@ -353,9 +334,7 @@ static void every_window_gives_the_same_messages(void **state)
         (void)snprintf(text, sizeof(text), "m%d", i);
         assert_message(stream, text);
     }
-    struct sl_server_stats stats;
-    sl_server_stats(bench->server, &stats);
-    assert_int_equal(stats.messages_out, 2000);
+    assert_int_equal(stats_of(bench->server).messages_out, 2000);
     rpc_stream_free(stream);
 }
 
@@ -460,7 +439,7 @@ static void typed_call_is_decoded_and_encoded(void **state)
     assert_true(rpc_next(stream, &message));
     assert_int_equal(message.size, pack(room, 42, "hi"));
     assert_memory_equal(message.data, room, message.size);
-    assert_log(bench, "grpc-status=0");
+    assert_log(&bench->peer, "grpc-status=0");
     rpc_stream_free(stream);
 }
 
@@ -514,7 +493,7 @@ static void typed_stream_has_a_message_at_a_time(void **state) /* EM-3 */
     assert_int_equal(n, 100);
     assert_int_equal(message.size, pack(room, 5050, ""));
     assert_memory_equal(message.data, room, message.size);
-    assert_log(bench, "1 trailers grpc-status=0 end");
+    assert_log(&bench->peer, "1 trailers grpc-status=0 end");
     rpc_stream_free(stream);
 }
 
