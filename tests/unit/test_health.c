@@ -13,7 +13,7 @@
 #include "proto/grpc/health/v1/health.sl.h"
 #include "service/std/health.h"
 #include "tests/fake/fake_loop.h"
-#include "tests/wire/rpc_peer.h"
+#include "tests/unit/test_rpc_rig.h"
 
 #define CHECK_PATH SL_GRPC__HEALTH__V1__HEALTH__CHECK__PATH
 #define LIST_PATH  SL_GRPC__HEALTH__V1__HEALTH__LIST__PATH
@@ -122,14 +122,6 @@ static void set(struct bench *bench, const char *name, bool is_serving)
     assert_int_equal(sl_health_set(bench->health, name, is_serving), SL_OK);
 }
 
-static void assert_log(struct bench *bench, const char *expected)
-{
-    const char *log = rpc_log(&bench->peer);
-    if (strstr(log, expected) == NULL) {
-        fail_msg("expected\n%s\nin\n%s", expected, log);
-    }
-}
-
 static uint64_t n_running(const struct bench *bench)
 {
     struct sl_server_stats stats;
@@ -163,7 +155,7 @@ static void check_of_an_unknown_name_is_not_found_SV_1(void **state)
 {
     struct bench *bench = *state;
     assert_int_equal(check_state(bench, "a.C"), -1);
-    assert_log(bench, "grpc-status=5");
+    assert_log(&bench->peer, "grpc-status=5");
 }
 
 static Grpc__Health__V1__HealthListResponse *list(struct bench *bench)
@@ -209,7 +201,7 @@ static void list_of_more_than_100_names_is_refused_SV_3(void **state)
     grpc__health__v1__health_list_response__free_unpacked(response, NULL);
     set(bench, "one.more", true);
     assert_null(list(bench));
-    assert_log(bench, "grpc-status=8");
+    assert_log(&bench->peer, "grpc-status=8");
 }
 
 /* ---- Watch ----------------------------------------------------------------------------------- */
@@ -432,7 +424,7 @@ static void watchers_are_told_of_the_shutdown_and_ended_SV_4(void **state)
     assert_int_equal(next_state(unknown), -1);
     assert_true(known->is_closed);
     assert_true(unknown->is_closed);
-    assert_log(bench, "grpc-status=14");
+    assert_log(&bench->peer, "grpc-status=14");
     struct rpc_stream *late = ask(bench, WATCH_PATH, "");
     assert_int_equal(next_state(late), NOT_SERVING);
     assert_true(late->is_closed);

@@ -16,7 +16,7 @@
 #include "runtime/base/mem.h"
 #include "service/std/health.h"
 #include "service/std/reflection.h"
-#include "tests/wire/rpc_peer.h"
+#include "tests/unit/test_rpc_rig.h"
 
 #define V1_PATH        SL_GRPC__REFLECTION__V1__SERVER_REFLECTION__SERVER_REFLECTION_INFO__PATH
 #define V1ALPHA_PATH   SL_GRPC__REFLECTION__V1ALPHA__SERVER_REFLECTION__SERVER_REFLECTION_INFO__PATH
@@ -168,14 +168,6 @@ static void assert_not_found(response_message *response)
     response_free(response);
 }
 
-static void assert_log(struct bench *bench, const char *expected)
-{
-    const char *log = rpc_log(&bench->peer);
-    if (strstr(log, expected) == NULL) {
-        fail_msg("expected\n%s\nin\n%s", expected, log);
-    }
-}
-
 /* ---- Tests ----------------------------------------------------------------------------------- */
 
 static void list_services_names_all_of_them_SV_7(void **state)
@@ -261,7 +253,7 @@ static void what_is_not_there_is_an_error_in_the_stream_SV_6(void **state)
     rpc_end(bench->stream);
     rpc_pump(&bench->peer);
     assert_true(bench->stream->is_closed);
-    assert_log(bench, "trailers grpc-status=0 end");
+    assert_log(&bench->peer, "trailers grpc-status=0 end");
 }
 
 static void many_questions_at_once_are_answered_in_order(void **state)
@@ -302,7 +294,7 @@ static void an_empty_question_ends_the_stream(void **state)
     rpc_pump(&bench->peer);
     assert_null(next_response(bench));
     assert_true(bench->stream->is_closed);
-    assert_log(bench, "grpc-status=3");
+    assert_log(&bench->peer, "grpc-status=3");
 }
 
 static void v1alpha_gives_the_same_answers_SV_5(void **state)

@@ -10,7 +10,7 @@
 #include <cmocka.h>
 
 #include "service/rpc/call.h"
-#include "tests/wire/rpc_peer.h"
+#include "tests/unit/test_rpc_rig.h"
 
 struct bench {
     struct sl_server *server;
@@ -68,15 +68,12 @@ static int set_up(void **state)
     sl_limits_init(&bench->limits);
     bench->limits.runs_per_connection = 2;
     bench->limits.control_calls_per_connection = 1;
-    const struct sl_server_options options = { .limits = &bench->limits };
-    assert_int_equal(sl_server_new(&options, &bench->server), SL_OK);
+    bench->server = new_server(&bench->limits);
     struct sl_server *server = bench->server;
-    assert_int_equal(sl_server_add_raw(server, "/t.S/Echo", SL_UNARY, echo, bench), SL_OK);
+    add_raw(server, "/t.S/Echo", SL_UNARY, echo, bench);
     assert_int_equal(sl_server_set_control(server, "/t.S/Control"), SL_OK);
-    assert_int_equal(
-        sl_server_add_raw(server, "/t.S/Control", SL_SERVER_STREAMING, hang, bench), SL_OK);
-    assert_int_equal(
-        sl_server_add_raw(server, "/t.S/Hang", SL_SERVER_STREAMING, hang, bench), SL_OK);
+    add_raw(server, "/t.S/Control", SL_SERVER_STREAMING, hang, bench);
+    add_raw(server, "/t.S/Hang", SL_SERVER_STREAMING, hang, bench);
     *state = bench;
     return 0;
 }
@@ -90,9 +87,7 @@ static void open_peer(struct bench *bench)
 static int tear_down(void **state)
 {
     struct bench *bench = *state;
-    if (bench->peer.conn != NULL) {
-        rpc_peer_close(&bench->peer);
-    }
+    rpc_peer_close(&bench->peer);
     bench->server = sl_server_free(bench->server);
     free(bench);
     return 0;
@@ -234,7 +229,7 @@ static void unknown_encoding_is_refused_before_any_message(void **state) /* ADM-
 static void fallback_gets_what_nobody_registered(void **state) /* EM-4 */
 {
     struct bench *bench = *state;
-    assert_int_equal(sl_server_add_raw(bench->server, NULL, SL_UNARY, echo, bench), SL_OK);
+    add_raw(bench->server, NULL, SL_UNARY, echo, bench);
     assert_int_equal(
         sl_server_add_raw(bench->server, NULL, SL_UNARY, echo, bench), SL_ALREADY_EXISTS);
     open_peer(bench);
@@ -312,10 +307,8 @@ static void call_that_replaces_a_cancelled_one_is_not_refused(void **state) /* N
     struct bench *bench = *state;
     struct sl_server *server = bench->server;
     assert_int_equal(sl_server_set_control(server, "/t.S/Watch"), SL_OK);
-    assert_int_equal(
-        sl_server_add_raw(server, "/t.S/Watch", SL_SERVER_STREAMING, watch, bench), SL_OK);
-    assert_int_equal(
-        sl_server_add_raw(server, "/t.S/Follow", SL_SERVER_STREAMING, watch, bench), SL_OK);
+    add_raw(server, "/t.S/Watch", SL_SERVER_STREAMING, watch, bench);
+    add_raw(server, "/t.S/Follow", SL_SERVER_STREAMING, watch, bench);
     open_peer(bench);
     struct rpc_stream *run = rpc_unary(&bench->peer, "/t.S/Hang", NULL, "x");
     static const char *const paths[] = { "/t.S/Watch", "/t.S/Follow" };
@@ -337,9 +330,7 @@ static void call_that_replaces_a_cancelled_one_is_not_refused(void **state) /* N
 static void server_that_refuses_new_calls_says_draining(void **state) /* CM-6, RT-1 */
 {
     struct bench *bench = *state;
-    assert_int_equal(
-        sl_server_add_raw(bench->server, "/grpc.health.v1.Health/Check", SL_UNARY, echo, bench),
-        SL_OK);
+    add_raw(bench->server, "/grpc.health.v1.Health/Check", SL_UNARY, echo, bench);
     open_peer(bench);
     sl_server_refuse_new(bench->server);
     const char *log = refusal(bench, "/t.S/Echo", NULL);

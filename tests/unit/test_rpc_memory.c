@@ -14,7 +14,7 @@
 #include "runtime/base/send_total.h"
 #include "service/rpc/call.h"
 #include "tests/fake/fake_loop.h"
-#include "tests/wire/rpc_peer.h"
+#include "tests/unit/test_rpc_rig.h"
 
 enum { MAX_CALLS = 300, BLOCK_BYTES = 1000 };
 
@@ -106,9 +106,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     struct bench *bench = *state;
-    if (bench->peer.conn != NULL) {
-        rpc_peer_close(&bench->peer);
-    }
+    rpc_peer_close(&bench->peer);
     bench->server = sl_server_free(bench->server);
     sl_fake_loop_done(&bench->loop);
     free(bench);
@@ -117,18 +115,13 @@ static int tear_down(void **state)
 
 static void open_server(struct bench *bench)
 {
-    const struct sl_server_options options = { .limits = &bench->limits };
-    assert_int_equal(sl_server_new(&options, &bench->server), SL_OK);
+    bench->server = new_server(&bench->limits);
     struct sl_server *server = bench->server;
-    assert_int_equal(
-        sl_server_add_raw(server, "/t.S/Hang", SL_SERVER_STREAMING, hang, bench), SL_OK);
-    assert_int_equal(
-        sl_server_add_raw(server, "/t.S/Spell", SL_SERVER_STREAMING, spell, bench), SL_OK);
-    assert_int_equal(sl_server_add_raw(server, "/t.S/Echo", SL_UNARY, echo, bench), SL_OK);
-    assert_int_equal(
-        sl_server_add_raw(server, "/t.S/Open", SL_SERVER_STREAMING, hang_open, bench), SL_OK);
-    assert_int_equal(
-        sl_server_add_raw(server, "/t.S/Silent", SL_UNARY, hang_silently, bench), SL_OK);
+    add_raw(server, "/t.S/Hang", SL_SERVER_STREAMING, hang, bench);
+    add_raw(server, "/t.S/Spell", SL_SERVER_STREAMING, spell, bench);
+    add_raw(server, "/t.S/Echo", SL_UNARY, echo, bench);
+    add_raw(server, "/t.S/Open", SL_SERVER_STREAMING, hang_open, bench);
+    add_raw(server, "/t.S/Silent", SL_UNARY, hang_silently, bench);
 }
 
 /* `n` streams that run, on the fake loop. */
