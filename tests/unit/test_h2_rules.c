@@ -10,67 +10,23 @@
 #include <cmocka.h>
 
 #include "runtime/base/log.h"
-#include "runtime/base/mem.h"
 #include "service/h2/session_impl.h"
-#include "tests/wire/h2_pair.h"
-
-#define FIELD(n, v)                                                                                \
-    {                                                                                              \
-        .name = { (const uint8_t *)(n), sizeof(n) - 1 }, .value = {                                \
-            (const uint8_t *)(v),                                                                  \
-            sizeof(v) - 1                                                                          \
-        }                                                                                          \
-    }
-
-static const struct sl_h2_header request[] = { FIELD(":method", "POST"), FIELD(":scheme", "http"),
-                                               FIELD(":path", "/a.B/C"), FIELD(":authority", "x") };
-static const struct sl_h2_header response[] = { FIELD(":status", "200") };
-static const struct sl_h2_header end_fields[] = { FIELD("grpc-status", "0") };
+#include "tests/unit/test_h2_rig.h"
 
 static uint8_t text[1 << 17];
 static size_t n_late, n_taken; /* streams that do_everything() saw, and what was done for it */
 
-struct pair {
-    struct h2_side *client, *server;
-};
-
 static int set_up(void **state)
 {
-    struct pair *pair = calloc(1, sizeof(*pair));
-    pair->client = h2_side_new();
-    pair->server = h2_side_new();
     memset(text, 'a', sizeof(text));
     n_late = n_taken = 0;
-    *state = pair;
-    return 0;
+    return pair_set_up(state);
 }
 
 static int tear_down(void **state)
 {
-    struct pair *pair = *state;
     sl_log_set_sink(NULL, NULL);
-    h2_side_free(pair->client);
-    h2_side_free(pair->server);
-    free(pair);
-    return 0;
-}
-
-static void start(struct pair *pair)
-{
-    h2_side_start(pair->client, true);
-    h2_side_start(pair->server, false);
-    h2_pump(pair->client, pair->server, 0);
-}
-
-/* The client's stream; the server's is the last of server->streams. */
-static struct sl_h2_stream *open_stream(struct pair *pair)
-{
-    struct sl_h2_stream *stream = NULL;
-    assert_int_equal(
-        sl_h2_request(pair->client->session, request, SL_COUNT(request), NULL, NULL, &stream),
-        SL_OK);
-    h2_pump(pair->client, pair->server, 0);
-    return stream;
+    return pair_tear_down(state);
 }
 
 /* ---- NG-11 ----------------------------------------------------------------------------------- */
@@ -88,7 +44,7 @@ static void headers_that_are_not_sent_reset_the_stream(void **state) /* NG-11 */
     struct pair *pair = *state;
     static char line[512];
     start(pair);
-    (void)open_stream(pair);
+    (void)open_stream(pair, NULL);
     (void)h2_transcript(pair->client);
     sl_log_setup(-1, SL_INFO, SL_LOG_LOGFMT);
     sl_log_set_sink(keep_line, line);
@@ -114,7 +70,7 @@ static void the_largest_list_is_sent(void **state) /* NG-11, RS-9 */
     pair->client->limits.header_list_soft = 65536;
     pair->client->limits.header_list_hard = 131072;
     start(pair);
-    (void)open_stream(pair);
+    (void)open_stream(pair, NULL);
     const size_t most = SL_H2_LIST_MAX - (7 + 3 + 32) - (1 + 32);
     struct sl_h2_header fields[] = {
         response[0], { .name = sl_slice_str("x"), .value = sl_slice_of(text, most + 1) }
@@ -156,7 +112,7 @@ static void nothing_is_submitted_on_a_stream_that_was_reset(void **state) /* NG-
 {
     struct pair *pair = *state;
     start(pair);
-    struct sl_h2_stream *stream = open_stream(pair);
+    struct sl_h2_stream *stream = open_stream(pair, NULL);
     pair->server->on_closed = do_everything;
     sl_h2_stream_reset(stream, SL_H2_CANCEL);
     const size_t n = h2_side_pull(pair->client);
@@ -168,7 +124,7 @@ static void nothing_is_submitted_on_a_stream_that_is_done(void **state) /* NG-16
 {
     struct pair *pair = *state;
     start(pair);
-    (void)open_stream(pair);
+    (void)open_stream(pair, NULL);
     pair->server->on_closed = do_everything;
     assert_int_equal(sl_h2_stream_respond(pair->server->streams[0], response, 1, NULL), SL_OK);
     assert_true(h2_side_pull(pair->server) > 0);
@@ -179,8 +135,8 @@ static void nothing_is_submitted_on_streams_that_were_lost(void **state) /* NG-1
 {
     struct pair *pair = *state;
     start(pair);
-    (void)open_stream(pair);
-    (void)open_stream(pair);
+    (void)open_stream(pair, NULL);
+    (void)open_stream(pair, NULL);
     pair->server->on_closed = do_everything;
     sl_h2_session_lost(pair->server->session);
     assert_late(pair, 2);
@@ -190,7 +146,7 @@ static void a_session_that_wants_nothing_wants_to_be_closed(void **state) /* NG-
 {
     struct pair *pair = *state;
     start(pair);
-    (void)open_stream(pair);
+    (void)open_stream(pair, NULL);
     sl_h2_session_goaway(pair->server->session, false, SL_H2_NO_ERROR, "drain");
     assert_false(sl_h2_session_wants_close(pair->server->session));
     h2_pump(pair->server, pair->client, 0);
@@ -208,7 +164,7 @@ static void streams_above_the_announced_id_are_ignored(void **state) /* ADM-8, R
     struct pair *pair = *state;
     struct sl_h2_stream *late = NULL;
     start(pair);
-    (void)open_stream(pair);
+    (void)open_stream(pair, NULL);
     sl_h2_session_goaway(pair->server->session, false, SL_H2_NO_ERROR, "drain");
     assert_true(h2_side_pull(pair->server) > 0); /* on its way while the client goes on */
     assert_int_equal(

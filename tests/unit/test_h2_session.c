@@ -7,63 +7,9 @@
 
 #include <cmocka.h>
 
-#include "runtime/base/mem.h"
-#include "tests/wire/h2_pair.h"
+#include "tests/unit/test_h2_rig.h"
 
-#define FIELD(n, v)                                                                                \
-    {                                                                                              \
-        .name = { (const uint8_t *)(n), sizeof(n) - 1 }, .value = {                                \
-            (const uint8_t *)(v),                                                                  \
-            sizeof(v) - 1                                                                          \
-        }                                                                                          \
-    }
-
-static const struct sl_h2_header request[] = { FIELD(":method", "POST"), FIELD(":scheme", "http"),
-                                               FIELD(":path", "/a.B/C"), FIELD(":authority", "x") };
-static const struct sl_h2_header response[] = { FIELD(":status", "200") };
-static const struct sl_h2_header end_fields[] = { FIELD("grpc-status", "0") };
 static const struct sl_h2_header abort_fields[] = { FIELD("grpc-status", "4") };
-
-struct pair {
-    struct h2_side *client, *server;
-};
-
-static void start(struct pair *pair)
-{
-    h2_side_start(pair->client, true);
-    h2_side_start(pair->server, false);
-    h2_pump(pair->client, pair->server, 0);
-}
-
-static int set_up(void **state)
-{
-    struct pair *pair = calloc(1, sizeof(*pair));
-    pair->client = h2_side_new();
-    pair->server = h2_side_new();
-    *state = pair;
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    struct pair *pair = *state;
-    h2_side_free(pair->client);
-    h2_side_free(pair->server);
-    free(pair);
-    return 0;
-}
-
-static struct sl_h2_stream *open_stream(struct pair *pair, struct h2_body *body)
-{
-    struct sl_h2_stream *stream = NULL;
-    assert_int_equal(
-        sl_h2_request(
-            pair->client->session, request, SL_COUNT(request), body == NULL ? NULL : &body->base,
-            NULL, &stream),
-        SL_OK);
-    h2_pump(pair->client, pair->server, 0);
-    return stream;
-}
 
 static void respond(struct sl_h2_stream *stream, struct h2_body *body)
 {
@@ -665,7 +611,7 @@ static void running_out_of_memory_anywhere_is_survived(void **state)
     }
 }
 
-#define CASE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+#define CASE(name) cmocka_unit_test_setup_teardown(name, pair_set_up, pair_tear_down)
 
 int main(void)
 {
