@@ -26,6 +26,28 @@ void case_payload(Grpc__Testing__Payload *payload, size_t n_bytes)
     payload->body = (ProtobufCBinaryData){ .len = n_bytes, .data = case_zeros };
 }
 
+void case_request(
+    Grpc__Testing__SimpleRequest *request,
+    Grpc__Testing__Payload *payload,
+    size_t n_out,
+    size_t n_in)
+{
+    grpc__testing__simple_request__init(request);
+    case_payload(payload, n_out);
+    request->payload = payload;
+    request->response_size = (int32_t)n_in;
+}
+
+enum sl_status case_unary(
+    struct sl_channel *channel,
+    const Grpc__Testing__SimpleRequest *request,
+    Grpc__Testing__SimpleResponse **ret_reply,
+    struct sl_client_call **ret_call)
+{
+    const struct sl_client_call_options options = case_options();
+    return TEST_SERVICE(unary_call__call)(channel, &options, request, ret_reply, ret_call);
+}
+
 bool case_ended(const struct sl_client_call *call, enum sl_status status, const char *message)
 {
     const struct sl_error *err = sl_client_call_error(call);
@@ -40,17 +62,12 @@ bool case_ended(const struct sl_client_call *call, enum sl_status status, const 
 
 bool case_large_unary(struct sl_channel *channel, size_t n_out, size_t n_in)
 {
-    const struct sl_client_call_options options = case_options();
     Grpc__Testing__Payload payload;
     Grpc__Testing__SimpleRequest request;
-    grpc__testing__simple_request__init(&request);
-    case_payload(&payload, n_out);
-    request.payload = &payload;
-    request.response_size = (int32_t)n_in;
+    case_request(&request, &payload, n_out, n_in);
     Grpc__Testing__SimpleResponse *reply;
     struct sl_client_call *call;
-    const enum sl_status status =
-        TEST_SERVICE(unary_call__call)(channel, &options, &request, &reply, &call);
+    const enum sl_status status = case_unary(channel, &request, &reply, &call);
     EXPECT(call != NULL, "no memory for a call");
     const bool is_right =
         status == SL_OK && reply->payload != NULL && reply->payload->body.len == n_in;
@@ -66,15 +83,31 @@ bool case_large_unary(struct sl_channel *channel, size_t n_out, size_t n_in)
 
 /* ---- Unary ----------------------------------------------------------------------------------- */
 
-bool case_empty_unary(struct world *world)
+/* A method that takes nothing and gives nothing, as it is generated. */
+typedef enum sl_status empty_fn(
+    struct sl_channel *channel,
+    const struct sl_client_call_options *options,
+    const Grpc__Testing__Empty *request,
+    Grpc__Testing__Empty **ret_reply,
+    struct sl_client_call **ret_call);
+
+static enum sl_status call_empty(
+    const struct world *world,
+    empty_fn *method,
+    Grpc__Testing__Empty **ret_reply,
+    struct sl_client_call **ret_call)
 {
     const struct sl_client_call_options options = case_options();
     Grpc__Testing__Empty request;
     grpc__testing__empty__init(&request);
+    return method(world->channel, &options, &request, ret_reply, ret_call);
+}
+
+bool case_empty_unary(struct world *world)
+{
     Grpc__Testing__Empty *reply;
     struct sl_client_call *call;
-    const enum sl_status status =
-        TEST_SERVICE(empty_call__call)(world->channel, &options, &request, &reply, &call);
+    const enum sl_status status = call_empty(world, TEST_SERVICE(empty_call__call), &reply, &call);
     EXPECT(call != NULL && status == SL_OK, "status %d", (int)status);
     EXPECT(protobuf_c_message_get_packed_size(&reply->base) == 0, "the answer is not empty");
     (void)sl_client_call_free(call);
@@ -90,15 +123,13 @@ bool case_pick_first_unary(struct world *world)
 {
     char first[ID_BYTES] = "";
     for (int i = 0; i < PICKS; i++) {
-        const struct sl_client_call_options options = case_options();
         Grpc__Testing__SimpleRequest request;
         grpc__testing__simple_request__init(&request);
         request.response_size = 1;
         request.fill_server_id = true;
         Grpc__Testing__SimpleResponse *reply;
         struct sl_client_call *call;
-        const enum sl_status status =
-            TEST_SERVICE(unary_call__call)(world->channel, &options, &request, &reply, &call);
+        const enum sl_status status = case_unary(world->channel, &request, &reply, &call);
         EXPECT(call != NULL && status == SL_OK, "status %d", (int)status);
         if (i == 0) {
             (void)snprintf(first, sizeof(first), "%s", reply->server_id);
@@ -132,10 +163,7 @@ static bool echo_in_unary(struct world *world, const struct sl_client_call_optio
 {
     Grpc__Testing__Payload payload;
     Grpc__Testing__SimpleRequest request;
-    grpc__testing__simple_request__init(&request);
-    case_payload(&payload, REQUEST_BYTES);
-    request.payload = &payload;
-    request.response_size = RESPONSE_BYTES;
+    case_request(&request, &payload, REQUEST_BYTES, RESPONSE_BYTES);
     Grpc__Testing__SimpleResponse *reply;
     struct sl_client_call *call;
     const enum sl_status status =
@@ -190,14 +218,12 @@ bool case_custom_metadata(struct world *world)
 
 static bool status_of_unary(struct world *world, Grpc__Testing__EchoStatus *wanted)
 {
-    const struct sl_client_call_options options = case_options();
     Grpc__Testing__SimpleRequest request;
     grpc__testing__simple_request__init(&request);
     request.response_status = wanted;
     Grpc__Testing__SimpleResponse *reply;
     struct sl_client_call *call;
-    const enum sl_status status =
-        TEST_SERVICE(unary_call__call)(world->channel, &options, &request, &reply, &call);
+    const enum sl_status status = case_unary(world->channel, &request, &reply, &call);
     EXPECT(call != NULL, "no memory for a call");
     const bool is_right = status == (enum sl_status)wanted->code &&
                           case_ended(call, (enum sl_status)wanted->code, wanted->message);
@@ -247,8 +273,11 @@ bool case_special_status_message(struct world *world)
     return status_of_unary(world, &wanted);
 }
 
-static bool ends_unimplemented(struct sl_client_call *call, enum sl_status status)
+static bool is_unimplemented(const struct world *world, empty_fn *method)
 {
+    Grpc__Testing__Empty *reply;
+    struct sl_client_call *call;
+    const enum sl_status status = call_empty(world, method, &reply, &call);
     EXPECT(call != NULL, "no memory for a call");
     const bool is_right = status == SL_UNIMPLEMENTED && case_ended(call, SL_UNIMPLEMENTED, NULL);
     (void)sl_client_call_free(call);
@@ -257,24 +286,11 @@ static bool ends_unimplemented(struct sl_client_call *call, enum sl_status statu
 
 bool case_unimplemented_method(struct world *world)
 {
-    const struct sl_client_call_options options = case_options();
-    Grpc__Testing__Empty request;
-    grpc__testing__empty__init(&request);
-    Grpc__Testing__Empty *reply;
-    struct sl_client_call *call;
-    const enum sl_status status =
-        TEST_SERVICE(unimplemented_call__call)(world->channel, &options, &request, &reply, &call);
-    return ends_unimplemented(call, status);
+    return is_unimplemented(world, TEST_SERVICE(unimplemented_call__call));
 }
 
 bool case_unimplemented_service(struct world *world)
 {
-    const struct sl_client_call_options options = case_options();
-    Grpc__Testing__Empty request;
-    grpc__testing__empty__init(&request);
-    Grpc__Testing__Empty *reply;
-    struct sl_client_call *call;
-    const enum sl_status status = sl_grpc__testing__unimplemented_service__unimplemented_call__call(
-        world->channel, &options, &request, &reply, &call);
-    return ends_unimplemented(call, status);
+    return is_unimplemented(
+        world, sl_grpc__testing__unimplemented_service__unimplemented_call__call);
 }

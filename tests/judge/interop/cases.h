@@ -35,7 +35,8 @@ enum {
     REQUEST_BYTES = 271828,
     RESPONSE_BYTES = 314159,
     PAYLOAD_MAX_BYTES = 1024 * 1024,
-    CASE_TIMEOUT_MS = 60000
+    CASE_TIMEOUT_MS = 60000,
+    CASE_RESPONSES_MAX = 4
 };
 extern uint8_t case_zeros[PAYLOAD_MAX_BYTES];
 
@@ -49,6 +50,18 @@ struct sl_channel *case_channel(const struct flag *flags);
 /* Options of a call that may take as long as a case. */
 struct sl_client_call_options case_options(void);
 void case_payload(Grpc__Testing__Payload *payload, size_t n_bytes);
+/* A request with a payload of `n_out` bytes, which asks for one of `n_in`. It borrows `payload`. */
+void case_request(
+    Grpc__Testing__SimpleRequest *request,
+    Grpc__Testing__Payload *payload,
+    size_t n_out,
+    size_t n_in);
+/* UnaryCall with the usual options. Its status; `ret_call` is NULL when there is no memory. */
+enum sl_status case_unary(
+    struct sl_channel *channel,
+    const Grpc__Testing__SimpleRequest *request,
+    Grpc__Testing__SimpleResponse **ret_reply,
+    struct sl_client_call **ret_call);
 /* True when the call ended so; `message` NULL: with any. */
 bool case_ended(const struct sl_client_call *call, enum sl_status status, const char *message);
 /* One UnaryCall with payloads of these sizes, checked. */
@@ -59,6 +72,17 @@ case_fn case_empty_unary, case_large_unary_once, case_custom_metadata, case_stat
     case_pick_first_unary;
 
 /* ---- cases_stream.c -------------------------------------------------------------------------- */
+
+typedef struct TEST_SERVICE(streaming_output_call__reader) case_output;
+/* StreamingOutputCall that asks for these responses, CASE_RESPONSES_MAX at most. */
+bool case_open_output(
+    struct world *world,
+    Grpc__Testing__ResponseParameters *wanted,
+    size_t n_wanted,
+    case_output **ret_output);
+/* Response `i` of a stream has so many bytes. */
+bool case_has_size(
+    const Grpc__Testing__StreamingOutputCallResponse *response, size_t i, int32_t size);
 
 case_fn case_client_streaming, case_server_streaming, case_ping_pong, case_empty_stream,
     case_timeout_on_sleeping_server, case_cancel_after_begin, case_cancel_after_first_response;

@@ -19,14 +19,12 @@ bool case_goaway(struct world *world)
 /* The stream is reset before its end: there is no answer, whatever came of it. */
 static bool fails(const struct world *world)
 {
-    const struct sl_client_call_options options = case_options();
     Grpc__Testing__SimpleRequest request;
     grpc__testing__simple_request__init(&request);
     request.response_size = RESPONSE_BYTES;
     Grpc__Testing__SimpleResponse *reply;
     struct sl_client_call *call;
-    const enum sl_status status =
-        TEST_SERVICE(unary_call__call)(world->channel, &options, &request, &reply, &call);
+    const enum sl_status status = case_unary(world->channel, &request, &reply, &call);
     EXPECT(call != NULL, "no memory for a call");
     EXPECT(status == SL_CANCELLED, "status %d, where the server reset with CANCEL", (int)status);
     (void)sl_client_call_free(call);

@@ -9,6 +9,12 @@ static const struct sl_method_desc *unary_method(void)
     return &TEST_SERVICE(methods)[1];
 }
 
+static void set_bool(Grpc__Testing__BoolValue *value, bool is_true)
+{
+    grpc__testing__bool_value__init(value);
+    value->value = is_true;
+}
+
 /* ---- What the client compresses -------------------------------------------------------------- */
 
 /* A UnaryCall that tells whether it is compressed; gives its status. */
@@ -20,13 +26,9 @@ unary_told(struct world *world, bool is_said, bool is_compressed, struct sl_clie
     Grpc__Testing__Payload payload;
     Grpc__Testing__BoolValue said;
     Grpc__Testing__SimpleRequest request;
-    grpc__testing__bool_value__init(&said);
-    said.value = is_said;
-    grpc__testing__simple_request__init(&request);
-    case_payload(&payload, REQUEST_BYTES);
-    request.payload = &payload;
+    set_bool(&said, is_said);
+    case_request(&request, &payload, REQUEST_BYTES, RESPONSE_BYTES);
     request.expect_compressed = &said;
-    request.response_size = RESPONSE_BYTES;
     void *reply = NULL;
     const enum sl_status status =
         sl_client_unary(world->channel, unary_method(), &options, &request, &reply, ret_call);
@@ -64,8 +66,7 @@ static bool send_told(input_call *writer, bool is_said, bool is_compressed, size
     Grpc__Testing__Payload payload;
     Grpc__Testing__BoolValue said;
     Grpc__Testing__StreamingInputCallRequest request;
-    grpc__testing__bool_value__init(&said);
-    said.value = is_said;
+    set_bool(&said, is_said);
     grpc__testing__streaming_input_call_request__init(&request);
     case_payload(&payload, n_bytes);
     request.payload = &payload;
@@ -116,21 +117,15 @@ bool case_server_compressed_unary(struct world *world)
 {
     for (int i = 0; i < 2; i++) {
         const bool is_wanted = i == 0;
-        const struct sl_client_call_options options = case_options();
         Grpc__Testing__Payload payload;
         Grpc__Testing__BoolValue wanted;
         Grpc__Testing__SimpleRequest request;
-        grpc__testing__bool_value__init(&wanted);
-        wanted.value = is_wanted;
-        grpc__testing__simple_request__init(&request);
-        case_payload(&payload, REQUEST_BYTES);
-        request.payload = &payload;
-        request.response_size = RESPONSE_BYTES;
+        set_bool(&wanted, is_wanted);
+        case_request(&request, &payload, REQUEST_BYTES, RESPONSE_BYTES);
         request.response_compressed = &wanted;
         Grpc__Testing__SimpleResponse *reply;
         struct sl_client_call *call;
-        const enum sl_status status =
-            TEST_SERVICE(unary_call__call)(world->channel, &options, &request, &reply, &call);
+        const enum sl_status status = case_unary(world->channel, &request, &reply, &call);
         EXPECT(call != NULL && status == SL_OK, "status %d", (int)status);
         EXPECT(
             reply->payload != NULL && reply->payload->body.len == RESPONSE_BYTES, "a wrong size");
@@ -145,35 +140,22 @@ bool case_server_compressed_unary(struct world *world)
 bool case_server_compressed_streaming(struct world *world)
 {
     static const int32_t sizes[] = { FIRST_IN, SECOND_IN };
-    const struct sl_client_call_options options = case_options();
     Grpc__Testing__BoolValue compressed[2];
     Grpc__Testing__ResponseParameters wanted[2];
-    Grpc__Testing__ResponseParameters *list[2];
     for (size_t i = 0; i < SL_COUNT(sizes); i++) {
-        grpc__testing__bool_value__init(&compressed[i]);
-        compressed[i].value = i == 0;
+        set_bool(&compressed[i], i == 0);
         grpc__testing__response_parameters__init(&wanted[i]);
         wanted[i].size = sizes[i];
         wanted[i].compressed = &compressed[i];
-        list[i] = &wanted[i];
     }
-    Grpc__Testing__StreamingOutputCallRequest request;
-    grpc__testing__streaming_output_call_request__init(&request);
-    request.n_response_parameters = SL_COUNT(sizes);
-    request.response_parameters = list;
-    struct TEST_SERVICE(streaming_output_call__reader) * reader;
-    EXPECT(
-        TEST_SERVICE(streaming_output_call__open)(world->channel, &options, &request, &reader) ==
-            SL_OK,
-        "no call");
+    case_output *reader;
+    EXPECT(case_open_output(world, wanted, SL_COUNT(sizes), &reader), "not opened");
     Grpc__Testing__StreamingOutputCallResponse *response;
     for (size_t i = 0; i < SL_COUNT(sizes); i++) {
         EXPECT(
             TEST_SERVICE(streaming_output_call__next)(reader, &response) == SL_OK,
             "no response %zu", i);
-        EXPECT(
-            response->payload != NULL && response->payload->body.len == (size_t)sizes[i],
-            "response %zu has a wrong size", i);
+        EXPECT(case_has_size(response, i, sizes[i]), "wrong");
         EXPECT(
             sl_client_call_is_compressed(
                 TEST_SERVICE(streaming_output_call__client_call)(reader)) == (i == 0),

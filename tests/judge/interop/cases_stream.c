@@ -32,8 +32,31 @@ bool case_client_streaming(struct world *world)
     return true;
 }
 
-static bool
-has_size(const Grpc__Testing__StreamingOutputCallResponse *response, size_t i, int32_t size)
+bool case_open_output(
+    struct world *world,
+    Grpc__Testing__ResponseParameters *wanted,
+    size_t n_wanted,
+    case_output **ret_output)
+{
+    const struct sl_client_call_options options = case_options();
+    Grpc__Testing__ResponseParameters *list[CASE_RESPONSES_MAX];
+    EXPECT(n_wanted <= SL_COUNT(list), "too many responses");
+    for (size_t i = 0; i < n_wanted; i++) {
+        list[i] = &wanted[i];
+    }
+    Grpc__Testing__StreamingOutputCallRequest request;
+    grpc__testing__streaming_output_call_request__init(&request);
+    request.n_response_parameters = n_wanted;
+    request.response_parameters = list;
+    EXPECT(
+        TEST_SERVICE(streaming_output_call__open)(world->channel, &options, &request, ret_output) ==
+            SL_OK,
+        "no call");
+    return true;
+}
+
+bool case_has_size(
+    const Grpc__Testing__StreamingOutputCallResponse *response, size_t i, int32_t size)
 {
     EXPECT(
         response->payload != NULL && response->payload->body.len == (size_t)size,
@@ -43,29 +66,19 @@ has_size(const Grpc__Testing__StreamingOutputCallResponse *response, size_t i, i
 
 bool case_server_streaming(struct world *world)
 {
-    const struct sl_client_call_options options = case_options();
     Grpc__Testing__ResponseParameters wanted[N_SIZES];
-    Grpc__Testing__ResponseParameters *list[N_SIZES];
     for (size_t i = 0; i < N_SIZES; i++) {
         grpc__testing__response_parameters__init(&wanted[i]);
         wanted[i].size = sizes_in[i];
-        list[i] = &wanted[i];
     }
-    Grpc__Testing__StreamingOutputCallRequest request;
-    grpc__testing__streaming_output_call_request__init(&request);
-    request.n_response_parameters = N_SIZES;
-    request.response_parameters = list;
-    struct TEST_SERVICE(streaming_output_call__reader) * reader;
-    EXPECT(
-        TEST_SERVICE(streaming_output_call__open)(world->channel, &options, &request, &reader) ==
-            SL_OK,
-        "no call");
+    case_output *reader;
+    EXPECT(case_open_output(world, wanted, N_SIZES, &reader), "not opened");
     Grpc__Testing__StreamingOutputCallResponse *response;
     for (size_t i = 0; i < N_SIZES; i++) {
         EXPECT(
             TEST_SERVICE(streaming_output_call__next)(reader, &response) == SL_OK,
             "no response %zu", i);
-        EXPECT(has_size(response, i, sizes_in[i]), "wrong");
+        EXPECT(case_has_size(response, i, sizes_in[i]), "wrong");
     }
     EXPECT(TEST_SERVICE(streaming_output_call__next)(reader, &response) == SL_END, "no end");
     (void)TEST_SERVICE(streaming_output_call__free)(reader);
@@ -112,7 +125,7 @@ bool case_ping_pong(struct world *world)
         EXPECT(ask(duplex, sizes_out[i], sizes_in[i]) == SL_OK, "request %zu not sent", i);
         EXPECT(
             TEST_SERVICE(full_duplex_call__next)(duplex, &response) == SL_OK, "no response %zu", i);
-        EXPECT(has_size(response, i, sizes_in[i]), "wrong");
+        EXPECT(case_has_size(response, i, sizes_in[i]), "wrong");
     }
     TEST_SERVICE(full_duplex_call__close_send)(duplex);
     EXPECT(TEST_SERVICE(full_duplex_call__next)(duplex, &response) == SL_END, "no end");
@@ -173,7 +186,7 @@ bool case_cancel_after_first_response(struct world *world)
     EXPECT(open_duplex(world, CASE_TIMEOUT_MS, &duplex), "not opened");
     EXPECT(ask(duplex, sizes_out[0], sizes_in[0]) == SL_OK, "not sent");
     EXPECT(TEST_SERVICE(full_duplex_call__next)(duplex, &response) == SL_OK, "no response");
-    EXPECT(has_size(response, 0, sizes_in[0]), "wrong");
+    EXPECT(case_has_size(response, 0, sizes_in[0]), "wrong");
     TEST_SERVICE(full_duplex_call__cancel)(duplex);
     EXPECT(TEST_SERVICE(full_duplex_call__next)(duplex, &response) == SL_CANCELLED, "no cancel");
     (void)TEST_SERVICE(full_duplex_call__free)(duplex);
