@@ -202,6 +202,37 @@ bool sl_conf_bool(
     return true;
 }
 
+/* A number with a unit, and how to speak of it. */
+struct quantity {
+    const char *what, *unit, *examples;
+    enum sl_status (*parse)(struct sl_slice text, uint64_t max, uint64_t *ret_value);
+};
+
+static bool get_quantity(
+    struct sl_conf *conf,
+    const struct sl_conf_node *map,
+    const char *key,
+    const struct quantity *quantity,
+    uint64_t min,
+    uint64_t max,
+    uint64_t *ret_value)
+{
+    const struct sl_conf_node *node =
+        get_scalar(conf, map, key, SL_OPTIONAL, quantity->what, false);
+    uint64_t value = 0;
+    if (node == NULL) {
+        return false;
+    }
+    if (quantity->parse(sl_slice_str(node->text), max, &value) != SL_OK || value < min) {
+        sl_conf_error(
+            conf, node, "%s is not %s from %llu to %llu %s, such as %s", SHOW(node), quantity->what,
+            (unsigned long long)min, (unsigned long long)max, quantity->unit, quantity->examples);
+        return false;
+    }
+    *ret_value = value;
+    return true;
+}
+
 bool sl_conf_bytes(
     struct sl_conf *conf,
     const struct sl_conf_node *map,
@@ -210,19 +241,11 @@ bool sl_conf_bytes(
     uint64_t max,
     uint64_t *ret_bytes)
 {
-    const struct sl_conf_node *node = get_scalar(conf, map, key, SL_OPTIONAL, "a size", false);
-    uint64_t value = 0;
-    if (node == NULL) {
-        return false;
-    }
-    if (sl_parse_bytes(sl_slice_str(node->text), max, &value) != SL_OK || value < min) {
-        sl_conf_error(
-            conf, node, "%s is not a size from %llu to %llu bytes, such as 512, 256KiB or 4MiB",
-            SHOW(node), (unsigned long long)min, (unsigned long long)max);
-        return false;
-    }
-    *ret_bytes = value;
-    return true;
+    static const struct quantity size = { .what = "a size",
+                                          .unit = "bytes",
+                                          .examples = "512, 256KiB or 4MiB",
+                                          .parse = sl_parse_bytes };
+    return get_quantity(conf, map, key, &size, min, max, ret_bytes);
 }
 
 bool sl_conf_duration_ms(
@@ -233,19 +256,11 @@ bool sl_conf_duration_ms(
     uint64_t max,
     uint64_t *ret_ms)
 {
-    const struct sl_conf_node *node = get_scalar(conf, map, key, SL_OPTIONAL, "a time", false);
-    uint64_t value = 0;
-    if (node == NULL) {
-        return false;
-    }
-    if (sl_parse_duration_ms(sl_slice_str(node->text), max, &value) != SL_OK || value < min) {
-        sl_conf_error(
-            conf, node, "%s is not a time from %llu to %llu ms, such as 250ms, 10s, 5m or 2h",
-            SHOW(node), (unsigned long long)min, (unsigned long long)max);
-        return false;
-    }
-    *ret_ms = value;
-    return true;
+    static const struct quantity duration = { .what = "a time",
+                                              .unit = "ms",
+                                              .examples = "250ms, 10s, 5m or 2h",
+                                              .parse = sl_parse_duration_ms };
+    return get_quantity(conf, map, key, &duration, min, max, ret_ms);
 }
 
 /* "a, b or c" */
