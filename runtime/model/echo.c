@@ -1,23 +1,21 @@
 /* Provider "echo": gives its input back, a word at a time. */
 #include "runtime/base/mem.h"
 #include "runtime/base/utf8.h"
-#include "runtime/model/models.h"
-#include "runtime/model/turn.h"
+#include "runtime/model/timed_turn.h"
 
 enum { ECHO_EVENTS_PER_TURN = 256, ECHO_WORD_BYTES = 4096 };
 
 struct echo_turn {
-    struct sl_model_turn base;
-    struct sl_timer timer;
+    struct sl_timed_turn timed;
     uint64_t n_words;
     size_t at;
     size_t size;
     uint8_t text[];
 };
 
-static struct echo_turn *of(struct sl_model_turn *turn)
+static struct echo_turn *of(struct sl_timed_turn *turn)
 {
-    return SL_CONTAINER(turn, struct echo_turn, base);
+    return SL_CONTAINER(turn, struct echo_turn, timed);
 }
 
 static bool is_blank(uint8_t c)
@@ -54,25 +52,26 @@ static void give_end(struct echo_turn *self)
             .output_tokens = self->n_words,
         },
     };
-    if (!sl_turn_emit(&self->base, &chunk)) {
+    if (!sl_turn_emit(&self->timed.base, &chunk)) {
         return;
     }
     chunk.kind = SL_CHUNK_FINISH;
     chunk.finish = SL_FINISH_END_TURN;
     chunk.n_requests = 1;
     chunk.received_bytes = self->size;
-    (void)sl_turn_emit(&self->base, &chunk);
+    (void)sl_turn_emit(&self->timed.base, &chunk);
 }
 
-static void pump(struct echo_turn *self)
+static void pump(struct sl_timed_turn *turn)
 {
+    struct echo_turn *self = of(turn);
     size_t left = ECHO_EVENTS_PER_TURN;
     while (self->at < self->size) {
-        if (sl_turn_is_full(&self->base)) {
+        if (sl_turn_is_full(&self->timed.base)) {
             return;
         }
         if (left-- == 0) {
-            sl_timer_start(&self->timer, sl_loop_now_ns(self->base.loop));
+            sl_timer_start(&self->timed.timer, sl_loop_now_ns(self->timed.base.loop));
             return;
         }
         const struct sl_model_chunk chunk = {
@@ -82,35 +81,14 @@ static void pump(struct echo_turn *self)
         };
         self->at += chunk.text.size;
         self->n_words++;
-        if (!sl_turn_emit(&self->base, &chunk)) {
+        if (!sl_turn_emit(&self->timed.base, &chunk)) {
             return;
         }
     }
     give_end(self);
 }
 
-static void on_timer(void *user_data)
-{
-    struct echo_turn *self = user_data;
-    sl_turn_enter(&self->base);
-    pump(self);
-    sl_turn_leave(&self->base);
-}
-
-static void resume(struct sl_model_turn *turn)
-{
-    struct echo_turn *self = of(turn);
-    if (turn->depth == 1 && !sl_timer_is_running(&self->timer)) {
-        pump(self);
-    }
-}
-
-static void stop(struct sl_model_turn *turn)
-{
-    sl_timer_stop(&of(turn)->timer);
-}
-
-static void destroy(struct sl_model_turn *turn)
+static void destroy(struct sl_timed_turn *turn)
 {
     sl_free(of(turn));
 }
@@ -118,7 +96,7 @@ static void destroy(struct sl_model_turn *turn)
 enum sl_status sl_echo_turn_start(
     const struct sl_turn_start *start, struct sl_model_turn **ret_turn, struct sl_error *err)
 {
-    static const struct sl_turn_ops ops = { .resume = resume, .stop = stop, .destroy = destroy };
+    static const struct sl_timed_turn_ops ops = { .pump = pump, .destroy = destroy };
     const struct sl_slice input = sl_slice_str(start->request->input);
     const bool is_clean = sl_utf8_is_clean(input);
     const size_t room = is_clean ? input.size : sl_utf8_repaired_max(input.size);
@@ -126,12 +104,11 @@ enum sl_status sl_echo_turn_start(
     if (self == NULL) {
         return sl_fail(err, SL_RESOURCE_EXHAUSTED, "no memory for a turn");
     }
-    sl_turn_init(&self->base, &ops, start->models, start->loop, start->sink);
+    sl_timed_turn_init(&self->timed, &ops, start);
     self->n_words = 0;
     self->at = 0;
     self->size = sl_utf8_repair(input, self->text);
-    sl_timer_init(&self->timer, start->loop, on_timer, self);
-    sl_timer_start(&self->timer, sl_loop_now_ns(start->loop));
-    *ret_turn = &self->base;
+    sl_timer_start(&self->timed.timer, sl_loop_now_ns(start->loop));
+    *ret_turn = &self->timed.base;
     return SL_OK;
 }

@@ -6,8 +6,7 @@
 
 #include "runtime/base/mem.h"
 #include "runtime/base/random.h"
-#include "runtime/model/models.h"
-#include "runtime/model/turn.h"
+#include "runtime/model/timed_turn.h"
 
 /* What one turn of the loop may give, so that the other runs have their time. */
 enum { LOAD_EVENTS_PER_TURN = 1024, LOAD_BYTES_PER_TURN = 262144 };
@@ -19,21 +18,20 @@ enum { LOAD_EVENTS_PER_TURN = 1024, LOAD_BYTES_PER_TURN = 262144 };
 #define LOAD_NEVER_NS      1e18 /* 31 years: later is the same, and fits */
 
 struct load_turn {
-    struct sl_model_turn base;
+    struct sl_timed_turn timed;
     struct sl_load_order order;
-    struct sl_timer timer; /* the next event is due, or the next turn of the loop */
-    uint64_t start_ns;     /* t0 */
-    uint64_t due_ns;       /* of the next delta, with a rate */
-    uint64_t n_given;      /* reasoning and deltas */
-    uint64_t n_wanted;     /* of them, before the end, the error or the silence */
-    uint64_t n_calls;      /* of this answer, which has nothing else then */
-    const uint8_t *text;   /* `own`, or what all plain turns share */
+    uint64_t start_ns;   /* t0 */
+    uint64_t due_ns;     /* of the next delta, with a rate */
+    uint64_t n_given;    /* reasoning and deltas */
+    uint64_t n_wanted;   /* of them, before the end, the error or the silence */
+    uint64_t n_calls;    /* of this answer, which has nothing else then */
+    const uint8_t *text; /* `own`, or what all plain turns share */
     uint8_t own[];
 };
 
-static struct load_turn *of(struct sl_model_turn *turn)
+static struct load_turn *of(struct sl_timed_turn *turn)
 {
-    return SL_CONTAINER(turn, struct load_turn, base);
+    return SL_CONTAINER(turn, struct load_turn, timed);
 }
 
 /* Deltas that were given; once all reasoning is out. */
@@ -149,7 +147,7 @@ static void dress(struct load_turn *self, struct sl_model_chunk *chunk)
 /* Not in the hot path, which has a copy of its own of what is called here. */
 static bool give_seldom(struct load_turn *self, const struct sl_model_chunk *chunk)
 {
-    return sl_turn_emit(&self->base, chunk);
+    return sl_turn_emit(&self->timed.base, chunk);
 }
 
 /* One call; two neighbours differ, or they would be taken for a loop (AL-4.2). */
@@ -215,13 +213,13 @@ static bool is_early(struct load_turn *self)
         return false;
     }
     set_due(self);
-    return self->due_ns > sl_loop_now_ns(self->base.loop);
+    return self->due_ns > sl_loop_now_ns(self->timed.base.loop);
 }
 
-/* Gives what is due, as long as the reader takes it. Inside a bracket, and not before t0: until
- * then the timer runs. */
-static void pump(struct load_turn *self)
+/* Not before t0: until then the timer runs. */
+static void pump(struct sl_timed_turn *turn)
 {
+    struct load_turn *self = of(turn);
     struct sl_model_chunk chunk = {
         .kind = SL_CHUNK_TEXT,
         .text = { .data = self->text, .size = self->order.bytes },
@@ -235,15 +233,15 @@ static void pump(struct load_turn *self)
         return;
     }
     while (self->n_given < self->n_wanted) {
-        if (sl_turn_is_full(&self->base)) {
+        if (sl_turn_is_full(&self->timed.base)) {
             return; /* resume comes */
         }
         if (is_paced && is_early(self)) {
-            sl_timer_start(&self->timer, self->due_ns);
+            sl_timer_start(&self->timed.timer, self->due_ns);
             return;
         }
         if (left == 0 || bytes_left < self->order.bytes) {
-            sl_timer_start(&self->timer, sl_loop_now_ns(self->base.loop));
+            sl_timer_start(&self->timed.timer, sl_loop_now_ns(self->timed.base.loop));
             return;
         }
         left--;
@@ -252,7 +250,7 @@ static void pump(struct load_turn *self)
             dress(self, &chunk);
         }
         self->n_given++;
-        if (!sl_turn_emit(&self->base, &chunk)) {
+        if (!sl_turn_emit(&self->timed.base, &chunk)) {
             return;
         }
     }
@@ -261,30 +259,7 @@ static void pump(struct load_turn *self)
     }
 }
 
-static void on_timer(void *user_data)
-{
-    struct load_turn *self = user_data;
-    sl_turn_enter(&self->base);
-    pump(self);
-    sl_turn_leave(&self->base);
-}
-
-static void resume(struct sl_model_turn *turn)
-{
-    struct load_turn *self = of(turn);
-    /* Inside its own pump it goes on by itself; before the first turn, or while it is not yet time,
-     * the timer runs. */
-    if (turn->depth == 1 && !sl_timer_is_running(&self->timer)) {
-        pump(self);
-    }
-}
-
-static void stop(struct sl_model_turn *turn)
-{
-    sl_timer_stop(&of(turn)->timer);
-}
-
-static void destroy(struct sl_model_turn *turn)
+static void destroy(struct sl_timed_turn *turn)
 {
     sl_free(of(turn));
 }
@@ -303,14 +278,14 @@ static uint64_t wanted_of(const struct sl_load_order *order, uint64_t n_calls)
 enum sl_status sl_load_turn_start(
     const struct sl_turn_start *start, struct sl_model_turn **ret_turn, struct sl_error *err)
 {
-    static const struct sl_turn_ops ops = { .resume = resume, .stop = stop, .destroy = destroy };
+    static const struct sl_timed_turn_ops ops = { .pump = pump, .destroy = destroy };
     struct sl_load_order order;
     SL_TRY(sl_load_parse(sl_slice_str(start->request->input), &order, err));
     struct load_turn *self = sl_alloc(sizeof(*self) + (has_own_text(&order) ? order.bytes : 0));
     if (self == NULL) {
         return sl_fail(err, SL_RESOURCE_EXHAUSTED, "no memory for a turn");
     }
-    sl_turn_init(&self->base, &ops, start->models, start->loop, start->sink);
+    sl_timed_turn_init(&self->timed, &ops, start);
     self->order = order;
     self->n_calls = start->request->iteration == 1 ? order.tools : 0;
     self->start_ns = sl_loop_now_ns(start->loop);
@@ -320,8 +295,7 @@ enum sl_status sl_load_turn_start(
     self->n_given = 0;
     self->n_wanted = wanted_of(&order, self->n_calls);
     init_text(self);
-    sl_timer_init(&self->timer, start->loop, on_timer, self);
-    sl_timer_start(&self->timer, self->start_ns);
-    *ret_turn = &self->base;
+    sl_timer_start(&self->timed.timer, self->start_ns);
+    *ret_turn = &self->timed.base;
     return SL_OK;
 }

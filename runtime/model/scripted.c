@@ -5,20 +5,18 @@
 #include "runtime/base/mem.h"
 #include "runtime/base/utf8.h"
 #include "runtime/model/call_arguments.h"
-#include "runtime/model/models.h"
 #include "runtime/model/openai_error.h"
-#include "runtime/model/turn.h"
+#include "runtime/model/timed_turn.h"
 
 enum { SCRIPTED_PIECES_PER_TURN = 256 };
 
 struct scripted_turn {
-    struct sl_model_turn base;
+    struct sl_timed_turn timed;
     const struct sl_model_entry *entry;
     struct sl_retry_budget *budget;
     const struct sl_scenario *scenario;
     struct sl_scenario_player *player;
     struct sl_scenario_facts facts;
-    struct sl_timer timer; /* the piece is due, or the retry */
     uint64_t deadline_ns;
     uint64_t piece_due_ns;
     struct sl_scenario_piece piece; /* read, not given yet */
@@ -33,9 +31,9 @@ struct scripted_turn {
     char *model, *input, *tool_result;
 };
 
-static struct scripted_turn *of(struct sl_model_turn *turn)
+static struct scripted_turn *of(struct sl_timed_turn *turn)
 {
-    return SL_CONTAINER(turn, struct scripted_turn, base);
+    return SL_CONTAINER(turn, struct scripted_turn, timed);
 }
 
 /* ---- Endings --------------------------------------------------------------------------------- */
@@ -58,16 +56,16 @@ static void give_finish(struct scripted_turn *self)
 {
     sl_retry_budget_succeed(self->budget);
     (void)sl_turn_emit(
-        &self->base, &(struct sl_model_chunk){
-                         .kind = SL_CHUNK_FINISH,
-                         .finish = map_finish(self->finish, self->n_calls),
-                         .raw = self->finish,
-                         .answered_model = sl_scenario_model(self->scenario),
-                         .request_bytes = self->facts.request_bytes,
-                         .received_bytes = self->received_bytes,
-                         .n_requests = self->n_retries + 1,
-                         .retry_after_ms = -1,
-                     });
+        &self->timed.base, &(struct sl_model_chunk){
+                               .kind = SL_CHUNK_FINISH,
+                               .finish = map_finish(self->finish, self->n_calls),
+                               .raw = self->finish,
+                               .answered_model = sl_scenario_model(self->scenario),
+                               .request_bytes = self->facts.request_bytes,
+                               .received_bytes = self->received_bytes,
+                               .n_requests = self->n_retries + 1,
+                               .retry_after_ms = -1,
+                           });
 }
 
 static void give_fail(
@@ -77,22 +75,22 @@ static void give_fail(
     int64_t retry_after_ms)
 {
     (void)sl_turn_emit(
-        &self->base, &(struct sl_model_chunk){
-                         .kind = SL_CHUNK_FAIL,
-                         .fault = error->fault,
-                         .is_retryable = sl_model_fault_is_retryable(error->fault),
-                         .retry_after_ms = retry_after_ms,
-                         .http_status = status,
-                         .message = error->text,
-                         .request_bytes = status == 0 ? self->facts.request_bytes : 0,
-                         .received_bytes = self->received_bytes,
-                         .n_requests = self->n_retries + 1,
-                     });
+        &self->timed.base, &(struct sl_model_chunk){
+                               .kind = SL_CHUNK_FAIL,
+                               .fault = error->fault,
+                               .is_retryable = sl_model_fault_is_retryable(error->fault),
+                               .retry_after_ms = retry_after_ms,
+                               .http_status = status,
+                               .message = error->text,
+                               .request_bytes = status == 0 ? self->facts.request_bytes : 0,
+                               .received_bytes = self->received_bytes,
+                               .n_requests = self->n_retries + 1,
+                           });
 }
 
 static uint64_t remaining_ms(const struct scripted_turn *self)
 {
-    const uint64_t now_ns = sl_loop_now_ns(self->base.loop);
+    const uint64_t now_ns = sl_loop_now_ns(self->timed.base.loop);
     return now_ns >= self->deadline_ns ? 0 : (self->deadline_ns - now_ns) / SL_NS_PER_MS;
 }
 
@@ -131,11 +129,12 @@ static void end_attempt(
     self->n_retries++;
     self->facts.attempt++;
     if (open_player(self, NULL) != SL_OK) {
-        sl_turn_fail(&self->base, SL_FAULT_OUT_OF_MEMORY, "no memory for a scenario");
+        sl_turn_fail(&self->timed.base, SL_FAULT_OUT_OF_MEMORY, "no memory for a scenario");
         return;
     }
-    sl_timer_start(&self->timer, sl_loop_now_ns(self->base.loop) + wait_ms * SL_NS_PER_MS);
-    sl_turn_retry(&self->base, error->fault);
+    sl_timer_start(
+        &self->timed.timer, sl_loop_now_ns(self->timed.base.loop) + wait_ms * SL_NS_PER_MS);
+    sl_turn_retry(&self->timed.base, error->fault);
 }
 
 static void end_by_error(struct scripted_turn *self, const struct sl_scenario_piece *piece)
@@ -163,7 +162,7 @@ static void give_text(struct scripted_turn *self, const struct sl_scenario_piece
     self->has_output = true;
     self->received_bytes += piece->text.size;
     (void)sl_turn_emit(
-        &self->base,
+        &self->timed.base,
         &(struct sl_model_chunk){
             .kind = piece->kind == SL_SCENARIO_TEXT ? SL_CHUNK_TEXT : SL_CHUNK_REASONING,
             .text = piece->text,
@@ -189,26 +188,27 @@ static void give_call(struct scripted_turn *self, const struct sl_scenario_piece
         self->is_over = false;
     }
     if (self->n_calls > self->entry->limits.calls_per_iteration) {
-        sl_turn_fail(&self->base, SL_FAULT_PROVIDER_LIMIT, "too many tool calls");
+        sl_turn_fail(&self->timed.base, SL_FAULT_PROVIDER_LIMIT, "too many tool calls");
         return;
     }
     if (sl_call_arguments_add(&self->arguments, piece->text, &self->is_over) != SL_OK) {
-        sl_turn_fail(&self->base, SL_FAULT_OUT_OF_MEMORY, "no memory for the arguments of a call");
+        sl_turn_fail(
+            &self->timed.base, SL_FAULT_OUT_OF_MEMORY, "no memory for the arguments of a call");
         return;
     }
     chunk.over_bytes = self->is_over ? self->entry->limits.tool_arguments : 0;
-    if (!sl_turn_emit(&self->base, &chunk) || !piece->is_last) {
+    if (!sl_turn_emit(&self->timed.base, &chunk) || !piece->is_last) {
         return;
     }
     chunk.kind = SL_CHUNK_CALL;
     chunk.text = self->arguments.size == 0 ? sl_slice_str("{}") : sl_buf_slice(&self->arguments);
-    (void)sl_turn_emit(&self->base, &chunk);
+    (void)sl_turn_emit(&self->timed.base, &chunk);
 }
 
 static void give_usage(struct scripted_turn *self, const struct sl_scenario_piece *piece)
 {
     (void)sl_turn_emit(
-        &self->base,
+        &self->timed.base,
         &(struct sl_model_chunk){
             .kind = SL_CHUNK_USAGE,
             .retry_after_ms = -1,
@@ -248,7 +248,7 @@ static void give_piece(struct scripted_turn *self, const struct sl_scenario_piec
         break;
     case SL_SCENARIO_HANG:
         self->is_hanging = true;
-        sl_timer_start(&self->timer, self->deadline_ns);
+        sl_timer_start(&self->timed.timer, self->deadline_ns);
         break;
     case SL_SCENARIO_CUT:
         end_by_cut(self);
@@ -268,60 +268,43 @@ static bool read_piece(struct scripted_turn *self)
         return true;
     }
     if (sl_scenario_next(self->player, &self->piece) != SL_OK) {
-        sl_turn_fail(&self->base, SL_FAULT_OUT_OF_MEMORY, "no memory for a scenario");
+        sl_turn_fail(&self->timed.base, SL_FAULT_OUT_OF_MEMORY, "no memory for a scenario");
         return false;
     }
     self->has_piece = true;
-    self->piece_due_ns = sl_loop_now_ns(self->base.loop) + self->piece.delay_ms * SL_NS_PER_MS;
+    self->piece_due_ns =
+        sl_loop_now_ns(self->timed.base.loop) + self->piece.delay_ms * SL_NS_PER_MS;
     return true;
 }
 
-static void pump(struct scripted_turn *self)
+static void pump(struct sl_timed_turn *turn)
 {
+    struct scripted_turn *self = of(turn);
     size_t left = SCRIPTED_PIECES_PER_TURN;
-    while (sl_turn_is_live(&self->base) && !sl_timer_is_running(&self->timer)) {
-        const uint64_t now_ns = sl_loop_now_ns(self->base.loop);
+    while (sl_turn_is_live(&self->timed.base) && !sl_timer_is_running(&self->timed.timer)) {
+        const uint64_t now_ns = sl_loop_now_ns(self->timed.base.loop);
         if (now_ns >= self->deadline_ns) {
-            sl_turn_fail(&self->base, SL_FAULT_DEADLINE, "the run's time is over");
+            sl_turn_fail(&self->timed.base, SL_FAULT_DEADLINE, "the run's time is over");
             return;
         }
-        if (self->is_hanging || sl_turn_is_full(&self->base) || !read_piece(self)) {
+        if (self->is_hanging || sl_turn_is_full(&self->timed.base) || !read_piece(self)) {
             return;
         }
         if (left-- == 0 || self->piece_due_ns > now_ns) {
             const uint64_t due_ns = self->piece_due_ns > now_ns ? self->piece_due_ns : now_ns;
-            sl_timer_start(&self->timer, due_ns < self->deadline_ns ? due_ns : self->deadline_ns);
+            sl_timer_start(
+                &self->timed.timer, due_ns < self->deadline_ns ? due_ns : self->deadline_ns);
             return;
         }
         self->has_piece = false;
         if (self->piece.is_opening) {
-            sl_turn_phase(&self->base, SL_MODEL_STREAM);
+            sl_turn_phase(&self->timed.base, SL_MODEL_STREAM);
         }
         give_piece(self, &self->piece);
     }
 }
 
-static void on_timer(void *user_data)
-{
-    struct scripted_turn *self = user_data;
-    sl_turn_enter(&self->base);
-    pump(self);
-    sl_turn_leave(&self->base);
-}
-
-static void resume(struct sl_model_turn *turn)
-{
-    if (turn->depth == 1) {
-        pump(of(turn));
-    }
-}
-
-static void stop(struct sl_model_turn *turn)
-{
-    sl_timer_stop(&of(turn)->timer);
-}
-
-static void destroy(struct sl_model_turn *turn)
+static void destroy(struct sl_timed_turn *turn)
 {
     struct scripted_turn *self = of(turn);
     sl_scenario_player_free(self->player);
@@ -368,7 +351,7 @@ static enum sl_status copy_facts(struct scripted_turn *self, const struct sl_mod
 enum sl_status sl_scripted_turn_start(
     const struct sl_turn_start *start, struct sl_model_turn **ret_turn, struct sl_error *err)
 {
-    static const struct sl_turn_ops ops = { .resume = resume, .stop = stop, .destroy = destroy };
+    static const struct sl_timed_turn_ops ops = { .pump = pump, .destroy = destroy };
     const struct sl_model_request *request = start->request;
     const struct sl_scenario *scenario =
         sl_models_scenario(start->models, start->entry, request->model);
@@ -380,8 +363,7 @@ enum sl_status sl_scripted_turn_start(
         return sl_fail(err, SL_RESOURCE_EXHAUSTED, "no memory for a turn");
     }
     const uint64_t now_ns = sl_loop_now_ns(start->loop);
-    sl_turn_init(&self->base, &ops, start->models, start->loop, start->sink);
-    sl_timer_init(&self->timer, start->loop, on_timer, self);
+    sl_timed_turn_init(&self->timed, &ops, start);
     sl_buf_init(&self->arguments, start->entry->limits.tool_arguments);
     self->entry = start->entry;
     self->budget = &start->entry->budget;
@@ -393,10 +375,10 @@ enum sl_status sl_scripted_turn_start(
         status = open_player(self, err);
     }
     if (status != SL_OK) {
-        sl_model_turn_free(&self->base);
+        sl_model_turn_free(&self->timed.base);
         return sl_fail(err, status, "scenario '%s': no turn fits, or no memory", request->model);
     }
-    sl_timer_start(&self->timer, now_ns);
-    *ret_turn = &self->base;
+    sl_timer_start(&self->timed.timer, now_ns);
+    *ret_turn = &self->timed.base;
     return SL_OK;
 }
