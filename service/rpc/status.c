@@ -71,9 +71,8 @@ enum sl_status sl_rpc_status_of_reset(uint32_t h2_code)
 
 /* ---- grpc-message ---------------------------------------------------------------------------- */
 
-/* `text` itself, or a repaired copy. */
-static enum sl_status
-repair(struct sl_slice text, struct sl_arena *arena, struct sl_slice *ret_text)
+enum sl_status
+sl_rpc_text_repair(struct sl_slice text, struct sl_arena *arena, struct sl_slice *ret_text)
 {
     if (sl_utf8_is_clean(text)) {
         *ret_text = text;
@@ -122,7 +121,7 @@ enum sl_status sl_rpc_message_encode(
         text.size = sl_utf8_cut(text, max_bytes);
     }
     struct sl_slice clean;
-    SL_TRY(repair(text, arena, &clean));
+    SL_TRY(sl_rpc_text_repair(text, arena, &clean));
     size_t wire_bytes;
     clean.size = measure(clean, max_bytes, &wire_bytes);
     uint8_t *room = sl_arena_alloc(arena, wire_bytes);
@@ -174,7 +173,7 @@ sl_rpc_message_decode(struct sl_slice wire, struct sl_arena *arena, struct sl_sl
         }
     }
     struct sl_slice clean;
-    SL_TRY(repair(sl_slice_of(room, n), arena, &clean));
+    SL_TRY(sl_rpc_text_repair(sl_slice_of(room, n), arena, &clean));
     const char *text = sl_arena_dup(arena, clean);
     if (text == NULL) {
         return SL_RESOURCE_EXHAUSTED;

@@ -16,6 +16,10 @@ enum sl_status sl_rpc_status_parse(struct sl_slice text);
 /* The status of a code that a handler gave: 0 to 16, else UNKNOWN (ST-3). */
 enum sl_status sl_rpc_status_clamp(enum sl_status code);
 
+/* `text` itself, or, when it is no clean UTF-8, a repaired copy in `arena`. Fails:
+ * SL_RESOURCE_EXHAUSTED. */
+SL_CHECK enum sl_status
+sl_rpc_text_repair(struct sl_slice text, struct sl_arena *arena, struct sl_slice *ret_text);
 /* grpc-message: U+FFFD for invalid UTF-8, then percent-encoding; a copy in `arena`, at most
  * `max_bytes` long, never cut inside a character (RS-6, RS-9). Fails: SL_RESOURCE_EXHAUSTED. */
 SL_CHECK enum sl_status sl_rpc_message_encode(

@@ -1,5 +1,4 @@
 /* google.rpc.Status by hand: three messages with nine fields do not need generated code. */
-#include "runtime/base/utf8.h"
 #include "service/rpc/status.h"
 
 enum { WIRE_VARINT = 0, WIRE_64 = 1, WIRE_BYTES = 2, WIRE_32 = 5 };
@@ -7,22 +6,6 @@ enum { WIRE_VARINT = 0, WIRE_64 = 1, WIRE_BYTES = 2, WIRE_32 = 5 };
 static const char error_info_url[] = "type.googleapis.com/google.rpc.ErrorInfo";
 static const char retry_info_url[] = "type.googleapis.com/google.rpc.RetryInfo";
 static const char default_domain[] = "sluice.v1";
-
-/* `text` itself, or a repaired copy. */
-static enum sl_status
-repair(struct sl_slice text, struct sl_arena *arena, struct sl_slice *ret_text)
-{
-    if (sl_utf8_is_clean(text)) {
-        *ret_text = text;
-        return SL_OK;
-    }
-    uint8_t *room = sl_arena_alloc(arena, sl_utf8_repaired_max(text.size));
-    if (room == NULL) {
-        return SL_RESOURCE_EXHAUSTED;
-    }
-    *ret_text = sl_slice_of(room, sl_utf8_repair(text, room));
-    return SL_OK;
-}
 
 /* ---- Writing --------------------------------------------------------------------------------- */
 
@@ -390,8 +373,8 @@ repair_info(const struct sl_call_status *status, struct sl_arena *arena, struct 
         return SL_OK;
     }
     const char *domain = status->domain == NULL ? default_domain : status->domain;
-    SL_TRY(repair(sl_slice_str(status->reason), arena, &info->reason));
-    SL_TRY(repair(sl_slice_str(domain), arena, &info->domain));
+    SL_TRY(sl_rpc_text_repair(sl_slice_str(status->reason), arena, &info->reason));
+    SL_TRY(sl_rpc_text_repair(sl_slice_str(domain), arena, &info->domain));
     info->items = sl_arena_calloc(arena, status->n_info, sizeof(*info->items));
     if (info->items == NULL) {
         return SL_RESOURCE_EXHAUSTED;
@@ -399,8 +382,8 @@ repair_info(const struct sl_call_status *status, struct sl_arena *arena, struct 
     for (; info->n_items < status->n_info; info->n_items++) {
         const struct sl_metadatum *from = &status->info[info->n_items];
         struct sl_metadatum *to = &info->items[info->n_items];
-        SL_TRY(repair(from->key, arena, &to->key));
-        SL_TRY(repair(from->value, arena, &to->value));
+        SL_TRY(sl_rpc_text_repair(from->key, arena, &to->key));
+        SL_TRY(sl_rpc_text_repair(from->value, arena, &to->value));
     }
     return SL_OK;
 }
@@ -425,7 +408,7 @@ enum sl_status sl_rpc_details_encode(
         .raw = status->details,
     };
     SL_TRY(check_raw(parts.raw));
-    SL_TRY(repair(sl_slice_str(status->message), arena, &parts.message));
+    SL_TRY(sl_rpc_text_repair(sl_slice_str(status->message), arena, &parts.message));
     SL_TRY(repair_info(status, arena, &parts.info));
     if (parts.raw.size == 0 && parts.info.reason.data == NULL && parts.retry_delay_ms <= 0) {
         *ret_details = sl_slice_of("", 0);
