@@ -210,7 +210,9 @@ void sl_call_resume(struct sl_call *call);
 bool sl_call_is_idle(struct sl_call *call);
 
 /* Ends the call: what is queued, then trailers. Must be called once after SL_PENDING; the call is
- * gone afterwards. On a call that ended already it only releases it. */
+ * gone afterwards. On a call that ended already it only releases it. May be called inside the
+ * handler, too: what that returns then does not count, and the call is gone when it has returned.
+ */
 void sl_call_finish(struct sl_call *call, const struct sl_call_status *given);
 /* The same with a code and a text. */
 SL_PRINTF(3, 4)

@@ -125,6 +125,17 @@ static enum sl_status hang(struct sl_call *call, struct sl_slice request, void *
     return SL_PENDING;
 }
 
+/* Ends the call itself; what comes behind that must change nothing. */
+static enum sl_status finish_inside(struct sl_call *call, struct sl_slice request, void *user_data)
+{
+    struct bench *bench = user_data;
+    char *text = sl_arena_dup(sl_call_arena(call), request);
+    sl_call_finishf(call, SL_ABORTED, "said %s", text);
+    sl_call_finishf(call, SL_INTERNAL, "twice");
+    see(bench, TEXT(text));
+    return request.size == 0 ? SL_PENDING : SL_NOT_FOUND;
+}
+
 /* Sends back what it receives, one message for each event. */
 static void echo_readable(struct sl_call *call, void *user_data)
 {
@@ -177,6 +188,7 @@ static void open_server(struct bench *bench)
     add_raw(bench->server, "/t.S/Hang", SL_SERVER_STREAMING, hang, bench);
     add_raw(bench->server, "/t.S/HangUnary", SL_UNARY, hang, bench);
     add_raw(bench->server, "/t.S/HangChat", SL_BIDIRECTIONAL, hang, bench);
+    add_raw(bench->server, "/t.S/Inside", SL_UNARY, finish_inside, bench);
     add_raw(bench->server, "/t.S/Chat", SL_BIDIRECTIONAL, chat, bench);
     rpc_peer_open(&bench->peer, bench->server, NULL);
     (void)rpc_log(&bench->peer);
@@ -531,6 +543,21 @@ static void taken_message_outlives_the_call(void **state) /* EM-3 */
     rpc_stream_free(stream);
 }
 
+static void handler_that_finished_its_call_has_no_further_say(void **state)
+{
+    struct bench *bench = *state;
+    open_server(bench);
+    static const char *const requests[] = { "it", "" }; /* returns NOT_FOUND, and SL_PENDING */
+    for (size_t i = 0; i < 2; i++) {
+        struct rpc_stream *stream = rpc_unary(&bench->peer, "/t.S/Inside", NULL, requests[i]);
+        assert_log(&bench->peer, "grpc-status=10 grpc-message=said");
+        assert_true(stream->is_closed);
+        rpc_stream_free(stream);
+        assert_idle(bench);
+    }
+    assert_string_equal(bench->seen, "[it][]");
+}
+
 /* ---- Back-pressure --------------------------------------------------------------------------- */
 
 static void queue_is_bounded_and_says_when_there_is_room(void **state) /* FC-3 */
@@ -683,6 +710,7 @@ int main(void)
         CASE(fault_in_a_stream_reaches_the_handler_with_its_text),
         CASE(stream_that_is_not_read_closes_its_window),
         CASE(taken_message_outlives_the_call),
+        CASE(handler_that_finished_its_call_has_no_further_say),
         CASE(queue_is_bounded_and_says_when_there_is_room),
         CASE(one_message_always_fits),
         CASE(queue_is_bounded_in_messages),
