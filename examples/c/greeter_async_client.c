@@ -25,7 +25,8 @@ static void
 done(struct app *app, const char *what, struct sl_client_call *call, enum sl_status status)
 {
     if (status != SL_END) {
-        (void)printf("%s: %s %s\n", what, sl_status_name(status), sl_client_call_error(call)->text);
+        (void)fprintf(
+            stderr, "%s: %s %s\n", what, sl_status_name(status), sl_client_call_error(call)->text);
         app->is_good = false;
     }
     (void)sl_client_call_free(call);
@@ -188,18 +189,21 @@ int main(int argc, char **argv)
     struct app app = { .is_good = true };
     struct sl_error err = { 0 };
     if (sl_loop_uv_new(0, &app.loop) != SL_OK) {
+        (void)fprintf(stderr, "no loop can be made\n");
         return 1;
     }
     const struct sl_channel_options options = { .struct_size = sizeof(options),
                                                 .loop = sl_loop_uv_base(app.loop) };
-    if (sl_channel_new(argv[1], &options, &app.channel, &err) != SL_OK) {
-        (void)fprintf(stderr, "%s\n", err.text);
-        return 1;
-    }
-    if (greet(&app) == SL_OK && countdown(&app) == SL_OK && greet_all(&app) == SL_OK &&
+    const enum sl_status status = sl_channel_new(argv[1], &options, &app.channel, &err);
+    if (status != SL_OK) {
+        (void)fprintf(stderr, "%s: %s\n", sl_status_name(status), err.text);
+        app.is_good = false;
+    } else if (
+        greet(&app) == SL_OK && countdown(&app) == SL_OK && greet_all(&app) == SL_OK &&
         chat(&app) == SL_OK) {
         sl_loop_uv_run(app.loop); /* until the last call is done */
     } else {
+        (void)fprintf(stderr, "a call cannot be opened\n");
         app.is_good = false;
     }
     (void)sl_channel_free(app.channel);

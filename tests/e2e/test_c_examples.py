@@ -2,8 +2,10 @@
 
 import glob
 import os
+import queue
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -13,6 +15,7 @@ from concurrent import futures
 
 import grpc
 import harness
+from wire import DATA, Wire, frame
 
 sys.path.insert(0, harness.ROOT + "/tests")
 import pages  # pylint: disable=wrong-import-position
@@ -20,6 +23,7 @@ import pages  # pylint: disable=wrong-import-position
 PAGE = "docs/grpc-c.md"
 EXAMPLES = "examples/c/"
 SERVERS = ("greeter_server", "greeter_async_server")
+EMBED_LINES = 40
 MESSAGE = b"x" * 65536
 MOST_IN_FLIGHT = 16 * 1024 * 1024  # four windows and four queues of one stream, and what grpcio holds
 DETAILS = b"\x08\x09\x12\x04busy"
@@ -47,7 +51,8 @@ class Example:
 
     def __init__(self, *words):
         self.log = tempfile.NamedTemporaryFile(prefix="sluice-example-")
-        self.process = subprocess.Popen([harness.BIN + "/" + words[0], *words[1:]], stdout=self.log, stderr=self.log)
+        command = [harness.BIN + "/" + words[0], *words[1:]]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=self.log, stderr=self.log)
         try:
             self.address = harness.wait_for(words[0] + " listens", self._address)
         except AssertionError:
@@ -66,6 +71,7 @@ class Example:
     def stop(self, expected=0):
         self.process.send_signal(signal.SIGTERM)
         status = self.process.wait(30)
+        self.process.stdin.close()
         assert "Sanitizer" not in self.text() and status == expected, (status, self.text())
 
 
@@ -115,6 +121,30 @@ class Upstream:
         self.pool.shutdown()
 
 
+class Careless:
+    """A greeter that takes every name, also none, and answers so many of a chat."""
+
+    def __init__(self, n_answers):
+        self.n_answers = n_answers
+        self.server = grpc.server(futures.ThreadPoolExecutor(4))
+        make = {
+            "Greet": grpc.unary_unary_rpc_method_handler(lambda *_: b""),
+            "Countdown": grpc.unary_stream_rpc_method_handler(lambda *_: iter((b"", b""))),
+            "GreetAll": grpc.stream_unary_rpc_method_handler(lambda names, _: bytes(0 * len(list(names)))),
+            "Chat": grpc.stream_stream_rpc_method_handler(self.chat),
+        }
+        self.server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("greeter.v1.Greeter", make),))
+        self.address = "127.0.0.1:%d" % self.server.add_insecure_port("127.0.0.1:0")
+        self.server.start()
+
+    def chat(self, names, context):
+        del context
+        yield from (b"" for _ in zip(range(self.n_answers), names))
+
+    def stop(self):
+        self.server.stop(0).wait(30)
+
+
 def settled(count):
     """A number that has stopped to rise."""
     seen = []
@@ -133,8 +163,11 @@ class CExamples(unittest.TestCase):
         self.addCleanup(started.stop, expected)
         return started
 
+    def execute(self, *words):
+        return subprocess.run([harness.BIN + "/" + words[0], *words[1:]], capture_output=True, timeout=60, text=True, check=False)
+
     def run_client(self, *words):
-        done = subprocess.run([harness.BIN + "/" + words[0], *words[1:]], capture_output=True, timeout=60, text=True, check=False)
+        done = self.execute(*words)
         self.assertEqual((done.returncode, done.stderr), (0, ""), done.stdout)
         return done.stdout.splitlines()
 
@@ -185,13 +218,59 @@ class CExamples(unittest.TestCase):
             address = server.address.replace("127.0.0.1", "localhost")
             self.check_lines(self.run_client("greeter_client", address, work + "/tls.cert"))
 
-    def test_a_foreign_loop_serves_unary_and_streams(self):  # EM-1
+    def assert_fails(self, done, beginning):
+        """A client that failed says why: the status, and a sentence or what it stands for."""
+        self.assertEqual(done.returncode, 1, done)
+        self.assertNotIn("Sanitizer", done.stderr)
+        self.assertRegex(done.stderr, "(?m)^" + beginning)
+
+    def test_every_failure_of_a_client_is_told_on_standard_error(self):
+        with socket.socket() as nobody:
+            nobody.bind(("127.0.0.1", 0))  # and does not listen
+            address = "127.0.0.1:%d" % nobody.getsockname()[1]
+            for name in ("greeter_client", "greeter_async_client"):
+                self.assert_fails(self.execute(name, address), r"greet: UNAVAILABLE \S+ \S+")
+                self.assert_fails(self.execute(name, "nowhere"), r"INVALID_ARGUMENT: \S+ \S+")
+            self.assert_fails(self.execute("greeter_client", address, "/no/such/file"), r"[A-Z_]+: \S+ \S+")
+            self.assert_fails(self.execute("greeter_client", address, __file__), r"[A-Z_]+: \S+ \S+")
+        upstream, _ = self.proxy()
+        self.assert_fails(self.execute("greeter_client", upstream.address), r"greet: UNIMPLEMENTED \S+ \S+")
+
+    def test_an_answer_that_is_not_the_expected_one_is_told_on_standard_error(self):
+        for n_answers, beginning in ((1, "chat: OK with 1 answers to 3 names"), (3, "greet: OK instead of INVALID_ARGUMENT")):
+            server = Careless(n_answers)
+            self.addCleanup(server.stop)
+            done = self.execute("greeter_client", server.address)
+            self.assert_fails(done, beginning + "$")
+            self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
+
+    def test_a_foreign_loop_serves_the_same_handlers(self):  # EM-1
+        server = self.example("epoll_embed", "127.0.0.1:0")
+        self.check_lines(self.run_client("greeter_client", server.address), "epoll_embed")
+        self.assertEqual(sorted(self.run_client("greeter_async_client", server.address)), sorted(GOOD))
+        server.process.stdin.close()
+        self.assertEqual(server.process.wait(30), 0)
+
+    def test_a_foreign_loop_drains(self):  # EM-1
         server = self.example("epoll_embed", "127.0.0.1:0")
         with grpc.insecure_channel(server.address) as channel:
-            greet = channel.unary_unary("/greeter.v1.Greeter/Greet")
-            self.assertEqual(greet(b"\x0a\x03Ada", timeout=20), b"\x0a\x03Ada")
-            count = channel.unary_stream("/greeter.v1.Greeter/Countdown")
-            self.assertEqual(list(count(b"\x08\x02", timeout=20)), [b"\x0a\x042...", b"\x0a\x041..."])
+            names = queue.Queue()
+            answers = channel.stream_stream("/greeter.v1.Greeter/Chat")(iter(names.get, None), timeout=60)
+            names.put(b"\x0a\x03Ada")
+            self.assertEqual(next(answers), b"\x0a\x0bHello, Ada!")
+            server.process.stdin.write(b"\n")
+            server.process.stdin.flush()
+            harness.wait_for("a server that takes nobody any more", lambda: self.is_refused(server.address))
+            names.put(b"\x0a\x05Grace")
+            self.assertEqual(next(answers), b"\x0a\x0dHello, Grace!")
+            names.put(None)
+            self.assertEqual((list(answers), answers.code()), ([], grpc.StatusCode.OK))
+            self.assertEqual(server.process.wait(30), 0)
+
+    def is_refused(self, address):
+        host, port = address.rsplit(":", 1)
+        with socket.socket() as caller:
+            return caller.connect_ex((host, int(port))) != 0
 
     def proxy(self):
         upstream = Upstream()
@@ -251,6 +330,20 @@ class CExamples(unittest.TestCase):
             channel.stream_unary("/any.Service/Take")(iter([b"x" * (5 * 1024 * 1024)]), timeout=5)
         self.assertEqual(caught.exception.code(), grpc.StatusCode.RESOURCE_EXHAUSTED)
 
+    def test_an_upstream_that_is_not_there_is_told(self):
+        with socket.socket() as nobody:
+            nobody.bind(("127.0.0.1", 0))
+            proxy = self.example("proxy", "127.0.0.1:0", "127.0.0.1:%d" % nobody.getsockname()[1], expected=-signal.SIGTERM)
+            self.assert_fails(self.execute("greeter_client", proxy.address), r"greet: UNAVAILABLE \S+ \S+")
+
+            # What is wrong with the first message is seen while the call is being forwarded, and ends it there.
+            wire = Wire(proxy.address)
+            for prefix, status in ((b"\x00\x7f\xff\xff\xff", "8"), (b"\x01\x00\x00\x00\x01x", "13"), (b"\x00\x7f\xff\xff\xff", "8")):
+                stream = wire.note("/any.Service/Take")
+                wire.send(wire.block(stream, wire.request("/any.Service/Take")) + frame(DATA, 0, stream, prefix))
+                self.assertEqual(wire.wait_over(stream).get("grpc-status"), status)
+            wire.close()
+
     def test_a_deadline_passes_the_proxy(self):  # DL-5
         upstream, channel = self.proxy()
         stream = channel.unary_stream("/any.Service/Make")(b"", timeout=1)
@@ -271,6 +364,10 @@ class Page(unittest.TestCase):
         self.assertGreater(len(blocks), 5)
         for block in blocks:
             self.assertTrue(any(block.text in text for text in texts.values()), block.name())
+
+    def test_an_event_loop_takes_forty_lines(self):  # EM-1
+        with open(EXAMPLES + "epoll_embed.c", encoding="utf-8") as file:
+            self.assertLessEqual(len(file.readlines()), EMBED_LINES)
 
     def test_every_example_is_in_the_page(self):
         with open(PAGE, encoding="utf-8") as file:
