@@ -19,6 +19,7 @@
     X(header_fields, COUNT, 256, 16, 4096, "header fields")                                        \
     X(message_depth, COUNT, 100, 4, 1000, "nesting of a protobuf message")                         \
     X(message_tags, COUNT, 262144, 64, 16777216, "fields of a protobuf message")                   \
+    X(message_memory, COUNT, 16, 4, 256, "memory of a decoded message, times its size; + 64 KiB")  \
     X(input, BYTES, 1048576, 1, 1073741824, "input of a run")                                      \
     X(context, BYTES, 3145728, 1, 1073741824, "context of a request")                              \
     X(metadata, COUNT, 64, 0, 1024, "metadata entries of a request")                               \

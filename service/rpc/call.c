@@ -7,8 +7,9 @@
 
 enum {
     CALL_MAGIC = 0x63616c6c,
-    /* The request may take 16 times its length and 64 KiB (WS-6); the rest is the handler's. */
-    ARENA_FACTOR = 32,
+    /* A message may take message_memory times its size and 64 KiB (WS-6); the rest is the
+     * handler's. */
+    ARENA_FACTOR = 16,
     ARENA_BYTES = 1024 * 1024
 };
 
@@ -40,8 +41,8 @@ sl_call_new(struct sl_conn *conn, struct sl_h2_stream *stream, const struct sl_r
     sl_list_init(&call->in_gaps);
     sl_list_init(&call->watches);
     sl_timer_init(&call->deadline, conn->loop, on_deadline, call);
-    const uint64_t message = conn->limits->message_recv;
-    sl_arena_init(&call->arena, (size_t)message * ARENA_FACTOR + ARENA_BYTES);
+    const uint64_t factor = conn->limits->message_memory + ARENA_FACTOR;
+    sl_arena_init(&call->arena, (size_t)(conn->limits->message_recv * factor) + ARENA_BYTES);
     sl_call_send_init(call);
     sl_h2_stream_set_user(stream, call);
     call->started_ns = sl_conn_now_ns(conn);

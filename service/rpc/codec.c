@@ -5,23 +5,25 @@
 
 #include <protobuf-c/protobuf-c.h>
 
+#include "runtime/base/metrics.h"
 #include "service/rpc/prescan.h"
 
-/* WS-6: what a message may need in memory. */
-enum { MEMORY_FACTOR = 16, MEMORY_EXTRA = 64 * 1024, ALIGNMENT = 16 };
+/* WS-6: a message may need message_memory times its size, and this. */
+enum { MEMORY_EXTRA = 64 * 1024, ALIGNMENT = 16 };
 
 /* What protobuf-c allocates for one message. It lives and dies with the arena. */
 struct budget {
     struct sl_arena *arena;
     size_t left;
     bool is_refused;
+    bool is_over; /* refused by the budget, not for want of memory */
 };
 
 static void *budget_alloc(void *allocator_data, size_t size)
 {
     struct budget *budget = allocator_data;
     if (size > budget->left) {
-        budget->is_refused = true;
+        budget->is_refused = budget->is_over = true;
         return NULL;
     }
     void *block = sl_arena_alloc(budget->arena, size);
@@ -42,10 +44,10 @@ static void budget_free(void *allocator_data, void *pointer)
     (void)pointer;
 }
 
-static size_t budget_of(size_t size)
+static size_t budget_of(const struct sl_limits *limits, size_t size)
 {
-    return size > (SIZE_MAX - MEMORY_EXTRA) / MEMORY_FACTOR ? SIZE_MAX
-                                                            : size * MEMORY_FACTOR + MEMORY_EXTRA;
+    const size_t factor = (size_t)limits->message_memory;
+    return size > (SIZE_MAX - MEMORY_EXTRA) / factor ? SIZE_MAX : size * factor + MEMORY_EXTRA;
 }
 
 static enum sl_status decode(
@@ -59,7 +61,7 @@ static enum sl_status decode(
     const ProtobufCMessageDescriptor *descriptor = type;
     struct sl_slice checked;
     SL_TRY(sl_prescan(limits, descriptor, bytes, arena, &checked, err));
-    struct budget budget = { .arena = arena, .left = budget_of(bytes.size) };
+    struct budget budget = { .arena = arena, .left = budget_of(limits, bytes.size) };
     ProtobufCAllocator allocator = {
         .alloc = budget_alloc,
         .free = budget_free,
@@ -70,6 +72,9 @@ static enum sl_status decode(
     ProtobufCMessage *message =
         protobuf_c_message_unpack(descriptor, &allocator, checked.size, data);
     if (message == NULL && budget.is_refused) {
+        if (budget.is_over) {
+            sl_limit_reached(SL_LIMIT_message_memory);
+        }
         return sl_fail(
             err, SL_RESOURCE_EXHAUSTED, "message %s of %zu bytes needs too much memory",
             descriptor->name, bytes.size);

@@ -15,6 +15,7 @@ static const enum sl_limit of_rpc[] = {
     SL_LIMIT_header_fields,
     SL_LIMIT_message_depth,
     SL_LIMIT_message_tags,
+    SL_LIMIT_message_memory,
     SL_LIMIT_connections,
     SL_LIMIT_connections_per_address,
     SL_LIMIT_streams_per_connection,

@@ -407,17 +407,29 @@ class Framing(WireCase):
         extra = b"\xa3\x06\x08\x01\xa4\x06" + field(200, b"new") + b"\x08\x05"
         self.assertEqual(self.send_all(message(extra)).messages(), [SERVING])
 
-    def test_at16_a_message_of_many_fields_is_refused(self):  # PB-6
-        body = message(b"\x22\x00" * 300000)
-        wire = self.wire()
+    def send_map_entries(self, wire, n):
+        """A run whose map `metadata` has so many empty entries, as fast as the windows let it through."""
+        body = message(b"\x22\x00" * n)
         stream = wire.start(STREAMING)
         for at in range(0, len(body), 16384):
             wire.wait("room", lambda at=at: at + 16384 <= 65535 + self.credit(wire, stream), 20)
             wire.data(stream, body[at : at + 16384], end=at + 16384 >= len(body))
-        reply = wire.wait_over(stream)
+        return wire.wait_over(stream)
+
+    def test_at16_a_message_of_many_fields_is_refused(self):  # PB-6
+        wire = self.wire()
+        reply = self.send_map_entries(wire, 300000)
         self.assertEqual(reply.status(), EXHAUSTED)
         self.assertIn("262144 fields", reply.text())
         self.assertEqual(self.counted(LIMITS), {'limit="message_tags"': 1})
+        self.assert_usable(wire)
+
+    def test_at16_a_message_that_grows_in_memory_is_refused(self):  # WS-6
+        wire = self.wire()
+        reply = self.send_map_entries(wire, 250000)
+        self.assertEqual(reply.status(), EXHAUSTED)
+        self.assertIn("too much memory", reply.text())
+        self.assertEqual(self.counted(LIMITS), {'limit="message_memory"': 1})
         self.assert_usable(wire)
 
 

@@ -9,6 +9,7 @@
 
 #include "proto/tests/unit/rpc_types.pb-c.h"
 #include "runtime/base/mem.h"
+#include "runtime/base/metrics.h"
 #include "service/rpc/codec.h"
 
 static struct sl_limits limits;
@@ -100,9 +101,14 @@ static void empty_map_entries_do_not_eat_the_memory_ws_6(void **state)
         bytes[i] = 0x7A;
         bytes[i + 1] = 0;
     }
+    const uint64_t n_reached = sl_limit_n_reached(SL_LIMIT_message_memory);
     Sluice__Test__Types *message;
     assert_int_equal(decode(sl_slice_of(bytes, size), &message), SL_RESOURCE_EXHAUSTED);
     assert_true(arena.used_bytes <= 2 * (16 * size + 65536));
+    assert_int_equal(sl_limit_n_reached(SL_LIMIT_message_memory), n_reached + 1);
+    limits.message_memory = 256;
+    assert_int_equal(decode(sl_slice_of(bytes, size), &message), SL_OK);
+    assert_int_equal(sl_limit_n_reached(SL_LIMIT_message_memory), n_reached + 1);
     sl_free(bytes);
 }
 
@@ -126,8 +132,11 @@ static void an_arena_with_a_maximum_is_respected(void **state)
 {
     (void)state;
     arena.max_bytes = 64;
+    const uint64_t n_reached = sl_limit_n_reached(SL_LIMIT_message_memory);
     Sluice__Test__Types *message;
     assert_int_equal(decode(sl_slice_str("\x08\1"), &message), SL_RESOURCE_EXHAUSTED);
+    assert_int_equal(
+        sl_limit_n_reached(SL_LIMIT_message_memory), n_reached); /* not the message's fault */
     assert_null(sl_codec_proto.create(&sluice__test__types__descriptor, &arena));
 }
 
