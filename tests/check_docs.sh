@@ -115,7 +115,8 @@ keys_of() {
 flags=$(grep -ohE '"--[a-z-]+"' service/config.c | quoted)
 need "flag of sluiced:" $flags
 need "reason of a fault:" $(grep -ohE '(session_break\(session|over\(SL_LIMIT_[a-z_]+|return), "[a-z]+_[a-z_]+"' service/h2/*.c |
-    grep -oE '"[a-z_]+"' | quoted) $(grep -oE '"[a-z_]+_timeout"' service/rpc/conn_timers.c | quoted)
+    grep -oE '"[a-z_]+"' | quoted) $(grep -oE '"[a-z_]+_timeout"' service/rpc/conn_timers.c | quoted) \
+    $(grep -ohE 'sluice_faults, 1, "[a-z_]+"' service/net/*.c | grep -oE '"[a-z_]+"' | quoted)
 need "reason of a refusal:" $(tr '\n' ' ' <service/rpc/admission.c | tr -s ' ' |
     grep -oE '(refuse(_http)?\( ?request|count\(), ?"[a-z_0-9]+"' | grep -oE '"[a-z_0-9]+"' | quoted)
 need "variable:" $(grep -ohE '"[A-Z]+_[A-Z_]+"' service/config.c service/cli/options.c runtime/model/presets.c | quoted)

@@ -60,7 +60,8 @@
     X(sluice_stream_paused, GAUGE, ONE, NONE, "", "Runs that wait for their reader.")              \
     /* what is not let through */                                                                  \
     X(sluice_limits_reached, COUNTER, ONE, NONE, "limit", "How often a limit has cut or refused.") \
-    X(sluice_refusals, COUNTER, ONE, NONE, "kind,reason", "Requests and runs that were refused.")  \
+    X(sluice_refusals, COUNTER, ONE, NONE, "kind,reason",                                          \
+      "Requests, runs and renegotiations of TLS that were refused.")                               \
     X(sluice_authentication_failures, COUNTER, ONE, NONE, "reason",                                \
       "Calls that were refused because nobody knew who made them.")                                \
     X(sluice_faults, COUNTER, ONE, NONE, "reason",                                                 \

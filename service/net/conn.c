@@ -424,6 +424,18 @@ static bool shake_hands(struct sl_net_conn *conn)
     return conn->state == SL_NET_OPEN;
 }
 
+static void end_by_record(struct sl_net_conn *conn)
+{
+    if (sl_net_tls_is_flooded(conn)) {
+        SL_METRIC_ADD(sluice_faults, 1, "renegotiation_flood");
+        end_by_tls(conn, "the peer asks for TLS renegotiation again and again");
+    } else {
+        end_by_tls(
+            conn,
+            sl_net_tls_is_refused(conn) ? "the peer refused TLS" : "a TLS record is not valid");
+    }
+}
+
 static void deliver_decrypted(struct sl_net_conn *conn)
 {
     if (conn->state == SL_NET_HANDSHAKE && !shake_hands(conn)) {
@@ -441,9 +453,7 @@ static void deliver_decrypted(struct sl_net_conn *conn)
             return;
         }
         if (result == SL_NET_TLS_FAILED) {
-            end_by_tls(
-                conn,
-                sl_net_tls_is_refused(conn) ? "the peer refused TLS" : "a TLS record is not valid");
+            end_by_record(conn);
             return;
         }
         conn->callbacks->on_bytes(conn, sl_slice_of(conn->scratch->plain, n), conn->user_data);

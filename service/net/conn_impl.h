@@ -58,7 +58,8 @@ struct sl_net_conn {
     } unsent; /* what the socket has not taken */
     struct sl_net_tls *tls;
     SSL *ssl;
-    struct sl_slice tls_in; /* encrypted bytes that OpenSSL has not read; in scratch->in */
+    struct sl_slice tls_in;    /* encrypted bytes that OpenSSL has not read; in scratch->in */
+    uint32_t n_renegotiations; /* that the peer asked for and did not get */
     struct sl_slice peer_cert;
     uint8_t *peer_cert_bytes;
     struct sl_net_listener *listener; /* accepted */
@@ -109,7 +110,11 @@ bool sl_net_tls_is_refused(const struct sl_net_conn *conn);
 /* Fails: SL_RESOURCE_EXHAUSTED. `server_name` for clients. */
 SL_CHECK enum sl_status sl_net_tls_attach(struct sl_net_conn *conn, const char *server_name);
 enum sl_net_tls_result sl_net_tls_handshake(struct sl_net_conn *conn);
-/* OK: `*ret_size` bytes are in scratch->plain. */
+/* The peer asked for a renegotiation: counts it. */
+void sl_net_tls_refused_renegotiation(struct sl_net_conn *conn);
+/* The peer has asked more often than a peer that takes the first answer may. */
+bool sl_net_tls_is_flooded(const struct sl_net_conn *conn);
+/* OK: `*ret_size` bytes are in scratch->plain. Fails also when the peer is_flooded. */
 enum sl_net_tls_result sl_net_tls_read(struct sl_net_conn *conn, size_t *ret_size);
 /* Encrypts everything into scratch->cipher. */
 enum sl_net_tls_result sl_net_tls_write(struct sl_net_conn *conn, const uint8_t *data, size_t size);

@@ -46,6 +46,17 @@ static int require_alpn(SSL *ssl, int *ret_alert, void *user_data)
     return SSL_CLIENT_HELLO_ERROR;
 }
 
+/* ---- Renegotiation ---------------------------------------------------------------------------
+ */
+
+/* OpenSSL refuses it by a warning, and tells nobody else. */
+static void on_info(const SSL *ssl, int where, int code)
+{
+    if (where == SSL_CB_WRITE_ALERT && (code & 0xFF) == SSL_AD_NO_RENEGOTIATION) {
+        sl_net_tls_refused_renegotiation(BIO_get_data(SSL_get_rbio(ssl)));
+    }
+}
+
 /* ---- Certificates ---------------------------------------------------------------------------- */
 
 /* A key with a password must not make OpenSSL ask on the terminal. */
@@ -217,11 +228,12 @@ static bool set_rules(SSL_CTX *ctx)
            SSL_CTX_set_session_id_context(ctx, session_context, sizeof(session_context) - 1) == 1;
 }
 
-static bool set_alpn(struct sl_net_tls *tls)
+static bool set_callbacks(struct sl_net_tls *tls)
 {
     if (tls->is_server) {
         SSL_CTX_set_alpn_select_cb(tls->ctx, select_alpn, NULL);
         SSL_CTX_set_client_hello_cb(tls->ctx, require_alpn, NULL);
+        SSL_CTX_set_info_callback(tls->ctx, on_info);
         return true;
     }
     return SSL_CTX_set_alpn_protos(tls->ctx, alpn_h2, sizeof(alpn_h2)) == 0;
@@ -243,7 +255,7 @@ static enum sl_status new_tls(
     tls->bio = sl_net_tls_bio_new();
     tls->ctx = SSL_CTX_new(is_server ? TLS_server_method() : TLS_client_method());
     enum sl_status status = SL_OK;
-    if (tls->bio == NULL || tls->ctx == NULL || !set_rules(tls->ctx) || !set_alpn(tls)) {
+    if (tls->bio == NULL || tls->ctx == NULL || !set_rules(tls->ctx) || !set_callbacks(tls)) {
         ERR_clear_error();
         status = sl_fail(err, SL_RESOURCE_EXHAUSTED, "TLS: no context can be made");
     }

@@ -6,7 +6,11 @@
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
 
+#include "runtime/base/metrics.h"
 #include "service/net/conn_impl.h"
+
+/* A client that wants to renegotiate asks once, and goes on or gives up. */
+enum { RENEGOTIATIONS_MAX = 3 };
 
 /* ---- The BIO --------------------------------------------------------------------------------- */
 
@@ -168,11 +172,27 @@ const char *sl_net_tls_fault(const struct sl_net_conn *conn)
     return conn->tls_error == 0 ? NULL : ERR_reason_error_string(conn->tls_error);
 }
 
+void sl_net_tls_refused_renegotiation(struct sl_net_conn *conn)
+{
+    SL_METRIC_ADD(sluice_refusals, 1, "tls", "renegotiation");
+    conn->n_renegotiations++;
+}
+
+bool sl_net_tls_is_flooded(const struct sl_net_conn *conn)
+{
+    return conn->n_renegotiations > RENEGOTIATIONS_MAX;
+}
+
 enum sl_net_tls_result sl_net_tls_read(struct sl_net_conn *conn, size_t *ret_size)
 {
     ERR_clear_error();
     const int rc =
         SSL_read_ex(conn->ssl, conn->scratch->plain, sizeof(conn->scratch->plain), ret_size);
+    if (sl_net_tls_is_flooded(conn)) {
+        ERR_clear_error();
+        conn->tls_error = ERR_PACK(ERR_LIB_SSL, 0, SSL_R_NO_RENEGOTIATION);
+        return SL_NET_TLS_FAILED;
+    }
     return rc == 1 ? SL_NET_TLS_OK : result_of(conn, rc);
 }
 

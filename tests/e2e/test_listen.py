@@ -12,7 +12,8 @@ import harness
 from wire import HEALTH, REFLECT, Wire
 from wire_case import OK, UNIMPLEMENTED, Honest
 
-LIMITS, TLS_FAILURES = "sluice_limits_reached_total", "sluice_tls_handshake_failures_total"
+LIMITS, REFUSALS = "sluice_limits_reached_total", "sluice_refusals_total"
+TLS_FAILURES = "sluice_tls_handshake_failures_total"
 
 
 class Case(harness.Case):
@@ -159,6 +160,7 @@ class Tls(Case):
         said = done.stdout + done.stderr
         self.assertIn(b"RENEGOTIATING", said)
         self.assertIn(b"no renegotiation", said)
+        self.assertEqual(self.counted(REFUSALS).get('kind="tls",reason="renegotiation"'), 1)
 
     def test_at14_a_handshake_has_an_end(self):
         for start in (b"", b"\x16\x03\x01\x02\x00\x01"):

@@ -4,320 +4,19 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <cmocka.h>
+#include <openssl/core_names.h>
 #include <openssl/err.h>
-#include <openssl/pem.h>
+#include <openssl/kdf.h>
 #include <openssl/ssl.h>
-#include <openssl/x509v3.h>
 
-#include "runtime/base/log.h"
-#include "runtime/base/loop_uv.h"
-#include "runtime/base/mem.h"
-#include "service/net/net.h"
-
-enum { MAX_STEPS = 2000, PEM_BYTES = 4096 };
-
-/* ---- Certificates, made once ------------------------------------------------------------------
- */
-
-struct identity {
-    EVP_PKEY *key;
-    X509 *cert;
-    char cert_pem[PEM_BYTES], key_pem[PEM_BYTES];
-};
-
-static struct identity authority, server_id, rsa_id, client_id, stranger;
-
-static void to_text(BIO *bio, char *room)
-{
-    const int n = BIO_read(bio, room, PEM_BYTES - 1);
-    assert_true(n > 0);
-    room[n] = '\0';
-    BIO_free(bio);
-}
-
-static void add_extension(X509 *cert, int nid, const char *value)
-{
-    X509V3_CTX context;
-    X509V3_set_ctx_nodb(&context);
-    X509V3_set_ctx(&context, cert, cert, NULL, NULL, 0);
-    X509_EXTENSION *extension = X509V3_EXT_conf_nid(NULL, &context, nid, value);
-    assert_non_null(extension);
-    assert_int_equal(X509_add_ext(cert, extension, -1), 1);
-    X509_EXTENSION_free(extension);
-}
-
-/* `names` NULL: an authority. `key`: given. */
-static void make_with(
-    struct identity *id,
-    EVP_PKEY *key,
-    const char *name,
-    const char *names,
-    const struct identity *by)
-{
-    static long serial = 1;
-    id->key = key;
-    id->cert = X509_new();
-    X509 *cert = id->cert;
-    assert_int_equal(X509_set_version(cert, 2), 1);
-    ASN1_INTEGER_set(X509_get_serialNumber(cert), serial++);
-    X509_gmtime_adj(X509_getm_notBefore(cert), -3600);
-    X509_gmtime_adj(X509_getm_notAfter(cert), 3600);
-    X509_NAME *subject = X509_get_subject_name(cert);
-    X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_ASC, (const unsigned char *)name, -1, -1, 0);
-    X509_set_issuer_name(cert, by == NULL ? subject : X509_get_subject_name(by->cert));
-    X509_set_pubkey(cert, id->key);
-    if (names == NULL) {
-        add_extension(cert, NID_basic_constraints, "critical,CA:TRUE");
-    } else {
-        add_extension(cert, NID_subject_alt_name, names);
-    }
-    assert_true(X509_sign(cert, by == NULL ? id->key : by->key, EVP_sha256()) > 0);
-    BIO *bio = BIO_new(BIO_s_mem());
-    PEM_write_bio_X509(bio, cert);
-    to_text(bio, id->cert_pem);
-    bio = BIO_new(BIO_s_mem());
-    PEM_write_bio_PrivateKey(bio, id->key, NULL, NULL, 0, NULL, NULL);
-    to_text(bio, id->key_pem);
-}
-
-static void
-make(struct identity *id, const char *name, const char *names, const struct identity *by)
-{
-    make_with(id, EVP_EC_gen("P-256"), name, names, by);
-}
-
-static int make_all(void **state)
-{
-    (void)state;
-    make(&authority, "authority", NULL, NULL);
-    make(&server_id, "server", "DNS:localhost,IP:127.0.0.1", &authority);
-    make_with(&rsa_id, EVP_RSA_gen(2048), "server", "DNS:localhost", &authority);
-    make(&client_id, "client", "URI:spiffe://test/client", &authority);
-    make(&stranger, "stranger", "DNS:localhost", NULL);
-    return 0;
-}
-
-static int free_all(void **state)
-{
-    struct identity *const all[] = { &authority, &server_id, &rsa_id, &client_id, &stranger };
-    (void)state;
-    for (size_t i = 0; i < SL_COUNT(all); i++) {
-        X509_free(all[i]->cert);
-        EVP_PKEY_free(all[i]->key);
-    }
-    return 0;
-}
-
-/* ---- The world ------------------------------------------------------------------------------- */
-
-struct end {
-    struct sl_net_conn *conn;
-    uint8_t *got;
-    size_t n_got, n_out, n_sent;
-    const uint8_t *out;
-    bool echoes, is_open, is_over;
-    enum sl_net_end how;
-    unsigned long tls_error;
-    char end_text[240];
-    uint8_t cert[PEM_BYTES];
-    size_t n_cert;
-};
-
-struct world {
-    struct sl_loop_uv *uv;
-    struct sl_loop *loop;
-    struct sl_limits limits;
-    struct sl_net_listener *listener;
-    struct sl_net_tls *server_tls, *client_tls;
-    struct end server, client;
-};
-
-static void on_open(struct sl_net_conn *conn, void *user_data)
-{
-    struct end *end = user_data;
-    const struct sl_slice cert = sl_net_conn_peer_cert(conn);
-    end->is_open = true;
-    end->n_cert = cert.size;
-    if (cert.size > 0) {
-        memcpy(end->cert, cert.data, cert.size);
-    }
-    if (end->n_out > 0) {
-        sl_net_conn_want_write(conn);
-    }
-}
-
-static void on_bytes(struct sl_net_conn *conn, struct sl_slice bytes, void *user_data)
-{
-    struct end *end = user_data;
-    end->got = realloc(end->got, end->n_got + bytes.size + 1);
-    memcpy(end->got + end->n_got, bytes.data, bytes.size);
-    end->n_got += bytes.size;
-    if (end->echoes) {
-        end->out = end->got;
-        end->n_out = end->n_got;
-        sl_net_conn_want_write(conn);
-    }
-}
-
-static size_t on_pull(struct sl_net_conn *conn, uint8_t *room, size_t room_bytes, void *user_data)
-{
-    (void)conn;
-    struct end *end = user_data;
-    size_t n = end->n_out - end->n_sent;
-    n = n > room_bytes ? room_bytes : n;
-    if (n > 0) {
-        memcpy(room, end->out + end->n_sent, n);
-    }
-    end->n_sent += n;
-    return n;
-}
-
-static void
-on_end(struct sl_net_conn *conn, enum sl_net_end how, const struct sl_error *err, void *user_data)
-{
-    (void)conn;
-    struct end *end = user_data;
-    end->is_over = true;
-    end->how = how;
-    end->tls_error = err->tls_error;
-    (void)snprintf(end->end_text, sizeof(end->end_text), "%s", err->text);
-    end->conn = NULL;
-}
-
-static const struct sl_net_callbacks callbacks = {
-    .on_open = on_open, .on_bytes = on_bytes, .on_pull = on_pull, .on_end = on_end
-};
-
-static bool on_accept(
-    struct sl_net_conn *conn,
-    struct sl_loop *loop,
-    void *user_data,
-    const struct sl_net_callbacks **ret_callbacks,
-    void **ret_conn_user)
-{
-    (void)loop;
-    struct world *world = user_data;
-    world->server.conn = conn;
-    *ret_callbacks = &callbacks;
-    *ret_conn_user = &world->server;
-    return true;
-}
-
-/* What is logged of a case. */
-static struct {
-    char text[1024];
-    size_t size;
-} logged;
-
-static void keep_line(const char *line, size_t size, void *user_data)
-{
-    (void)user_data;
-    assert_true(logged.size + size < sizeof(logged.text));
-    memcpy(logged.text + logged.size, line, size);
-    logged.size += size;
-    logged.text[logged.size] = '\0';
-}
-
-static void start_log(enum sl_log_level level)
-{
-    logged.size = 0;
-    logged.text[0] = '\0';
-    sl_log_setup(-1, level, SL_LOG_LOGFMT);
-    sl_log_set_sink(keep_line, NULL);
-}
-
-static int set_up(void **state)
-{
-    struct world *world = calloc(1, sizeof(*world));
-    assert_int_equal(sl_loop_uv_new(0, &world->uv), SL_OK);
-    world->loop = sl_loop_uv_base(world->uv);
-    sl_limits_init(&world->limits);
-    *state = world;
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    struct world *world = *state;
-    sl_log_set_sink(NULL, NULL);
-    if (world->server.conn != NULL) {
-        sl_net_conn_close(world->server.conn, true);
-    }
-    if (world->client.conn != NULL) {
-        sl_net_conn_close(world->client.conn, true);
-    }
-    if (world->listener != NULL) {
-        sl_net_listener_close(world->listener, NULL, NULL);
-    }
-    (void)sl_loop_uv_free(world->uv);
-    (void)sl_net_tls_unref(world->server_tls);
-    (void)sl_net_tls_unref(world->client_tls);
-    free(world->server.got);
-    free(world->client.got);
-    free(world);
-    return 0;
-}
-
-#define TURN_UNTIL(world, condition)                                                               \
-    do {                                                                                           \
-        for (int step = 0; !(condition); step++) {                                                 \
-            assert_true(step < MAX_STEPS);                                                         \
-            sl_loop_uv_step((world)->uv, 20);                                                      \
-        }                                                                                          \
-    } while (0)
-
-static struct sl_net_tls *
-tls_of(const struct identity *id, enum sl_net_client_auth client_auth, bool is_server)
-{
-    struct sl_error err = { .status = SL_OK };
-    struct sl_net_tls *tls = NULL;
-    const struct sl_net_tls_options options = { .cert_pem = id == NULL ? NULL : id->cert_pem,
-                                                .key_pem = id == NULL ? NULL : id->key_pem,
-                                                .ca_pem = authority.cert_pem,
-                                                .client_auth = client_auth };
-    const enum sl_status status = is_server ? sl_net_tls_new_server(&options, &tls, &err)
-                                            : sl_net_tls_new_client(&options, &tls, &err);
-    if (status != SL_OK) {
-        fail_msg("%s", err.text);
-    }
-    return tls;
-}
-
-static void listen_with(struct world *world, struct sl_net_tls *tls)
-{
-    struct sl_error err = { .status = SL_OK };
-    world->server_tls = tls;
-    const struct sl_net_listen_options options = { .address = "127.0.0.1:0",
-                                                   .tls = tls,
-                                                   .limits = &world->limits,
-                                                   .loops = &world->loop,
-                                                   .n_loops = 1,
-                                                   .on_accept = on_accept,
-                                                   .user_data = world };
-    assert_int_equal(sl_net_listen(&options, &world->listener, &err), SL_OK);
-}
-
-static void connect_with(struct world *world, struct sl_net_tls *tls, const char *server_name)
-{
-    struct sl_error err = { .status = SL_OK };
-    world->client_tls = tls;
-    const struct sl_net_connect_options options = { .address =
-                                                        sl_net_listener_address(world->listener),
-                                                    .tls = tls,
-                                                    .server_name = server_name,
-                                                    .timeout_ms = 5000 };
-    assert_int_equal(
-        sl_net_connect(
-            world->loop, &options, &callbacks, &world->client, &world->client.conn, &err),
-        SL_OK);
-}
+#include "runtime/base/metrics.h"
+#include "tests/unit/test_net_tls_rig.h"
 
 /* ---- Two of ours ----------------------------------------------------------------------------- */
 
@@ -641,16 +340,38 @@ static void tls_1_2_has_ecdhe_and_aead_only_with_rsa_too(void **state) /* CM-9 *
     try_ciphers(*state);
 }
 
+static void foreign_speaks_1_2(struct world *world, struct foreign *foreign)
+{
+    free(world->server.got);
+    memset(&world->server, 0, sizeof(world->server));
+    foreign_init(world, foreign);
+    assert_int_equal(SSL_set_cipher_list(foreign->ssl, "ECDHE-ECDSA-AES128-GCM-SHA256"), 1);
+    SSL_set_max_proto_version(foreign->ssl, TLS1_2_VERSION);
+    SSL_set_alpn_protos(foreign->ssl, alpn_h2, sizeof(alpn_h2));
+    assert_true(foreign_connects(world, foreign));
+    TURN_UNTIL(world, world->server.is_open);
+}
+
+static uint64_t n_renegotiations(void)
+{
+    const char *const labels[] = { "tls", "renegotiation" };
+    return sl_metric_value(sl_metric_series(SL_M_sluice_refusals, labels));
+}
+
+static uint64_t n_floods(void)
+{
+    const char *const labels[] = { "renegotiation_flood" };
+    return sl_metric_value(sl_metric_series(SL_M_sluice_faults, labels));
+}
+
 static void nobody_may_renegotiate(void **state) /* CM-9, AT-19 */
 {
     struct world *world = *state;
     struct foreign foreign;
     listen_with(world, tls_of(&server_id, SL_NET_CLIENT_AUTH_OFF, true));
-    foreign_init(world, &foreign);
-    SSL_set_max_proto_version(foreign.ssl, TLS1_2_VERSION);
-    SSL_set_alpn_protos(foreign.ssl, alpn_h2, sizeof(alpn_h2));
-    assert_true(foreign_connects(world, &foreign));
-    TURN_UNTIL(world, world->server.is_open);
+    foreign_speaks_1_2(world, &foreign);
+    const uint64_t n_refused = n_renegotiations();
+    const uint64_t n_ended = n_floods();
     assert_int_equal(SSL_renegotiate(foreign.ssl), 1);
     ERR_clear_error();
     int rc = SSL_do_handshake(foreign.ssl); /* sends its hello */
@@ -664,6 +385,97 @@ static void nobody_may_renegotiate(void **state) /* CM-9, AT-19 */
     assert_int_equal(SSL_get_error(foreign.ssl, rc), SSL_ERROR_SSL);
     assert_int_equal(ERR_GET_REASON(ERR_peek_error()), SSL_R_NO_RENEGOTIATION);
     assert_false(world->server.is_over && world->server.how != SL_NET_END_FIN);
+    foreign_done(&foreign);
+    TURN_UNTIL(world, world->server.is_over);
+    assert_int_equal(n_renegotiations(), n_refused + 1);
+    assert_int_equal(n_floods(), n_ended);
+}
+
+/* OpenSSL's client asks once and ends when it is refused. This one goes on: it makes its records
+ * itself, with the keys that the handshake gave it. */
+struct records {
+    int fd;
+    uint8_t key[16], salt[4];
+    uint8_t n_sent; /* records under these keys */
+};
+
+static void records_init(struct records *records, const struct foreign *foreign)
+{
+    enum { LABEL = 13, RANDOM = 32, SECRET = 48 };
+    uint8_t seed[LABEL + 2 * RANDOM] = "key expansion";
+    uint8_t secret[SECRET];
+    uint8_t keys[2 * sizeof(records->key) + 2 * sizeof(records->salt)]; /* of both directions */
+    SSL_get_server_random(foreign->ssl, seed + LABEL, RANDOM);
+    SSL_get_client_random(foreign->ssl, seed + LABEL + RANDOM, RANDOM);
+    const size_t n = SSL_SESSION_get_master_key(SSL_get_session(foreign->ssl), secret, SECRET);
+    assert_int_equal(n, SECRET);
+    EVP_KDF *kdf = EVP_KDF_fetch(NULL, "TLS1-PRF", NULL);
+    EVP_KDF_CTX *ctx = EVP_KDF_CTX_new(kdf);
+    char digest[] = "SHA256";
+    const OSSL_PARAM params[] = {
+        OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST, digest, 0),
+        OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_SECRET, secret, SECRET),
+        OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_SEED, seed, sizeof(seed)),
+        OSSL_PARAM_construct_end()
+    };
+    assert_int_equal(EVP_KDF_derive(ctx, keys, sizeof(keys), params), 1);
+    EVP_KDF_CTX_free(ctx);
+    EVP_KDF_free(kdf);
+    memcpy(records->key, keys, sizeof(records->key));
+    memcpy(records->salt, keys + 2 * sizeof(records->key), sizeof(records->salt));
+    records->fd = foreign->fd;
+    records->n_sent = 1; /* the end of the handshake */
+}
+
+static void send_record(struct records *records, uint8_t type, const char *bytes, uint8_t size)
+{
+    enum { HEAD = 5, NUMBER = 8, TAG = 16, MOST = 64 };
+    assert_true(size <= MOST);
+    uint8_t record[HEAD + NUMBER + MOST + TAG] = { type, 3, 3, 0, (uint8_t)(NUMBER + size + TAG) };
+    uint8_t nonce[4 + NUMBER] = { 0 };
+    uint8_t also[NUMBER + HEAD] = { 0, 0, 0, 0, 0, 0, 0, records->n_sent, type, 3, 3, 0, size };
+    memcpy(nonce, records->salt, 4);
+    nonce[sizeof(nonce) - 1] = record[HEAD + NUMBER - 1] = records->n_sent++;
+    uint8_t *room = record + HEAD + NUMBER;
+    int n = 0;
+    EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
+    assert_int_equal(EVP_EncryptInit_ex(ctx, EVP_aes_128_gcm(), NULL, records->key, nonce), 1);
+    assert_int_equal(EVP_EncryptUpdate(ctx, NULL, &n, also, sizeof(also)), 1);
+    assert_int_equal(EVP_EncryptUpdate(ctx, room, &n, (const uint8_t *)bytes, size), 1);
+    assert_int_equal(EVP_EncryptFinal_ex(ctx, room + size, &n), 1);
+    assert_int_equal(EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_GET_TAG, TAG, room + size), 1);
+    EVP_CIPHER_CTX_free(ctx);
+    const size_t all = HEAD + NUMBER + (size_t)size + TAG;
+    assert_int_equal(send(records->fd, record, all, MSG_NOSIGNAL), (ssize_t)all);
+}
+
+static void who_asks_to_renegotiate_again_and_again_is_closed(void **state) /* AT-19 */
+{
+    enum { HANDSHAKE = 22, DATA = 23, MAX = 3 };
+    static const char hello[4] = { 1 }; /* is refused before anybody reads what is in it */
+    struct world *world = *state;
+    struct foreign foreign;
+    struct records records;
+    listen_with(world, tls_of(&server_id, SL_NET_CLIENT_AUTH_OFF, true));
+    foreign_speaks_1_2(world, &foreign);
+    records_init(&records, &foreign);
+    const uint64_t n_refused = n_renegotiations();
+    const uint64_t n_ended = n_floods();
+    for (int i = 0; i < MAX; i++) {
+        send_record(&records, HANDSHAKE, hello, sizeof(hello));
+    }
+    send_record(&records, DATA, "and now", 7);
+    TURN_UNTIL(world, world->server.n_got == 7); /* refused, and served */
+    assert_int_equal(n_renegotiations(), n_refused + MAX);
+    assert_int_equal(n_floods(), n_ended);
+    send_record(&records, HANDSHAKE, hello, sizeof(hello));
+    TURN_UNTIL(world, world->server.is_over);
+    assert_int_equal(world->server.how, SL_NET_END_TLS);
+    assert_non_null(strstr(world->server.end_text, "again and again: no renegotiation"));
+    assert_int_equal(n_renegotiations(), n_refused + MAX + 1);
+    assert_int_equal(n_floods(), n_ended + 1);
+    foreign_done(&foreign);
+    foreign_speaks_1_2(world, &foreign); /* another */
     foreign_done(&foreign);
     TURN_UNTIL(world, world->server.is_over);
 }
@@ -785,6 +597,7 @@ int main(void)
         CASE(tls_1_2_has_ecdhe_and_aead_only),
         CASE(tls_1_2_has_ecdhe_and_aead_only_with_rsa_too),
         CASE(nobody_may_renegotiate),
+        CASE(who_asks_to_renegotiate_again_and_again_is_closed),
         CASE(who_shows_a_certificate_shows_it_each_time),
         CASE(silence_in_the_handshake_has_an_end),
         CASE(plain_http_on_a_tls_port_is_refused),
