@@ -61,6 +61,7 @@
     /* the process */                                                                              \
     X(send_total, BYTES, 268435456, 65536, 17179869184, "queued output of all connections")        \
     X(pool_queue, COUNT, 1000, 0, 1000000, "calls that wait for a thread of the pool")             \
+    X(running_calls, COUNT, 0, 0, 10000000, "running tasks of all connections; 0: no limit")       \
     X(runs, COUNT, 10000, 1, 10000000, "running runs")                                             \
     X(runs_per_tenant, COUNT, 0, 0, 10000000, "runs of one tenant, waiting ones too; 0: `runs`")   \
     X(run_queue, COUNT, 20000, 0, 10000000, "runs that wait for a slot")                           \

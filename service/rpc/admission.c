@@ -8,7 +8,7 @@
 #include "service/rpc/call_impl.h"
 #include "service/rpc/deadline.h"
 
-enum { TEXT_BYTES = 320, SHOWN_BYTES = 100, PREVIOUS_MAX = 1000000 };
+enum { TEXT_BYTES = 320, SHOWN_BYTES = 100, PREVIOUS_MAX = 1000000, FULL_RETRY_MS = 1000 };
 
 /* What is known of a request while it is judged. */
 struct request {
@@ -199,6 +199,30 @@ static bool check_call(struct request *request)
     return refuse(request, "draining", SL_UNAVAILABLE, "the server is shutting down");
 }
 
+static bool take_place(const struct request *request)
+{
+    const struct sl_conn *conn = request->conn;
+    return sl_server_take_place(conn->server, request->route, conn->limits->running_calls);
+}
+
+/* The same for all connections. Here a refused stream would be repeated at once, and again be in
+ * the way of others: the client hears how long it should wait (RT-1). */
+static bool check_places(struct request *request)
+{
+    if (take_place(request)) {
+        return true;
+    }
+    sl_conn_dispatch_ended(request->conn);
+    if (take_place(request)) {
+        return true;
+    }
+    sl_limit_reached(SL_LIMIT_running_calls);
+    request->refusal.status.reason = sl_server_reason(request->conn->server, "SERVER_FULL");
+    request->refusal.status.retry_delay_ms = FULL_RETRY_MS;
+    return refuse(
+        request, "server_full", SL_RESOURCE_EXHAUSTED, "too many calls run on this server");
+}
+
 /* ---- The call -------------------------------------------------------------------------------- */
 
 /* Constants for the usual content types, so that nothing is copied. */
@@ -276,10 +300,12 @@ static bool run_interceptors(struct sl_call *call)
     return true;
 }
 
+/* The call has its place. */
 static void admit(const struct request *request)
 {
     struct sl_call *call = sl_call_new(request->conn, request->stream, request->route);
     if (call == NULL) {
+        sl_server_give_place(request->conn->server, request->route);
         count("memory");
         sl_h2_stream_reset(request->stream, SL_H2_REFUSED_STREAM);
         return;
@@ -307,7 +333,8 @@ void sl_conn_admit(
 {
     struct request request = { .conn = conn, .stream = stream, .headers = headers };
     sl_headers_scan(headers->fields, headers->n_fields, &request.parsed);
-    if (check_form(&request) && check_quota(&request) && check_call(&request)) {
+    if (check_form(&request) && check_quota(&request) && check_call(&request) &&
+        check_places(&request)) {
         admit(&request);
     }
 }

@@ -66,6 +66,7 @@ static void give_slot_back(struct sl_call *call)
     }
     call->has_slot = false;
     SL_RPC_COUNT(call->conn->counters, calls_running, -1);
+    sl_server_give_place(call->conn->server, call->route);
     if (call->route->is_control) {
         call->conn->n_control--;
     } else {

@@ -17,9 +17,15 @@ struct sl_route {
     bool is_registered; /* false: only marked as control method so far */
     bool is_control;
     bool is_on_pool;
-    bool is_exempt; /* health: admitted while the server refuses new calls */
+    bool is_exempt; /* health: admitted while the server refuses new calls, or is full */
     struct sl_call_metrics metrics;
 };
+
+/* Its calls take places of the server (running_calls). */
+static inline bool sl_route_is_counted(const struct sl_route *route)
+{
+    return !route->is_control && !route->is_exempt;
+}
 
 /* All zero is empty. */
 struct sl_routes {

@@ -50,7 +50,8 @@ struct sl_service_options {
 // install: off
 /* The limits of a server that is given none: those of sl_limits_init(), which are sluiced's, but
  * for what gRPC has numbers of its own for (gRFC A8, A9): a client's PING every five minutes, ours
- * after two hours of silence, no age of connections, 256 streams. Thread: any. Never fails. */
+ * after two hours of silence, no age of connections, 256 streams; and 1,024 running calls, where
+ * sluiced counts its runs. Thread: any. Never fails. */
 void sl_server_default_limits(struct sl_limits *limits);
 // install: on
 

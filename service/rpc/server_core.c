@@ -26,6 +26,9 @@ void sl_server_default_limits(struct sl_limits *limits)
 {
     sl_limits_init(limits);
     limits->streams_per_connection = limits->runs_per_connection = 256;
+    /* sluiced has none: its tasks are runs, which `runs` and `run_queue` bound, and a place is
+     * taken before anybody knows whether the run may wait for one. */
+    limits->running_calls = 1024;
     limits->keepalive_time = UINT64_C(7200000);
     limits->ping_interval = 300000;
     limits->connection_age = 0;
@@ -66,6 +69,29 @@ enum sl_status sl_server_set_limits(struct sl_server *server, const struct sl_li
     (void)pthread_mutex_unlock(&server->shared.lock);
     (void)sl_limits_shot_unref(old);
     return SL_OK;
+}
+
+/* ---- Places ------------------------------------------------------------------------------------
+ */
+
+bool sl_server_take_place(struct sl_server *server, const struct sl_route *route, uint64_t max)
+{
+    if (!sl_route_is_counted(route)) {
+        return true;
+    }
+    const size_t n = atomic_fetch_add_explicit(&server->n_running, 1, memory_order_relaxed);
+    if (max == 0 || n < max) {
+        return true;
+    }
+    sl_server_give_place(server, route);
+    return false;
+}
+
+void sl_server_give_place(struct sl_server *server, const struct sl_route *route)
+{
+    if (sl_route_is_counted(route)) {
+        (void)atomic_fetch_sub_explicit(&server->n_running, 1, memory_order_relaxed);
+    }
 }
 
 /* ---- Life --------------------------------------------------------------------------------------

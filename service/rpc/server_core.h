@@ -74,6 +74,8 @@ struct sl_server {
     /* Set by server.c, so that the core needs no sockets. */
     struct sl_runner *runner;
     void (*free_runner)(struct sl_runner *runner);
+    char padding[64];        /* what is constant stays in the caches of all loops */
+    atomic_size_t n_running; /* tasks that have a place, of all connections */
 };
 
 /* The counters for connections of this loop (NULL: without a loop). */
@@ -84,6 +86,12 @@ sl_server_counters(const struct sl_server *server, const struct sl_loop *loop);
 const char *sl_server_reason(const struct sl_server *server, const char *reason);
 /* Gives an error status what it lacks (ST-6), borrowed from the server. */
 void sl_server_explain(const struct sl_server *server, struct sl_call_status *status);
+
+/* A call of this route begins, while fewer than `max` run (0: any number); false: it may not. It
+ * keeps its place until its task has returned. Control methods and health need none. Thread: any.
+ */
+bool sl_server_take_place(struct sl_server *server, const struct sl_route *route, uint64_t max);
+void sl_server_give_place(struct sl_server *server, const struct sl_route *route);
 
 /* The limits of new connections, with a reference. Thread: any. */
 struct sl_limits_shot *sl_server_limits(struct sl_server *server);

@@ -9,8 +9,8 @@ import subprocess
 import tempfile
 
 import harness
-from wire import HEALTH, REFLECT, Wire
-from wire_case import OK, UNIMPLEMENTED, Honest
+from wire import HEALTH, REFLECT, STREAMING, Wire, run_request
+from wire_case import EXHAUSTED, OK, UNIMPLEMENTED, Honest
 
 LIMITS, REFUSALS = "sluice_limits_reached_total", "sluice_refusals_total"
 TLS_FAILURES = "sluice_tls_handshake_failures_total"
@@ -66,6 +66,22 @@ class Connections(Case):
             self.assertEqual(wire.ask(HEALTH).status(), OK)
         wires[0].close()
         harness.wait_for("room for another", lambda: self.is_served(addresses[1]))
+
+    def test_ng2_running_calls_count_over_all_connections(self):
+        self.start(flags=("--limit", "running_calls=4"))
+        wires = [self.wire(), self.wire()]
+        streams = [(wire, wire.call(STREAMING, run_request("load", "hang=true"))) for wire in wires * 2]
+        for wire, stream in streams:
+            wire.wait("headers", lambda wire=wire, stream=stream: wire.reply(stream).blocks)
+        late = self.wire()
+        reply = late.ask(STREAMING, run_request("echo", "x"))
+        self.assertEqual((reply.status(), reply.error_info()[0]), (EXHAUSTED, "SERVER_FULL"), reply)
+        self.assertEqual(reply.get("grpc-retry-pushback-ms"), "1000")
+        self.assertEqual(self.counted(LIMITS), {'limit="running_calls"': 1})
+        self.assertEqual(self.counted(REFUSALS), {'kind="request",reason="server_full"': 1})
+        self.assertEqual(late.ask(HEALTH).status(), OK)
+        wires[0].reset(streams[0][1])
+        harness.wait_for("a place", lambda: late.ask(STREAMING, run_request("echo", "x")).status() == OK)
 
     def test_at18_idle_connections_are_bounded_and_given_up(self):
         self.start(flags=("--limit", "preface=3s", "--limit", "connections_per_address=300"))

@@ -9,7 +9,9 @@
 
 #include <cmocka.h>
 
+#include "runtime/base/metrics.h"
 #include "service/rpc/call.h"
+#include "service/rpc/server_core.h"
 #include "tests/unit/test_rpc_rig.h"
 
 struct bench {
@@ -327,6 +329,79 @@ static void call_that_replaces_a_cancelled_one_is_not_refused(void **state) /* N
     rpc_stream_free(run);
 }
 
+/* The answer of `peer` to a call of this path. */
+static const char *ask(struct rpc_peer *peer, const char *path)
+{
+    (void)rpc_log(peer);
+    struct rpc_stream *stream = rpc_unary(peer, path, NULL, "x");
+    rpc_stream_free(stream);
+    return rpc_log(peer);
+}
+
+static void server_has_places_for_all_connections_together(void **state) /* NG-2, RT-1, OP-3 */
+{
+    struct bench *bench = *state;
+    struct rpc_peer other;
+    const char *const labels[] = { "request", "server_full" };
+    const struct sl_series *refusals = sl_metric_series(SL_M_sluice_refusals, labels);
+    bench->limits.running_calls = 2;
+    assert_int_equal(sl_server_set_limits(bench->server, &bench->limits), SL_OK);
+    add_raw(bench->server, "/grpc.health.v1.Health/Check", SL_UNARY, echo, bench);
+    open_peer(bench);
+    rpc_peer_open(&other, bench->server, NULL);
+    const uint64_t n_reached = sl_limit_n_reached(SL_LIMIT_running_calls);
+    const uint64_t n_refused = sl_metric_value(refusals);
+    struct rpc_stream *first = rpc_unary(&bench->peer, "/t.S/Hang", NULL, "x");
+    struct rpc_stream *second = rpc_unary(&other, "/t.S/Hang", NULL, "x");
+    assert_int_equal(bench->n_started, 2);
+
+    const char *log = ask(&other, "/t.S/Echo");
+    assert_non_null(strstr(log, "grpc-status=8"));
+    assert_non_null(strstr(log, "grpc-message=too many calls run on this server"));
+    assert_non_null(strstr(log, "grpc-retry-pushback-ms=1000"));
+    assert_int_equal(bench->n_started, 2);
+    assert_int_equal(sl_limit_n_reached(SL_LIMIT_running_calls), n_reached + 1);
+    assert_int_equal(sl_metric_value(refusals), n_refused + 1);
+    assert_non_null(strstr(ask(&other, "/grpc.health.v1.Health/Check"), "grpc-status=0"));
+    struct rpc_stream *control = rpc_unary(&other, "/t.S/Control", NULL, "x");
+    assert_int_equal(bench->n_started, 4);
+
+    rpc_stream_free(first); /* reset: the task has not returned */
+    rpc_pump(&bench->peer);
+    assert_non_null(strstr(ask(&other, "/t.S/Echo"), "grpc-status=8"));
+    sl_call_finishf(bench->pending[0], SL_OK, "%s", "");
+    for (size_t i = 0; i < 3; i++) { /* a place that is free is free for everybody, each time */
+        assert_non_null(
+            strstr(ask(i % 2 == 0 ? &other : &bench->peer, "/t.S/Echo"), "grpc-status=0"));
+    }
+    sl_call_finishf(bench->pending[1], SL_OK, "%s", "");
+    sl_call_finishf(bench->pending[3], SL_OK, "%s", "");
+    rpc_pump(&other);
+    rpc_stream_free(second);
+    rpc_stream_free(control);
+    rpc_peer_close(&other);
+    assert_int_equal(atomic_load(&bench->server->n_running), 0);
+}
+
+/* What never becomes a task gives its place back, too. */
+static void refused_calls_leave_no_places_behind(void **state) /* NG-2 */
+{
+    struct bench *bench = *state;
+    const struct sl_interceptor interceptor = { .on_start = judge, .user_data = bench };
+    bench->limits.running_calls = 1;
+    assert_int_equal(sl_server_set_limits(bench->server, &bench->limits), SL_OK);
+    assert_int_equal(sl_server_add_interceptor(bench->server, &interceptor), SL_OK);
+    open_peer(bench);
+    bench->verdict = SL_UNAUTHENTICATED;
+    for (size_t i = 0; i < 5; i++) {
+        assert_non_null(strstr(ask(&bench->peer, "/t.S/Echo"), "grpc-status=16"));
+        assert_non_null(strstr(ask(&bench->peer, "/no.Such/Method"), "grpc-status=12"));
+    }
+    bench->verdict = SL_OK;
+    assert_non_null(strstr(ask(&bench->peer, "/t.S/Echo"), "grpc-status=0"));
+    assert_int_equal(atomic_load(&bench->server->n_running), 0);
+}
+
 static void server_that_refuses_new_calls_says_draining(void **state) /* CM-6, RT-1 */
 {
     struct bench *bench = *state;
@@ -410,6 +485,8 @@ int main(void)
         CASE(missing_te_is_accepted),
         CASE(quota_counts_tasks_and_not_streams),
         CASE(call_that_replaces_a_cancelled_one_is_not_refused),
+        CASE(server_has_places_for_all_connections_together),
+        CASE(refused_calls_leave_no_places_behind),
         CASE(server_that_refuses_new_calls_says_draining),
         CASE(interceptors_may_end_a_call_and_see_its_status),
         CASE(registering_twice_is_refused),

@@ -16,6 +16,8 @@ static void limits_have_their_defaults_until_they_are_set(void **state)
     uint64_t value = 0;
     assert_int_equal(sl_limits_get(limits, "message_recv", &value), SL_OK);
     assert_int_equal(value, 4194304);
+    assert_int_equal(sl_limits_get(limits, "running_calls", &value), SL_OK);
+    assert_int_equal(value, 1024); /* of the library; sluiced counts its runs */
     assert_int_equal(sl_limits_set(limits, "message_recv", 8192, NULL), SL_OK);
     assert_int_equal(sl_limits_get(limits, "message_recv", &value), SL_OK);
     assert_int_equal(value, 8192);

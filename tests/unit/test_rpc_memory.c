@@ -13,6 +13,7 @@
 #include "runtime/base/metrics.h"
 #include "runtime/base/send_total.h"
 #include "service/rpc/call.h"
+#include "service/rpc/server_core.h"
 #include "tests/fake/fake_loop.h"
 #include "tests/unit/test_rpc_rig.h"
 
@@ -372,6 +373,7 @@ static void any_allocation_may_fail_once_or_for_ever(void **state) /* LR-10, NG-
             struct sl_server_stats stats;
             sl_server_stats(bench->server, &stats);
             assert_int_equal(stats.calls_running, 0);
+            assert_int_equal(atomic_load(&bench->server->n_running), 0);
             assert_int_equal(stats.calls_started, stats.calls_finished);
             assert_int_equal(stats.connection_bytes, 0);
         }
