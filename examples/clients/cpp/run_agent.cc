@@ -86,28 +86,29 @@ int main(int argc, char** argv) {
   context.set_deadline(std::chrono::system_clock::now() +
                        std::chrono::duration_cast<std::chrono::milliseconds>(seconds));
   // A thread waits for Ctrl-C: TryCancel resets the stream, and so cancels the run. No handler could call it.
+  // It is joined below: the process must not be gone before the reset is written.
   sigset_t interrupt;
   sigemptyset(&interrupt);
   sigaddset(&interrupt, SIGINT);
   pthread_sigmask(SIG_BLOCK, &interrupt, nullptr);
-  std::thread([interrupt, &context] {
+  std::thread canceller([interrupt, &context] {
     int signal = 0;
     sigwait(&interrupt, &signal);
     context.TryCancel();
-  }).detach();
+  });
 
   ExecuteRequest request;
   request.set_agent(argv[1]);
   request.set_input(argv[2]);
   bool has_run = false;
   const grpc::Status status = Run(context, request, has_run);
+  pthread_kill(canceller.native_handle(), SIGINT);  // without a Ctrl-C it still waits
+  canceller.join();
   if (status.ok()) {
     return 0;
   }
   const std::string reason = ReasonOf(status, has_run);
   std::cerr << "\nstatus " << status.error_code() << " " << reason << " ("
             << (has_run ? "the run had started" : "no run was started") << "): " << status.error_message() << "\n";
-  // The library's thread may still have the reset to write.
-  std::this_thread::sleep_for(std::chrono::milliseconds(100));
   return status.error_code() == grpc::StatusCode::CANCELLED ? 130 : 1;
 }

@@ -40,6 +40,14 @@ def show(event)
   end
 end
 
+# The library's wait lets no signal through before something comes: another thread reads, and this one waits for it.
+def join(reader, call)
+  reader.join # raises what the thread has raised
+rescue Interrupt
+  call.cancel # resets the stream, and so cancels the run; the reader ends with Cancelled
+  retry
+end
+
 $stdout.sync = true
 agent, input, seconds = ARGV
 abort 'usage: run_agent.rb AGENT INPUT [SECONDS]' unless input
@@ -47,18 +55,17 @@ request = Sluice::V1::ExecuteRequest.new(agent: agent, input: input)
 has_run = false
 begin
   call = stub.execute_streaming(request, deadline: Time.now + (seconds || 60).to_f, return_op: true)
-  call.execute.each do |event|
-    has_run = true
-    show(event)
+  reader = Thread.new do
+    Thread.current.report_on_exception = false
+    call.execute.each do |event|
+      has_run = true
+      show(event)
+    end
   end
-rescue Interrupt
-  call.cancel # resets the stream, and so cancels the run
-  warn "\nCancelled"
-  sleep 0.1 # the library's thread still has the reset to write
-  exit 130
+  join(reader, call)
 rescue GRPC::BadStatus => e
   reason, has_run = reason_of(e, has_run)
   state = has_run ? 'the run had started' : 'no run was started'
   warn "\n#{e.class.name.split('::').last} #{reason} (#{state}): #{e.details}"
-  exit 1
+  exit(e.is_a?(GRPC::Cancelled) ? 130 : 1)
 end

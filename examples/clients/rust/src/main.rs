@@ -52,7 +52,8 @@ fn reason_of(error: &Status, has_run: bool) -> (String, bool) {
     }
 }
 
-#[tokio::main]
+// One thread: the task of the connection writes the reset when main() yields to it.
+#[tokio::main(flavor = "current_thread")]
 async fn main() {
     let words: Vec<String> = std::env::args().collect();
     if words.len() < 3 {
@@ -70,8 +71,7 @@ async fn main() {
         let (reason, has_run) = reason_of(&error, has_run);
         let state = if has_run { "the run had started" } else { "no run was started" };
         eprintln!("\n{:?} {reason} ({state}): {}", error.code(), error.message());
-        // The task of the connection still has the reset to write.
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        tokio::task::yield_now().await;
         std::process::exit(if error.code() == tonic::Code::Cancelled { 130 } else { 1 });
     }
 }
