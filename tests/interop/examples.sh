@@ -38,6 +38,8 @@ until_true() {
 }
 has_text() { grep -q 'quick brown' "$SLUICE_WORK/example.out"; }
 is_reset() { [ "$(n_resets)" -gt "$before" ]; }
+is_idle() { [ "$(grep -c 'msg="started" agent=load ' "$SLUICE_LOG")" = "$(grep -c 'msg="ended" agent=load ' "$SLUICE_LOG")" ]; }
+is_gone() { ! kill -0 "$client" 2>/dev/null; }
 
 # example LANGUAGE COMMAND...
 example() {
@@ -48,12 +50,15 @@ example() {
     says "$language.a_failed_run_has_its_reason" 1 "PROVIDER_OVERLOADED (the run had started)" "$@" load "events=5 fail_after=2"
     says "$language.a_deadline_ends_it" 1 "(the run had started)" "$@" load hang=true 5 # a JVM starts within it
     says "$language.tls_is_checked_and_used" 0 "by TLS" env SLUICE_ADDR="$SLUICE_TLS_ADDR" SLUICE_CA="$SLUICE_WORK/ca.pem" "$@" echo "by TLS"
+    until_true is_idle || why="a run of an earlier case has not ended" # its reset is not this one's
     before=$(n_resets)
     : >"$SLUICE_WORK/example.out" # the text of another client is not this one's
     "$@" load hang=true >"$SLUICE_WORK/example.out" 2>&1 &
     client=$!
     until_true has_text || why="no text came: $(tail -n 1 "$SLUICE_WORK/example.out")"
     kill -INT "$client"
+    # Its deadline of 60 s would end it too, and the server's may come first.
+    until_true is_gone || { why="it goes on after Ctrl-C" && kill -KILL "$client"; }
     wait "$client" || status=$?
     [ -n "$why" ] || [ "$status" = 130 ] || why="exit status $status"
     [ -n "$why" ] || until_true is_reset || why="the server's log has no CLIENT_RESET"
