@@ -155,9 +155,13 @@ struct sl_run_spec {
     const struct sl_run_message *messages; /* context, before the input */
     size_t n_messages;
     const char *session_id; /* NULL or "": none; there are no sessions yet: refused */
-    /* NULL or "": none. At most 128 bytes. A second start with the same one is refused while the
-     * first run is known: until limits.window_keep after its end. */
+    /* NULL or "": none. At most 128 bytes. A second start with the same one and the same content
+     * follows the first run from its beginning, as sl_run_attach() does (sl_run_stream_is_observer),
+     * while that is known: until limits.window_keep after its end. */
     const char *request_id;
+    /* The reader wants only the last event: of a run that is known already, the events before may
+     * be gone. */
+    bool wants_only_end;
     /* Within limits.metadata and limits.metadata_size; keys are not empty. Goes into the run's
      * record in the store. */
     const struct sl_run_pair *metadata;
@@ -188,6 +192,8 @@ struct sl_run_refusal {
     const char *reason; /* "AGENT_NOT_FOUND" */
     char text[256];
     int64_t retry_after_ms; /* 0: none */
+    /* OUT_OF_RANGE: what is there; 0: not said. */
+    uint64_t floor, last_sequence;
 };
 
 /* How a run ended: for the status of its stream. Valid as long as the stream. */
@@ -212,6 +218,10 @@ struct sl_run_callbacks {
     /* A heartbeat is due and nothing is unread: `message` is a StreamEvent without prefix, to be
      * sent now or never. */
     void (*on_heartbeat)(struct sl_run_stream *stream, struct sl_slice message, void *user_data);
+    /* Of an observer: it fell below what is kept of the log, and will get nothing more. NULL: of
+     * none that can. */
+    void (*on_lost)(
+        struct sl_run_stream *stream, const struct sl_run_refusal *refusal, void *user_data);
     /* After sl_run_stream_leave(): the run is over and nothing of it is alive, or it never began.
      */
     void (*on_gone)(void *user_data);
@@ -241,6 +251,10 @@ uint64_t sl_run_stream_sequence(const struct sl_run_stream *stream);
 /* Valid once _ready said is_last. */
 const struct sl_run_ending *sl_run_stream_ending(const struct sl_run_stream *stream);
 
+/* True for one that follows a run which somebody else started: it paces nothing, and its end means
+ * nothing to the run. Valid from on_started on. */
+bool sl_run_stream_is_observer(const struct sl_run_stream *stream);
+
 /* Why the reader went before the end. */
 enum sl_run_close {
     SL_RUN_CLOSE_READ,  /* everything was read; no influence */
@@ -262,12 +276,108 @@ void sl_run_stream_close(struct sl_run_stream *stream, enum sl_run_close how, ui
  * follows, exactly once. */
 void sl_run_stream_leave(struct sl_run_stream *stream, enum sl_run_close how, uint32_t code);
 
+/* ---- Runs that somebody started ----------------------------------------------------------------
+ * A run is known from its first event until limits.window_keep after its last, or until there is
+ * no room for it any more (limits.window_total). */
+
+struct sl_run_attach_spec {
+    const char *run_id;
+    uint64_t after_sequence;
+    const char *tenant; /* as of sl_run_spec */
+};
+
+/* Follows a run: its events behind `after_sequence`, then those to come, the same bytes for each
+ * reader. It never holds the run back, and its end means nothing to the run but that DETACH_FOR
+ * counts who is there. on_started tells how it went: NOT_FOUND (RUN_NOT_FOUND: unknown, or another
+ * tenant's), OUT_OF_RANGE (BELOW_RETENTION with the floor; BEYOND_LOG with the last sequence).
+ * on_gone never comes. Owns, thread, fails: as sl_run_start(). */
+SL_CHECK enum sl_status sl_run_attach(
+    struct sl_runtime *runtime,
+    struct sl_loop *loop,
+    const struct sl_run_attach_spec *spec,
+    const struct sl_run_callbacks *callbacks,
+    struct sl_run_stream **ret_stream);
+
+enum sl_run_stage { /* where a run stands */
+    SL_RUN_STAGE_ANY,
+    SL_RUN_STAGE_RUNNING,
+    SL_RUN_STAGE_DONE,
+    SL_RUN_STAGE_FAILED,
+    SL_RUN_STAGE_CANCELLED
+};
+
+struct sl_run_usage {
+    uint64_t input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, reasoning_tokens;
+    uint32_t model_calls;
+    bool is_estimated;
+};
+
+struct sl_run_info {
+    const char *run_id, *agent;
+    enum sl_run_stage stage;
+    uint64_t created_at_ms, ended_at_ms; /* Unix; 0: it has not ended */
+    uint64_t last_sequence;
+    struct sl_slice terminal; /* its last event, a StreamEvent without prefix; empty: not ended */
+    struct sl_run_usage usage;
+    const struct sl_run_pair *metadata;
+    size_t n_metadata;
+    const struct sl_run_message *messages; /* SL_RUN_ASK_CONTEXT: the conversation as it is */
+    size_t n_messages;
+};
+
+enum sl_run_ask_kind {
+    SL_RUN_ASK_GET,     /* one run */
+    SL_RUN_ASK_CONTEXT, /* with its conversation */
+    SL_RUN_ASK_CANCEL,  /* cancels it (AL-7.2), and tells where it stands */
+    SL_RUN_ASK_LIST     /* newest first */
+};
+
+struct sl_run_ask {
+    enum sl_run_ask_kind kind;
+    const char *tenant; /* as of sl_run_spec */
+    const char *run_id; /* not of LIST */
+    bool wants_end;     /* CANCEL: answer when the run has ended */
+    /* LIST; NULL or "" and ANY: all. */
+    const char *agent;
+    enum sl_run_stage stage;
+    size_t page_size;       /* 1 to 1,000 */
+    const char *page_token; /* of the answer before; NULL or "": the first page */
+};
+
+/* Valid until the query is closed. */
+struct sl_run_answer {
+    /* NOT_FOUND: unknown, or another tenant's; INVALID_ARGUMENT: no such page token;
+     * RESOURCE_EXHAUSTED. */
+    enum sl_status status;
+    const struct sl_run_info *runs;
+    size_t n_runs;
+    const char *next_page_token; /* "": this is the last */
+};
+
+struct sl_run_query;
+typedef void(sl_run_answer_fn)(const struct sl_run_answer *answer, void *user_data);
+
+/* Asks all loops, or the run's. on_answer comes once on `loop`, never from inside a function of the
+ * query, unless that is closed before. Owns: the caller; sl_run_query_close(). Thread: `loop`.
+ * Fails: SL_RESOURCE_EXHAUSTED; SL_UNAVAILABLE the runtime is stopping. */
+SL_CHECK enum sl_status sl_run_ask(
+    struct sl_runtime *runtime,
+    struct sl_loop *loop,
+    const struct sl_run_ask *ask,
+    sl_run_answer_fn *on_answer,
+    void *user_data,
+    struct sl_run_query **ret_query);
+/* Before the answer: nobody wants it any more. What was asked for is done all the same. Accepts
+ * NULL; gives NULL. Thread: the loop that asked. */
+struct sl_run_query *sl_run_query_close(struct sl_run_query *query);
+
 /* ---- The whole ---------------------------------------------------------------------------------
  */
 
 struct sl_runtime_stats {
     uint64_t runs_started, runs_ended, runs_running, runs_waiting, runs_refused;
     uint64_t events, event_bytes, model_turns, tool_calls, tool_children;
+    uint64_t runs_kept, kept_bytes; /* that have ended, and can still be asked for */
     uint64_t generations; /* readings of the configuration that some run still uses, or will */
 };
 
