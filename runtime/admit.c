@@ -378,6 +378,10 @@ enum sl_status sl_run_admit_spec(
     if (!*ret_is_accepted) {
         return SL_OK;
     }
+    stream->start.wants_only_end = spec->wants_only_end;
+    if (sl_slice_str(spec->request_id).size > 0) {
+        SL_TRY(sl_run_spec_digest(spec, stream->start.digest));
+    }
     SL_TRY(sl_run_copy_pairs(stream, spec));
     return copy_conversation(stream, spec);
 }

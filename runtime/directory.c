@@ -15,6 +15,7 @@ struct sl_directory_request {
     bool is_ended;
     uint64_t ended_ns;
     char run_id[SL_ID_BYTES];
+    uint8_t digest[SL_SHA256_BYTES];
     size_t key_bytes;
     char key[]; /* the tenant, terminated, and its request id */
 };
@@ -42,6 +43,7 @@ struct sl_directory {
         struct sl_directory_counts counts;
         struct sl_directory_tenant *tenants;
         struct sl_directory_request *requests;
+        struct sl_directory_run *runs;
         struct sl_list ended_requests;
         uint64_t n_ended_requests;
         uint64_t *runs_of_loop;
@@ -102,6 +104,25 @@ static void remove_tenant(struct sl_directory *directory, struct sl_directory_te
 {
     HASH_DELETE(hh, directory->shared.tenants, tenant);
 }
+
+static bool add_run(struct sl_directory *directory, struct sl_directory_run *run)
+{
+    sl_map_oom = false;
+    HASH_ADD(hh, directory->shared.runs, run_id, SL_ID_BYTES - 1, run);
+    return !sl_map_oom;
+}
+
+static struct sl_directory_run *find_run(const struct sl_directory *directory, const char *run_id)
+{
+    struct sl_directory_run *run = NULL;
+    HASH_FIND(hh, directory->shared.runs, run_id, SL_ID_BYTES - 1, run);
+    return run;
+}
+
+static void remove_run(struct sl_directory *directory, struct sl_directory_run *run)
+{
+    HASH_DELETE(hh, directory->shared.runs, run);
+}
 // NOLINTEND(readability-function-cognitive-complexity,readability-function-size)
 
 static void forget(struct sl_directory *directory, struct sl_directory_request *request)
@@ -147,7 +168,7 @@ static bool make_key(struct request_key *key, const char *tenant, const char *re
 static enum sl_admission remember(
     struct sl_directory *directory,
     const struct request_key *key,
-    const char *run_id,
+    const struct sl_directory_ask *ask,
     struct sl_directory_request **ret_request)
 {
     struct sl_directory_request *request = sl_calloc(1, sizeof(*request) + key->size);
@@ -156,7 +177,8 @@ static enum sl_admission remember(
     }
     memcpy(request->key, key->bytes, key->size);
     request->key_bytes = key->size;
-    (void)snprintf(request->run_id, sizeof(request->run_id), "%s", run_id);
+    memcpy(request->digest, ask->digest, sizeof(request->digest));
+    (void)snprintf(request->run_id, sizeof(request->run_id), "%s", ask->run_id);
     if (!add_request(directory, request)) {
         (void)sl_free(request);
         return SL_ADMIT_NO_MEMORY;
@@ -257,13 +279,16 @@ static enum sl_admission admit(
     const struct sl_directory_request *known = has_id ? find_request(directory, &key) : NULL;
     if (known != NULL) {
         memcpy(ret_run_id, known->run_id, SL_ID_BYTES);
-        return SL_ADMIT_REQUEST_ID;
+        const bool is_same = memcmp(known->digest, ask->digest, sizeof(known->digest)) == 0;
+        return !is_same          ? SL_ADMIT_REQUEST_ID
+               : known->is_ended ? SL_ADMIT_KNOWN_OVER
+                                 : SL_ADMIT_KNOWN;
     }
     const enum sl_admission verdict = judge(directory, tenant);
     if (verdict != SL_ADMIT_RUN && verdict != SL_ADMIT_WAIT) {
         return verdict;
     }
-    if (has_id && remember(directory, &key, ask->run_id, &ticket->request) == SL_ADMIT_NO_MEMORY) {
+    if (has_id && remember(directory, &key, ask, &ticket->request) == SL_ADMIT_NO_MEMORY) {
         return SL_ADMIT_NO_MEMORY;
     }
     ticket->tenant = enter_tenant(directory, tenant);
@@ -293,7 +318,7 @@ enum sl_admission sl_directory_admit(
     lock(directory);
     forget_old(directory, ask->now_ns);
     const enum sl_admission verdict = admit(directory, ticket, ask, ret_run_id);
-    if (verdict != SL_ADMIT_RUN && verdict != SL_ADMIT_WAIT) {
+    if (verdict >= SL_ADMIT_DRAINING) {
         directory->shared.counts.refused++;
     }
     unlock(directory);
@@ -398,6 +423,55 @@ bool sl_directory_abandon(struct sl_directory *directory, struct sl_ticket *tick
     unlock(directory);
     return was_waiting;
 }
+
+/* ---- Where runs are ----------------------------------------------------------------------------
+ */
+
+enum sl_status sl_directory_add_run(
+    struct sl_directory *directory, struct sl_directory_run *run, const char *run_id, uint32_t loop)
+{
+    run->loop = loop;
+    (void)snprintf(run->run_id, sizeof(run->run_id), "%s", run_id);
+    lock(directory);
+    const bool is_added = add_run(directory, run);
+    unlock(directory);
+    return is_added ? SL_OK : SL_RESOURCE_EXHAUSTED;
+}
+
+void sl_directory_remove_run(struct sl_directory *directory, struct sl_directory_run *run)
+{
+    lock(directory);
+    remove_run(directory, run);
+    unlock(directory);
+}
+
+struct sl_directory_run *sl_directory_run_at(struct sl_directory *directory, const char *run_id)
+{
+    if (strlen(run_id) != SL_ID_BYTES - 1) {
+        return NULL;
+    }
+    lock(directory);
+    struct sl_directory_run *run = find_run(directory, run_id);
+    unlock(directory);
+    return run;
+}
+
+bool sl_directory_find_run(struct sl_directory *directory, const char *run_id, uint32_t *ret_loop)
+{
+    if (strlen(run_id) != SL_ID_BYTES - 1) {
+        return false;
+    }
+    lock(directory);
+    const struct sl_directory_run *run = find_run(directory, run_id);
+    if (run != NULL) {
+        *ret_loop = run->loop;
+    }
+    unlock(directory);
+    return run != NULL;
+}
+
+/* ---- The end -----------------------------------------------------------------------------------
+ */
 
 void sl_directory_drain(struct sl_directory *directory)
 {

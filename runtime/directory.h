@@ -7,7 +7,9 @@
 #ifndef SL_RUNTIME_DIRECTORY_H
 #define SL_RUNTIME_DIRECTORY_H
 
+#include "runtime/base/crypto.h"
 #include "runtime/base/list.h"
+#include "runtime/base/map.h"
 #include "runtime/base/status.h"
 #include "runtime/runtime.h"
 
@@ -52,12 +54,14 @@ void sl_directory_set_options(
 SL_CHECK struct sl_ticket *sl_directory_admit_waiting(struct sl_directory *directory);
 
 enum sl_admission {
-    SL_ADMIT_RUN,  /* ticket->loop is set */
-    SL_ADMIT_WAIT, /* sl_directory_leave of another one will give it a slot */
-    SL_ADMIT_DRAINING,
+    SL_ADMIT_RUN,        /* ticket->loop is set */
+    SL_ADMIT_WAIT,       /* sl_directory_leave of another one will give it a slot */
+    SL_ADMIT_KNOWN,      /* the same request has a run, or waits for one: `ret_run_id` */
+    SL_ADMIT_KNOWN_OVER, /* the same, and that run has ended */
+    SL_ADMIT_DRAINING,   /* from here on: refused */
     SL_ADMIT_FULL,
     SL_ADMIT_TENANT_FULL, /* the tenant has all that it may have */
-    SL_ADMIT_REQUEST_ID,  /* a run with this request id is known: `ret_run_id` */
+    SL_ADMIT_REQUEST_ID,  /* another request with this id has a run: `ret_run_id` */
     SL_ADMIT_NO_MEMORY
 };
 
@@ -66,6 +70,7 @@ struct sl_directory_ask {
     const char *tenant;     /* NULL or "": the one there is without identities */
     const char *run_id;     /* of the run that wants the slot */
     const char *request_id; /* of the tenant; NULL or "": none */
+    const uint8_t *digest;  /* of what is asked for, SL_SHA256_BYTES; with a request id */
     uint64_t now_ns;
 };
 
@@ -81,6 +86,35 @@ SL_CHECK struct sl_ticket *sl_directory_leave(
     struct sl_directory *directory, struct sl_ticket *ticket, bool was_run, uint64_t now_ns);
 /* Stops waiting. False: it has a slot meanwhile. Thread: any. */
 SL_CHECK bool sl_directory_abandon(struct sl_directory *directory, struct sl_ticket *ticket);
+
+/* ---- Where runs are ----------------------------------------------------------------------------
+ */
+
+/* That somebody else than its reader can find the run. Embedded in what its loop keeps of it; the
+ * fields are the directory's. */
+struct sl_directory_run {
+    UT_hash_handle hh;
+    uint32_t loop;
+    char run_id[SL_ID_BYTES];
+};
+
+/* Thread: any. Fails: SL_RESOURCE_EXHAUSTED. */
+SL_CHECK enum sl_status sl_directory_add_run(
+    struct sl_directory *directory,
+    struct sl_directory_run *run,
+    const char *run_id,
+    uint32_t loop);
+/* Thread: any. */
+void sl_directory_remove_run(struct sl_directory *directory, struct sl_directory_run *run);
+/* The loop that knows more. False: there is no such run. Thread: any. */
+SL_CHECK bool
+sl_directory_find_run(struct sl_directory *directory, const char *run_id, uint32_t *ret_loop);
+/* The same, for the loop where it is: what is found stays while the loop does not remove it. NULL:
+ * there is none. */
+struct sl_directory_run *sl_directory_run_at(struct sl_directory *directory, const char *run_id);
+
+/* ---- The end -----------------------------------------------------------------------------------
+ */
 
 /* Nobody is admitted from now on. Thread: any. */
 void sl_directory_drain(struct sl_directory *directory);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "runtime/base/mem.h"
+#include "runtime/known.h"
 #include "runtime/runtime_private.h"
 
 /* ---- Idle --------------------------------------------------------------------------------------
@@ -36,6 +37,7 @@ static void run_stop(struct sl_task *task)
         const struct sl_run_stream *stream = SL_CONTAINER(node, struct sl_run_stream, run.node);
         sl_run_cancel(stream->run.run, &ending);
     }
+    sl_known_stop_loop(at);
     if (at->loop.current != NULL) {
         sl_generation_unref(SL_TAKE(at->loop.current));
     }
@@ -249,6 +251,7 @@ make_loops(struct sl_runtime *runtime, const struct sl_runtime_options *options)
         at->base = options->loops[i];
         at->stop_task.run = run_stop;
         sl_list_init(&at->loop.streams);
+        sl_known_init_loop(at);
     }
     return SL_OK;
 }
@@ -395,6 +398,8 @@ void sl_runtime_stats(struct sl_runtime *runtime, struct sl_runtime_stats *ret_s
         .runs_running = counts.running,
         .runs_waiting = counts.waiting,
         .runs_refused = counts.refused,
+        .runs_kept = read_relaxed(&runtime->n_kept),
+        .kept_bytes = read_relaxed(&runtime->kept_bytes),
     };
     (void)pthread_mutex_lock(&runtime->shared.lock);
     SL_LIST_EACH(node, &runtime->shared.generations) {

@@ -156,8 +156,8 @@ struct sl_run_spec {
     size_t n_messages;
     const char *session_id; /* NULL or "": none; there are no sessions yet: refused */
     /* NULL or "": none. At most 128 bytes. A second start with the same one and the same content
-     * follows the first run from its beginning, as sl_run_attach() does (sl_run_stream_is_observer),
-     * while that is known: until limits.window_keep after its end. */
+     * follows the first run from its beginning, as sl_run_attach() does
+     * (sl_run_stream_is_observer), while that is known: until limits.window_keep after its end. */
     const char *request_id;
     /* The reader wants only the last event: of a run that is known already, the events before may
      * be gone. */
@@ -299,11 +299,11 @@ SL_CHECK enum sl_status sl_run_attach(
     struct sl_run_stream **ret_stream);
 
 enum sl_run_stage { /* where a run stands */
-    SL_RUN_STAGE_ANY,
-    SL_RUN_STAGE_RUNNING,
-    SL_RUN_STAGE_DONE,
-    SL_RUN_STAGE_FAILED,
-    SL_RUN_STAGE_CANCELLED
+                    SL_RUN_STAGE_ANY,
+                    SL_RUN_STAGE_RUNNING,
+                    SL_RUN_STAGE_DONE,
+                    SL_RUN_STAGE_FAILED,
+                    SL_RUN_STAGE_CANCELLED
 };
 
 struct sl_run_usage {

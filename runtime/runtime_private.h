@@ -21,6 +21,9 @@ struct sl_runtime_loop {
         struct sl_list streams;        /* whose run is here */
         struct sl_generation *current; /* of the runs that start; NULL: the runtime is stopping */
         bool is_stopping;
+        /* known.h */
+        struct sl_list known, kept;
+        struct sl_timer forget_timer;
     } loop;
 };
 
@@ -41,6 +44,8 @@ struct sl_runtime {
     } shared;
     /* Generations that are not gone: at 0 the runtime is idle. */
     atomic_size_t n_holds;
+    /* Runs that have ended and are kept (known.h), of all loops. */
+    _Atomic uint64_t n_kept, kept_bytes;
     struct sl_task idle_task;
     void (*on_idle)(void *user_data);
     void *user_data;
@@ -76,6 +81,8 @@ struct sl_run_stream {
     struct sl_task mark_task; /* to the owner */
 
     char run_id[SL_ID_BYTES];
+    const char *tenant; /* "": the one there is without identities; behind the struct */
+    bool is_observer;   /* the run is somebody else's; valid once it is started */
     atomic_uint n_refs;
     atomic_bool is_closed;
     struct sl_ticket ticket;
@@ -88,13 +95,21 @@ struct sl_run_stream {
         const struct sl_store_pair *metadata; /* in the history's arena */
         size_t n_metadata;
         struct sl_credentials *credentials; /* NULL: none that a tool forwards */
+        uint8_t digest[SL_SHA256_BYTES];    /* with a request id */
+        bool wants_only_end;
     } start;
 
     struct sl_task admit_task;   /* to the reader: it has a slot, or there will be none */
     struct sl_task begin_task;   /* to the owner */
     struct sl_task started_task; /* to the reader */
     struct sl_task close_task;   /* to the owner */
-    union {                      /* a stream that was refused has no run that ends */
+    struct sl_task attach_task;  /* to the owner */
+    struct sl_task lost_task;    /* the reader's own */
+    struct {                     /* of an observer */
+        uint64_t after_sequence;
+        bool wants_only_end; /* begins as early as it can */
+    } attach;
+    union { /* a stream that was refused has no run that ends */
         struct sl_run_refusal refusal;
         struct {
             struct sl_ending ending; /* written by the run before its log ends */
@@ -108,11 +123,48 @@ struct sl_run_stream {
 
     struct { /* run's loop */
         struct sl_list node;
-        struct sl_run *run; /* NULL: not begun, or over */
+        struct sl_run *run; /* NULL: not begun, over, or somebody else's */
+        struct sl_known_run *known;
+        struct sl_list reader_node; /* of an observer */
     } run;
+    char texts[];
 };
 
 struct sl_run_stream *sl_run_stream_of(struct sl_ticket *ticket);
+
+/* A reader without a run. NULL: no memory. Owns: the caller, one reference. */
+SL_CHECK struct sl_run_stream *sl_run_stream_new(
+    struct sl_runtime *runtime,
+    struct sl_loop *loop,
+    const char *tenant,
+    const struct sl_run_callbacks *callbacks);
+void sl_run_stream_ref(struct sl_run_stream *stream);
+void sl_run_stream_unref(struct sl_run_stream *stream);
+bool sl_run_stream_is_closed(const struct sl_run_stream *stream);
+/* Calls on_started by a task. Thread: any. */
+void sl_run_stream_tell_later(struct sl_run_stream *stream);
+/* Makes the reader's end of a log that is on another loop. Fails: SL_RESOURCE_EXHAUSTED. */
+SL_CHECK enum sl_status sl_run_stream_open_relay(struct sl_run_stream *stream);
+/* Joins the reader to the log, on the run's loop. Fails: as sl_event_cursor_open(). */
+SL_CHECK enum sl_status sl_run_stream_join(
+    struct sl_run_stream *stream,
+    struct sl_event_channel *channel,
+    enum sl_cursor_kind kind,
+    uint64_t after_sequence);
+/* What sl_run_stream_ending() will say. Thread: the run's loop, before the log ends. */
+void sl_run_stream_set_ending(struct sl_run_stream *stream, const struct sl_ending *ending);
+
+/* Makes `stream` an observer of the run `run_id`: on_started comes. Takes no reference. */
+void sl_run_observe(struct sl_run_stream *stream, const char *run_id);
+/* Of an observer, on the run's loop: it goes. */
+void sl_run_observer_part(struct sl_run_stream *stream);
+/* Of an observer that has nothing to read: tells it when it is lost. */
+void sl_run_observer_check(struct sl_run_stream *stream);
+
+/* By which equal requests are known: everything but credentials and the call's own. Fails:
+ * SL_RESOURCE_EXHAUSTED. */
+SL_CHECK enum sl_status
+sl_run_spec_digest(const struct sl_run_spec *spec, uint8_t ret_digest[SL_SHA256_BYTES]);
 
 /* The mark of the foreground stream (AL-8): what was asked for, and a fair share of what a
  * connection may have queued. */

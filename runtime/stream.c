@@ -13,22 +13,23 @@
 #include "runtime/base/mem.h"
 #include "runtime/base/metrics.h"
 #include "runtime/exec/encode.h"
+#include "runtime/known.h"
 #include "runtime/runtime_private.h"
 
 /* Until one of a tenant's runs may be over: nobody knows, and its others ask again, too. */
-enum { TENANT_RETRY_MS = 1000 };
+enum { TENANT_RETRY_MS = 1000, PENDING_RETRY_MS = 250 };
 
 struct sl_run_stream *sl_run_stream_of(struct sl_ticket *ticket)
 {
     return SL_CONTAINER(ticket, struct sl_run_stream, ticket);
 }
 
-static bool is_closed(const struct sl_run_stream *stream)
+bool sl_run_stream_is_closed(const struct sl_run_stream *stream)
 {
     return atomic_load_explicit(&stream->is_closed, memory_order_acquire);
 }
 
-static void ref(struct sl_run_stream *stream)
+void sl_run_stream_ref(struct sl_run_stream *stream)
 {
     (void)atomic_fetch_add_explicit(&stream->n_refs, 1, memory_order_relaxed);
 }
@@ -50,7 +51,7 @@ static void run_gone(struct sl_task *task)
 
 /* The last reference is gone when the run is over, and so is every task: a reader that left early
  * is told, on its loop. */
-static void unref(struct sl_run_stream *stream)
+void sl_run_stream_unref(struct sl_run_stream *stream)
 {
     if (atomic_fetch_sub_explicit(&stream->n_refs, 1, memory_order_acq_rel) != 1) {
         return;
@@ -85,17 +86,18 @@ static void leave(struct sl_run_stream *stream, bool was_run, uint64_t now_ns)
 /* Tells the reader how it went; on his loop, and from no function of his. Takes a reference. */
 static void tell_started(struct sl_run_stream *stream)
 {
-    if (!is_closed(stream)) {
+    if (!sl_run_stream_is_closed(stream)) {
         const struct sl_run_callbacks *callbacks = &stream->callbacks;
         stream->reader.is_started = !stream->is_refused;
         callbacks->on_started(
             stream, stream->run_id, stream->is_refused ? &stream->refusal : NULL,
             callbacks->user_data);
     }
-    if (!is_closed(stream) && stream->reader.is_started && stream->reader.wants_early) {
+    if (!sl_run_stream_is_closed(stream) && stream->reader.is_started &&
+        stream->reader.wants_early) {
         stream->callbacks.on_readable(stream, stream->callbacks.user_data);
     }
-    unref(stream);
+    sl_run_stream_unref(stream);
 }
 
 static void run_started(struct sl_task *task)
@@ -103,9 +105,9 @@ static void run_started(struct sl_task *task)
     tell_started(SL_CONTAINER(task, struct sl_run_stream, started_task));
 }
 
-static void tell_later(struct sl_run_stream *stream)
+void sl_run_stream_tell_later(struct sl_run_stream *stream)
 {
-    ref(stream);
+    sl_run_stream_ref(stream);
     sl_loop_post(stream->reader_loop, &stream->started_task);
 }
 
@@ -139,7 +141,7 @@ struct heartbeat {
 static void tell_heartbeat(struct sl_run_stream *stream, struct sl_slice message)
 {
     bool is_last = false;
-    if (is_closed(stream) || !stream->reader.is_started ||
+    if (sl_run_stream_is_closed(stream) || !stream->reader.is_started ||
         sl_run_stream_ready(stream, 1, &is_last) > 0 || is_last ||
         !sl_run_stream_at_border(stream)) {
         return; /* skipped, never queued */
@@ -153,18 +155,17 @@ static void run_heartbeat(struct sl_task *task)
     struct sl_run_stream *stream = heartbeat->stream;
     tell_heartbeat(stream, sl_slice_of(heartbeat->bytes, heartbeat->size_bytes));
     (void)sl_free(heartbeat);
-    unref(stream);
+    sl_run_stream_unref(stream);
 }
 
-static void on_heartbeat(void *user_data, struct sl_slice message)
+static void send_heartbeat(struct sl_run_stream *stream, struct sl_slice message)
 {
-    struct sl_run_stream *stream = user_data;
     if (!stream->is_remote) {
         tell_heartbeat(stream, message);
         return;
     }
     struct heartbeat *heartbeat = sl_alloc(sizeof(*heartbeat) + message.size);
-    if (heartbeat == NULL || is_closed(stream)) {
+    if (heartbeat == NULL || sl_run_stream_is_closed(stream)) {
         (void)sl_free(heartbeat);
         return; /* the next one will do */
     }
@@ -172,16 +173,28 @@ static void on_heartbeat(void *user_data, struct sl_slice message)
     heartbeat->stream = stream;
     heartbeat->size_bytes = message.size;
     memcpy(heartbeat->bytes, message.data, message.size);
-    ref(stream);
+    sl_run_stream_ref(stream);
     sl_loop_post(stream->reader_loop, &heartbeat->task);
+}
+
+/* To all who read the run. */
+static void on_heartbeat(void *user_data, struct sl_slice message)
+{
+    struct sl_run_stream *stream = user_data;
+    struct sl_known_run *known = stream->run.known;
+    SL_LIST_EACH(node, &known->readers) {
+        send_heartbeat(SL_CONTAINER(node, struct sl_run_stream, run.reader_node), message);
+    }
+    send_heartbeat(stream, message);
 }
 
 /* ---- On the run's loop -------------------------------------------------------------------------
  */
 
-static void on_ending(void *user_data, const struct sl_ending *ending)
+void sl_run_stream_set_ending(struct sl_run_stream *stream, const struct sl_ending *ending)
 {
-    struct sl_run_stream *stream = user_data;
+    stream->ending = *ending;
+    ending = &stream->ending;
     stream->public_ending = (struct sl_run_ending){
         .status = ending->status,
         .reason = ending->reason,
@@ -190,25 +203,36 @@ static void on_ending(void *user_data, const struct sl_ending *ending)
     };
 }
 
+static void on_ending(void *user_data, const struct sl_ending *ending)
+{
+    struct sl_run_stream *stream = user_data;
+    sl_run_stream_set_ending(stream, ending);
+    sl_known_ending(stream->run.known, ending);
+}
+
 static void on_ended(void *user_data)
 {
     struct sl_run_stream *stream = user_data;
     struct sl_runtime_loop *at = stream->owner;
     const uint64_t now_ns = sl_loop_now_ns(at->base);
     sl_list_remove(&stream->run.node);
+    sl_known_ended(SL_TAKE(stream->run.known));
     stream->run.run = sl_run_free(stream->run.run);
     leave(stream, true, now_ns);
-    unref(stream);
+    sl_run_stream_unref(stream);
 }
 
-static enum sl_status attach(struct sl_run_stream *stream)
+enum sl_status sl_run_stream_join(
+    struct sl_run_stream *stream,
+    struct sl_event_channel *channel,
+    enum sl_cursor_kind kind,
+    uint64_t after_sequence)
 {
-    struct sl_event_channel *channel = sl_run_channel(stream->run.run);
     if (stream->is_remote) {
-        return sl_event_relay_attach(stream->reader.relay, channel, SL_CURSOR_FOREGROUND, 0);
+        return sl_event_relay_attach(stream->reader.relay, channel, kind, after_sequence);
     }
     return sl_event_cursor_open(
-        &stream->reader.cursor, channel, SL_CURSOR_FOREGROUND, 0, on_cursor_readable);
+        &stream->reader.cursor, channel, kind, after_sequence, on_cursor_readable);
 }
 
 static enum sl_status begin(struct sl_run_stream *stream)
@@ -232,12 +256,17 @@ static enum sl_status begin(struct sl_run_stream *stream)
     };
     SL_TRY(sl_run_new(&options, &stream->run.run));
     sl_list_add_last(&stream->owner->loop.streams, &stream->run.node);
-    enum sl_status status = attach(stream);
+    enum sl_status status = sl_known_begin(stream);
+    if (status == SL_OK) {
+        status =
+            sl_run_stream_join(stream, sl_run_channel(stream->run.run), SL_CURSOR_FOREGROUND, 0);
+    }
     if (status == SL_OK) {
         status = sl_run_begin(stream->run.run);
     }
     if (status != SL_OK) {
         sl_list_remove(&stream->run.node);
+        stream->run.known = sl_known_drop(stream->run.known);
         if (!stream->is_remote) {
             sl_event_cursor_close(&stream->reader.cursor);
         }
@@ -253,7 +282,7 @@ static void run_begin(struct sl_task *task)
     struct sl_runtime_loop *at = stream->owner;
     const uint64_t now_ns = sl_loop_now_ns(at->base);
     bool is_begun = false;
-    if (is_closed(stream)) {
+    if (sl_run_stream_is_closed(stream)) {
         stream->is_refused = true; /* nobody wants it any more, and nobody will hear */
     } else if (at->loop.is_stopping) {
         sl_run_refuse(stream, SL_UNAVAILABLE, "DRAINING", "the server is going down");
@@ -263,14 +292,14 @@ static void run_begin(struct sl_task *task)
         is_begun = true;
     }
     if (stream->is_remote) {
-        tell_later(stream);
+        sl_run_stream_tell_later(stream);
     } else {
-        ref(stream);
+        sl_run_stream_ref(stream);
         tell_started(stream);
     }
     if (!is_begun) {
         leave(stream, false, now_ns);
-        unref(stream);
+        sl_run_stream_unref(stream);
     }
 }
 
@@ -293,6 +322,7 @@ static enum sl_run_gone gone_of(enum sl_run_close how)
 
 static void part(struct sl_run_stream *stream)
 {
+    sl_run_observer_part(stream);
     if (stream->run.run != NULL) {
         sl_run_reader_gone(stream->run.run, gone_of(stream->close_how), stream->close_code);
     }
@@ -302,7 +332,7 @@ static void run_close(struct sl_task *task)
 {
     struct sl_run_stream *stream = SL_CONTAINER(task, struct sl_run_stream, close_task);
     part(stream);
-    unref(stream);
+    sl_run_stream_unref(stream);
 }
 
 static void run_mark(struct sl_task *task)
@@ -312,11 +342,17 @@ static void run_mark(struct sl_task *task)
     if (stream->run.run != NULL) {
         sl_run_set_mark(stream->run.run, atomic_load(&stream->mark_bytes));
     }
-    unref(stream);
+    sl_run_stream_unref(stream);
 }
 
 /* ---- On the reader's loop ----------------------------------------------------------------------
  */
+
+enum sl_status sl_run_stream_open_relay(struct sl_run_stream *stream)
+{
+    return sl_event_relay_new(
+        stream->reader_loop, stream->owner->base, on_relay_readable, stream, &stream->reader.relay);
+}
 
 /* The stream has a slot: its run goes to the loop that was chosen. Takes a reference. */
 static void place(struct sl_run_stream *stream)
@@ -328,16 +364,14 @@ static void place(struct sl_run_stream *stream)
         sl_loop_defer(stream->reader_loop, &stream->begin_task);
         return;
     }
-    const enum sl_status status = sl_event_relay_new(
-        stream->reader_loop, stream->owner->base, on_relay_readable, stream, &stream->reader.relay);
-    if (status == SL_OK) {
+    if (sl_run_stream_open_relay(stream) == SL_OK) {
         sl_loop_post(stream->owner->base, &stream->begin_task);
         return;
     }
     sl_run_refuse(stream, SL_RESOURCE_EXHAUSTED, "SERVER_FULL", "no memory for a run");
-    tell_later(stream);
+    sl_run_stream_tell_later(stream);
     leave(stream, false, sl_loop_now_ns(stream->reader_loop));
-    unref(stream);
+    sl_run_stream_unref(stream);
 }
 
 /* The wait for a slot is over: there is one, or the server goes down. */
@@ -346,7 +380,7 @@ static void run_admit(struct sl_task *task)
     struct sl_run_stream *stream = SL_CONTAINER(task, struct sl_run_stream, admit_task);
     stream->reader.is_waiting = false;
     sl_timer_stop(&stream->reader.wait_timer);
-    if (stream->ticket.state == SL_TICKET_RUNNING && !is_closed(stream)) {
+    if (stream->ticket.state == SL_TICKET_RUNNING && !sl_run_stream_is_closed(stream)) {
         place(stream);
         return;
     }
@@ -355,10 +389,10 @@ static void run_admit(struct sl_task *task)
     } else {
         sl_run_refuse(stream, SL_UNAVAILABLE, "DRAINING", "the server is going down");
         sl_generation_unref(stream->generation);
-        ref(stream);
+        sl_run_stream_ref(stream);
         tell_started(stream);
     }
-    unref(stream);
+    sl_run_stream_unref(stream);
 }
 
 /* Leaves the queue; false: the slot has come meanwhile, and run_admit with it. */
@@ -370,7 +404,7 @@ static bool stop_waiting(struct sl_run_stream *stream)
     stream->reader.is_waiting = false;
     sl_timer_stop(&stream->reader.wait_timer);
     sl_generation_unref(stream->generation);
-    unref(stream);
+    sl_run_stream_unref(stream);
     return true;
 }
 
@@ -392,13 +426,13 @@ static void on_wait_timer(void *user_data)
 {
     struct sl_run_stream *stream = user_data;
     const uint64_t wait_ms = stream->generation->limits.run_wait;
-    ref(stream);
+    sl_run_stream_ref(stream);
     if (stop_waiting(stream)) {
         refuse_late(stream, wait_ms);
-        ref(stream);
+        sl_run_stream_ref(stream);
         tell_started(stream);
     }
-    unref(stream);
+    sl_run_stream_unref(stream);
 }
 
 static void wait_for_slot(struct sl_run_stream *stream)
@@ -410,18 +444,43 @@ static void wait_for_slot(struct sl_run_stream *stream)
     sl_timer_start(&stream->reader.wait_timer, deadline_ns < due_ns ? deadline_ns : due_ns);
 }
 
+/* The same request has come before: its run is followed from the start, and this one gives its
+ * place back. Takes a reference. */
+static void follow_known(struct sl_run_stream *stream, const char *run_id, bool is_over)
+{
+    uint32_t loop = 0;
+    stream->attach.wants_only_end = stream->start.wants_only_end;
+    if (sl_directory_find_run(stream->runtime->directory, run_id, &loop)) {
+        sl_run_observe(stream, run_id);
+    } else if (is_over) {
+        sl_run_refuse(
+            stream, SL_ALREADY_EXISTS, "REQUEST_ID_REUSED",
+            "this request was run %s, which has ended and is not kept any more", run_id);
+        sl_run_stream_tell_later(stream);
+    } else {
+        sl_run_refuse(
+            stream, SL_UNAVAILABLE, "REQUEST_PENDING",
+            "the same request waits for a slot, or is about to begin");
+        stream->refusal.retry_after_ms = PENDING_RETRY_MS;
+        sl_run_stream_tell_later(stream);
+    }
+    sl_generation_unref(stream->generation);
+    sl_run_stream_unref(stream);
+}
+
 /* Asks the directory. The slot, or the wait for it, has a reference of its own, and one to the
  * generation. */
 static void ask_for_slot(struct sl_run_stream *stream, const struct sl_run_spec *spec)
 {
     struct sl_runtime *runtime = stream->runtime;
     char known[SL_ID_BYTES] = "";
-    ref(stream);
+    sl_run_stream_ref(stream);
     sl_generation_ref(stream->generation);
     const struct sl_directory_ask ask = { .home = stream->reader_loop->index,
                                           .tenant = spec->tenant,
                                           .run_id = stream->run_id,
                                           .request_id = spec->request_id,
+                                          .digest = stream->start.digest,
                                           .now_ns = sl_loop_now_ns(stream->reader_loop) };
     const enum sl_admission verdict =
         sl_directory_admit(runtime->directory, &stream->ticket, &ask, known);
@@ -448,26 +507,39 @@ static void ask_for_slot(struct sl_run_stream *stream, const struct sl_run_spec 
             "this tenant has as many runs as it may have");
         stream->refusal.retry_after_ms = TENANT_RETRY_MS;
         break;
+    case SL_ADMIT_KNOWN:
+    case SL_ADMIT_KNOWN_OVER:
+        follow_known(stream, known, verdict == SL_ADMIT_KNOWN_OVER);
+        return;
     case SL_ADMIT_REQUEST_ID:
         sl_run_refuse(
             stream, SL_ALREADY_EXISTS, "REQUEST_ID_REUSED",
-            "this request_id started run %s already", known);
+            "another request with this request_id started run %s", known);
         break;
     case SL_ADMIT_NO_MEMORY:
         sl_run_refuse(stream, SL_RESOURCE_EXHAUSTED, "SERVER_FULL", "no memory for a run");
         break;
     }
-    tell_later(stream);
+    sl_run_stream_tell_later(stream);
     sl_generation_unref(stream->generation);
-    unref(stream);
+    sl_run_stream_unref(stream);
 }
 
-static void init_stream(
-    struct sl_run_stream *stream,
+struct sl_run_stream *sl_run_stream_new(
     struct sl_runtime *runtime,
     struct sl_loop *loop,
+    const char *tenant,
     const struct sl_run_callbacks *callbacks)
 {
+    const size_t tenant_bytes = tenant == NULL ? 0 : strlen(tenant);
+    struct sl_run_stream *stream = sl_calloc(1, sizeof(*stream) + tenant_bytes + 1);
+    if (stream == NULL) {
+        return NULL;
+    }
+    if (tenant_bytes > 0) {
+        memcpy(stream->texts, tenant, tenant_bytes);
+    }
+    stream->tenant = stream->texts;
     stream->runtime = runtime;
     stream->reader_loop = loop;
     stream->callbacks = *callbacks;
@@ -480,8 +552,9 @@ static void init_stream(
     stream->started_task.run = run_started;
     stream->close_task.run = run_close;
     sl_list_init(&stream->run.node);
+    sl_list_init(&stream->run.reader_node);
     sl_timer_init(&stream->reader.wait_timer, loop, on_wait_timer, stream);
-    sl_random_id(stream->run_id);
+    return stream;
 }
 
 enum sl_status sl_run_start(
@@ -492,30 +565,30 @@ enum sl_status sl_run_start(
     struct sl_run_stream **ret_stream)
 {
     SL_ON_LOOP(loop);
-    struct sl_run_stream *stream = sl_calloc(1, sizeof(*stream));
+    struct sl_run_stream *stream = sl_run_stream_new(runtime, loop, spec->tenant, callbacks);
     if (stream == NULL) {
         return SL_RESOURCE_EXHAUSTED;
     }
-    init_stream(stream, runtime, loop, callbacks);
+    sl_random_id(stream->run_id);
     stream->generation = runtime->loops[loop->index].loop.current;
     if (stream->generation == NULL) {
         sl_run_refuse(stream, SL_UNAVAILABLE, "DRAINING", "the server is going down");
         sl_directory_count_refused(runtime->directory);
-        tell_later(stream);
+        sl_run_stream_tell_later(stream);
         *ret_stream = stream;
         return SL_OK;
     }
     bool is_accepted = false;
     const enum sl_status status = sl_run_admit_spec(stream, spec, &is_accepted);
     if (status != SL_OK) {
-        unref(stream);
+        sl_run_stream_unref(stream);
         return status;
     }
     if (is_accepted) {
         ask_for_slot(stream, spec);
     } else {
         sl_directory_count_refused(runtime->directory);
-        tell_later(stream);
+        sl_run_stream_tell_later(stream);
     }
     *ret_stream = stream;
     return SL_OK;
@@ -528,8 +601,13 @@ size_t sl_run_stream_ready(struct sl_run_stream *stream, size_t max, bool *ret_i
         stream->reader.wants_early = true;
         return 0;
     }
-    return stream->is_remote ? sl_event_relay_ready(stream->reader.relay, max, ret_is_last)
+    const size_t ready = stream->is_remote
+                             ? sl_event_relay_ready(stream->reader.relay, max, ret_is_last)
                              : sl_event_cursor_ready(&stream->reader.cursor, max, ret_is_last);
+    if (ready == 0 && stream->is_observer) {
+        sl_run_observer_check(stream);
+    }
+    return ready;
 }
 
 void sl_run_stream_take(struct sl_run_stream *stream, uint8_t *dst, size_t n)
@@ -545,14 +623,15 @@ void sl_run_stream_share(struct sl_run_stream *stream, size_t n_connection_strea
 {
     SL_ON_LOOP(stream->reader_loop);
     const uint32_t mark_bytes = sl_run_mark_bytes(stream, n_connection_streams);
-    if (!stream->reader.is_started || mark_bytes == atomic_load(&stream->mark_bytes)) {
+    if (!stream->reader.is_started || stream->is_observer ||
+        mark_bytes == atomic_load(&stream->mark_bytes)) {
         return;
     }
     atomic_store(&stream->mark_bytes, mark_bytes);
     if (!stream->is_remote && stream->run.run != NULL) {
         sl_run_set_mark(stream->run.run, mark_bytes);
     } else if (stream->is_remote && !atomic_exchange(&stream->is_mark_sent, true)) {
-        ref(stream);
+        sl_run_stream_ref(stream);
         sl_loop_post(stream->owner->base, &stream->mark_task);
     }
 }
@@ -575,6 +654,11 @@ uint64_t sl_run_stream_sequence(const struct sl_run_stream *stream)
                              : stream->reader.cursor.sequence;
 }
 
+bool sl_run_stream_is_observer(const struct sl_run_stream *stream)
+{
+    return stream->is_observer;
+}
+
 const struct sl_run_ending *sl_run_stream_ending(const struct sl_run_stream *stream)
 {
     return &stream->public_ending;
@@ -585,6 +669,9 @@ bool sl_run_stream_outlives(const struct sl_run_stream *stream, enum sl_run_clos
     const struct sl_run_settings *settings = &stream->start.settings;
     const bool is_detached = settings->on_disconnect == SL_DISCONNECT(DETACH) ||
                              settings->on_disconnect == SL_DISCONNECT(DETACH_FOR);
+    if (stream->is_observer) {
+        return true;
+    }
     switch (how) {
     case SL_RUN_CLOSE_READ:
         return true;
@@ -612,15 +699,16 @@ void sl_run_stream_close(struct sl_run_stream *stream, enum sl_run_close how, ui
         (void)stop_waiting(stream);
     }
     sl_timer_stop(&stream->reader.wait_timer);
+    sl_loop_undefer(stream->reader_loop, &stream->lost_task);
     if (stream->is_remote && stream->reader.relay != NULL) {
         sl_event_relay_close(stream->reader.relay);
-        ref(stream);
+        sl_run_stream_ref(stream);
         sl_loop_post(stream->owner->base, &stream->close_task);
     } else if (!stream->is_remote) {
         sl_event_cursor_close(&stream->reader.cursor);
         part(stream);
     }
-    unref(stream);
+    sl_run_stream_unref(stream);
 }
 
 void sl_run_stream_leave(struct sl_run_stream *stream, enum sl_run_close how, uint32_t code)

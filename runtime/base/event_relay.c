@@ -39,6 +39,7 @@ struct sl_event_relay {
         struct sl_task wake;
         bool wants_wake;
         bool has_started, is_ended, is_lost;
+        uint64_t floor; /* when it is lost */
         bool is_owner_blocked;
         bool is_closed;
     } reader;
@@ -48,6 +49,7 @@ struct sl_event_relay {
         uint64_t first_sequence;
         size_t returned_bytes;
         bool has_started, is_ended, is_lost;
+        uint64_t floor;
         bool is_owner_blocked; /* it has more, and waits for credit */
         bool is_reader_posted, is_owner_posted;
     } shared;
@@ -145,6 +147,7 @@ static void pump(struct sl_event_relay *relay)
     }
     relay->shared.is_ended = is_last;
     relay->shared.is_lost = cursor->is_lost;
+    relay->shared.floor = cursor->is_lost ? sl_event_channel_floor(cursor->channel) : 0;
     relay->shared.is_owner_blocked = !is_all;
     const bool is_worth_it = batch.n > 0 || relay->owner.is_finished || !is_all;
     const bool must_post = is_worth_it && !relay->shared.is_reader_posted;
@@ -237,6 +240,7 @@ static void pull(struct sl_event_relay *relay)
     const bool is_all = relay->shared.ranges.n == 0;
     relay->reader.is_ended = relay->shared.is_ended && is_all;
     relay->reader.is_lost = relay->shared.is_lost && is_all;
+    relay->reader.floor = relay->shared.floor;
     relay->reader.is_owner_blocked = relay->shared.is_owner_blocked;
     unlock(relay);
     return_credit(relay, n > 0);
@@ -363,6 +367,11 @@ void sl_event_relay_take(struct sl_event_relay *relay, uint8_t *dst, size_t n)
 bool sl_event_relay_is_lost(const struct sl_event_relay *relay)
 {
     return relay->reader.is_lost && relay->reader.ready_bytes == 0;
+}
+
+uint64_t sl_event_relay_floor(const struct sl_event_relay *relay)
+{
+    return relay->reader.floor;
 }
 
 bool sl_event_relay_at_border(const struct sl_event_relay *relay)

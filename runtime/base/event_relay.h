@@ -39,6 +39,8 @@ size_t sl_event_relay_ready(struct sl_event_relay *relay, size_t max, bool *ret_
 void sl_event_relay_take(struct sl_event_relay *relay, uint8_t *dst, size_t n);
 /* The observer fell below the window: _ready stays 0 from here on. */
 bool sl_event_relay_is_lost(const struct sl_event_relay *relay);
+/* Then: sequence of the oldest event that was held when it fell. */
+uint64_t sl_event_relay_floor(const struct sl_event_relay *relay);
 bool sl_event_relay_at_border(const struct sl_event_relay *relay);
 uint64_t sl_event_relay_sequence(const struct sl_event_relay *relay);
 

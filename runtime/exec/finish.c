@@ -78,6 +78,23 @@ static bool emit_error(struct sl_run *run)
     return sl_run_emit(run, &event);
 }
 
+/* The text of the last answer, or what came of it, ends the conversation (AL-5, column "history").
+ * One that does not fit is left out: nobody is asked any more. */
+static void record_text(struct sl_run *run)
+{
+    struct sl_collect *collect = &run->collect;
+    if (run->turn.is_recorded || collect->is_off ||
+        run->options.ending->code == SL_CODE(CONTENT_FILTER)) {
+        return;
+    }
+    sl_collect_finish(collect);
+    const struct sl_chat_message message = { .role = SL_CHAT_ASSISTANT,
+                                             .content = sl_buf_slice(&collect->text) };
+    if (message.content.size > 0 && !collect->is_truncated && !collect->is_out_of_memory) {
+        (void)!sl_history_add(&run->history, &message);
+    }
+}
+
 static void log_end(const struct sl_run *run)
 {
     const struct sl_ending *ending = run->options.ending;
@@ -102,6 +119,7 @@ static void log_end(const struct sl_run *run)
 static void conclude(struct sl_run *run)
 {
     sl_timer_stop(&run->heartbeat_timer);
+    record_text(run);
     if (!(run->options.ending->code == SL_CODE(UNSPECIFIED) ? emit_done(run) : emit_error(run))) {
         /* Not even the spare room was enough: the stream's status has to say it. */
         *run->options.ending = sl_ending_error(SL_CODE(OUT_OF_MEMORY));

@@ -330,9 +330,44 @@ static void follow_policy(struct sl_run *run)
     if (run->settings.on_disconnect == SL_DISCONNECT(CANCEL)) {
         const struct sl_ending ending = sl_ending_cancelled(SL_CANCEL_REASON(CLIENT_DISCONNECTED));
         sl_run_finish(run, &ending);
-    } else if (run->settings.on_disconnect == SL_DISCONNECT(DETACH_FOR)) {
+    } else if (run->settings.on_disconnect == SL_DISCONNECT(DETACH_FOR) && !run->is_observed) {
         sl_timer_start_ms(&run->detach_timer, run->settings.detach_ttl_ms);
     }
+}
+
+void sl_run_set_observed(struct sl_run *run, bool is_observed)
+{
+    SL_ON_LOOP(run->env->loop);
+    run->is_observed = is_observed;
+    if (is_observed) {
+        sl_timer_stop(&run->detach_timer);
+    } else if (run->is_reader_gone && !run->is_claimed) {
+        follow_policy(run);
+    }
+}
+
+const struct sl_limits *sl_run_limits(const struct sl_run *run)
+{
+    return run->env->limits;
+}
+
+const struct sl_history *sl_run_history(const struct sl_run *run)
+{
+    return &run->history;
+}
+
+const struct sl_usage *sl_run_usage(const struct sl_run *run)
+{
+    return &run->budget.used;
+}
+
+void sl_run_take_rest(struct sl_run *run, struct sl_history *ret_history, struct sl_usage *ret_used)
+{
+    SL_ON_LOOP(run->env->loop);
+    assert(run->state == SL_RUN_STATE_ENDED);
+    *ret_used = run->budget.used;
+    *ret_history = run->history;
+    sl_history_init(&run->history, run->history.arena.max_bytes);
 }
 
 void sl_run_reader_gone(struct sl_run *run, enum sl_run_gone how, uint32_t code)
@@ -368,6 +403,7 @@ void sl_run_reader_gone(struct sl_run *run, enum sl_run_gone how, uint32_t code)
         break;
     }
     if (!run->is_claimed) {
+        run->is_reader_gone = how != SL_RUN_GONE_READ;
         sl_run_count_detached(run);
     }
 }

@@ -15,6 +15,7 @@
 #include "runtime/base/loop.h"
 #include "runtime/base/random.h"
 #include "runtime/exec/agent.h"
+#include "runtime/exec/budget.h"
 #include "runtime/exec/ending.h"
 #include "runtime/exec/history.h"
 #include "runtime/store/store.h"
@@ -101,6 +102,19 @@ enum sl_run_gone {
 /* The foreground stream is gone; on_disconnect and cancel_on_reset decide (AL-7.1). `code`: that of
  * RST_STREAM, for the log. */
 void sl_run_reader_gone(struct sl_run *run, enum sl_run_gone how, uint32_t code);
+
+/* Somebody follows it, or nobody does any more: DETACH_FOR counts the time in which nobody is
+ * there. Thread: loop. */
+void sl_run_set_observed(struct sl_run *run, bool is_observed);
+
+/* The limits that it was started with. */
+const struct sl_limits *sl_run_limits(const struct sl_run *run);
+/* Its conversation and what it has used, so far; valid until it goes on. Thread: loop. */
+const struct sl_history *sl_run_history(const struct sl_run *run);
+const struct sl_usage *sl_run_usage(const struct sl_run *run);
+/* After on_ended: takes both. Owns: the caller; sl_history_done(). */
+void sl_run_take_rest(
+    struct sl_run *run, struct sl_history *ret_history, struct sl_usage *ret_used);
 
 /* How it is now, for people; texts are valid as long as the run. Thread: loop. */
 struct sl_run_look {

@@ -63,6 +63,8 @@ struct sl_run {
     bool is_begun; /* RunStarted is in the log */
     bool is_paused;
     bool is_order_off;
+    bool is_reader_gone; /* and the run goes on */
+    bool is_observed;
     enum sl_run_state state;
     uint64_t last_event_ns;
     uint64_t event_bytes;
@@ -80,7 +82,8 @@ struct sl_run {
         uint32_t n_retries;      /* begun, the pause before included */
         const char *opaque_json; /* in the history's arena; NULL: none */
         enum sl_model_finish finish;
-        bool is_waiting; /* the answer is complete, and arguments are still being read */
+        bool is_waiting;  /* the answer is complete, and arguments are still being read */
+        bool is_recorded; /* the answer is in the history */
         /* In the history's arena; NULL: not said. */
         const char *raw, *answered_model;
     } turn;

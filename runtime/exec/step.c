@@ -94,6 +94,7 @@ static bool record_answer(struct sl_run *run)
     const enum sl_status status =
         !is_whole ? SL_RESOURCE_EXHAUSTED : sl_history_add(&run->history, &message);
     (void)sl_free(calls);
+    run->turn.is_recorded = status == SL_OK;
     if (status != SL_OK) {
         sl_run_fail_full(run);
     }
@@ -464,6 +465,7 @@ void sl_run_next_iteration(struct sl_run *run)
     run->turn.n_retries = 0;
     run->turn.facts = (struct sl_usage_facts){ .n_requests = 0 };
     run->turn.is_waiting = false;
+    run->turn.is_recorded = false;
     run->turn.raw = run->turn.answered_model = NULL;
     run->turn.opaque_json = NULL;
     if (!emit_iteration_start(run)) {

@@ -1,0 +1,233 @@
+#include "runtime/known.h"
+
+#include "runtime/base/log.h"
+#include "runtime/base/mem.h"
+#include "runtime/base/metrics.h"
+#include "runtime/query.h"
+
+/* ---- Room --------------------------------------------------------------------------------------
+ */
+
+/* What the logs of runs that have ended may hold: what the windows of the running ones leave. */
+static uint64_t room_for_ended(const struct sl_known_run *known, const struct sl_limits *limits)
+{
+    struct sl_directory_counts counts;
+    sl_directory_count(known->at->runtime->directory, &counts);
+    const uint64_t window = limits->window_total / limits->runs;
+    const uint64_t running = counts.running * (window < limits->window ? window : limits->window);
+    return running < limits->window_total ? limits->window_total - running : 0;
+}
+
+static void add_kept(struct sl_known_run *known)
+{
+    struct sl_runtime *runtime = known->at->runtime;
+    (void)atomic_fetch_add_explicit(
+        &runtime->kept_bytes, known->end->kept_bytes, memory_order_relaxed);
+    (void)atomic_fetch_add_explicit(&runtime->n_kept, 1, memory_order_relaxed);
+    sl_list_add_last(&known->at->loop.kept, &known->ended_node);
+}
+
+static void remove_kept(struct sl_known_run *known)
+{
+    struct sl_runtime *runtime = known->at->runtime;
+    if (sl_list_is_empty(&known->ended_node)) {
+        return;
+    }
+    sl_list_remove(&known->ended_node);
+    (void)atomic_fetch_sub_explicit(
+        &runtime->kept_bytes, known->end->kept_bytes, memory_order_relaxed);
+    (void)atomic_fetch_sub_explicit(&runtime->n_kept, 1, memory_order_relaxed);
+}
+
+/* ---- The end of a known run --------------------------------------------------------------------
+ */
+
+static void forget(struct sl_known_run *known)
+{
+    SL_LIST_EACH(node, &known->readers) { /* they read on; the log goes with the last of them */
+        struct sl_run_stream *stream = SL_CONTAINER(node, struct sl_run_stream, run.reader_node);
+        sl_list_remove(node);
+        stream->run.known = NULL;
+    }
+    sl_run_queries_tell(&known->waiters, known);
+    remove_kept(known);
+    sl_list_remove(&known->node);
+    sl_directory_remove_run(known->at->runtime->directory, &known->entry);
+    if (known->end != NULL) {
+        sl_history_done(&known->end->history);
+        known->end = sl_free(known->end);
+    }
+    known->channel = sl_event_channel_unref(known->channel);
+    (void)sl_free(known);
+}
+
+struct sl_known_run *sl_known_drop(struct sl_known_run *known)
+{
+    if (known != NULL) {
+        forget(known);
+    }
+    return NULL;
+}
+
+static struct sl_known_run *oldest_kept(const struct sl_runtime_loop *at)
+{
+    struct sl_list *node = sl_list_first(&at->loop.kept);
+    return node == NULL ? NULL : SL_CONTAINER(node, struct sl_known_run, ended_node);
+}
+
+static void forget_old(struct sl_runtime_loop *at)
+{
+    struct sl_known_run *oldest = oldest_kept(at);
+    while (oldest != NULL && oldest->end->forget_ns <= sl_loop_now_ns(at->base)) {
+        forget(oldest);
+        oldest = oldest_kept(at);
+    }
+    if (oldest != NULL) {
+        sl_timer_start(&at->loop.forget_timer, oldest->end->forget_ns);
+    } else {
+        sl_timer_stop(&at->loop.forget_timer);
+    }
+}
+
+static void on_forget_timer(void *user_data)
+{
+    forget_old(user_data);
+}
+
+/* Each loop makes room among its own. */
+static void make_room(struct sl_runtime_loop *at, uint64_t max_bytes)
+{
+    struct sl_known_run *oldest = oldest_kept(at);
+    while (oldest != NULL &&
+           atomic_load_explicit(&at->runtime->kept_bytes, memory_order_relaxed) > max_bytes) {
+        sl_limit_reached(SL_LIMIT_window_total);
+        forget(oldest);
+        oldest = oldest_kept(at);
+    }
+}
+
+/* ---- Life --------------------------------------------------------------------------------------
+ */
+
+enum sl_status sl_known_begin(struct sl_run_stream *stream)
+{
+    struct sl_runtime_loop *at = stream->owner;
+    const char *agent = stream->start.agent->name;
+    const size_t agent_bytes = strlen(agent) + 1;
+    const size_t tenant_bytes = strlen(stream->tenant) + 1;
+    struct sl_known_run *known = sl_calloc(1, sizeof(*known) + agent_bytes + tenant_bytes);
+    if (known == NULL) {
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    memcpy(known->texts, agent, agent_bytes);
+    memcpy(known->texts + agent_bytes, stream->tenant, tenant_bytes);
+    known->agent = known->texts;
+    known->tenant = known->texts + agent_bytes;
+    known->at = at;
+    known->metadata = stream->start.metadata;
+    known->n_metadata = stream->start.n_metadata;
+    known->created_ms = sl_loop_wall_ms(at->base);
+    if (sl_directory_add_run(
+            at->runtime->directory, &known->entry, stream->run_id, at->base->index) != SL_OK) {
+        (void)sl_free(known);
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    sl_list_init(&known->ended_node);
+    sl_list_init(&known->readers);
+    sl_list_init(&known->waiters);
+    sl_list_add_last(&at->loop.known, &known->node);
+    known->run = stream->run.run;
+    known->channel = sl_event_channel_ref(sl_run_channel(known->run));
+    stream->run.known = known;
+    return SL_OK;
+}
+
+void sl_known_ending(struct sl_known_run *known, const struct sl_ending *ending)
+{
+    known->end = sl_calloc(1, sizeof(*known->end));
+    if (known->end != NULL) {
+        known->end->ending = *ending;
+        known->end->ended_ms = sl_loop_wall_ms(known->at->base);
+    }
+    SL_LIST_EACH(node, &known->readers) {
+        struct sl_run_stream *stream = SL_CONTAINER(node, struct sl_run_stream, run.reader_node);
+        sl_run_stream_set_ending(stream, ending);
+    }
+}
+
+void sl_known_ended(struct sl_known_run *known)
+{
+    struct sl_runtime_loop *at = known->at;
+    const struct sl_limits *limits = sl_run_limits(known->run);
+    struct sl_known_end *end = known->end;
+    if (end == NULL || at->loop.is_stopping || limits->window_keep == 0) {
+        if (end != NULL) { /* for those who wait for it */
+            sl_run_take_rest(known->run, &end->history, &end->used);
+            known->run = NULL;
+        }
+        forget(known);
+        return;
+    }
+    sl_run_take_rest(known->run, &end->history, &end->used);
+    end->kept_bytes = sl_event_channel_bytes(known->channel) + end->history.arena.used_bytes +
+                      sizeof(*known) + sizeof(*end);
+    end->forget_ns = sl_loop_now_ns(at->base) + limits->window_keep * SL_NS_PER_MS;
+    const uint64_t room_bytes = room_for_ended(known, limits);
+    known->run = NULL;
+    sl_run_queries_tell(&known->waiters, known);
+    add_kept(known);
+    make_room(at, room_bytes);
+    forget_old(at);
+}
+
+struct sl_known_run *
+sl_known_find(struct sl_runtime_loop *at, const char *run_id, const char *tenant)
+{
+    struct sl_directory_run *entry = sl_directory_run_at(at->runtime->directory, run_id);
+    if (entry == NULL || entry->loop != at->base->index) {
+        return NULL;
+    }
+    struct sl_known_run *known = SL_CONTAINER(entry, struct sl_known_run, entry);
+    return strcmp(known->tenant, tenant) == 0 ? known : NULL;
+}
+
+void sl_known_add_reader(struct sl_known_run *known, struct sl_run_stream *stream)
+{
+    stream->run.known = known;
+    sl_list_add_last(&known->readers, &stream->run.reader_node);
+    if (known->run != NULL) {
+        sl_run_set_observed(known->run, true);
+    }
+    if (known->end != NULL) {
+        sl_run_stream_set_ending(stream, &known->end->ending);
+    }
+}
+
+void sl_known_remove_reader(struct sl_run_stream *stream)
+{
+    struct sl_known_run *known = SL_TAKE(stream->run.known);
+    if (known == NULL) {
+        return;
+    }
+    sl_list_remove(&stream->run.reader_node);
+    if (known->run != NULL && sl_list_is_empty(&known->readers)) {
+        sl_run_set_observed(known->run, false);
+    }
+}
+
+void sl_known_init_loop(struct sl_runtime_loop *at)
+{
+    sl_list_init(&at->loop.known);
+    sl_list_init(&at->loop.kept);
+    sl_timer_init(&at->loop.forget_timer, at->base, on_forget_timer, at);
+}
+
+void sl_known_stop_loop(struct sl_runtime_loop *at)
+{
+    sl_timer_stop(&at->loop.forget_timer);
+    struct sl_known_run *oldest = oldest_kept(at);
+    while (oldest != NULL) {
+        forget(oldest);
+        oldest = oldest_kept(at);
+    }
+}

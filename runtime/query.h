@@ -1,0 +1,27 @@
+/* A question about runs on its way from loop to loop (sl_run_ask):
+ *
+ *   home ─▶ the run's loop ─▶ home                    one run
+ *   home ─▶ loop 0 ─▶ 1 ─ … ─▶ loop 0 ─▶ 1 ─ … ─▶ home   a list: first which ones, then what of
+ * them
+ */
+#ifndef SL_RUNTIME_QUERY_H
+#define SL_RUNTIME_QUERY_H
+
+#include "runtime/base/arena.h"
+#include "runtime/known.h"
+
+struct sl_run_query;
+
+/* The end of `known` is there: answers those that wait for it, and empties the list. */
+void sl_run_queries_tell(struct sl_list *waiters, const struct sl_known_run *known);
+
+enum sl_run_stage sl_run_info_stage(const struct sl_known_run *known);
+/* Copies what is known of a run into the arena. Thread: the run's loop. Fails:
+ * SL_RESOURCE_EXHAUSTED. */
+SL_CHECK enum sl_status sl_run_info_fill(
+    const struct sl_known_run *known,
+    bool wants_context,
+    struct sl_arena *arena,
+    struct sl_run_info *ret_info);
+
+#endif
