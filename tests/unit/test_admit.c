@@ -1,4 +1,5 @@
 /* Which runs begin, which wait, and which are refused (AL-4 step 1, AL-5.3). */
+#include "runtime/base/metrics.h"
 #include "tests/unit/test_runtime_rig.h"
 
 #define CHECK_INVALID(text, ...)                                                                   \
@@ -143,20 +144,91 @@ static void a_run_keeps_its_share_of_all_windows(void **state)
     sl_limits_init(&limits);
 }
 
-/* AL-5.3, RT-3 */
+static void check_follows(const struct sl_run_spec *spec, const struct reader *first)
+{
+    struct reader reader = { .max_take = 0 };
+    start(&reader, spec);
+    wait_until(&reader.is_last);
+    assert_true(sl_run_stream_is_observer(reader.stream));
+    assert_string_equal(reader.run_id, first->run_id);
+    assert_int_equal(sl_run_stream_ending(reader.stream)->status, SL_OK);
+    assert_int_equal(reader.bytes.size, first->bytes.size);
+    assert_memory_equal(reader.bytes.data, first->bytes.data, first->bytes.size);
+    finish(&reader);
+}
+
+/* AL-5.3, RT-3, RL-C17 */
 static void a_request_id_starts_one_run(void **state)
+{
+    static const struct sl_run_pair pairs[] = { { "a", "1" }, { "b", "2" }, { "a", "1" } };
+    (void)state;
+    struct reader reader = { .max_take = 0 };
+    open_runtime(2, "");
+    struct sl_run_spec spec = spec_of("echo", "hello");
+    spec.request_id = "order-1";
+    spec.metadata = pairs;
+    spec.n_metadata = 2;
+    start(&reader, &spec);
+    wait_until(&reader.is_last);
+    assert_false(sl_run_stream_is_observer(reader.stream));
+    check_follows(&spec, &reader);
+    spec.metadata = pairs + 1; /* the same map in another order */
+    check_follows(&spec, &reader);
+    spec.deadline_ns = sl_loop_now_ns(bases[0]) + 60 * SL_NS_PER_S; /* the call's, not the run's */
+    check_follows(&spec, &reader);
+    spec.input = sl_slice_str("hello!");
+    check_refusal(&spec, SL_ALREADY_EXISTS, "REQUEST_ID_REUSED", reader.run_id);
+    spec.input = sl_slice_str("hello");
+    spec.n_metadata = 1;
+    check_refusal(&spec, SL_ALREADY_EXISTS, "REQUEST_ID_REUSED", reader.run_id);
+    struct sl_runtime_stats stats;
+    sl_runtime_stats(runtime, &stats);
+    assert_int_equal(stats.runs_started, 1);
+    finish(&reader);
+    close_runtime();
+}
+
+/* The first one has no run yet, and the second one may come again. */
+static void a_request_that_waits_for_a_slot_is_not_started_twice(void **state)
+{
+    (void)state;
+    struct reader hang = { .max_take = 0 };
+    struct reader first = { .max_take = 0 };
+    sl_limits_init(&limits);
+    limits.runs = 1;
+    limits.run_wait = 60000;
+    open_runtime(1, "");
+    const struct sl_run_spec blocker = spec_of("load", "{\"hang\":true}");
+    struct sl_run_spec spec = spec_of("echo", "hello");
+    spec.request_id = "order-1";
+    start(&hang, &blocker);
+    wait_until(&hang.is_started);
+    start(&first, &spec);
+    check_refusal(&spec, SL_UNAVAILABLE, "REQUEST_PENDING", "waits for a slot");
+    sl_run_stream_close(hang.stream, SL_RUN_CLOSE_RESET, 8);
+    sl_buf_done(&hang.bytes);
+    wait_until(&first.is_last);
+    check_follows(&spec, &first);
+    finish(&first);
+    close_runtime();
+}
+
+/* It is known for as long as its id is, or until there is no room for it. */
+static void a_request_whose_run_is_not_kept_is_not_started_twice(void **state)
 {
     (void)state;
     struct reader reader = { .max_take = 0 };
+    sl_limits_init(&limits);
+    limits.window_total = 0;
     open_runtime(1, "");
     struct sl_run_spec spec = spec_of("echo", "hello");
     spec.request_id = "order-1";
+    const uint64_t n_before = sl_limit_n_reached(SL_LIMIT_window_total);
     start(&reader, &spec);
-    wait_until(&reader.is_started);
-    check_refusal(&spec, SL_ALREADY_EXISTS, "REQUEST_ID_REUSED", reader.run_id);
     wait_until(&reader.is_last);
-    check_refusal(&spec, SL_ALREADY_EXISTS, "REQUEST_ID_REUSED", reader.run_id);
     finish(&reader);
+    assert_int_equal(sl_limit_n_reached(SL_LIMIT_window_total), n_before + 1);
+    check_refusal(&spec, SL_ALREADY_EXISTS, "REQUEST_ID_REUSED", "not kept any more");
     close_runtime();
 }
 
@@ -221,6 +293,8 @@ int main(void)
         cmocka_unit_test(of_a_name_that_is_there_twice_the_last_one_counts),
         cmocka_unit_test(a_run_keeps_its_share_of_all_windows),
         cmocka_unit_test(a_request_id_starts_one_run),
+        cmocka_unit_test(a_request_that_waits_for_a_slot_is_not_started_twice),
+        cmocka_unit_test(a_request_whose_run_is_not_kept_is_not_started_twice),
         cmocka_unit_test(runs_over_the_limit_wait_their_turn),
         cmocka_unit_test(the_wait_for_a_slot_ends),
     };

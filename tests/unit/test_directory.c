@@ -13,6 +13,7 @@
 static struct sl_directory *directory;
 static struct sl_ticket tickets[16];
 static char known[SL_ID_BYTES];
+static uint8_t digest[SL_SHA256_BYTES]; /* of what is asked for */
 
 static void open_directory(uint32_t n_loops, uint64_t max_runs, uint64_t max_waiting)
 {
@@ -28,7 +29,7 @@ static enum sl_admission admit_as(size_t i, uint32_t home, const char *request_i
     char run_id[SL_ID_BYTES];
     (void)snprintf(run_id, sizeof(run_id), "%032zu", i);
     const struct sl_directory_ask ask = {
-        .home = home, .run_id = run_id, .request_id = request_id, .now_ns = now_ns
+        .home = home, .run_id = run_id, .request_id = request_id, .digest = digest, .now_ns = now_ns
     };
     return sl_directory_admit(directory, &tickets[i], &ask, known);
 }
@@ -113,9 +114,9 @@ static enum sl_admission admit_for(size_t i, const char *tenant, const char *req
 {
     char run_id[SL_ID_BYTES];
     (void)snprintf(run_id, sizeof(run_id), "%032zu", i);
-    const struct sl_directory_ask ask = { .tenant = tenant,
-                                          .run_id = run_id,
-                                          .request_id = request_id };
+    const struct sl_directory_ask ask = {
+        .tenant = tenant, .run_id = run_id, .digest = digest, .request_id = request_id
+    };
     return sl_directory_admit(directory, &tickets[i], &ask, known);
 }
 
@@ -137,14 +138,14 @@ static void request_ids_of_two_tenants_never_meet(void **state) /* RT-3 */
     assert_int_equal(admit_for(1, "beta", "one"), SL_ADMIT_RUN);
     assert_int_equal(admit_for(2, NULL, "one"), SL_ADMIT_RUN);
     assert_int_equal(admit_for(3, "acm", "eone"), SL_ADMIT_RUN); /* the border counts */
-    assert_int_equal(admit_for(4, "beta", "one"), SL_ADMIT_REQUEST_ID);
+    assert_int_equal(admit_for(4, "beta", "one"), SL_ADMIT_KNOWN);
     assert_string_equal(known, "00000000000000000000000000000001");
-    assert_int_equal(admit_for(4, "", "one"), SL_ADMIT_REQUEST_ID);
+    assert_int_equal(admit_for(4, "", "one"), SL_ADMIT_KNOWN);
     assert_string_equal(known, "00000000000000000000000000000002");
     for (size_t i = 0; i < 4; i++) {
         assert_null(sl_directory_leave(directory, &tickets[i], true, 0));
     }
-    assert_int_equal(admit_for(0, "acme", "one"), SL_ADMIT_REQUEST_ID);
+    assert_int_equal(admit_for(0, "acme", "one"), SL_ADMIT_KNOWN_OVER);
     directory = sl_directory_free(directory);
 }
 
@@ -211,11 +212,11 @@ static void a_request_id_is_known_until_its_time_is_over(void **state)
     (void)state;
     open_directory(1, 10, 0);
     assert_int_equal(admit_as(0, 0, "r", 0), SL_ADMIT_RUN);
-    assert_int_equal(admit_as(1, 0, "r", 0), SL_ADMIT_REQUEST_ID);
+    assert_int_equal(admit_as(1, 0, "r", 0), SL_ADMIT_KNOWN);
     assert_string_equal(known, "00000000000000000000000000000000");
     assert_int_equal(admit_as(1, 0, "R", 0), SL_ADMIT_RUN);
     assert_null(sl_directory_leave(directory, &tickets[0], true, 5000));
-    assert_int_equal(admit_as(2, 0, "r", 5999), SL_ADMIT_REQUEST_ID);
+    assert_int_equal(admit_as(2, 0, "r", 5999), SL_ADMIT_KNOWN_OVER);
     assert_int_equal(admit_as(2, 0, "r", 6000), SL_ADMIT_RUN);
     /* A run that never was leaves no trace. */
     assert_null(sl_directory_leave(directory, &tickets[2], false, 6000));
@@ -233,9 +234,49 @@ static void ended_request_ids_are_bounded(void **state)
         assert_int_equal(admit_as(i, 0, id, 0), SL_ADMIT_RUN);
         assert_null(sl_directory_leave(directory, &tickets[i], true, 0));
     }
-    assert_int_equal(admit_as(10, 0, "r9", 0), SL_ADMIT_REQUEST_ID);
-    assert_int_equal(admit_as(10, 0, "r6", 0), SL_ADMIT_REQUEST_ID);
+    assert_int_equal(admit_as(10, 0, "r9", 0), SL_ADMIT_KNOWN_OVER);
+    assert_int_equal(admit_as(10, 0, "r6", 0), SL_ADMIT_KNOWN_OVER);
     assert_int_equal(admit_as(10, 0, "r5", 0), SL_ADMIT_RUN);
+    directory = sl_directory_free(directory);
+}
+
+static void a_request_id_is_for_one_content(void **state) /* AL-5.3 */
+{
+    struct sl_directory_counts counts;
+    (void)state;
+    open_directory(1, 10, 0);
+    assert_int_equal(admit_as(0, 0, "r", 0), SL_ADMIT_RUN);
+    digest[31] = 1;
+    assert_int_equal(admit_as(1, 0, "r", 0), SL_ADMIT_REQUEST_ID);
+    assert_string_equal(known, "00000000000000000000000000000000");
+    assert_null(sl_directory_leave(directory, &tickets[0], true, 5000));
+    assert_int_equal(admit_as(1, 0, "r", 5001), SL_ADMIT_REQUEST_ID);
+    digest[31] = 0;
+    assert_int_equal(admit_as(1, 0, "r", 5001), SL_ADMIT_KNOWN_OVER);
+    sl_directory_count(directory, &counts);
+    assert_int_equal(counts.refused, 2); /* who is sent to the run that is there is not */
+    directory = sl_directory_free(directory);
+}
+
+static void runs_are_found_by_their_id(void **state)
+{
+    struct sl_directory_run runs[2];
+    uint32_t loop = 9;
+    (void)state;
+    open_directory(3, 10, 0);
+    assert_int_equal(
+        sl_directory_add_run(directory, &runs[0], "0123456789abcdef0123456789abcdef", 2), SL_OK);
+    assert_int_equal(
+        sl_directory_add_run(directory, &runs[1], "0123456789abcdef0123456789abcde0", 1), SL_OK);
+    assert_true(sl_directory_find_run(directory, "0123456789abcdef0123456789abcdef", &loop));
+    assert_int_equal(loop, 2);
+    assert_ptr_equal(sl_directory_run_at(directory, "0123456789abcdef0123456789abcde0"), &runs[1]);
+    assert_false(sl_directory_find_run(directory, "0123456789abcdef0123456789abcde", &loop));
+    assert_false(sl_directory_find_run(directory, "", &loop));
+    assert_null(sl_directory_run_at(directory, "0123456789abcdef0123456789abcdef0"));
+    sl_directory_remove_run(directory, &runs[0]);
+    assert_null(sl_directory_run_at(directory, "0123456789abcdef0123456789abcdef"));
+    sl_directory_remove_run(directory, &runs[1]);
     directory = sl_directory_free(directory);
 }
 
@@ -269,6 +310,8 @@ int main(void)
         cmocka_unit_test(a_run_moves_only_from_a_loop_with_over_twice_the_least),
         cmocka_unit_test(a_request_id_is_known_until_its_time_is_over),
         cmocka_unit_test(ended_request_ids_are_bounded),
+        cmocka_unit_test(a_request_id_is_for_one_content),
+        cmocka_unit_test(runs_are_found_by_their_id),
         cmocka_unit_test(draining_admits_nobody_and_empties_the_queue),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
