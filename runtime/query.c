@@ -172,8 +172,8 @@ static bool fits(const struct sl_run_query *query, const struct sl_known_run *kn
            (!query->list.has_start || compare(&query->list.start, &place) < 0);
 }
 
-/* One more than the page has is looked for: then there is another page. False: `known` is behind
- * all of them. */
+/* One more than the page has is looked for: then there is another page. False: `known`, and all
+ * that began before, are behind it. */
 static bool add_entry(struct sl_run_query *query, const struct sl_known_run *known)
 {
     struct entry *entries = query->list.entries;
@@ -183,7 +183,7 @@ static bool add_entry(struct sl_run_query *query, const struct sl_known_run *kno
                                  .bytes = measure(known) };
     size_t i = query->list.n_entries;
     if (i == max && compare(&entries[i - 1].place, &entry.place) < 0) {
-        return false;
+        return entry.place.created_ms == entries[i - 1].place.created_ms;
     }
     i -= i == max ? 1 : 0; /* the last one falls out */
     query->list.n_entries = i + 1;
