@@ -3,8 +3,10 @@
 #include "proto/sluice/v1/runtime.sl.h"
 #include "runtime/base/mem.h"
 #include "service/api/agents.h"
+#include "service/api/attach.h"
 #include "service/api/execute.h"
 #include "service/api/identify.h"
+#include "service/api/runs.h"
 #include "service/std/health.h"
 #include "service/std/reflection.h"
 
@@ -35,6 +37,57 @@ static enum sl_status execute_streaming(
     return sl_execute_start(api->runtime, api->identify, call, request, NULL);
 }
 
+static enum sl_status start_run(
+    struct sl_call *call,
+    const Sluice__V1__ExecuteRequest *request,
+    Sluice__V1__StartRunResponse *reply,
+    void *user_data)
+{
+    const struct sl_api *api = user_data;
+    return sl_execute_detached(api->runtime, api->identify, call, request, reply);
+}
+
+static enum sl_status attach(
+    struct sl_call *call,
+    const Sluice__V1__AttachRequest *request,
+    struct sl_sluice__v1__agent_runtime__attach__sender *out,
+    void *user_data)
+{
+    const struct sl_api *api = user_data;
+    (void)out; /* as above */
+    return sl_attach_start(api->runtime, api->identify, call, request);
+}
+
+static enum sl_status cancel_run(
+    struct sl_call *call,
+    const Sluice__V1__CancelRunRequest *request,
+    Sluice__V1__CancelRunResponse *reply,
+    void *user_data)
+{
+    const struct sl_api *api = user_data;
+    return sl_runs_cancel(api->runtime, api->identify, call, request, reply);
+}
+
+static enum sl_status get_run(
+    struct sl_call *call,
+    const Sluice__V1__GetRunRequest *request,
+    Sluice__V1__GetRunResponse *reply,
+    void *user_data)
+{
+    const struct sl_api *api = user_data;
+    return sl_runs_get(api->runtime, api->identify, call, request, reply);
+}
+
+static enum sl_status list_runs(
+    struct sl_call *call,
+    const Sluice__V1__ListRunsRequest *request,
+    Sluice__V1__ListRunsResponse *reply,
+    void *user_data)
+{
+    const struct sl_api *api = user_data;
+    return sl_runs_list(api->runtime, api->identify, call, request, reply);
+}
+
 static enum sl_status list_agents(
     struct sl_call *call,
     const Sluice__V1__ListAgentsRequest *request,
@@ -49,6 +102,11 @@ static const struct sl_sluice__v1__agent_runtime__handlers handlers = {
     .struct_size = sizeof(handlers),
     .execute = execute,
     .execute_streaming = execute_streaming,
+    .start_run = start_run,
+    .attach = attach,
+    .cancel_run = cancel_run,
+    .get_run = get_run,
+    .list_runs = list_runs,
     .list_agents = list_agents,
 };
 

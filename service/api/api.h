@@ -2,6 +2,9 @@
  *
  *   ExecuteStreaming: sl_run_start ─▶ on_started: headers, the run's log becomes the call's source
  *   Execute:          the same run; its terminal event becomes the reply
+ *   StartRun:         the same run, without a reader
+ *   Attach:           sl_run_attach ─▶ as ExecuteStreaming, and the run does not care
+ *   CancelRun, GetRun, ListRuns: sl_run_ask ─▶ the answer becomes the reply
  *
  * Methods that are not built answer UNIMPLEMENTED, by themselves: their handlers are NULL. */
 #ifndef SL_SERVICE_API_API_H

@@ -1,4 +1,6 @@
-/* Execute and ExecuteStreaming: the bridge between a call and the run that it started. */
+/* Execute, ExecuteStreaming and StartRun: the bridge between a call and the run that it started. A
+ * request id that is known leads to the run that it started before: the call then follows that one,
+ * and its end means nothing to it. */
 #ifndef SL_SERVICE_API_EXECUTE_H
 #define SL_SERVICE_API_EXECUTE_H
 
@@ -17,5 +19,14 @@ SL_CHECK enum sl_status sl_execute_start(
     struct sl_call *call,
     const Sluice__V1__ExecuteRequest *request,
     Sluice__V1__ExecuteResponse *reply);
+
+/* The same for a run that has no reader: the call ends once the run exists. One that waits for a
+ * slot when its caller goes is not started. */
+SL_CHECK enum sl_status sl_execute_detached(
+    struct sl_runtime *runtime,
+    struct sl_identify *identify,
+    struct sl_call *call,
+    const Sluice__V1__ExecuteRequest *request,
+    Sluice__V1__StartRunResponse *reply);
 
 #endif

@@ -215,8 +215,9 @@ static enum sl_identity_fault find_again(
     return fault == SL_IDENTITY_KNOWN && !is_same ? SL_IDENTITY_UNKNOWN : fault;
 }
 
-enum sl_status
-sl_identify_may_run(struct sl_identify *identify, const struct sl_call *call, const char *agent)
+/* `agent` NULL: he must only be known. */
+static enum sl_status
+ask(struct sl_identify *identify, const struct sl_call *call, const char *agent)
 {
     uint64_t generation;
     struct sl_identity_caller caller;
@@ -229,11 +230,24 @@ sl_identify_may_run(struct sl_identify *identify, const struct sl_call *call, co
     if (fault != SL_IDENTITY_KNOWN) {
         tell(call, fault);
         status = SL_UNAUTHENTICATED;
-    } else if (!sl_identity_may(identity, &caller, strrchr(sl_call_path(call), '/') + 1, agent)) {
+    } else if (
+        agent != NULL &&
+        !sl_identity_may(identity, &caller, strrchr(sl_call_path(call), '/') + 1, agent)) {
         status = SL_PERMISSION_DENIED;
     }
     (void)sl_identity_unref(identity);
     return status;
+}
+
+enum sl_status
+sl_identify_may_run(struct sl_identify *identify, const struct sl_call *call, const char *agent)
+{
+    return ask(identify, call, agent);
+}
+
+enum sl_status sl_identify_check(struct sl_identify *identify, const struct sl_call *call)
+{
+    return ask(identify, call, NULL);
 }
 
 bool sl_identify_may_see(
@@ -249,7 +263,8 @@ bool sl_identify_may_see(
     const struct sl_identity_caller caller = caller_of(who);
     return sl_identity_may(identity, &caller, "ListAgents", agent) &&
            (sl_identity_may(identity, &caller, "ExecuteStreaming", agent) ||
-            sl_identity_may(identity, &caller, "Execute", agent));
+            sl_identity_may(identity, &caller, "Execute", agent) ||
+            sl_identity_may(identity, &caller, "StartRun", agent));
 }
 
 /* ---- Life --------------------------------------------------------------------------------------

@@ -28,6 +28,9 @@ struct sl_identity *sl_identify_take(struct sl_identify *identify);
  * SL_PERMISSION_DENIED: not this agent, which may be any text. Thread: the call's loop. */
 SL_CHECK enum sl_status
 sl_identify_may_run(struct sl_identify *identify, const struct sl_call *call, const char *agent);
+/* The same for what is no start: SL_OK or SL_UNAUTHENTICATED. Whose run it is, the runtime knows.
+ */
+SL_CHECK enum sl_status sl_identify_check(struct sl_identify *identify, const struct sl_call *call);
 /* Is it shown to the caller: may he list it, and run it in some way? One table
  * (sl_identify_take()) for all of a page. Thread: the call's loop. */
 bool sl_identify_may_see(
