@@ -12,12 +12,11 @@
 #include "service/api/refuse.h"
 #include "service/api/run_message.h"
 
-enum { PAGE_DEFAULT = 100, PAGE_MAX = 1000, PAGE_BYTES = 1 << 20 };
+enum { PAGE_DEFAULT = 100, PAGE_MAX = 1000 };
 
 /* One call and its question. Lies in the call's arena: it lives until the call is finished. */
 struct question {
     struct sl_call *call;
-    struct sl_runtime *runtime;
     struct sl_run_query *query;
     struct sl_run_ask ask;
     /* One of them. */
@@ -27,14 +26,12 @@ struct question {
 };
 
 /* Nothing of `question` may be touched afterwards. */
-static void finish(struct question *question, const struct sl_call_status *given)
+static void finish(struct question *question, const struct sl_call_status *given, bool is_started)
 {
     struct sl_run_query *query = SL_TAKE(question->query);
     struct sl_metadatum info;
     struct sl_call_status status = *given;
-    if (status.n_info == 0) {
-        sl_refuse_say_started(&status, &info, false);
-    }
+    sl_refuse_say_started(&status, &info, is_started);
     sl_call_finish(question->call, &status); /* packs the reply, which points into the answer */
     (void)sl_run_query_close(query);
 }
@@ -44,7 +41,7 @@ static void fail(struct question *question, enum sl_status code)
     const struct sl_call_status status = { .code = code,
                                            .message = "the reply cannot be built",
                                            .reason = "OUT_OF_MEMORY" };
-    finish(question, &status);
+    finish(question, &status, true);
 }
 
 static void refuse_answer(struct question *question, enum sl_status code)
@@ -62,7 +59,7 @@ static void refuse_answer(struct question *question, enum sl_status code)
         status.message = "the server is going down";
         status.reason = "DRAINING";
     }
-    finish(question, &status);
+    finish(question, &status, false);
 }
 
 /* ---- Replies -----------------------------------------------------------------------------------
@@ -98,45 +95,6 @@ reply_list(const struct question *question, const struct sl_run_answer *answer)
     return SL_OK;
 }
 
-/* How many runs fit into a page: at least one. */
-static size_t count_fitting(const struct sl_run_answer *answer)
-{
-    size_t bytes = 0;
-    size_t n = 0;
-    for (; n < answer->n_runs; n++) {
-        const struct sl_run_info *run = &answer->runs[n];
-        bytes += run->terminal.size;
-        for (size_t i = 0; i < run->n_metadata; i++) {
-            bytes += strlen(run->metadata[i].key) + strlen(run->metadata[i].value);
-        }
-        if (bytes > PAGE_BYTES && n > 0) {
-            break;
-        }
-    }
-    return n;
-}
-
-static sl_run_answer_fn on_answer;
-
-/* Asks for a smaller page, so that its token is right; false: this one will do. Each is smaller
- * than the one before, and one run always fits. */
-static bool ask_smaller(struct question *question, const struct sl_run_answer *answer)
-{
-    const size_t n_fitting = count_fitting(answer);
-    if (n_fitting >= answer->n_runs) {
-        return false;
-    }
-    question->ask.page_size = n_fitting;
-    question->query = sl_run_query_close(question->query);
-    const enum sl_status status = sl_run_ask(
-        question->runtime, sl_call_loop(question->call), &question->ask, on_answer, question,
-        &question->query);
-    if (status != SL_OK) {
-        refuse_answer(question, status);
-    }
-    return true;
-}
-
 static void on_answer(const struct sl_run_answer *answer, void *user_data)
 {
     struct question *question = user_data;
@@ -146,9 +104,6 @@ static void on_answer(const struct sl_run_answer *answer, void *user_data)
         return;
     }
     if (question->list_reply != NULL) {
-        if (ask_smaller(question, answer)) {
-            return;
-        }
         status = reply_list(question, answer);
     } else if (question->get_reply != NULL) {
         status = reply_get(question, answer);
@@ -160,7 +115,7 @@ static void on_answer(const struct sl_run_answer *answer, void *user_data)
         return;
     }
     const struct sl_call_status done = { .code = SL_OK, .reason = "OUT_OF_MEMORY" };
-    finish(question, &done);
+    finish(question, &done, true); /* also of success: a reply may fail to leave */
 }
 
 /* ---- The call ----------------------------------------------------------------------------------
@@ -173,7 +128,7 @@ static void on_ended(struct sl_call *call, const struct sl_call_end *end, void *
     const struct sl_call_status draining = { .code = SL_UNAVAILABLE,
                                              .message = "the server is going down",
                                              .reason = "DRAINING" };
-    finish(user_data, end->kind == SL_CALL_DRAIN ? &draining : &gone);
+    finish(user_data, end->kind == SL_CALL_DRAIN ? &draining : &gone, false);
 }
 
 static enum sl_status fail_ask(struct sl_call *call, enum sl_status code)
@@ -195,7 +150,7 @@ static enum sl_status refuse_request(struct sl_call *call, const char *message)
 }
 
 /* `given` with the call's tenant; the rest of it is the call's, and so is what its request has. */
-static enum sl_status ask(const struct question *given)
+static enum sl_status ask(struct sl_runtime *runtime, const struct question *given)
 {
     static const struct sl_call_callbacks call_callbacks = { .on_ended = on_ended };
     struct sl_call *call = given->call;
@@ -207,8 +162,7 @@ static enum sl_status ask(const struct question *given)
     *question = *given;
     question->ask.tenant = caller == NULL ? NULL : caller->tenant;
     const enum sl_status status = sl_run_ask(
-        question->runtime, sl_call_loop(call), &question->ask, on_answer, question,
-        &question->query);
+        runtime, sl_call_loop(call), &question->ask, on_answer, question, &question->query);
     if (status != SL_OK) {
         return fail_ask(call, status);
     }
@@ -235,12 +189,11 @@ enum sl_status sl_runs_get(
     }
     const struct question question = {
         .call = call,
-        .runtime = runtime,
         .ask = { .kind = request->include_context ? SL_RUN_ASK_CONTEXT : SL_RUN_ASK_GET,
                  .run_id = request->run_id },
         .get_reply = reply
     };
-    return ask(&question);
+    return ask(runtime, &question);
 }
 
 /* For operators: who ended it. The id is what the client says it is. */
@@ -271,11 +224,10 @@ enum sl_status sl_runs_cancel(
     log_cancel(call, request);
     const struct question question = {
         .call = call,
-        .runtime = runtime,
         .ask = { .kind = SL_RUN_ASK_CANCEL, .run_id = request->run_id, .wants_end = request->wait },
         .cancel_reply = reply
     };
-    return ask(&question);
+    return ask(runtime, &question);
 }
 
 /* False: there can be no such run, until there are sessions and approvals. */
@@ -324,7 +276,6 @@ enum sl_status sl_runs_list(
     }
     const uint32_t page_size = request->page_size == 0 ? PAGE_DEFAULT : request->page_size;
     struct question question = { .call = call,
-                                 .runtime = runtime,
                                  .ask = { .kind = SL_RUN_ASK_LIST,
                                           .agent = request->agent,
                                           .page_size = page_size > PAGE_MAX ? PAGE_MAX : page_size,
@@ -333,5 +284,5 @@ enum sl_status sl_runs_list(
     if (request->session_id[0] != '\0' || !stage_of(request->state, &question.ask.stage)) {
         return SL_OK; /* nothing fits */
     }
-    return ask(&question);
+    return ask(runtime, &question);
 }

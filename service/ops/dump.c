@@ -195,10 +195,12 @@ static void put_totals(struct list *list, const struct sl_ops *ops)
         "{\"version\":\"" SL_VERSION "\",\n\"totals\":{\"runs_running\":%" PRIu64
         ",\"runs_waiting\":%" PRIu64 ",\"children\":%" PRIu64 ",\"connections\":%" PRIu64
         ",\"streams\":%" PRIu64 ",\"calls_running\":%" PRIu64 ",\"connection_bytes\":%" PRIu64
-        ",\"send_queue_bytes\":%" PRIu64 ",\"log_bytes\":%" PRIu64 "}",
+        ",\"send_queue_bytes\":%" PRIu64 ",\"log_bytes\":%" PRIu64 ",\"runs_kept\":%" PRIu64
+        ",\"kept_bytes\":%" PRIu64 "}",
         runtime.runs_running, runtime.runs_waiting, runtime.tool_children, server.connections,
         server.streams, server.calls_running, server.connection_bytes, sl_send_total_bytes(),
-        sl_metric_value(sl_metric_series(SL_M_sluice_log_bytes, NULL)));
+        sl_metric_value(sl_metric_series(SL_M_sluice_log_bytes, NULL)), runtime.runs_kept,
+        runtime.kept_bytes);
 }
 
 /* A loop that has not answered is named, without its part. */
