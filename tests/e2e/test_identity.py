@@ -9,7 +9,8 @@ import subprocess
 import tempfile
 
 import harness
-from wire import EXECUTE, HEALTH, REFLECT, STREAMING, Wire, field, message, run_request
+from wire import ATTACH, CANCEL_RUN as CANCEL, EXECUTE, GET_RUN as GET, HEALTH, LIST_RUNS as LIST, REFLECT, START_RUN as START
+from wire import STREAMING, Wire, field, message, run_request
 
 OK, NOT_FOUND, ALREADY_EXISTS, FORBIDDEN, EXHAUSTED, UNIMPLEMENTED, UNAUTHENTICATED = 0, 5, 6, 7, 8, 12, 16
 ALICE, CI, BOB, OLD = ("planted-%s-key-0123456789abcdef" % name for name in ("alice", "ci", "bob", "old"))
@@ -180,10 +181,57 @@ class Rights(Case):
     def test_request_ids_are_the_tenants(self):  # RT-3, C18
         self.serve()
         request = run_request("echo", "x") + field(5, "again")
-        self.assertEqual(self.wire().ask(EXECUTE, request, bearer(ALICE)).status(), OK)
-        self.assertEqual(self.wire().ask(EXECUTE, request, bearer(BOB)).status(), OK)
+        first = self.wire().ask(EXECUTE, request, bearer(ALICE))
+        other = self.wire().ask(EXECUTE, request, bearer(BOB))
         again = self.wire().ask(EXECUTE, request, bearer(CI))  # the same tenant
-        self.assert_refused(again, ALREADY_EXISTS, "REQUEST_ID_REUSED")
+        self.assertEqual([x.status() for x in (first, other, again)], [OK] * 3)
+        self.assertEqual([x.get("sluice-attached") for x in (first, other, again)], [None, None, "1"])
+        self.assertEqual(again.data, first.data, "the same run")
+        self.assertNotEqual(other.data, first.data)
+        changed = self.wire().ask(EXECUTE, run_request("echo", "y") + field(5, "again"), bearer(CI))
+        self.assert_refused(changed, ALREADY_EXISTS, "REQUEST_ID_REUSED")
+
+    def test_runs_are_the_tenants(self):
+        """Attach, CancelRun, GetRun and ListRuns know nothing of another tenant's run, and say so in the same words as of
+        none."""
+        self.serve()
+        wire = self.wire()
+        reply = wire.ask(START, run_request("load", '{"hang": true}'), bearer(ALICE))
+        run_id = reply.get("sluice-run-id")
+        for path in (ATTACH, GET, CANCEL):
+            theirs = wire.ask(path, field(1, run_id), bearer(BOB))
+            unknown = wire.ask(path, field(1, "0" * 32), bearer(BOB))
+            self.assert_refused(theirs, NOT_FOUND, "RUN_NOT_FOUND")
+            self.assertEqual(theirs.blocks, unknown.blocks)
+            self.assert_refused(wire.ask(path, field(1, run_id)), UNAUTHENTICATED, "UNAUTHENTICATED")
+        self.assertEqual(wire.ask(LIST, b"", bearer(BOB)).messages(), [b""])
+        self.assert_refused(wire.ask(LIST), UNAUTHENTICATED, "UNAUTHENTICATED")
+        self.assertIn(run_id.encode(), wire.ask(LIST, b"", bearer(ALICE)).data)
+        # ci may not run `load`: whose run it is decides, and nothing else.
+        self.assertEqual(wire.ask(GET, field(1, run_id), bearer(CI)).status(), OK)
+        self.assertEqual(wire.ask(CANCEL, field(1, run_id) + field(2, "by ci") + field(3, 1), bearer(CI)).status(), OK)
+        line = self.server.wait_log('msg="cancel"', run_id, 'reason="by ci"')
+        self.assertIn('principal="ci"', line)
+
+    def test_starting_without_a_reader_needs_the_right_to(self):
+        self.serve(more='access: [{agents: ["*"], methods: [Execute, ListAgents]}]\n')
+        self.assert_refused(self.wire().ask(START, run_request("echo"), bearer(ALICE)), FORBIDDEN, "FORBIDDEN")
+        self.assertEqual(self.run_as(bearer(ALICE)).status(), OK)
+
+    def test_a_key_that_went_asks_for_nothing_more(self):
+        self.serve()
+        wire = self.wire()
+        run_id = wire.ask(START, run_request("load", '{"hang": true}'), bearer(ALICE)).get("sluice-run-id")
+        streams = [wire.start(path, bearer(ALICE)) for path in (ATTACH, GET, CANCEL, LIST)]  # headers only
+        self.assertEqual(wire.ask(HEALTH).status(), OK)  # the headers were seen
+        self.put_keys(line(BOB, "bob beta"))
+        self.reload()
+        for stream in streams:
+            wire.data(stream, message(field(1, run_id)) if stream != streams[-1] else message(b""), end=True)
+            self.assert_refused(wire.wait_over(stream), UNAUTHENTICATED, "UNAUTHENTICATED")
+        self.put_keys(KEYS)
+        self.reload()
+        self.assertEqual(wire.ask(CANCEL, field(1, run_id) + field(3, 1), bearer(ALICE)).status(), OK)
 
     def test_a_tenant_has_its_share(self):
         self.serve(more="limits: {runs_per_tenant: 2}\n")

@@ -20,6 +20,9 @@ AGENTS = "/sluice.v1.AgentRuntime/ListAgents"
 EXECUTE = "/sluice.v1.AgentRuntime/Execute"
 WATCH = "/grpc.health.v1.Health/Watch"
 STREAMING = "/sluice.v1.AgentRuntime/ExecuteStreaming"
+START_RUN, ATTACH, CANCEL_RUN, GET_RUN, LIST_RUNS = (
+    "/sluice.v1.AgentRuntime/" + name for name in ("StartRun", "Attach", "CancelRun", "GetRun", "ListRuns")
+)
 REFLECT = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"  # a stream of requests
 
 
