@@ -2,12 +2,19 @@
 requests that come again."""
 
 import json
+import os
+import subprocess
+import sys
+import tempfile
 import time
 import unittest
 
 import harness
 from wire import ATTACH, CANCEL_RUN, EXECUTE, GET_RUN, LIST_RUNS, START_RUN, STREAMING
 from wire import INITIAL_WINDOW, Wire, field, fields_of, run_request
+
+sys.path.insert(0, harness.ROOT + "/tests")
+import pages  # pylint: disable=wrong-import-position
 
 OK, CANCELLED, INVALID, NOT_FOUND, ALREADY_EXISTS, OUT_OF_RANGE = 0, 1, 3, 5, 6, 11
 RUNNING, DONE, FAILED, STATE_CANCELLED = 2, 4, 5, 6
@@ -397,6 +404,21 @@ class Life(harness.Case):
         wire.ask(CANCEL_RUN, field(1, hanging) + field(3, 1))
         self.assertEqual([r[1] for r in page(field(5, STATE_CANCELLED))[0]], [hanging])
 
+    # ---- The page ----
+
+    def test_the_commands_of_the_page_give_what_it_shows(self):
+        found = pages.blocks("docs/runs.md", *pages.COMMANDS)
+        script = "set -e\n" + "".join(block.text + "echo '@@@@'\n" for block in found)
+        with tempfile.TemporaryDirectory() as home:
+            env = {"PATH": harness.BIN + ":/usr/bin:/bin", "HOME": home, "SLUICE_ADDR": self.server.address}
+            done = subprocess.run(["/bin/sh"], input=script.encode(), env=env, capture_output=True, timeout=60, check=False)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        outputs = done.stdout.decode().split("@@@@\n")
+        self.assertEqual(len(outputs), len(found) + 1)
+        for block, output in zip(found, outputs):
+            self.assertIsNone(pages.shows(output, block.output or []), block.name())
+        self.assertGreater(sum(block.output is not None for block in found), 3)
+
     # ---- A request that comes again ----
 
     def test_the_same_request_follows_the_run_that_it_started(self):  # RT-3, C17
@@ -447,4 +469,5 @@ class Life(harness.Case):
 
 
 if __name__ == "__main__":
+    os.chdir(harness.ROOT)
     unittest.main(verbosity=2)
