@@ -33,6 +33,7 @@ static struct {
     size_t n_calls;
     char principal[64], tenant[64];
     enum sl_status verdict; /* on running echo */
+    enum sl_status check;   /* on what is no start */
     bool is_known, shows_key, may_echo, may_demo, sees_echo;
 } seen;
 
@@ -57,6 +58,7 @@ static enum sl_status answer(struct sl_call *call, struct sl_slice request, void
     (void)snprintf(seen.principal, sizeof(seen.principal), "%s", who == NULL ? "" : who->principal);
     (void)snprintf(seen.tenant, sizeof(seen.tenant), "%s", who == NULL ? "" : who->tenant);
     seen.verdict = sl_identify_may_run(identify, call, "echo");
+    seen.check = sl_identify_check(identify, call);
     seen.may_echo = seen.verdict == SL_OK;
     seen.may_demo = sl_identify_may_run(identify, call, "demo") == SL_OK;
     struct sl_identity *table = sl_identify_take(identify);
@@ -173,6 +175,7 @@ static void a_key_makes_a_caller_and_is_gone_then(void **state) /* OP-2 */
     assert_string_equal(seen.tenant, "acme");
     assert_false(seen.shows_key); /* no handler, and no dump of the call, has it */
     assert_true(seen.may_echo && seen.may_demo && seen.sees_echo);
+    assert_int_equal(seen.check, SL_OK);
 }
 
 static void whoever_is_unknown_reaches_no_handler_and_no_hint(void **state) /* OP-1, AT-20 */
@@ -304,6 +307,7 @@ static void a_new_table_counts_for_new_calls(void **state)
     assert_non_null(strstr(rpc_log(&peer), "grpc-status=0"));
     assert_string_equal(seen.principal, "alice");
     assert_int_equal(seen.verdict, SL_UNAUTHENTICATED); /* it is there, and starts nothing */
+    assert_int_equal(seen.check, SL_UNAUTHENTICATED);   /* nor does it ask */
     rpc_stream_free(open);
 }
 
@@ -330,13 +334,14 @@ static void a_run_asks_the_table_of_its_start(void **state)
     const uint64_t unknown = failures("unknown");
     assert_int_equal(verdict_after("alice acme", ""), SL_OK);
     assert_int_equal(verdict_after("alice acme expires=2020-01-01", ""), SL_UNAUTHENTICATED);
-    assert_int_equal(failures("expired"), expired + 2); /* it asks for two agents */
+    assert_int_equal(failures("expired"), expired + 3); /* it asks three times */
     assert_int_equal(verdict_after("bob acme", ""), SL_UNAUTHENTICATED); /* it is another's now */
     assert_int_equal(verdict_after("alice beta", ""), SL_UNAUTHENTICATED);
-    assert_int_equal(failures("unknown"), unknown + 4);
+    assert_int_equal(failures("unknown"), unknown + 6);
     assert_int_equal(verdict_after("alice acme agents=demo", ""), SL_PERMISSION_DENIED);
     assert_true(seen.may_demo);
     assert_int_equal(verdict_after("alice acme", "access: []\n"), SL_PERMISSION_DENIED);
+    assert_int_equal(seen.check, SL_OK); /* what runs is the tenant's all the same */
 }
 
 static void nothing_configured_asks_nobody(void **state)
