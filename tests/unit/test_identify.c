@@ -334,7 +334,7 @@ static void a_run_asks_the_table_of_its_start(void **state)
     const uint64_t unknown = failures("unknown");
     assert_int_equal(verdict_after("alice acme", ""), SL_OK);
     assert_int_equal(verdict_after("alice acme expires=2020-01-01", ""), SL_UNAUTHENTICATED);
-    assert_int_equal(failures("expired"), expired + 3); /* it asks three times */
+    assert_int_equal(failures("expired"), expired + 3);                  /* it asks three times */
     assert_int_equal(verdict_after("bob acme", ""), SL_UNAUTHENTICATED); /* it is another's now */
     assert_int_equal(verdict_after("alice beta", ""), SL_UNAUTHENTICATED);
     assert_int_equal(failures("unknown"), unknown + 6);
