@@ -283,7 +283,12 @@ static int run_run(int argc, char **argv)
     }
 static const struct sl_cli_flag flags[] = {
     FLAG("--max-iterations", SL_CLI_TEXT, max_iterations, "N", "at most this many, for this run"),
-    FLAG("--request-id", SL_CLI_TEXT, request_id, "ID", "a second run with the same id is refused"),
+    FLAG(
+        "--request-id",
+        SL_CLI_TEXT,
+        request_id,
+        "ID",
+        "a second run with the same id follows the first"),
     FLAG("--metadata", SL_CLI_LIST, metadata_words, "KEY=VALUE", "kept with the run; repeatable"),
     FLAG(
         "--credential",

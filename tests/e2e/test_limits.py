@@ -131,10 +131,13 @@ class Limits(harness.Case):
 
     def test_window_keep_is_how_long_a_request_id_is_known(self):
         server = self.server_with("window_keep=1s")
-        first = ("run", "echo", "x", "--request-id", "order-1")
-        self.assertEqual(harness.sluice(server, *first).returncode, 0)
-        self.assertIn(b"ALREADY_EXISTS", harness.sluice(server, *first).stderr)
-        harness.wait_for("the id is free", lambda: harness.sluice(server, *first).returncode == 0)
+
+        def run_id():
+            return harness.run_agent(server, "echo", "x", flags=("--request-id", "order-1"))[0]["run_id"]
+
+        first = run_id()
+        self.assertEqual(run_id(), first)
+        harness.wait_for("the id is free", lambda: run_id() != first)
 
     # ---- A tool ----
 
