@@ -95,6 +95,15 @@ static void record_text(struct sl_run *run)
     }
 }
 
+/* Calls that are in the conversation do not stay without results (AL-6.6). */
+static void record_results(struct sl_run *run)
+{
+    if (run->turn.is_recorded) {
+        (void)sl_run_tools_record(run); /* as many as fit */
+    }
+    sl_history_end(&run->history);
+}
+
 static void log_end(const struct sl_run *run)
 {
     const struct sl_ending *ending = run->options.ending;
@@ -120,6 +129,7 @@ static void conclude(struct sl_run *run)
 {
     sl_timer_stop(&run->heartbeat_timer);
     record_text(run);
+    record_results(run);
     if (!(run->options.ending->code == SL_CODE(UNSPECIFIED) ? emit_done(run) : emit_error(run))) {
         /* Not even the spare room was enough: the stream's status has to say it. */
         *run->options.ending = sl_ending_error(SL_CODE(OUT_OF_MEMORY));

@@ -8,6 +8,8 @@
 enum { BYTES_PER_TOKEN = 4 };
 
 #define NOT_EXECUTED "{\"error\":{\"code\":\"NOT_RUN\",\"message\":\"not executed: run ended\"}}"
+#define NOT_KEPT                                                                                   \
+    "{\"error\":{\"code\":\"OUTCOME_UNKNOWN\",\"message\":\"the result was not kept\"}}"
 
 void sl_history_init(struct sl_history *history, size_t max_bytes)
 {
@@ -136,8 +138,9 @@ static size_t find_result(const struct sl_history *history, size_t from, size_t 
     return to;
 }
 
-/* The repaired old part, message by message; texts stay where they are. */
+/* What was repaired, message by message; texts stay where they are. */
 struct repair {
+    const char *missing; /* the result of a call that has none */
     struct sl_chat_message *messages;
     size_t n_messages, capacity;
     uint32_t n_repairs;
@@ -167,7 +170,7 @@ repair_calls(struct repair *repair, const struct sl_history *history, size_t ind
         }
         const struct sl_chat_message synthetic = {
             .role = SL_CHAT_TOOL,
-            .content = sl_slice_str(NOT_EXECUTED),
+            .content = sl_slice_str(repair->missing),
             .call_id = call->id,
             .tool_name = call->name,
             .is_error = true,
@@ -186,13 +189,14 @@ static bool is_empty(const struct sl_chat_message *message)
     return message->content.size == 0 && message->n_calls == 0 && message->role != SL_CHAT_TOOL;
 }
 
-static enum sl_status repair_old(struct sl_history *history)
+/* `missing`: static. */
+static enum sl_status repair_all(struct sl_history *history, const char *missing)
 {
     size_t n_calls = 0;
     for (size_t i = 0; i < history->n_messages; i++) {
         n_calls += history->messages[i].n_calls;
     }
-    struct repair repair = { .capacity = history->n_messages + n_calls + 1 };
+    struct repair repair = { .missing = missing, .capacity = history->n_messages + n_calls + 1 };
     repair.messages = sl_calloc(repair.capacity, sizeof(*repair.messages));
     if (repair.messages == NULL) {
         return SL_RESOURCE_EXHAUSTED;
@@ -228,7 +232,7 @@ static enum sl_status repair_old(struct sl_history *history)
 
 enum sl_status sl_history_begin_turn(struct sl_history *history, struct sl_slice input)
 {
-    SL_TRY(repair_old(history));
+    SL_TRY(repair_all(history, NOT_EXECUTED));
     history->turn_begin = history->n_messages;
     if (history->n_messages > 0) {
         const struct sl_chat_message *last = &history->messages[history->n_messages - 1];
@@ -243,6 +247,34 @@ enum sl_status sl_history_begin_turn(struct sl_history *history, struct sl_slice
     }
     const struct sl_chat_message message = { .role = SL_CHAT_USER, .content = input };
     return sl_history_add(history, &message);
+}
+
+static bool is_answered(const struct sl_history *history, size_t index)
+{
+    const struct sl_chat_message *message = &history->messages[index];
+    for (size_t i = 0; i < message->n_calls; i++) {
+        if (find_result(history, index + 1, history->n_messages, message->calls[i].id) ==
+            history->n_messages) {
+            return false;
+        }
+    }
+    return true;
+}
+
+void sl_history_end(struct sl_history *history)
+{
+    size_t last = history->n_messages;
+    while (last > history->turn_begin && history->messages[last - 1].n_calls == 0) {
+        last--;
+    }
+    if (last <= history->turn_begin || is_answered(history, last - 1) ||
+        repair_all(history, NOT_KEPT) == SL_OK) {
+        return;
+    }
+    for (size_t i = last - 1; i < history->n_messages; i++) {
+        history->content_bytes -= message_bytes(&history->messages[i]);
+    }
+    history->n_messages = last - 1;
 }
 
 bool sl_history_is_object(const char *text)

@@ -36,6 +36,10 @@ sl_history_add(struct sl_history *history, const struct sl_chat_message *message
  * message is a user message with the same text or the input is empty. Fails: as _add. */
 SL_CHECK enum sl_status sl_history_begin_turn(struct sl_history *history, struct sl_slice input);
 
+/* Ends the conversation: calls of the last answer that have no result get one that says so. Without
+ * memory for that the answer is dropped, and what results it has. */
+void sl_history_end(struct sl_history *history);
+
 /* Drops whole old turns, oldest first, until at most `max_messages` old messages and about
  * `max_tokens` tokens are left; 0: no bound. System messages stay. */
 void sl_history_prune(struct sl_history *history, size_t max_messages, uint64_t max_tokens);

@@ -105,6 +105,7 @@ struct sl_run {
         struct sl_arguments_job *job; /* reads the next one */
         size_t n_begun;               /* the first ones were started or answered */
         size_t n_running;
+        size_t n_recorded; /* the results of the first ones are in the history */
         bool must_wait;    /* some of them had to wait for others */
         uint32_t n_minted; /* in the run */
         enum sl_budget_verdict verdict;
@@ -160,6 +161,9 @@ void sl_run_tool_asked(struct sl_run *run, const struct sl_model_chunk *chunk);
 void sl_run_tools_begin(struct sl_run *run);
 /* Answers every call that was not started with `code`, and cancels the running ones. */
 void sl_run_tools_cancel(struct sl_run *run, enum sl_tool_code code);
+/* Adds the results to the conversation, in call order. False: one is not there, or does not fit;
+ * those before it are added, and only once. */
+bool sl_run_tools_record(struct sl_run *run);
 void sl_run_tools_clear(struct sl_run *run);
 
 /* ---- finish.c ----------------------------------------------------------------------------------

@@ -461,11 +461,13 @@ static void start_slot(struct sl_tool_slot *slot)
     }
 }
 
-/* All calls are answered: the results go to the model in call order. */
-static void go_on(struct sl_run *run)
+bool sl_run_tools_record(struct sl_run *run)
 {
-    for (size_t i = 0; i < run->tools.n_slots; i++) {
-        const struct sl_tool_slot *slot = run->tools.slots[i];
+    while (run->tools.n_recorded < run->tools.n_slots) {
+        const struct sl_tool_slot *slot = run->tools.slots[run->tools.n_recorded];
+        if (slot->result == NULL) {
+            return false;
+        }
         const struct sl_chat_message message = {
             .role = SL_CHAT_TOOL,
             .content = sl_slice_str(slot->result),
@@ -474,9 +476,19 @@ static void go_on(struct sl_run *run)
             .is_error = slot->is_error,
         };
         if (sl_history_add(&run->history, &message) != SL_OK) {
-            sl_run_fail_full(run);
-            return;
+            return false;
         }
+        run->tools.n_recorded++;
+    }
+    return true;
+}
+
+/* All calls are answered. */
+static void go_on(struct sl_run *run)
+{
+    if (!sl_run_tools_record(run)) {
+        sl_run_fail_full(run);
+        return;
     }
     sl_run_set_state(run, SL_RUN_STATE_READY);
     sl_run_next_iteration(run);
@@ -554,7 +566,7 @@ void sl_run_tools_clear(struct sl_run *run)
         (void)sl_free(slot->result);
         (void)sl_free(slot);
     }
-    run->tools.n_slots = run->tools.n_read = run->tools.n_begun = 0;
+    run->tools.n_slots = run->tools.n_read = run->tools.n_begun = run->tools.n_recorded = 0;
     run->tools.must_wait = false;
     run->tools.verdict = SL_BUDGET_OK;
 }

@@ -182,8 +182,11 @@ static void on_ending(void *user_data, const struct sl_ending *ending)
 static void on_ended(void *user_data)
 {
     struct sl_exec_rig *rig = user_data;
+    struct sl_usage used;
     assert_false(rig->has_ended);
     rig->has_ended = true;
+    sl_history_done(&rig->history);
+    sl_run_take_rest(rig->run, &rig->history, &used);
     rig->run = sl_run_free(rig->run);
 }
 
@@ -277,12 +280,28 @@ void sl_exec_rig_part(struct sl_exec_rig *rig, enum sl_run_gone how)
     sl_run_reader_gone(rig->run, how, 8);
 }
 
+/* AL-6.6: each call has its result, in order, and each result its call. */
+static void check_conversation(const struct sl_history *history)
+{
+    size_t i = 0;
+    while (i < history->n_messages) {
+        const struct sl_chat_message *message = &history->messages[i++];
+        assert_int_not_equal(message->role, SL_CHAT_TOOL);
+        for (size_t call = 0; call < message->n_calls; call++) {
+            assert_true(i < history->n_messages);
+            assert_int_equal(history->messages[i].role, SL_CHAT_TOOL);
+            assert_string_equal(history->messages[i++].call_id, message->calls[call].id);
+        }
+    }
+}
+
 void sl_exec_rig_done(struct sl_exec_rig *rig)
 {
     struct sl_error err = { .text = "" };
     rig->is_reading = true;
     sl_exec_rig_turn(rig);
     assert_true(rig->has_ended);
+    check_conversation(&rig->history);
     if (rig->cursor.channel != NULL && rig->ending.code != SL_CODE(OUT_OF_MEMORY)) {
         assert_int_equal(sl_event_order_finish(&rig->order, &err), SL_OK);
     }

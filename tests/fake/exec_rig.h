@@ -24,7 +24,7 @@ struct sl_exec_rig {
     struct sl_run_env env;
     struct sl_agents *agents;
     struct sl_run_settings settings; /* changed before _start */
-    struct sl_history history;       /* the context, before _start */
+    struct sl_history history;       /* the context, before _start; what was said, at the end */
     const struct sl_store_pair *metadata;
     size_t n_metadata;
     struct sl_credentials *credentials; /* the run takes them */
@@ -55,7 +55,8 @@ void sl_exec_rig_read(struct sl_exec_rig *rig, size_t max);
 const char *sl_exec_rig_trace(struct sl_exec_rig *rig);
 /* The reader goes. */
 void sl_exec_rig_part(struct sl_exec_rig *rig, enum sl_run_gone how);
-/* Checks that the run has ended in order and that nothing of it is left, and ends. */
+/* Checks that the run has ended in order, that its conversation could go on and that nothing of it
+ * is left, and ends. */
 void sl_exec_rig_done(struct sl_exec_rig *rig);
 
 #endif

@@ -98,6 +98,43 @@ static void the_input_is_never_lost_and_never_doubled(void **state)
     check("", "", "");
 }
 
+static bool refuse(size_t size)
+{
+    (void)size;
+    return false;
+}
+
+static void
+check_end(const char *messages, const char *expected, const char *expected_without_memory)
+{
+    for (int has_memory = 0; has_memory < 2; has_memory++) {
+        begin("u1a2", "x");
+        add(messages);
+        sl_mem_set_gate(has_memory == 1 ? NULL : refuse);
+        sl_history_end(&history);
+        sl_mem_set_gate(NULL);
+        assert_string_equal(show(), has_memory == 1 ? expected : expected_without_memory);
+        size_t bytes = 0;
+        for (size_t i = 0; i < history.n_messages; i++) {
+            bytes += history.messages[i].content.size;
+            bytes += history.messages[i].n_calls * strlen("n{}");
+        }
+        assert_int_equal(sl_history_bytes(&history), bytes);
+        sl_history_done(&history);
+    }
+}
+
+/* AL-6.6: in whole units, or not at all. */
+static void no_call_stays_without_result(void **state)
+{
+    (void)state;
+    check_end("", "u1a2|ux", "u1a2|ux");
+    check_end("a3", "u1a2|uxa3", "u1a2|uxa3");
+    check_end("c3t3c4t4a5", "u1a2|uxc3t3c4t4a5", "u1a2|uxc3t3c4t4a5");
+    check_end("c3t3c4", "u1a2|uxc3t3c4t!", "u1a2|uxc3t3");
+    check_end("c3", "u1a2|uxc3t!", "u1a2|ux");
+}
+
 static void whole_old_turns_are_dropped(void **state)
 {
     (void)state;
@@ -171,6 +208,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_old_part_is_repaired),
         cmocka_unit_test(the_input_is_never_lost_and_never_doubled),
+        cmocka_unit_test(no_call_stays_without_result),
         cmocka_unit_test(whole_old_turns_are_dropped),
         cmocka_unit_test(texts_are_cleaned),
         cmocka_unit_test(its_size_is_bounded),

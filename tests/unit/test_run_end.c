@@ -224,6 +224,39 @@ static void a_cancel_works_in_every_state(void **state)
     }
 }
 
+/* AL-6.6, AL-5 "cut": what the tools gave is kept, and calls that gave nothing say why. */
+static void a_cancel_among_tools_leaves_a_conversation(void **state)
+{
+    (void)state;
+    sl_exec_rig_init(&rig, AGENT);
+    sl_exec_rig_start(&rig, "hello");
+    sl_fake_model_text(&rig.models, "I add.");
+    sl_fake_model_call(&rig.models, "p1", "add", "{\"a\":1}");
+    sl_fake_model_call(&rig.models, "p2", "add", "{\"a\":2}");
+    sl_fake_model_call(&rig.models, "p3", "add", "{\"a\":3}");
+    sl_fake_model_finish(&rig.models, SL_FINISH_TOOL_USE, NULL);
+    sl_exec_rig_turn(&rig);
+    sl_fake_tool_done(&rig.tools, 0, SL_TOOL_OK, "{\"r\":1}");
+    sl_exec_rig_turn(&rig);
+    assert_int_equal(rig.tools.n_live, 1);
+    const struct sl_ending ending = sl_ending_cancelled(SL_CANCEL_REASON(CANCEL_RPC));
+    sl_run_cancel(rig.run, &ending);
+    sl_exec_rig_turn(&rig);
+    assert_int_equal(rig.history.n_messages, 5);
+    const struct sl_chat_message *messages = rig.history.messages;
+    assert_int_equal(messages[0].role, SL_CHAT_USER);
+    assert_true(sl_slice_equals(messages[1].content, "I add."));
+    assert_int_equal(messages[1].n_calls, 3);
+    assert_true(sl_slice_equals(messages[2].content, "{\"r\":1}"));
+    assert_false(messages[2].is_error);
+    for (int i = 3; i < 5; i++) {
+        assert_true(messages[i].is_error);
+        assert_non_null(strstr((const char *)messages[i].content.data, "\"CANCELLED\""));
+    }
+    assert_non_null(strstr((const char *)messages[4].content.data, "not executed: run ended"));
+    sl_exec_rig_done(&rig);
+}
+
 /* AL-2.3: also of an answer that is cut off. */
 static void a_cancel_counts_every_request_that_was_made(void **state)
 {
@@ -512,6 +545,7 @@ int main(void)
         cmocka_unit_test(an_http_error_used_nothing_and_may_say_when_to_retry),
         cmocka_unit_test(a_model_that_does_not_start_ends_the_run),
         cmocka_unit_test(a_cancel_works_in_every_state),
+        cmocka_unit_test(a_cancel_among_tools_leaves_a_conversation),
         cmocka_unit_test(a_cancel_counts_every_request_that_was_made),
         cmocka_unit_test(a_deadline_works_in_every_state),
         cmocka_unit_test(the_calls_deadline_binds_only_with_cancel),
