@@ -9,9 +9,11 @@ foreach(name
     c_examples
     call
     cancel
+    cancel_run
     causes
     cli
     daemon
+    disconnect
     docs
     identity
     limits
