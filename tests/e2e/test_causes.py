@@ -198,6 +198,9 @@ class States(Case):
 
         self.each_cause(turns(call("stubborn")), is_there, [STUBBORN])
 
+    def wait_waiting(self, n):
+        harness.wait_for("%d waiting" % n, lambda: self.server.dump()["totals"]["runs_waiting"] == n)
+
     def test_waiting_for_a_run_slot(self):
         self.start(("--limit", "runs=1"))
         first = self.wire()
@@ -208,9 +211,12 @@ class States(Case):
         reply = waiting.ask(STREAMING, run_request("load", "hang=true"), ("grpc-timeout", "300m"))
         self.assertEqual((reply.status(), reply.data), (DEADLINE, b""))
         waiting.call(STREAMING, run_request("load", "hang=true"))
+        self.wait_waiting(1)  # each on a loop of its own, they could overtake each other
         waiting.close()
+        self.wait_waiting(0)
         last = self.wire()
         stream = last.call(STREAMING, run_request("load", "events=1"))
+        self.wait_waiting(1)
         first.reset(running)
         self.assertEqual(last.wait_over(stream).status(), OK)
         self.ended(2)
