@@ -1,6 +1,7 @@
 """CancelRun from elsewhere, in every state of a run (AL-7.2, AL-7.4, AL-5.21): its answer, the one terminal event, what its
 readers see, and that nothing is left but a conversation that could go on."""
 
+import json
 import os
 import threading
 import unittest
@@ -8,7 +9,7 @@ import unittest
 import harness
 from run_case import CANCELLED, DONE, EVENT_DONE, EVENT_ERROR, EVENT_TOOL_COMPLETE, OK, RESET, RPC, RUNNING, STATE_CANCELLED
 from run_case import ASSISTANT, TOOL, USER, RunCase, call, events_of, processes_with, program, shell, turns
-from wire import CANCEL_RUN, EXECUTE, INITIAL_WINDOW, LIST_RUNS, START_RUN, STREAMING, field, fields_of, run_request
+from wire import CANCEL_RUN, EXECUTE, GET_RUN, INITIAL_WINDOW, LIST_RUNS, START_RUN, STREAMING, field, fields_of, run_request
 
 TOOL_CANCELLED = 6
 SLEEP = program("sleep", "/bin/sleep", "60")
@@ -188,6 +189,26 @@ class States(RunCase):
         self.cancelled(
             lambda wire, stream, run_id: opened.append(self.accept(listener, b"GET")), [(ASSISTANT, 1), (TOOL, 1)]
         )
+
+    def test_the_conversation_of_a_cancelled_run_can_go_on(self):
+        """As it is, as the context of another request."""
+        asks = {"match": "begin", "steps": [SAYS, call("quick"), call("polite")]}
+        ends = {"match": "go on", "steps": [{"text": "heard: {{last_tool_result}}"}]}
+        tools = [shell("quick", "echo kept"), POLITE]
+        self.start(json.dumps({"turns": [asks, ends]}), tools, parallel_tools=2)
+        wire, stream, run_id = self.begin("begin")
+        self.wait_text(wire, stream, b"started")
+        self.assertEqual(self.cancel(run_id), STATE_CANCELLED)
+        reply = self.wire().ask(GET_RUN, field(1, run_id) + field(2, 1))
+        context = dict(fields_of(reply.messages()[0]))[2]
+        reply = self.wire().ask(EXECUTE, run_request("helper", "go on") + field(3, context))
+        self.assertEqual(reply.status(), OK, reply)
+        done = dict(fields_of(dict(fields_of(reply.messages()[0]))[2]))
+        self.assertTrue(done[1].startswith(b"heard: "), done)
+        again = dict(fields_of(reply.messages()[0]))[1].decode()
+        seen = self.check_conversation(self.get(again)[1])
+        self.assertEqual([role for role, _, _ in seen], [USER, ASSISTANT, TOOL, TOOL, USER, ASSISTANT])
+        self.assertIn(b"CANCELLED", seen[3][1])
 
     # ---- Before and after ----
 

@@ -2,12 +2,15 @@
 one connection carries runs of every policy, it is lost in one of many ways, and each run meets the fate that its policy
 says. What goes on can be followed to its end without gap or repeat."""
 
+import contextlib
 import json
 import signal
 import socket
+import ssl
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import unittest
 
@@ -57,7 +60,7 @@ class Follower(threading.Thread):
     def __init__(self, case, run_id, after=0):
         super().__init__(daemon=True)
         self.after = after
-        self.wire = Wire(case.server.address, settings=[(INITIAL_WINDOW, 1 << 24)])
+        self.wire = Wire(case.server.address, settings=[(INITIAL_WINDOW, 1 << 24)], tls=case.tls)
         self.wire.open_window(0, 1 << 24)
         case.addCleanup(self.wire.socket.close)
         self.stream = self.wire.call(ATTACH, field(1, run_id) + (field(2, after) if after else b""))
@@ -92,6 +95,11 @@ class Run:
 
 
 class Losses(RunCase):
+    tls = None
+
+    def wire(self, **more):
+        return super().wire(**({"tls": self.tls} | more))
+
     def begin_all(self, fields=(), **wire_options):
         """A run of each policy on one connection."""
         wire = self.wire(**wire_options)
@@ -192,6 +200,27 @@ class Losses(RunCase):
             wire.socket.close()
 
         self.lose(leave)
+
+    def test_closed_over_tls_with_and_without_a_word(self):  # C2
+        own = tempfile.mkdtemp() + "/own"
+        harness.make_certificate(own)
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        context.set_alpn_protocols(["h2"])
+
+        def say(wire):
+            wire.socket.settimeout(1)
+            with contextlib.suppress(OSError):  # it has more to say, and does not repeat ours
+                wire.socket.unwrap()
+
+        self.tls = context
+        for how in (say, lambda wire: wire.socket.close()):
+            with self.subTest(says=how is say):
+                self.start(flags=("--tls-cert", own + ".cert", "--tls-key", own + ".key"))
+                wire, streams, runs = self.begin_all(tls=context)
+                self.keep_all(wire, streams, runs)
+                how(wire)
+                self.check_fates(runs)
 
     def test_goaway_alone_is_no_loss(self):
         self.start()
