@@ -67,7 +67,7 @@ struct sl_cli_command {
     size_t n_flags;
     bool is_remote;    /* has the options of every command that calls a server */
     const char *words; /* what the first argument can be, separated by spaces; NULL: anything.
-                        * "<agents>", "<methods>", "<files>": completion finds them */
+                        * "<agents>", "<runs>", "<methods>", "<files>": completion finds them */
     const char *notes; /* more lines for --help; may be NULL */
 };
 
@@ -98,6 +98,10 @@ const struct sl_cli_flag *sl_cli_common_flags(size_t *ret_n);
 /* The words of a command that are no flags: the `required` ones (names, ended by NULL; NULL: none)
  * and at most `max` in all. False after a line on stderr that names what is missing or too much. */
 bool sl_cli_takes(int argc, char **argv, const char *const *required, int max);
+
+/* A `string` of protobuf: what is none is refused in words of the command line. Fails:
+ * SL_INVALID_ARGUMENT, after a line on stderr that begins with `what`. */
+SL_CHECK enum sl_status sl_cli_check_text(const char *what, struct sl_slice text);
 
 /* The loop, its signals, and a channel. */
 struct sl_cli {
@@ -143,7 +147,7 @@ SL_PRINTF(1, 2) void sl_cli_complain(const char *fmt, ...);
 /* The commands. */
 extern const struct sl_cli_command sl_cmd_run, sl_cmd_agents, sl_cmd_health, sl_cmd_call,
     sl_cmd_frame, sl_cmd_proto, sl_cmd_config, sl_cmd_check_events, sl_cmd_mock_model, sl_cmd_bench,
-    sl_cmd_completion, sl_cmd_keys;
+    sl_cmd_completion, sl_cmd_keys, sl_cmd_attach, sl_cmd_cancel, sl_cmd_runs;
 /* All of them, as --help lists them; NULL ends it (main.c). */
 extern const struct sl_cli_command *const sl_cli_commands[];
 

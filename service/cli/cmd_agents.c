@@ -23,16 +23,6 @@ static void print_json(const Sluice__V1__Agent *agent)
     json_decref(json);
 }
 
-/* Padded to its column by bytes: names are ASCII, and what is not may stand out. */
-static void print_cell(const char *text, size_t width)
-{
-    sl_text_put_line(stdout, text, CELL_MAX_BYTES);
-    for (size_t n = strlen(text); n < width; n++) {
-        (void)putchar(' ');
-    }
-    (void)putchar(' ');
-}
-
 static void print_pair(const char *what, const char *key, const char *value)
 {
     (void)printf("    %s: ", what);
@@ -44,9 +34,9 @@ static void print_pair(const char *what, const char *key, const char *value)
 
 static void print_row(const Sluice__V1__Agent *agent)
 {
-    print_cell(agent->name, 24);
-    print_cell(agent->model, 28);
-    print_cell(agent->provider, 12);
+    sl_text_put_cell(stdout, agent->name, 24);
+    sl_text_put_cell(stdout, agent->model, 28);
+    sl_text_put_cell(stdout, agent->provider, 12);
     for (size_t i = 0; i < agent->n_tools; i++) {
         (void)fputs(i == 0 ? "" : ", ", stdout);
         sl_text_put_line(stdout, agent->tools[i]->name, CELL_MAX_BYTES);

@@ -1,6 +1,6 @@
 /* sluice completion bash|zsh|fish: a script for the shell, made from the parser's own tables.
  *
- * Agents and methods are asked from the server while the person types: with the --addr of the
+ * Agents, runs and methods are asked from the server while the person types: with the --addr of the
  * line, and for half a second at most. */
 #include <stdio.h>
 
@@ -66,6 +66,9 @@ static const char shared_functions[] =
     "    \"$program\" \"$@\" --timeout 500ms 2>/dev/null\n"
     "}\n"
     "_sluice_agents() { _sluice_ask \"$1\" \"$2\" agents | sed -n '2,$s/^\\([^ ][^ ]*\\).*/\\1/p'; "
+    "}\n"
+    "_sluice_runs() { _sluice_ask \"$1\" \"$2\" runs --limit 50 | sed -n '2,$s/^\\([^ ][^ "
+    "]*\\).*/\\1/p'; "
     "}\n"
     "# The services, and behind a / their methods.\n"
     "_sluice_methods() {\n"
@@ -156,6 +159,7 @@ static void print_bash(void)
         "        words=$(_sluice_first \"$command\")\n"
         "        case $words in\n"
         "        '<agents>') words=$(_sluice_agents \"${COMP_WORDS[0]}\" \"$address\") ;;\n"
+        "        '<runs>') words=$(_sluice_runs \"${COMP_WORDS[0]}\" \"$address\") ;;\n"
         "        '<methods>') words=$(_sluice_methods \"${COMP_WORDS[0]}\" \"$address\" \"$cur\")\n"
         "            compopt -o nospace 2>/dev/null ;;\n"
         "        '<files>') mapfile -t COMPREPLY < <(compgen -f -- \"$cur\"); return 0 ;;\n"
@@ -189,6 +193,7 @@ static void print_zsh(void)
         "        found=$(_sluice_first $command)\n"
         "        case $found in\n"
         "        '<agents>') found=$(_sluice_agents ${words[1]} \"$address\") ;;\n"
+        "        '<runs>') found=$(_sluice_runs ${words[1]} \"$address\") ;;\n"
         "        '<methods>') found=$(_sluice_methods ${words[1]} \"$address\" \"$cur\")\n"
         "            compadd -S '' -- ${=found}; return ;;\n"
         "        '<files>') _files; return ;;\n"
@@ -234,6 +239,8 @@ static void print_fish_words(const struct sl_cli_command *command)
         (void)puts("-F");
     } else if (has_words(command, "<agents>")) {
         (void)puts("-a '(__sluice_agents)'");
+    } else if (has_words(command, "<runs>")) {
+        (void)puts("-a '(__sluice_runs)'");
     } else if (has_words(command, "<methods>")) {
         (void)puts("-a '(__sluice_methods)'");
     } else {
@@ -255,6 +262,9 @@ static void print_fish(void)
         "end\n"
         "function __sluice_agents\n"
         "    __sluice_ask agents | sed -n '2,$s/^\\([^ ][^ ]*\\).*/\\1/p'\n"
+        "end\n"
+        "function __sluice_runs\n"
+        "    __sluice_ask runs --limit 50 | sed -n '2,$s/^\\([^ ][^ ]*\\).*/\\1/p'\n"
         "end\n"
         "function __sluice_methods\n"
         "    set -l service (string split -m 1 / -- (commandline -ct))\n"

@@ -1,117 +1,35 @@
-/* sluice run AGENT [INPUT]: ExecuteStreaming, shown live. */
-#include <stdatomic.h>
+/* sluice run AGENT [INPUT]: ExecuteStreaming, shown live; or StartRun, which only gives the run's
+ * id.
+ */
 #include <stdio.h>
-#include <sys/ioctl.h>
-#include <unistd.h>
 
 #include "proto/sluice/v1/runtime.sl.h"
 #include "runtime/base/buf.h"
 #include "runtime/base/mem.h"
 #include "runtime/base/parse.h"
 #include "runtime/base/random.h"
-#include "runtime/base/utf8.h"
+#include "service/cli/ask.h"
 #include "service/cli/cli.h"
+#include "service/cli/follow.h"
 #include "service/cli/message_json.h"
 #include "service/cli/pairs.h"
 #include "service/cli/text.h"
-#include "service/cli/view.h"
 
-enum { INPUT_MAX_BYTES = 4 * 1024 * 1024 };
+enum { INPUT_MAX_BYTES = 4 * 1024 * 1024, TTL_MIN_MS = 1000, TTL_MAX_MS = 86400000 };
 
 struct run_command {
     struct sl_cli cli;
-    struct sl_client_call *call;
-    struct sl_view view;
-    bool has_view;
-    bool is_cancelled, is_given_up;
-    const char *max_iterations, *request_id;
+    struct sl_cli_follow follow;
+    const char *max_iterations, *request_id, *on_disconnect_text;
     char own_id[SL_ID_BYTES];
     uint64_t n_iterations; /* 0: the agent's */
-    bool has_tool_deltas;
+    Sluice__V1__OnDisconnect on_disconnect;
+    uint64_t detach_ttl_ms;
+    bool has_tool_deltas, is_detached;
     struct sl_cli_list metadata_words, credential_words;
     struct sl_cli_pairs metadata, credentials;
     struct sl_buf input;
 };
-
-static size_t columns_of_stdout(void)
-{
-    struct winsize size;
-    return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 ? size.ws_col : 0;
-}
-
-static void print_json(const Sluice__V1__StreamEvent *event)
-{
-    json_t *json = sl_event_to_json(event);
-    sl_text_put_json(stdout, json);
-    (void)fflush(stdout);
-    json_decref(json);
-}
-
-/* Nobody reads on: the run is given up, too. main() tells of it. */
-static void give_up(struct run_command *command)
-{
-    if (!command->is_given_up) {
-        command->is_given_up = true;
-        sl_client_call_cancel(command->call);
-    }
-}
-
-static void show(struct run_command *command, const Sluice__V1__StreamEvent *event)
-{
-    if (command->cli.options.is_json) {
-        print_json(event);
-    } else {
-        sl_view_event(&command->view, event);
-    }
-    if (ferror(stdout) != 0) {
-        give_up(command);
-    }
-}
-
-static void on_readable(struct sl_client_call *call, void *user_data)
-{
-    struct run_command *command = user_data;
-    void *message;
-    enum sl_status status = sl_client_call_recv(call, &message);
-    while (status == SL_OK) {
-        show(command, message);
-        status = sl_client_call_recv(call, &message);
-    }
-    if (status == SL_AGAIN) {
-        return;
-    }
-    if (command->has_view) {
-        sl_view_done(&command->view);
-    }
-    if (status == SL_END) {
-        sl_cli_stop(&command->cli, SL_EXIT_DONE);
-    } else if (command->is_given_up) {
-        sl_cli_stop(&command->cli, SL_EXIT_ERROR);
-    } else if (command->is_cancelled) {
-        sl_cli_complain("cancelled");
-        sl_cli_stop(&command->cli, SL_EXIT_CANCELLED);
-    } else {
-        sl_cli_stop(&command->cli, sl_cli_report(call));
-    }
-}
-
-static void on_signal(struct sl_cli *cli, void *user_data)
-{
-    struct run_command *command = user_data;
-    (void)cli;
-    command->is_cancelled = true;
-    sl_client_call_cancel(command->call); /* on_readable tells the end */
-}
-
-/* A `string` of protobuf: what is none is refused here, in words of the command line. */
-static enum sl_status check_text(const char *what, struct sl_slice text)
-{
-    if (text.size == 0 || sl_utf8_is_clean(text)) {
-        return SL_OK;
-    }
-    sl_cli_complain("%s: not a text: it is not valid UTF-8, or has a NUL", what);
-    return SL_INVALID_ARGUMENT;
-}
 
 /* INPUT "-" is read from stdin. Fails after a line on stderr. */
 static enum sl_status read_input(struct run_command *command, const char *word)
@@ -133,7 +51,7 @@ static enum sl_status read_input(struct run_command *command, const char *word)
         sl_cli_complain("INPUT: standard input cannot be read");
         return SL_INVALID_ARGUMENT;
     }
-    return check_text("INPUT", sl_buf_slice(input));
+    return sl_cli_check_text("INPUT", sl_buf_slice(input));
 }
 
 static enum sl_status fill_metadata(
@@ -174,66 +92,139 @@ static enum sl_status fill_credentials(
     return SL_OK;
 }
 
-static enum sl_status open_call(struct run_command *command, const char *agent)
+static void fill_options(const struct run_command *command, Sluice__V1__RunOptions *run)
 {
-    const struct sl_client_call_options options = { .struct_size = sizeof(options),
-                                                    .timeout_ms = command->cli.options.timeout_ms,
-                                                    .on_readable = on_readable,
-                                                    .user_data = command };
-    struct sl_sluice__v1__agent_runtime__execute_streaming__reader *reader;
-    Sluice__V1__RunOptions run;
-    sluice__v1__run_options__init(&run);
-    Sluice__V1__ExecuteRequest request;
-    sluice__v1__execute_request__init(&request);
+    sluice__v1__run_options__init(run);
     if (command->n_iterations > 0) {
-        run._max_iterations_case = SLUICE__V1__RUN_OPTIONS___MAX_ITERATIONS_MAX_ITERATIONS;
-        run.max_iterations = (uint32_t)command->n_iterations;
+        run->_max_iterations_case = SLUICE__V1__RUN_OPTIONS___MAX_ITERATIONS_MAX_ITERATIONS;
+        run->max_iterations = (uint32_t)command->n_iterations;
     }
-    run.tool_call_deltas = command->has_tool_deltas;
-    request.agent = sl_unconst(agent);
-    request.input = sl_unconst(sl_buf_cstr(&command->input));
-    request.options = &run;
+    run->tool_call_deltas = command->has_tool_deltas;
+    run->on_disconnect = command->on_disconnect;
+    run->detach_ttl_ms = command->detach_ttl_ms;
+    if (!command->is_detached) { /* Ctrl-C is a reset, and it means the run */
+        run->_cancel_on_reset_case = SLUICE__V1__RUN_OPTIONS___CANCEL_ON_RESET_CANCEL_ON_RESET;
+        run->cancel_on_reset = true;
+    }
+}
+
+static enum sl_status fill_request(
+    struct run_command *command,
+    const char *agent,
+    Sluice__V1__RunOptions *run,
+    Sluice__V1__ExecuteRequest *request)
+{
+    fill_options(command, run);
+    sluice__v1__execute_request__init(request);
+    request->agent = sl_unconst(agent);
+    request->input = sl_unconst(sl_buf_cstr(&command->input));
+    request->options = run;
     if (command->request_id != NULL) {
-        request.request_id = sl_unconst(command->request_id);
+        request->request_id = sl_unconst(command->request_id);
     } else if (command->cli.options.n_retries > 0) {
         /* The first try may have begun, and its answer was lost. */
         sl_random_id(command->own_id);
-        request.request_id = command->own_id;
+        request->request_id = command->own_id;
     }
-    if (request.input == NULL) {
+    if (request->input == NULL) {
         return SL_RESOURCE_EXHAUSTED;
     }
-    SL_TRY(fill_metadata(&request, &command->metadata, &command->metadata.arena));
-    SL_TRY(fill_credentials(&request, &command->credentials, &command->credentials.arena));
-    SL_TRY(sl_sluice__v1__agent_runtime__execute_streaming__open(
-        command->cli.channel, &options, &request, &reader));
-    command->call = sl_sluice__v1__agent_runtime__execute_streaming__client_call(reader);
-    return SL_OK;
+    SL_TRY(fill_metadata(request, &command->metadata, &command->metadata.arena));
+    return fill_credentials(request, &command->credentials, &command->credentials.arena);
 }
 
-static void open_view(struct run_command *command)
+static int follow_run(struct run_command *command, const Sluice__V1__ExecuteRequest *request)
 {
-    struct sl_view_style style = { .columns = columns_of_stdout };
-    sl_cli_terminal(&style.is_terminal, &style.has_colours);
-    if (style.has_colours) {
-        atomic_store(&command->cli.restore, "\x1b[0m\n");
-    }
-    sl_view_init(&command->view, stdout, &style, command->cli.loop);
-    command->has_view = true;
-}
-
-static int run_agent(struct run_command *command, const char *agent)
-{
-    if (open_call(command, agent) != SL_OK) {
+    struct sl_cli_follow *follow = &command->follow;
+    struct sl_sluice__v1__agent_runtime__execute_streaming__reader *reader;
+    sl_cli_follow_init(follow, &command->cli);
+    follow->owns_run = true;
+    follow->may_attach =
+        command->on_disconnect == SLUICE__V1__ON_DISCONNECT__ON_DISCONNECT_DETACH ||
+        command->on_disconnect == SLUICE__V1__ON_DISCONNECT__ON_DISCONNECT_DETACH_FOR;
+    const struct sl_client_call_options options = sl_cli_follow_options(follow);
+    if (sl_sluice__v1__agent_runtime__execute_streaming__open(
+            command->cli.channel, &options, request, &reader) != SL_OK) {
         sl_cli_complain("out of memory");
         return SL_EXIT_ERROR;
     }
-    if (!command->cli.options.is_json) {
-        open_view(command);
-    }
-    command->cli.on_signal = on_signal;
-    command->cli.user_data = command;
+    follow->call = sl_sluice__v1__agent_runtime__execute_streaming__client_call(reader);
     return sl_cli_run(&command->cli);
+}
+
+/* ---- --detach ----------------------------------------------------------------------------------
+ */
+
+static void on_started(const void *reply, void *user_data)
+{
+    const struct run_command *command = user_data;
+    const Sluice__V1__StartRunResponse *started = reply;
+    if (command->cli.options.is_json) {
+        json_t *json = sl_message_to_json(&started->base);
+        sl_text_put_json(stdout, json);
+        json_decref(json);
+    } else {
+        sl_text_put_line(stdout, started->run_id, SL_CLI_RUN_ID_BYTES);
+        (void)putchar('\n');
+    }
+}
+
+static int start_run(struct run_command *command, const Sluice__V1__ExecuteRequest *request)
+{
+    struct sl_cli_ask ask = { .cli = &command->cli, .on_reply = on_started, .user_data = command };
+    const struct sl_client_call_options options = sl_cli_ask_options(&ask);
+    struct sl_sluice__v1__agent_runtime__start_run__reader *reader = NULL;
+    const enum sl_status status = sl_sluice__v1__agent_runtime__start_run__open(
+        command->cli.channel, &options, request, &reader);
+    return sl_cli_ask_wait(
+        &ask, status, sl_sluice__v1__agent_runtime__start_run__client_call(reader));
+}
+
+/* ------------------------------------------------------------------------------------------------
+ */
+
+static int run_agent(struct run_command *command, const char *agent)
+{
+    Sluice__V1__RunOptions run;
+    Sluice__V1__ExecuteRequest request;
+    if (fill_request(command, agent, &run, &request) != SL_OK) {
+        sl_cli_complain("out of memory");
+        return SL_EXIT_ERROR;
+    }
+    return command->is_detached ? start_run(command, &request) : follow_run(command, &request);
+}
+
+/* cancel, detach or detach-for:DURATION. */
+static enum sl_status check_on_disconnect(struct run_command *command)
+{
+    static const char detach_for[] = "detach-for:";
+    const char *text = command->on_disconnect_text;
+    if (text == NULL) {
+        return SL_OK;
+    }
+    if (strcmp(text, "cancel") == 0) {
+        command->on_disconnect = SLUICE__V1__ON_DISCONNECT__ON_DISCONNECT_CANCEL;
+    } else if (strcmp(text, "detach") == 0) {
+        command->on_disconnect = SLUICE__V1__ON_DISCONNECT__ON_DISCONNECT_DETACH;
+    } else if (
+        strncmp(text, detach_for, strlen(detach_for)) == 0 &&
+        sl_parse_duration_ms(
+            sl_slice_str(text + strlen(detach_for)), TTL_MAX_MS, &command->detach_ttl_ms) ==
+            SL_OK &&
+        command->detach_ttl_ms >= TTL_MIN_MS) {
+        command->on_disconnect = SLUICE__V1__ON_DISCONNECT__ON_DISCONNECT_DETACH_FOR;
+    } else {
+        sl_cli_complain(
+            "--on-disconnect: '%s' is not cancel, detach or detach-for:DURATION (1s to 24h)", text);
+        return SL_INVALID_ARGUMENT;
+    }
+    if (command->is_detached &&
+        command->on_disconnect == SLUICE__V1__ON_DISCONNECT__ON_DISCONNECT_CANCEL) {
+        sl_cli_complain(
+            "--on-disconnect: with --detach there is no stream whose loss could cancel");
+        return SL_INVALID_ARGUMENT;
+    }
+    return SL_OK;
 }
 
 /* What is wrong with the command line is told before anything is connected. */
@@ -246,9 +237,10 @@ static enum sl_status check_command(struct run_command *command, int argc, char 
             "--max-iterations: '%s' is not a number from 1 to 1000", command->max_iterations);
         return SL_INVALID_ARGUMENT;
     }
-    SL_TRY(check_text("AGENT", sl_slice_str(argv[0])));
+    SL_TRY(check_on_disconnect(command));
+    SL_TRY(sl_cli_check_text("AGENT", sl_slice_str(argv[0])));
     if (command->request_id != NULL) {
-        SL_TRY(check_text("--request-id", sl_slice_str(command->request_id)));
+        SL_TRY(sl_cli_check_text("--request-id", sl_slice_str(command->request_id)));
     }
     SL_TRY(sl_cli_read_pairs(&command->metadata_words, "--metadata", &command->metadata));
     SL_TRY(sl_cli_read_secrets(&command->credential_words, "--credential", &command->credentials));
@@ -269,7 +261,7 @@ static int run_run(int argc, char **argv)
         sl_cli_open(&command.cli, &options) == SL_OK) {
         exit_code = run_agent(&command, argv[0]);
     }
-    command.call = sl_client_call_free(command.call);
+    sl_cli_follow_done(&command.follow);
     sl_cli_close(&command.cli);
     sl_buf_done(&command.input);
     sl_cli_pairs_done(&command.metadata);
@@ -283,12 +275,14 @@ static int run_run(int argc, char **argv)
     }
 static const struct sl_cli_flag flags[] = {
     FLAG("--max-iterations", SL_CLI_TEXT, max_iterations, "N", "at most this many, for this run"),
+    FLAG("--request-id", SL_CLI_TEXT, request_id, "ID", "a repeated start follows the first run"),
     FLAG(
-        "--request-id",
+        "--on-disconnect",
         SL_CLI_TEXT,
-        request_id,
-        "ID",
-        "a second run with the same id follows the first"),
+        on_disconnect_text,
+        "WHAT",
+        "when the connection is lost: cancel, detach, detach-for:30s"),
+    FLAG("--detach", SL_CLI_SWITCH, is_detached, NULL, "start it, print its id, and go"),
     FLAG("--metadata", SL_CLI_LIST, metadata_words, "KEY=VALUE", "kept with the run; repeatable"),
     FLAG(
         "--credential",

@@ -7,6 +7,7 @@
 
 #include "runtime/base/mem.h"
 #include "runtime/base/parse.h"
+#include "runtime/base/utf8.h"
 #include "service/cli/cli.h"
 #include "service/cli/text.h"
 #include "service/config.h"
@@ -353,6 +354,15 @@ bool sl_cli_takes(int argc, char **argv, const char *const *required, int max)
         return false;
     }
     return true;
+}
+
+enum sl_status sl_cli_check_text(const char *what, struct sl_slice text)
+{
+    if (text.size == 0 || sl_utf8_is_clean(text)) {
+        return SL_OK;
+    }
+    sl_cli_complain("%s: not a text: it is not valid UTF-8, or has a NUL", what);
+    return SL_INVALID_ARGUMENT;
 }
 
 enum sl_status sl_cli_parse(

@@ -1,6 +1,9 @@
 #include "service/cli/text.h"
 
 #include <stdlib.h>
+#include <string.h>
+
+enum { CELL_MAX_BYTES = 200 };
 
 /* Bytes of the control character at `at`: 0 none, 1, or 2 (C1 in UTF-8: C2 80 to C2 9F). Line end
  * and tab are none. */
@@ -75,6 +78,15 @@ size_t sl_text_put_columns(FILE *out, const char *text, size_t max_columns)
         at += put_character(out, at, true);
     }
     return n_columns;
+}
+
+void sl_text_put_cell(FILE *out, const char *text, size_t width)
+{
+    sl_text_put_line(out, text, CELL_MAX_BYTES);
+    for (size_t n = strlen(text); n < width; n++) {
+        (void)fputc(' ', out);
+    }
+    (void)fputc(' ', out);
 }
 
 void sl_text_put_json(FILE *out, const json_t *json)

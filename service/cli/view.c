@@ -282,6 +282,15 @@ void sl_view_init(
     }
 }
 
+void sl_view_interrupt(struct sl_view *view)
+{
+    if (view->style.is_terminal) {
+        clear_spinner(view);
+        end_line(view);
+        (void)fflush(view->out);
+    }
+}
+
 void sl_view_done(struct sl_view *view)
 {
     sl_timer_stop(&view->spinner);

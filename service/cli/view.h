@@ -40,6 +40,9 @@ struct sl_view {
 void sl_view_init(
     struct sl_view *view, FILE *out, const struct sl_view_style *style, struct sl_loop *loop);
 void sl_view_event(struct sl_view *view, const Sluice__V1__StreamEvent *event);
+/* Makes room for a line of somebody else's: on a terminal, what is open ends here. A file stays as
+ * it is, for that line goes elsewhere. */
+void sl_view_interrupt(struct sl_view *view);
 /* Ends an open line and the spinner. */
 void sl_view_done(struct sl_view *view);
 

@@ -57,6 +57,19 @@ class Cli(harness.Case):
         for words, fault in (
             (("run",), "AGENT is missing"),
             (("run", "a", "b", "c"), "'c' is one word too many"),
+            (("run", "echo", "--on-disconnect", "stay"), "--on-disconnect: 'stay'"),
+            (("run", "echo", "--on-disconnect", "detach-for:1ms"), "--on-disconnect: 'detach-for:1ms'"),
+            (("run", "echo", "--on-disconnect", "cancel", "--detach"), "--on-disconnect: with --detach"),
+            (("attach",), "RUN_ID is missing"),
+            (("attach", "a", "--after", "-1"), "--after: '-1'"),
+            (("attach", "a" * 256), "RUN_ID: over 255 bytes"),
+            (("cancel",), "RUN_ID is missing"),
+            (("cancel", "a", "b"), "'b' is one word too many"),
+            (("runs", "a", "b"), "'b' is one word too many"),
+            (("runs", "--limit", "0"), "--limit: '0'"),
+            (("runs", "--state", "asleep"), "--state: 'asleep'"),
+            (("runs", "--context"), "--context: of one run"),
+            (("runs", "a", "--agent", "echo"), "--agent, --state and --limit"),
             (("agents", "x"), "'x' is one word too many"),
             (("health", "a", "b"), "'b' is one word too many"),
             (("check-events", "a", "b"), "'b' is one word too many"),
@@ -88,7 +101,7 @@ class Cli(harness.Case):
         with open(harness.ROOT + "/service/cli/options.c", encoding="utf-8") as file:
             common = FLAG.findall(file.read())
         self.assertIn("--tls", common)
-        for command in ("run", "agents", "health", "call", "frame", "proto", "check-events", "mock-model", "bench"):
+        for command in ("run", "attach", "cancel", "runs", "agents", "health", "call", "frame", "proto", "check-events", "mock-model", "bench"):
             done = harness.sluice(self.server, command, "--help")
             self.assertEqual((done.returncode, done.stderr), (0, b""), command)
             with open("%s/service/cli/cmd_%s.c" % (harness.ROOT, command.replace("-", "_")), encoding="utf-8") as file:

@@ -148,6 +148,8 @@ class Completion(harness.Case):
         self.assertEqual(sorted(complete("sluice config ")), ["check", "show"])
         self.assertIn("README.md", complete("sluice check-events "))
         self.assertEqual(sorted(complete("sluice run %s " % addr)), ["demo", "echo", "load"])
+        run_id = harness.sluice(server, "run", "--detach", "echo", "x").stdout.decode().strip()
+        self.assertIn(run_id, complete("sluice attach %s " % addr))
         self.assertIn("grpc.health.v1.Health/", complete("sluice call %s grpc.h" % addr))
         self.assertEqual(complete("sluice call %s grpc.health.v1.Health/C" % addr), ["grpc.health.v1.Health/Check"])
         self.assertEqual(complete("sluice run --addr 127.0.0.1:1 "), [])
