@@ -12,6 +12,7 @@ foreach(name
     cancel_run
     causes
     cli
+    cli_runs
     daemon
     disconnect
     docs

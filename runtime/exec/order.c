@@ -65,6 +65,22 @@ static enum sl_status open_bracket(
     return SL_OK;
 }
 
+/* What was opened before the stream began is opened late. Each only once, as every other. */
+static enum sl_status open_unseen(
+    struct sl_event_order *order,
+    struct sl_event_order_bracket **brackets,
+    uint32_t *n_open,
+    const char *id,
+    struct sl_error *err)
+{
+    if (!order->has_unseen || find_bracket(*brackets, id) != NULL) {
+        return SL_OK;
+    }
+    SL_TRY(open_bracket(order, brackets, id, err));
+    (*n_open)++;
+    return SL_OK;
+}
+
 static enum sl_status close_bracket(
     const struct sl_event_order *order,
     struct sl_event_order_bracket *brackets,
@@ -88,7 +104,8 @@ static bool has_open(const struct sl_event_order *order)
 static enum sl_status
 need(const struct sl_event_order *order, bool is_allowed, const char *what, struct sl_error *err)
 {
-    static const char *const names[] = { "NEW", "READY", "MODEL", "TOOLS", "CLOSING", "END" };
+    static const char *const names[] = { "NEW",     "READY", "MODEL",  "TOOLS",
+                                         "CLOSING", "END",   "MIDDLE", "LATE" };
     if (is_allowed) {
         return SL_OK;
     }
@@ -96,16 +113,51 @@ need(const struct sl_event_order *order, bool is_allowed, const char *what, stru
         err, "event %" PRIu64 ": %s in state %s", order->sequence, what, names[order->state]);
 }
 
+static enum sl_status
+check_model(struct sl_event_order *order, const char *what, struct sl_error *err)
+{
+    const bool is_allowed = order->state == SL_ORDER_MODEL || order->state == SL_ORDER_MIDDLE;
+    SL_TRY(need(order, is_allowed, what, err));
+    order->state = SL_ORDER_MODEL;
+    return SL_OK;
+}
+
+static bool is_somewhere(const struct sl_event_order *order)
+{
+    return order->state == SL_ORDER_MIDDLE || order->state == SL_ORDER_LATE;
+}
+
+/* The stream began among the tools of an iteration. */
+static void enter_tools(struct sl_event_order *order, bool may_be_closing)
+{
+    if (is_somewhere(order)) {
+        order->state = may_be_closing ? SL_ORDER_LATE : SL_ORDER_TOOLS;
+    }
+}
+
+/* The calls that were not seen may be over, and so may be the iteration, whose number may not have
+ * been seen either. */
+static bool may_start_unseen(
+    const struct sl_event_order *order, const Sluice__V1__IterationStart *start, bool is_next)
+{
+    const bool is_there = is_somewhere(order) || order->state == SL_ORDER_TOOLS;
+    const bool is_number =
+        order->iteration == 0 ? start->iteration > 0 && start->attempt > 0 : is_next;
+    return order->has_unseen && is_there && is_number;
+}
+
 static enum sl_status check_iteration_start(
     struct sl_event_order *order, const Sluice__V1__IterationStart *start, struct sl_error *err)
 {
     const bool is_next = start->iteration == order->iteration + 1 && start->attempt == 1;
-    const bool is_restart = start->iteration == order->iteration &&
-                            start->attempt == order->attempt + 1 &&
+    const bool is_second =
+        order->has_unseen ? start->attempt > 1 : start->attempt == order->attempt + 1;
+    const bool is_restart = start->iteration == order->iteration && is_second &&
                             order->stop_reason == STOP(INTERRUPTED);
     const bool is_retry = is_next && order->stop_reason == STOP(END_TURN);
     const bool is_allowed = (order->state == SL_ORDER_READY && (is_next || is_restart)) ||
-                            (order->state == SL_ORDER_CLOSING && (is_restart || is_retry));
+                            (order->state == SL_ORDER_CLOSING && (is_restart || is_retry)) ||
+                            may_start_unseen(order, start, is_next);
     SL_TRY(need(order, is_allowed && !has_open(order), "IterationStart", err));
     if (start->max_iterations > 0 && start->iteration > start->max_iterations) {
         return REFUSE(err, "event %" PRIu64 ": iteration over its maximum", order->sequence);
@@ -113,6 +165,7 @@ static enum sl_status check_iteration_start(
     order->iteration = start->iteration;
     order->attempt = start->attempt;
     order->n_calls_of_iteration = 0;
+    order->has_unseen = false; /* every call before it is over */
     order->state = SL_ORDER_MODEL;
     return SL_OK;
 }
@@ -120,14 +173,15 @@ static enum sl_status check_iteration_start(
 static enum sl_status check_iteration_complete(
     struct sl_event_order *order, const Sluice__V1__IterationComplete *done, struct sl_error *err)
 {
-    SL_TRY(need(order, order->state == SL_ORDER_MODEL, "IterationComplete", err));
-    if (done->iteration != order->iteration) {
+    SL_TRY(check_model(order, "IterationComplete", err));
+    if (done->iteration != order->iteration && order->iteration != 0) {
         return REFUSE(err, "event %" PRIu64 ": another iteration is open", order->sequence);
     }
     if (done->stop_reason == STOP(UNSPECIFIED)) {
         return REFUSE(err, "event %" PRIu64 ": no stop reason", order->sequence);
     }
-    if (done->stop_reason == STOP(TOOL_USE) && order->n_calls_of_iteration == 0) {
+    if (done->stop_reason == STOP(TOOL_USE) && order->n_calls_of_iteration == 0 &&
+        !order->has_unseen) {
         return REFUSE(err, "event %" PRIu64 ": tool use without a call", order->sequence);
     }
     if (done->stop_reason == STOP(PAUSE_TURN) && order->n_calls_of_iteration > 0) {
@@ -136,6 +190,7 @@ static enum sl_status check_iteration_complete(
     if (done->usage == NULL) {
         return REFUSE(err, "event %" PRIu64 ": no usage", order->sequence);
     }
+    order->iteration = done->iteration;
     order->stop_reason = done->stop_reason;
     order->state = done->stop_reason == STOP(TOOL_USE)     ? SL_ORDER_TOOLS
                    : done->stop_reason == STOP(PAUSE_TURN) ? SL_ORDER_READY
@@ -146,21 +201,25 @@ static enum sl_status check_iteration_complete(
 static enum sl_status check_call_complete(
     struct sl_event_order *order, const Sluice__V1__ToolCallComplete *done, struct sl_error *err)
 {
-    const bool is_allowed =
-        order->state == SL_ORDER_TOOLS || (order->state == SL_ORDER_CLOSING && !done->success);
+    enter_tools(order, !done->success);
+    const bool is_allowed = order->state == SL_ORDER_TOOLS || order->state == SL_ORDER_LATE ||
+                            (order->state == SL_ORDER_CLOSING && !done->success);
     SL_TRY(need(order, is_allowed, "ToolCallComplete", err));
+    SL_TRY(open_unseen(order, &order->calls, &order->n_open_calls, done->tool_id, err));
     SL_TRY(close_bracket(order, order->calls, done->tool_id, err));
     order->n_open_calls--;
-    if (order->state == SL_ORDER_TOOLS && !has_open(order)) {
+    if (order->state == SL_ORDER_TOOLS && !has_open(order) && !order->has_unseen) {
         order->state = SL_ORDER_READY;
     }
     return SL_OK;
 }
 
 static enum sl_status check_progress(
-    const struct sl_event_order *order, const char *tool_id, const char *what, struct sl_error *err)
+    struct sl_event_order *order, const char *tool_id, const char *what, struct sl_error *err)
 {
+    enter_tools(order, false);
     SL_TRY(need(order, order->state == SL_ORDER_TOOLS, what, err));
+    SL_TRY(open_unseen(order, &order->calls, &order->n_open_calls, tool_id, err));
     const struct sl_event_order_bracket *call = find_bracket(order->calls, tool_id);
     if (call == NULL || !call->is_open) {
         return REFUSE(
@@ -174,9 +233,12 @@ static enum sl_status check_decided(
 {
     const bool is_cancelled =
         decided->decision == SLUICE__V1__APPROVAL_DECISION__APPROVAL_DECISION_CANCELLED;
-    const bool is_allowed =
-        order->state == SL_ORDER_TOOLS || (order->state == SL_ORDER_CLOSING && is_cancelled);
+    enter_tools(order, is_cancelled);
+    const bool is_allowed = order->state == SL_ORDER_TOOLS || order->state == SL_ORDER_LATE ||
+                            (order->state == SL_ORDER_CLOSING && is_cancelled);
     SL_TRY(need(order, is_allowed, "ApprovalDecided", err));
+    SL_TRY(
+        open_unseen(order, &order->approvals, &order->n_open_approvals, decided->approval_id, err));
     SL_TRY(close_bracket(order, order->approvals, decided->approval_id, err));
     order->n_open_approvals--;
     return SL_OK;
@@ -185,11 +247,12 @@ static enum sl_status check_decided(
 static enum sl_status
 check_done(struct sl_event_order *order, const Sluice__V1__RunDone *done, struct sl_error *err)
 {
-    const Sluice__V1__StopReason stop = order->stop_reason;
+    const bool is_middle = is_somewhere(order);
+    const Sluice__V1__StopReason stop = is_middle ? done->stop_reason : order->stop_reason;
     const bool is_success =
         stop == STOP(END_TURN) || stop == STOP(MAX_TOKENS) || stop == STOP(STOP_SEQUENCE);
-    SL_TRY(need(
-        order, order->state == SL_ORDER_CLOSING && is_success && !has_open(order), "RunDone", err));
+    const bool is_there = is_middle || order->state == SL_ORDER_CLOSING;
+    SL_TRY(need(order, is_there && is_success && !has_open(order), "RunDone", err));
     if (done->usage == NULL || done->stop_reason != stop ||
         done->input_tokens != done->usage->input_tokens ||
         done->output_tokens != done->usage->output_tokens) {
@@ -204,7 +267,7 @@ static enum sl_status
 check_error(struct sl_event_order *order, const Sluice__V1__RunError *error, struct sl_error *err)
 {
     const bool is_between = order->state == SL_ORDER_READY || order->state == SL_ORDER_TOOLS ||
-                            order->state == SL_ORDER_CLOSING;
+                            order->state == SL_ORDER_CLOSING || is_somewhere(order);
     SL_TRY(need(order, is_between && !has_open(order), "RunError", err));
     if (error->code == SLUICE__V1__ERROR_CODE__ERROR_CODE_UNSPECIFIED || error->usage == NULL) {
         return REFUSE(err, "event %" PRIu64 ": RunError without code or usage", order->sequence);
@@ -216,7 +279,7 @@ check_error(struct sl_event_order *order, const Sluice__V1__RunError *error, str
 static enum sl_status check_call_start(
     struct sl_event_order *order, const Sluice__V1__ToolCallStart *start, struct sl_error *err)
 {
-    SL_TRY(need(order, order->state == SL_ORDER_MODEL, "ToolCallStart", err));
+    SL_TRY(check_model(order, "ToolCallStart", err));
     SL_TRY(open_bracket(order, &order->calls, start->tool_id, err));
     order->n_open_calls++;
     order->n_calls_of_iteration++;
@@ -243,11 +306,11 @@ static enum sl_status check_logged(
         order->state = SL_ORDER_READY;
         return SL_OK;
     case EVENT(TEXT_DELTA):
-        return need(order, order->state == SL_ORDER_MODEL, "TextDelta", err);
+        return check_model(order, "TextDelta", err);
     case EVENT(THINKING):
-        return need(order, order->state == SL_ORDER_MODEL, "Thinking", err);
+        return check_model(order, "Thinking", err);
     case EVENT(TOOL_CALL_DELTA):
-        return need(order, order->state == SL_ORDER_MODEL, "ToolCallDelta", err);
+        return check_model(order, "ToolCallDelta", err);
     case EVENT(TOOL_CALL_START):
         return check_call_start(order, event->tool_call_start, err);
     case EVENT(TOOL_CALL_COMPLETE):
@@ -273,6 +336,15 @@ static enum sl_status check_logged(
         return need(
             order, order->state != SL_ORDER_NEW && order->state != SL_ORDER_END, "an unknown event",
             err);
+    }
+}
+
+void sl_event_order_resume(struct sl_event_order *order, uint64_t after)
+{
+    if (after > 0) {
+        order->state = SL_ORDER_MIDDLE;
+        order->sequence = after;
+        order->has_unseen = true;
     }
 }
 

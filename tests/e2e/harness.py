@@ -242,7 +242,7 @@ def sluice(daemon, *words, **options):
         check=False,
     )
     if prints_events(words):
-        check_events(done.stdout, done.returncode)
+        check_events(done.stdout, done.returncode, after(words))
     return done
 
 
@@ -284,6 +284,7 @@ class Child(subprocess.Popen):
     def __init__(self, words, **options):
         super().__init__([BIN + "/sluice", *words], **options)
         self.has_events = prints_events(words) and self.stdout is not None
+        self.after = after(words)
         if self.has_events:
             self.stdout = Recorder(self.stdout)
 
@@ -291,7 +292,7 @@ class Child(subprocess.Popen):
         recorder = self.stdout
         out, err = super().communicate(*args, **options)
         if self.has_events and out is not None:
-            check_events(recorder.seen + out, self.returncode)
+            check_events(recorder.seen + out, self.returncode, self.after)
         return out, err
 
 
@@ -362,15 +363,20 @@ def check_order(lines, *flags):
 
 
 def prints_events(words):
-    return words[0] == "run" and "--json" in words
+    return words[0] in ("run", "attach") and "--json" in words and "--detach" not in words
 
 
-def check_events(lines, status):
+def after(words):
+    """The event behind which the command begins."""
+    return words[words.index("--after") + 1] if "--after" in words else "0"
+
+
+def check_events(lines, status, begin="0"):
     """A run that was not cut has its terminal event; a client that was killed may leave half a line."""
     lines = lines[: lines.rfind(b"\n") + 1]
     last = json.loads(lines.splitlines()[-1])["type"] if lines else ""
     if lines:
-        check_order(lines, *([] if status == 0 or last in ("done", "error") else ["--may-be-cut"]))
+        check_order(lines, "--after", begin, *([] if status == 0 or last in ("done", "error") else ["--may-be-cut"]))
 
 
 def run_agent(daemon, agent, text="", expected=0, flags=()):

@@ -197,15 +197,16 @@ static enum sl_status check(const char *stream)
     return status;
 }
 
+static const char *const good[] = {
+    "RStttEO",    "RStMO",       "RSQO",        "RX",       "RStIX",     "RS1UaSEO",
+    "RS12UbaSEO", "RS1UpppxSEO", "RStkf1UaSEO", "RSPSEO",   "RS1MxO",    "RS1FxX",
+    "RSFX",       "RStIAEO",     "RS1UrdaSEO",  "RS1UrDxX", "RS1UxX",    "RhShthEhO",
+    "R?S?t?E?O",  "RHSEO",       "RSESEO",      "RS12IxyX", "RS1IxAtEO", "RS1UaX",
+};
+
 static void streams_in_order_are_accepted(void **state)
 {
     (void)state;
-    static const char *const good[] = {
-        "RStttEO",    "RStMO",       "RSQO",        "RX",       "RStIX",     "RS1UaSEO",
-        "RS12UbaSEO", "RS1UpppxSEO", "RStkf1UaSEO", "RSPSEO",   "RS1MxO",    "RS1FxX",
-        "RSFX",       "RStIAEO",     "RS1UrdaSEO",  "RS1UrDxX", "RS1UxX",    "RhShthEhO",
-        "R?S?t?E?O",  "RHSEO",       "RSESEO",      "RS12IxyX", "RS1IxAtEO", "RS1UaX",
-    };
     for (size_t i = 0; i < SL_COUNT(good); i++) {
         if (check(good[i]) != SL_OK) {
             fail_msg("%s: %s", good[i], err.text);
@@ -273,6 +274,78 @@ static void streams_out_of_order_are_refused(void **state)
     }
 }
 
+/* The stream is cut at the '|': what is before it nobody checks. */
+static enum sl_status check_tail(const char *stream)
+{
+    enum sl_status status = SL_OK;
+    order = (struct sl_event_order){ .state = SL_ORDER_NEW };
+    for (const char *at = stream; *at != '\0' && status == SL_OK; at++) {
+        if (*at != '|') {
+            status = feed(*at);
+            continue;
+        }
+        const uint64_t after = order.sequence;
+        sl_event_order_done(&order);
+        sl_event_order_resume(&order, after);
+    }
+    if (status == SL_OK) {
+        status = sl_event_order_finish(&order, &err);
+    }
+    sl_event_order_done(&order);
+    return status;
+}
+
+static void every_tail_of_a_stream_in_order_is_accepted(void **state)
+{
+    (void)state;
+    char text[64];
+    for (size_t i = 0; i < SL_COUNT(good); i++) {
+        for (size_t cut = 0; cut < strlen(good[i]); cut++) {
+            (void)snprintf(text, sizeof(text), "%.*s|%s", (int)cut, good[i], good[i] + cut);
+            if (check_tail(text) != SL_OK) {
+                fail_msg("%s: %s", text, err.text);
+            }
+        }
+    }
+}
+
+static void tails_out_of_order_are_refused(void **state)
+{
+    (void)state;
+    static const char *const bad[] = {
+        "RSt|",          "RSt|t",     "RSt|R",      "RSt|RSEO",  "RSt|tO",   "RSt|tX",
+        "RS1U|aaSEO",    "RS1U|pSEO", "RS1U|atEO",  "RS1U|aO",   "RS1U|aSO", "RS1U|aSEOt",
+        "RS1U|aS1UaSEO", "RSt|EtO",   "RSt|EO?",    "RS1Ur|dda", "RSt|FO",   "RSt|E1UaSEO",
+        "RS1U|aStA",     "RSt|t1E1",  "RSt|tUSSEO", "RS|tMSEO",
+    };
+    for (size_t i = 0; i < SL_COUNT(bad); i++) {
+        if (check_tail(bad[i]) != SL_FAILED_PRECONDITION) {
+            fail_msg("'%s' was accepted", bad[i]);
+        }
+    }
+}
+
+static void a_tail_begins_right_behind_what_was_seen(void **state)
+{
+    (void)state;
+    static const uint64_t wrong[] = { 1, 6, 8 };
+    Sluice__V1__TextDelta text;
+    sluice__v1__text_delta__init(&text);
+    for (size_t i = 0; i <= SL_COUNT(wrong); i++) {
+        Sluice__V1__StreamEvent message;
+        sluice__v1__stream_event__init(&message);
+        message.event_case = EVENT(TEXT_DELTA);
+        message.text_delta = &text;
+        message.sequence = i < SL_COUNT(wrong) ? wrong[i] : 7;
+        order = (struct sl_event_order){ .state = SL_ORDER_NEW };
+        sl_event_order_resume(&order, 6);
+        assert_int_equal(
+            sl_event_order_check(&order, &message, &err),
+            i < SL_COUNT(wrong) ? SL_FAILED_PRECONDITION : SL_OK);
+        sl_event_order_done(&order);
+    }
+}
+
 /* PB-11: an event that is newer than our file is skipped, and its sequence counts. */
 static void sequences_have_no_gap(void **state)
 {
@@ -326,6 +399,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(streams_in_order_are_accepted),
         cmocka_unit_test(streams_out_of_order_are_refused),
+        cmocka_unit_test(every_tail_of_a_stream_in_order_is_accepted),
+        cmocka_unit_test(tails_out_of_order_are_refused),
+        cmocka_unit_test(a_tail_begins_right_behind_what_was_seen),
         cmocka_unit_test(sequences_have_no_gap),
         cmocka_unit_test(a_terminal_event_has_usage_and_agrees_with_itself),
     };

@@ -316,6 +316,27 @@ static void the_spinner_names_open_tools_and_is_wiped(void **state)
     assert_null(strstr(wiped, " s\x1b[0m"));
 }
 
+static void a_line_of_somebody_elses_begins_its_own_line_on_a_terminal(void **state)
+{
+    (void)state;
+    show_text("text");
+    sl_view_interrupt(&view);
+    assert_contains("text\x1b[0m\n");
+    sl_fake_loop_advance_ms(&loop, 200);
+    sl_view_interrupt(&view);
+    assert_int_equal(strcmp(seen + n_seen - 4, "\r\x1b[K"), 0);
+}
+
+static void in_a_file_the_text_goes_on(void **state)
+{
+    (void)state;
+    show_text("one ");
+    sl_view_interrupt(&view);
+    show_text("line");
+    sl_view_done(&view);
+    assert_string_equal(seen, "one line\n");
+}
+
 static void the_spinner_waits_while_text_runs(void **state)
 {
     (void)state;
@@ -450,6 +471,8 @@ int main(void)
         CASE(iterations_and_attempts_are_shown),
         CASE(an_event_from_the_future_is_passed_over),
         CASE(a_file_gets_no_escape_sequence),
+        CASE(in_a_file_the_text_goes_on),
+        TERMINAL(a_line_of_somebody_elses_begins_its_own_line_on_a_terminal),
         CASE(text_that_ends_its_line_is_not_followed_by_an_empty_one),
         PLAIN(without_colours_the_spinner_turns_and_nothing_else_is_escaped),
         TERMINAL(the_spinner_is_never_wider_than_the_terminal),
