@@ -169,6 +169,7 @@ class Runs(harness.Case):
         _, err = child.communicate(timeout=60)
         self.assertIn(child.returncode, (1, 3), err)
         self.assertIn(b"try 1 of 8", err)
+        self.assertNotIn(b"try 3 of 8", err)  # its pause would end behind the deadline
 
     def test_ctrl_c_of_run_cancels_also_when_its_stream_is_another_one(self):
         link = self.link()
@@ -226,6 +227,21 @@ class Runs(harness.Case):
         self.assertEqual(json.loads(self.sluice("cancel", run_id, "--json")), {"state": "CANCELLED"})
         self.assertIn("NOT_FOUND", harness.sluice(self.server, "cancel", "of-nobody").stderr.decode())
         self.sluice("attach", run_id, expected=130)
+
+    def test_cancel_waits_for_a_tool_that_has_to_be_killed(self):
+        mock = self.mock(json.dumps({"turns": [{"steps": [{"tool_call": {"name": "stubborn", "arguments": {}}}]}]}), ["--quiet"])
+        command = ["/bin/sh", "-c", "trap '' TERM; echo started; while :; do sleep 1; done"]
+        tool = {"type": "Process", "name": "stubborn", "description": "A program.", "config": {"command": command}}
+        agent = {"name": "helper", "model": "openai:mock-1", "tools": [tool]}
+        self.server = self.daemon(agents={"helper.yaml": json.dumps(agent)}, env=mock.env())
+        child = harness.start_sluice(self.server, "run", "helper", "x", "--json")
+        while json.loads(child.stdout.readline())["type"] != "tool_progress":
+            pass
+        run_id = json.loads(child.stdout.seen.splitlines()[0])["run_id"]
+        self.assertEqual(self.sluice("cancel", run_id), "running\n")
+        self.assertEqual(self.sluice("cancel", run_id, "--wait"), "cancelled\n")
+        child.communicate(timeout=20)
+        self.assertEqual(child.returncode, 130)
 
     def test_runs_are_listed_newest_first_over_all_pages(self):
         ids = [self.start("events=1") for _ in range(7)]
