@@ -285,8 +285,23 @@ class Docs(harness.Case):
                 words = [word.replace("~/", folder + "/") for word in words]
                 done = execute([*words, "--addr", "127.0.0.1:1", "--runs", "1"], folder=folder)
             self.assertEqual(done.returncode, 3, done.stderr.decode())
+        elif words[1] == "check-events" and len(words) > 2:
+            self.understand_streams(words)
         else:
             self.assertNotEqual(execute(words).returncode, 2)
+
+    def understand_streams(self, words):
+        """The files are streams of one run; what follows `--after` is where the file before it begins."""
+        lines = execute(["sluice", "run", "demo", "x", "--json", "--addr", self.server.address]).stdout.splitlines(keepends=True)
+        with tempfile.TemporaryDirectory() as folder:
+            for i, word in enumerate(words):
+                if word.startswith("~/"):
+                    words[i] = folder + word[1:]
+                    after = int(words[i + 2]) if words[i + 1 : i + 2] == ["--after"] else 0
+                    with open(words[i], "wb") as file:
+                        file.writelines(lines[after:])
+            done = execute(words)
+        self.assertEqual(done.returncode, 0, done.stderr.decode())
 
     def test_the_run_script_has_what_the_pages_name_and_lists_it(self):
         with open("run", encoding="utf-8") as file:
