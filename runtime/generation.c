@@ -3,6 +3,7 @@
 #include "runtime/base/conf.h"
 #include "runtime/base/mem.h"
 #include "runtime/exec/agent_builtin.h"
+#include "runtime/known.h"
 #include "runtime/runtime_private.h"
 
 /* ---- Agents ------------------------------------------------------------------------------------
@@ -185,13 +186,6 @@ void sl_generation_unref(struct sl_generation *generation)
 /* ---- Life --------------------------------------------------------------------------------------
  */
 
-/* A fixed share of what all windows together may have, so that no account is needed. */
-static uint32_t window_share(const struct sl_limits *limits)
-{
-    const uint64_t share = limits->window_total / limits->runs;
-    return (uint32_t)(share < limits->window ? share : limits->window);
-}
-
 /* Runs that start on this loop from now on belong to it; those of the one before keep theirs. */
 static void run_swap(struct sl_task *task)
 {
@@ -227,7 +221,7 @@ static enum sl_status make_loops(struct sl_generation *generation)
             .tools = generation->tools,
             .store = runtime->store,
             .stats = &runtime->loops[i].stats,
-            .window_bytes = window_share(&generation->limits),
+            .window_bytes = sl_window_share(&generation->limits),
         };
     }
     return SL_OK;

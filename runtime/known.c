@@ -3,18 +3,55 @@
 #include "runtime/base/log.h"
 #include "runtime/base/mem.h"
 #include "runtime/base/metrics.h"
+#include "runtime/exec/encode.h"
 #include "runtime/query.h"
 
 /* ---- Room --------------------------------------------------------------------------------------
  */
 
+uint32_t sl_window_share(const struct sl_limits *limits)
+{
+    const uint64_t share = limits->window_total / 2 / limits->runs;
+    return (uint32_t)(share < limits->window ? share : limits->window);
+}
+
+uint32_t sl_known_reserve_window(const struct sl_run_stream *stream)
+{
+    const struct sl_limits *limits = &stream->generation->limits;
+    _Atomic uint64_t *reserved = &stream->runtime->reserved_bytes;
+    const uint64_t window = limits->window;
+    if (stream->start.settings.on_disconnect == SL_DISCONNECT(CANCEL) ||
+        window <= sl_window_share(limits)) {
+        return 0;
+    }
+    const uint64_t before = atomic_fetch_add_explicit(reserved, window, memory_order_relaxed);
+    if (before + window > limits->window_total / 2) {
+        sl_limit_reached(SL_LIMIT_window_total);
+        sl_known_release_window(stream->runtime, window);
+        return 0;
+    }
+    return (uint32_t)window;
+}
+
+void sl_known_release_window(struct sl_runtime *runtime, uint64_t reserved_bytes)
+{
+    (void)atomic_fetch_sub_explicit(&runtime->reserved_bytes, reserved_bytes, memory_order_relaxed);
+}
+
+static void release_window(struct sl_known_run *known)
+{
+    sl_known_release_window(known->at->runtime, known->reserved_bytes);
+    known->reserved_bytes = 0;
+}
+
 /* What the logs of runs that have ended may hold: what the windows of the running ones leave. */
 static uint64_t room_for_ended(const struct sl_known_run *known, const struct sl_limits *limits)
 {
     struct sl_directory_counts counts;
-    sl_directory_count(known->at->runtime->directory, &counts);
-    const uint64_t window = limits->window_total / limits->runs;
-    const uint64_t running = counts.running * (window < limits->window ? window : limits->window);
+    struct sl_runtime *runtime = known->at->runtime;
+    sl_directory_count(runtime->directory, &counts);
+    const uint64_t running = counts.running * sl_window_share(limits) +
+                             atomic_load_explicit(&runtime->reserved_bytes, memory_order_relaxed);
     return running < limits->window_total ? limits->window_total - running : 0;
 }
 
@@ -50,6 +87,7 @@ static void forget(struct sl_known_run *known)
         stream->run.known = NULL;
     }
     sl_run_queries_tell(&known->waiters, known);
+    release_window(known);
     remove_kept(known);
     sl_list_remove(&known->node);
     sl_directory_remove_run(known->at->runtime->directory, &known->entry);
@@ -136,6 +174,7 @@ enum sl_status sl_known_begin(struct sl_run_stream *stream)
     sl_list_init(&known->readers);
     sl_list_init(&known->waiters);
     sl_list_add_last(&at->loop.known, &known->node);
+    known->reserved_bytes = stream->start.settings.window_bytes;
     known->run = stream->run.run;
     known->channel = sl_event_channel_ref(sl_run_channel(known->run));
     stream->run.known = known;
@@ -172,6 +211,7 @@ void sl_known_ended(struct sl_known_run *known)
     end->kept_bytes = sl_event_channel_bytes(known->channel) + end->history.arena.used_bytes +
                       sizeof(*known) + sizeof(*end);
     end->forget_ns = sl_loop_now_ns(at->base) + limits->window_keep * SL_NS_PER_MS;
+    release_window(known);
     const uint64_t room_bytes = room_for_ended(known, limits);
     known->run = NULL;
     sl_run_queries_tell(&known->waiters, known);

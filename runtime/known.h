@@ -31,13 +31,24 @@ struct sl_known_run {
     struct sl_run *run;               /* NULL: it is over */
     struct sl_known_end *end;         /* NULL: it has no ending yet */
     uint64_t created_ms;
+    uint64_t reserved_bytes;              /* of all windows; 0: its share is enough */
     const struct sl_store_pair *metadata; /* in the run's history, and so in the end's */
     size_t n_metadata;
     const char *agent, *tenant; /* behind the struct */
     char texts[];
 };
 
-/* Makes the run of `stream`, which has not begun, known. Fails: SL_RESOURCE_EXHAUSTED. */
+/* The window that each run has for certain: half of what all windows may hold is shared out, so
+ * that no account is needed. */
+uint32_t sl_window_share(const struct sl_limits *limits);
+/* Of a run that goes on without its reader: the whole limits.window, from the other half, so that
+ * what was on its way to the reader can be sent again. 0: it has its share. Owns: the run, until
+ * sl_known_release_window(). */
+uint32_t sl_known_reserve_window(const struct sl_run_stream *stream);
+void sl_known_release_window(struct sl_runtime *runtime, uint64_t reserved_bytes);
+
+/* Makes the run of `stream`, which has not begun, known, with the window that is reserved for it.
+ * Fails: SL_RESOURCE_EXHAUSTED. */
 SL_CHECK enum sl_status sl_known_begin(struct sl_run_stream *stream);
 /* The run has not begun after all. Accepts NULL; gives NULL. */
 struct sl_known_run *sl_known_drop(struct sl_known_run *known);

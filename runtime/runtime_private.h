@@ -46,6 +46,7 @@ struct sl_runtime {
     atomic_size_t n_holds;
     /* Runs that have ended and are kept (known.h), of all loops. */
     _Atomic uint64_t n_kept, kept_bytes;
+    _Atomic uint64_t reserved_bytes; /* of windows, by runs that may lose their reader */
     struct sl_task idle_task;
     void (*on_idle)(void *user_data);
     void *user_data;

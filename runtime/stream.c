@@ -235,7 +235,7 @@ enum sl_status sl_run_stream_join(
         &stream->reader.cursor, channel, kind, after_sequence, on_cursor_readable);
 }
 
-static enum sl_status begin(struct sl_run_stream *stream)
+static enum sl_status make_run(struct sl_run_stream *stream)
 {
     const struct sl_run_options options = {
         .env = &stream->generation->loops[stream->owner->base->index].env,
@@ -254,24 +254,38 @@ static enum sl_status begin(struct sl_run_stream *stream)
         .on_ended = on_ended,
         .user_data = stream,
     };
-    SL_TRY(sl_run_new(&options, &stream->run.run));
-    sl_list_add_last(&stream->owner->loop.streams, &stream->run.node);
-    enum sl_status status = sl_known_begin(stream);
+    return sl_run_new(&options, &stream->run.run);
+}
+
+/* Makes it known, and joins the two: from the first event on the reader is there. */
+static enum sl_status open_run(struct sl_run_stream *stream)
+{
+    SL_TRY(sl_known_begin(stream));
+    SL_TRY(sl_run_stream_join(stream, sl_run_channel(stream->run.run), SL_CURSOR_FOREGROUND, 0));
+    return sl_run_begin(stream->run.run);
+}
+
+static enum sl_status begin(struct sl_run_stream *stream)
+{
+    const uint32_t window_bytes = sl_known_reserve_window(stream);
+    stream->start.settings.window_bytes = window_bytes;
+    enum sl_status status = make_run(stream);
     if (status == SL_OK) {
-        status =
-            sl_run_stream_join(stream, sl_run_channel(stream->run.run), SL_CURSOR_FOREGROUND, 0);
+        sl_list_add_last(&stream->owner->loop.streams, &stream->run.node);
+        status = open_run(stream);
     }
     if (status == SL_OK) {
-        status = sl_run_begin(stream->run.run);
+        return SL_OK;
     }
-    if (status != SL_OK) {
-        sl_list_remove(&stream->run.node);
-        stream->run.known = sl_known_drop(stream->run.known);
-        if (!stream->is_remote) {
-            sl_event_cursor_close(&stream->reader.cursor);
-        }
-        stream->run.run = sl_run_free(stream->run.run);
+    if (stream->run.known == NULL) {
+        sl_known_release_window(stream->runtime, window_bytes);
     }
+    sl_list_remove(&stream->run.node);
+    stream->run.known = sl_known_drop(stream->run.known);
+    if (!stream->is_remote) {
+        sl_event_cursor_close(&stream->reader.cursor);
+    }
+    stream->run.run = sl_run_free(stream->run.run);
     return status;
 }
 

@@ -169,12 +169,17 @@ static void run_ended(struct sl_task *task)
 /* ---- Life --------------------------------------------------------------------------------------
  */
 
+static uint32_t window_bytes(const struct sl_run *run)
+{
+    return run->settings.window_bytes > 0 ? run->settings.window_bytes : run->env->window_bytes;
+}
+
 static enum sl_status open_channel(struct sl_run *run)
 {
     const struct sl_event_channel_options options = {
         .mark_bytes = run->settings.mark_bytes,
         .mark_events = run->settings.mark_events,
-        .window_bytes = run->env->window_bytes,
+        .window_bytes = window_bytes(run),
         .spare_bytes = SPARE_BYTES,
         .send_total_bytes = run->env->limits->send_total,
         .on_writable = on_writable,
@@ -209,7 +214,7 @@ static void init_rest(struct sl_run *run)
         run->max_delta_bytes = run->settings.max_delta_bytes;
     }
     sl_buf_init(&run->hold, run->max_delta_bytes + MAX_HELD_SLACK_BYTES);
-    sl_collect_init(&run->collect, run->channel, run->env->window_bytes, most_text(run));
+    sl_collect_init(&run->collect, run->channel, window_bytes(run), most_text(run));
     run->collect.is_off = run->agent->omits_content;
     run->budget = (struct sl_budget){
         .max_tokens = run->settings.max_tokens,

@@ -33,7 +33,7 @@ struct sl_run_env {
     struct sl_tools *tools;
     struct sl_store *store;
     struct sl_exec_stats *stats;
-    uint32_t window_bytes; /* of each run's log */
+    uint32_t window_bytes; /* of each run's log, unless its settings have one */
 };
 
 /* What the agent, the request and the server's limits agreed on. */
@@ -48,7 +48,8 @@ struct sl_run_settings {
     bool tool_call_deltas, omit_content;
     uint32_t min_flush_ms, max_delta_bytes; /* 0: no merging; the limit */
     uint32_t mark_bytes, mark_events;
-    uint64_t max_tokens; /* 0: no bound */
+    uint32_t window_bytes; /* 0: the environment's */
+    uint64_t max_tokens;   /* 0: no bound */
     uint64_t max_tool_calls;
 };
 

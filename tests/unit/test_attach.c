@@ -320,6 +320,51 @@ static void the_oldest_run_makes_room_for_the_next(void **state) /* window_total
     close_runtime();
 }
 
+/* What a run that may lose its reader has written can be read again, as far as `window`; while
+ * there is room for such windows (the other half of window_total). */
+static void a_run_that_may_be_alone_keeps_a_whole_window(void **state)
+{
+    enum { N = 3, EVENTS = 1000 }; /* about 120 kB */
+    struct reader readers[N] = { { .max_take = 0 } };
+    struct reader late = { .max_take = 0 };
+    (void)state;
+    sl_limits_init(&limits);
+    limits.window = 200 * 1024;
+    limits.runs = 1000;
+    limits.window_total = 2 * limits.window * (N - 1);
+    open_runtime(1, "");
+    const uint64_t n_before = sl_limit_n_reached(SL_LIMIT_window_total);
+    struct sl_run_spec spec =
+        spec_of("load", "{\"events\":2000,\"bytes\":100,\"burst\":1000,\"rate\":1}");
+    spec.on_disconnect = SL_RUN_DETACH;
+    for (size_t i = 0; i < N; i++) {
+        start(&readers[i], &spec);
+        for (int n_steps = 0; sl_run_stream_sequence(readers[i].stream) < EVENTS; n_steps++) {
+            assert_true(n_steps < MAX_STEPS);
+            step();
+        }
+    }
+    for (size_t i = 0; i + 1 < N; i++) {
+        attach(&late, readers[i].run_id, 0);
+        for (int n_steps = 0; late.bytes.size < readers[i].bytes.size; n_steps++) {
+            assert_true(n_steps < MAX_STEPS);
+            step();
+        }
+        assert_memory_equal(late.bytes.data, readers[i].bytes.data, readers[i].bytes.size);
+        sl_run_stream_close(late.stream, SL_RUN_CLOSE_LOST, 0);
+        sl_buf_done(&late.bytes);
+    }
+    check_refused(readers[N - 1].run_id, 0, NULL, "BELOW_RETENTION"); /* it has its share */
+    assert_int_equal(sl_limit_n_reached(SL_LIMIT_window_total), n_before + 1);
+    assert_int_equal(runtime->reserved_bytes, limits.window * (N - 1));
+    stop_runtime();
+    assert_int_equal(runtime->reserved_bytes, 0);
+    for (size_t i = 0; i < N; i++) {
+        finish(&readers[i]);
+    }
+    free_runtime();
+}
+
 static void heartbeats_reach_observers(void **state) /* AL-2.2 */
 {
     (void)state;
@@ -400,6 +445,7 @@ int main(void)
         cmocka_unit_test(a_stop_is_seen_by_observers),
         cmocka_unit_test(a_run_is_forgotten_when_its_time_is_over),
         cmocka_unit_test(the_oldest_run_makes_room_for_the_next),
+        cmocka_unit_test(a_run_that_may_be_alone_keeps_a_whole_window),
         cmocka_unit_test(heartbeats_reach_observers),
         cmocka_unit_test(detach_for_counts_the_time_without_observers),
     };
