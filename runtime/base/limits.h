@@ -82,7 +82,7 @@
     X(buffer_events, COUNT, 1024, 1, 10000, "the same, counted")                                   \
     X(event, BYTES, 4194304, 65536, 16777216, "one event")                                         \
     X(delta, BYTES, 65536, 1024, 1048576, "text of one event; longer text is split")               \
-    X(window, BYTES, 1048576, 0, 16777216, "recent events kept per run without a store")           \
+    X(window, BYTES, 1048576, 0, 16777216, "recent events kept of a run that may lose its reader") \
     X(window_total, BYTES, 268435456, 0, 17179869184, "the same, of the process")                  \
     X(window_keep, MS, 120000, 0, 86400000, "the same, after the end of the run")                  \
     X(final_text, BYTES, 1048576, 1024, 4194304, "content of RunDone")                             \
