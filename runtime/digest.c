@@ -58,13 +58,14 @@ static int compare_keys(const void *a, const void *b)
 
 static enum sl_status add_metadata(struct sl_buf *buf, const struct sl_run_spec *spec)
 {
-    const struct sl_run_pair **sorted = sl_calloc(spec->n_metadata + 1, sizeof(*sorted));
+    const struct sl_run_pair **sorted =
+        sl_calloc(spec->n_metadata + 1, sizeof(struct sl_run_pair *));
     enum sl_status status = sorted == NULL ? SL_RESOURCE_EXHAUSTED : SL_OK;
     for (size_t i = 0; i < spec->n_metadata && status == SL_OK; i++) {
         sorted[i] = &spec->metadata[i];
     }
     if (status == SL_OK) {
-        qsort(sorted, spec->n_metadata, sizeof(*sorted), compare_keys);
+        qsort(sorted, spec->n_metadata, sizeof(struct sl_run_pair *), compare_keys);
     }
     for (size_t i = 0; i < spec->n_metadata && status == SL_OK; i++) {
         status = add_text(buf, sorted[i]->key);

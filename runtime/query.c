@@ -229,20 +229,23 @@ static void cut_page(struct sl_run_query *query)
 /* ---- A list: what of them ----------------------------------------------------------------------
  */
 
+/* One of the page; it may have been forgotten meanwhile. */
+static enum sl_status fill_entry(struct sl_run_query *query, struct sl_runtime_loop *at, size_t i)
+{
+    const char *run_id = query->list.entries[i].place.run_id;
+    const struct sl_known_run *known = sl_known_find(at, run_id, query->ask.tenant);
+    return known == NULL ? SL_OK : sl_run_info_fill(known, false, &query->arena, &query->infos[i]);
+}
+
 static enum sl_status fill_page(struct sl_run_query *query, struct sl_runtime_loop *at)
 {
-    for (size_t i = 0; i < query->list.n_entries; i++) {
-        const struct entry *entry = &query->list.entries[i];
-        if (entry->loop != query->list.loop) {
-            continue;
-        }
-        const struct sl_known_run *known =
-            sl_known_find(at, entry->place.run_id, query->ask.tenant);
-        if (known != NULL) { /* it may have been forgotten meanwhile */
-            SL_TRY(sl_run_info_fill(known, false, &query->arena, &query->infos[i]));
+    enum sl_status status = SL_OK;
+    for (size_t i = 0; i < query->list.n_entries && status == SL_OK; i++) {
+        if (query->list.entries[i].loop == query->list.loop) {
+            status = fill_entry(query, at, i);
         }
     }
-    return SL_OK;
+    return status;
 }
 
 static void close_gaps(struct sl_run_query *query)

@@ -329,9 +329,9 @@ static void a_run_that_may_be_alone_keeps_a_whole_window(void **state)
     struct reader late = { .max_take = 0 };
     (void)state;
     sl_limits_init(&limits);
-    limits.window = 200 * 1024;
+    limits.window = 204800;
     limits.runs = 1000;
-    limits.window_total = 2 * limits.window * (N - 1);
+    limits.window_total = limits.window * 2 * (N - 1);
     open_runtime(1, "");
     const uint64_t n_before = sl_limit_n_reached(SL_LIMIT_window_total);
     struct sl_run_spec spec =
