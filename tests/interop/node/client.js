@@ -81,6 +81,22 @@ const cases = {
     // The client resets the stream at its own deadline; which of the two the server sees first is a race.
     await waitFor('the end in the log', () => logLine(runId, 'code=DEADLINE_EXCEEDED') || logLine(runId, 'CLIENT_RESET'));
   },
+  async a_run_is_started_followed_and_cancelled_apart() {
+    const { run_id: runId } = await unary(client, 'startRun', { agent: 'load', input: 'hang=true' });
+    const followed = collect(client.attach({ run_id: runId, after_sequence: 0 }));
+    const { state } = await unary(client, 'cancelRun', { run_id: runId, wait: true });
+    assert.strictEqual(state, 'RUN_STATE_CANCELLED');
+    const { events, status } = await followed;
+    assert.strictEqual(status.code, grpc.status.CANCELLED);
+    assert.deepStrictEqual(events.map((e) => e.sequence), events.map((e, i) => i + 1));
+    assert.strictEqual(events.at(-1).error.cancel_reason, 'CANCEL_REASON_CANCEL_RPC');
+    const { run } = await unary(client, 'getRun', { run_id: runId });
+    assert.strictEqual(run.last_sequence, events.length);
+    const { runs } = await unary(client, 'listRuns', { agent: 'load' });
+    assert(runs.some((r) => r.run_id === runId));
+    const late = await collect(client.attach({ run_id: runId, after_sequence: 1000 }));
+    assert.strictEqual(late.status.code, grpc.status.OUT_OF_RANGE);
+  },
   async an_unknown_agent_is_not_found() {
     const { status } = await collect(client.executeStreaming({ agent: 'nobody' }));
     assert.strictEqual(status.code, grpc.status.NOT_FOUND);

@@ -37,6 +37,13 @@ class Client:
             response_deserializer=events_pb2.StreamEvent.FromString,
         )(request, **options)
 
+    def attach(self, run_id, after_sequence=0, **options):
+        return self.channel.unary_stream(
+            RUNTIME + "Attach",
+            request_serializer=runtime_pb2.AttachRequest.SerializeToString,
+            response_deserializer=events_pb2.StreamEvent.FromString,
+        )(runtime_pb2.AttachRequest(run_id=run_id, after_sequence=after_sequence), **options)
+
     def unary(self, method, request, reply, **options):
         path = method if method.startswith("/") else RUNTIME + method
         return self.channel.unary_unary(
@@ -218,9 +225,51 @@ def a_failing_model_ends_with_error_event_and_status(client):
     check_order(events)
 
 
+def a_run_is_started_followed_and_cancelled_apart(client):
+    started = client.unary("StartRun", request("load", "hang=true"), runtime_pb2.StartRunResponse, timeout=10)
+    call = client.attach(started.run_id, timeout=30)
+    events = [next(call), next(call)]
+    assert dict(call.initial_metadata())["sluice-run-id"] == started.run_id
+    cancel = runtime_pb2.CancelRunRequest(run_id=started.run_id, wait=True)
+    reply = client.unary("CancelRun", cancel, runtime_pb2.CancelRunResponse, timeout=10)
+    assert reply.state == runtime_pb2.RUN_STATE_CANCELLED, reply
+    try:
+        for event in call:
+            events.append(event)
+    except grpc.RpcError as error:
+        assert error.code() == grpc.StatusCode.CANCELLED, error
+    assert [e.sequence for e in events] == list(range(1, len(events) + 1))
+    assert events[-1].error.cancel_reason == events_pb2.CANCEL_REASON_CANCEL_RPC
+    run = client.unary("GetRun", runtime_pb2.GetRunRequest(run_id=started.run_id), runtime_pb2.GetRunResponse).run
+    assert run.last_sequence == len(events) and run.error == events[-1].error, run
+    again = []
+    try:
+        for event in client.attach(started.run_id, after_sequence=1):
+            again.append(event)
+    except grpc.RpcError as error:
+        assert error.code() == grpc.StatusCode.CANCELLED, error
+    assert [e.SerializeToString() for e in again] == [e.SerializeToString() for e in events[1:]]
+    listed = client.unary("ListRuns", runtime_pb2.ListRunsRequest(agent="load"), runtime_pb2.ListRunsResponse).runs
+    assert started.run_id in [r.run_id for r in listed]
+    unknown = runtime_pb2.GetRunRequest(run_id="0" * 32)
+    expect_status(lambda: client.unary("GetRun", unknown, runtime_pb2.GetRunResponse), grpc.StatusCode.NOT_FOUND)
+
+
+def a_repeated_request_follows_its_run(client):
+    asked = request("echo", "once", request_id="interop-python-%d" % os.getpid())
+    first = client.unary("Execute", asked, runtime_pb2.ExecuteResponse)
+    assert client.unary("Execute", asked, runtime_pb2.ExecuteResponse) == first
+    call = client.streaming(asked)
+    assert dict(call.initial_metadata())["sluice-attached"] == "1"
+    assert list(call)[-1].done.content == "once"
+    asked.input = "twice"
+    expect_status(lambda: client.streaming(asked), grpc.StatusCode.ALREADY_EXISTS)
+
+
 def methods_of_later_are_unimplemented(client):
+    later = runtime_pb2.DecideApprovalRequest(run_id="x")
     expect_status(
-        lambda: client.unary("CancelRun", runtime_pb2.CancelRunRequest(run_id="x"), runtime_pb2.CancelRunResponse),
+        lambda: client.unary("DecideApproval", later, runtime_pb2.DecideApprovalResponse),
         grpc.StatusCode.UNIMPLEMENTED,
     )
     expect_status(
@@ -342,6 +391,8 @@ CASES = [
     bad_input_of_load_is_an_invalid_argument,
     bad_options_are_an_invalid_argument,
     a_failing_model_ends_with_error_event_and_status,
+    a_run_is_started_followed_and_cancelled_apart,
+    a_repeated_request_follows_its_run,
     methods_of_later_are_unimplemented,
     an_oversize_message_is_refused,
     a_hundred_streams_share_a_connection,
