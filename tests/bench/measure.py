@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 
+import peers
 from raw_client import Provider, RawClient, cancels, field, lone_events
 from servers import BareServer, MockModel, Server, certificate, pinned, relay_config, size_kib
 
@@ -280,6 +281,7 @@ def main():
     parser.add_argument("--rounds", type=int, help="rounds of all cases; the medians are printed (3)")
     parser.add_argument("--callgrind", action="store_true", help="only instructions per event, by valgrind")
     parser.add_argument("--bare", action="store_true", help="only the comparison with a bare server")
+    parser.add_argument("--peers", action="store_true", help="only the library beside grpc-go and gRPC C++")
     parser.add_argument("--json", metavar="FILE", help="every figure of every round")
     parser.add_argument("--bin", default="build/release/bin", help="the binaries (build/release/bin)")
     options = parser.parse_args()
@@ -291,6 +293,8 @@ def main():
               f"({CALLGRIND_STREAMS} streams, {MESSAGE_BYTES} bytes)")
     elif options.bare:
         figures["bare"] = compare_bare(options.bin, options.short, n_rounds)
+    elif options.peers:
+        figures["peers"] = peers.compare(options.bin, options.short, n_rounds)
     else:
         results = {name: [] for name in cases(options.bin, options.short)}
         for _ in range(n_rounds):
