@@ -97,9 +97,9 @@ def settled_kib(server):
         if now != last:
             last, since = now, time.monotonic()
         elif time.monotonic() - since > 1:
-            break
+            return now[0]
         time.sleep(0.1)
-    return last[0]
+    sys.exit("the server does not settle")
 
 
 def per_connection(server, n):

@@ -111,6 +111,7 @@ set_up(struct sl_server **ret_server, const char **ret_address, struct sl_error 
     SL_TRY(sl_limits_new(&limits));
     SL_TRY(sl_limits_set(limits, "streams_per_connection", STREAMS, err));
     SL_TRY(sl_limits_set(limits, "runs_per_connection", STREAMS, err));
+    SL_TRY(sl_limits_set(limits, "running_calls", STREAMS, err));
     SL_TRY(sl_limits_set(limits, "connections_per_address", CONNECTIONS, err));
     const struct sl_server_options options = { .struct_size = sizeof(options), .limits = limits };
     SL_TRY(sl_server_new(&options, ret_server));
