@@ -18,6 +18,7 @@
 #include "runtime/base/status.h"
 
 /* Where the lines of the log go: one event per line, logfmt. */
+
 enum sl_log_level { SL_ERROR, SL_WARN, SL_INFO, SL_DEBUG };
 // install: off
 enum sl_log_format { SL_LOG_LOGFMT, SL_LOG_JSON };

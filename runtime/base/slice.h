@@ -12,6 +12,7 @@ struct sl_slice {
     size_t size;
 };
 
+/* The `size` bytes at `data`, which may be NULL when there are none. */
 static inline struct sl_slice sl_slice_of(const void *data, size_t size)
 {
     return (struct sl_slice){ .data = (const uint8_t *)data, .size = size };
@@ -23,11 +24,13 @@ static inline struct sl_slice sl_slice_str(const char *text)
     return sl_slice_of(text, text == NULL ? 0 : strlen(text));
 }
 
+/* The same size and the same bytes. */
 static inline bool sl_slice_equal(struct sl_slice a, struct sl_slice b)
 {
     return a.size == b.size && (a.size == 0 || memcmp(a.data, b.data, a.size) == 0);
 }
 
+/* The same as a text. */
 static inline bool sl_slice_equals(struct sl_slice a, const char *text)
 {
     return sl_slice_equal(a, sl_slice_str(text));

@@ -43,9 +43,9 @@ struct sl_net_callbacks {
         struct sl_net_conn *conn, enum sl_net_end how, const struct sl_error *err, void *user_data);
 };
 
-// install: on
 /* ---- TLS ------------------------------------------------------------------------------------- */
 
+// install: on
 /* TLS contexts, for sl_server_listen() and for channels. */
 
 enum sl_net_client_auth {

@@ -6,8 +6,9 @@
  * timer, another event of the same loop. Until then the call stays valid, also after the stream is
  * gone: a slot is released only when the handler has finished (NG-2).
  *
- *   start ─▶ [recv…] [send…] ─▶ finish           on_ended at most once, when the call ends before
- * finish
+ *   start ─▶ [recv…] [send…] ─▶ finish
+ *
+ * on_ended is called at most once: when the call ends before finish.
  *
  * On a thread of the pool it may block, and its result is the final status. The functions below
  * are the same, with these differences: the thread is the handler's, and no other; a recv or send
@@ -103,8 +104,9 @@ struct sl_call_status {
         details; /* a whole google.rpc.Status instead of the above (its code and message rule) */
 };
 
-/* ---- What came in. Thread of all functions: the call's loop, or its handler's on the pool. ------
- */
+/* ---- What came in ---------------------------------------------------------------------------- */
+
+/* Thread of all functions: the call's loop, or its handler's on the pool. */
 
 /* NULL: a raw method. */
 const struct sl_method_desc *sl_call_method(const struct sl_call *call);

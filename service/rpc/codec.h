@@ -1,5 +1,5 @@
-/* A message format (EM-5). protobuf-c is the built-in one, behind the wire pre-scanner (prescan.h).
- */
+/* A message format (EM-5). protobuf-c is the built-in one, behind a scanner that refuses what would
+ * cost too much to decode. */
 #ifndef SL_SERVICE_RPC_CODEC_H
 #define SL_SERVICE_RPC_CODEC_H
 

@@ -31,7 +31,7 @@ struct sl_interceptor {
 
 struct sl_server_options {
     size_t struct_size;
-    const struct sl_limits *limits; /* copied; NULL: sl_server_default_limits() */
+    const struct sl_limits *limits; /* copied; NULL: those of sl_limits_new() */
     /* Loops that somebody else runs (sluiced: one per core); NULL: the server makes its own.
      * Borrowed. */
     struct sl_loop *const *loops;
@@ -117,7 +117,8 @@ const struct sl_service_desc *sl_server_service_at(const struct sl_server *serve
 
 struct sl_net_tls;
 /* "ADDR:PORT", "unix:PATH"; `tls` NULL: h2c. `*ret_address` (may be NULL): the real one, borrowed.
- * Fails as sl_net_listen(). */
+ * Fails, naming the address: SL_ALREADY_EXISTS in use; SL_PERMISSION_DENIED; SL_INVALID_ARGUMENT;
+ * SL_RESOURCE_EXHAUSTED. */
 SL_CHECK enum sl_status sl_server_listen(
     struct sl_server *server,
     const char *address,

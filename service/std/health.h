@@ -1,7 +1,9 @@
 /* grpc.health.v1: whether the server, and each of its services, can be used (grpc.md SV-1 to SV-4).
  *
- *   sl_health_set("a")  ─▶  state of "a"  ─▶  each watcher of "a": posted to the loop of its call,
- * which sends the newest state; states in between are merged */
+ *   sl_health_set("a")  ─▶  state of "a"  ─▶  each watcher of "a"
+ *
+ * A watcher is posted to the loop of its call, which sends the newest state; states in between are
+ * merged. */
 #ifndef SL_SERVICE_STD_HEALTH_H
 #define SL_SERVICE_STD_HEALTH_H
 
