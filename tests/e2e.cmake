@@ -19,6 +19,7 @@ foreach(name
     identity
     limits
     listen
+    man
     models
     ops
     reload

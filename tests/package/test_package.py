@@ -191,6 +191,49 @@ class Package(unittest.TestCase):
         with self.assertRaisesRegex(AssertionError, "do not fit"):
             execute("cc", *options, input=re.sub(r"SL_GEN_VERSION != \d+", "SL_GEN_VERSION != 0", text))
 
+    def test_the_manual_pages_are_one_for_each_header_and_clean(self):
+        """LR-13. The commands' pages come with the programs: those of sluiced and sluice are not part of this installation."""
+        pages_of = self.manual()
+        parts = {name[:-2] for name in os.listdir(self.prefix + "/include/sluice")} - {"rpc"}
+        commands = {"man1/protoc-gen-sluice-c.1"}
+        self.assertEqual(set(pages_of), {"man3/sluice-rpc-%s.3" % part for part in parts} | commands | {"man7/sluice-rpc.7"})
+        for path in [*(self.man + "/" + name for name in pages_of), ROOT + "/docs/man/sluiced.8", ROOT + "/docs/man/sluice.1"]:
+            self.assertEqual(execute("mandoc", "-T", "lint", "-W", "warning", path), "", path)
+        overview = set(re.findall(r"^\.It Xr sluice-rpc-(\w+) 3$", pages_of["man7/sluice-rpc.7"], re.M))
+        self.assertEqual(overview, parts)
+
+    def test_each_function_is_named_by_one_manual_page_and_found_by_its_name(self):
+        """LR-13."""
+        homes = {}
+        for path, text in self.manual().items():
+            for name in re.findall(r"^\.Nm (sl_\w+)", re.search(r"^\.Sh NAME\n(.*?)^\.Nd ", text, re.M | re.S)[1], re.M):
+                self.assertNotIn(name, homes, path)
+                homes[name] = path
+        exported = set()
+        for name in NEEDED:
+            with open("%s/symbols-%s.txt" % (HERE, name), encoding="utf-8") as file:
+                exported |= set(file.read().split())
+        self.assertGreater(len(exported), 100)
+        self.assertEqual(exported - set(homes), set())
+        for name, path in homes.items():
+            self.assertEqual(self.links.pop("man3/%s.3" % name, None), path)
+        self.assertEqual(self.links, {"man1/protoc-gen-sluice-pb-c.1": "man1/protoc-gen-sluice-c.1"})
+        for path, text in self.manual().items():  # no page speaks of functions that nobody can call
+            self.assertEqual(set(re.findall(r"\b(sl_[a-z0-9_]+)\(\)", text)) - set(homes), set(), path)
+
+    def manual(self):
+        """Paths and texts of the pages; fills `links`: where the others lead."""
+        self.man, self.links, found = self.prefix + "/share/man", {}, {}
+        for folder in os.listdir(self.man):
+            for name in os.listdir(self.man + "/" + folder):
+                with open("%s/%s/%s" % (self.man, folder, name), encoding="utf-8") as file:
+                    text = file.read()
+                if text.startswith(".so "):
+                    self.links[folder + "/" + name] = text[4:].rstrip("\n")
+                else:
+                    found[folder + "/" + name] = re.sub(r"\\f[A-Z]", "", text).replace("\\%", "")
+        return found
+
     def headers(self):
         """Names and texts, without comments."""
         folder = self.prefix + "/include/sluice"
