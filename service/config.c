@@ -565,6 +565,7 @@ static void apply_profile(struct sl_config *config, const char *profile)
     config->limits.connections_per_address = 1000000;
     config->limits.streams_per_connection = 1000000;
     config->limits.runs_per_connection = 1000000;
+    config->limits.observers_per_connection = 1000000;
     config->limits.running_calls = 0;
     config->limits.runs = 10000000;
     for (size_t i = 0; i < sl_limit_n_infos; i++) {

@@ -30,9 +30,10 @@
     /* connections */                                                                              \
     X(connections, COUNT, 10000, 1, 1000000, "connections")                                        \
     X(connections_per_address, COUNT, 1000, 1, 1000000, "connections of one address")              \
-    X(streams_per_connection, COUNT, 1064, 1, 1000000, "concurrent streams, advertised")           \
+    X(streams_per_connection, COUNT, 1320, 1, 1000000, "concurrent streams, advertised")           \
     X(runs_per_connection, COUNT, 1000, 1, 1000000, "running tasks of a connection")               \
-    X(control_calls_per_connection, COUNT, 64, 1, 100000, "control methods besides those")         \
+    X(observers_per_connection, COUNT, 256, 1, 1000000, "streams of Attach besides those")         \
+    X(control_calls_per_connection, COUNT, 64, 1, 100000, "control methods besides both")          \
     X(stream_window, BYTES, 262144, 65535, 16777216, "receive window of a stream")                 \
     X(connection_window, BYTES, 1048576, 65535, 16777216, "receive window of a connection")        \
     X(connection_send, BYTES, 4194304, 65536, 1073741824, "queued output of a connection")         \

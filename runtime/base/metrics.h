@@ -43,7 +43,7 @@
     X(sluice_connections, GAUGE, ONE, NONE, "", "Open connections of the gRPC listeners.")         \
     X(sluice_connections_opened, COUNTER, ONE, NONE, "", "Connections accepted so far.")           \
     X(sluice_connections_at_stream_limit, GAUGE, ONE, NONE, "",                                    \
-      "Connections that have as many streams or running calls as they may.")                       \
+      "Connections that have as many streams, tasks or observers as they may.")                    \
     X(sluice_connection_bytes, GAUGE, ONE, NONE, "",                                               \
       "Memory of HTTP/2 sessions and send queues of calls.")                                       \
     X(sluice_streams, GAUGE, ONE, NONE, "", "Open HTTP/2 streams.")                                \

@@ -110,9 +110,9 @@ static const struct sl_sluice__v1__agent_runtime__handlers handlers = {
     .list_agents = list_agents,
 };
 
-/* Known by path, with a quota of their own (ADM-9), so that they pass when runs have used theirs
- * up. */
-static enum sl_status set_control_methods(struct sl_server *server)
+/* Known by path, with quotas of their own (ADM-9): control methods pass when runs and those who
+ * follow them have used theirs up. */
+static enum sl_status set_classes(struct sl_server *server)
 {
     static const char *const paths[] = {
         SL_SLUICE__V1__AGENT_RUNTIME__CANCEL_RUN__PATH,
@@ -123,7 +123,8 @@ static enum sl_status set_control_methods(struct sl_server *server)
     for (size_t i = 0; i < SL_COUNT(paths); i++) {
         SL_TRY(sl_server_set_control(server, paths[i]));
     }
-    return SL_OK;
+    return sl_server_set_class(
+        server, SL_SLUICE__V1__AGENT_RUNTIME__ATTACH__PATH, SL_CLASS_OBSERVER);
 }
 
 static enum sl_status register_all(struct sl_api *api, const struct sl_api_options *options)
@@ -134,7 +135,7 @@ static enum sl_status register_all(struct sl_api *api, const struct sl_api_optio
     struct sl_server *server = options->server;
     sl_server_set_error_info(server, &not_started, 1);
     SL_TRY(sl_sluice__v1__agent_runtime__register(server, &handlers, api));
-    SL_TRY(set_control_methods(server));
+    SL_TRY(set_classes(server));
     SL_TRY(sl_identify_new(server, options->identity, &api->identify));
     SL_TRY(sl_health_new(&api->health));
     SL_TRY(sl_health_set(api->health, sl_sluice__v1__agent_runtime__service.name, true));

@@ -104,10 +104,40 @@ static bool check_form(struct request *request)
     return true;
 }
 
-static bool is_full(const struct sl_conn *conn, bool is_control)
+static uint64_t quota_of(const struct sl_limits *limits, enum sl_call_class call_class)
 {
-    return is_control ? conn->n_control >= conn->limits->control_calls_per_connection
-                      : conn->n_running >= conn->limits->runs_per_connection;
+    switch (call_class) {
+    case SL_CLASS_OBSERVER:
+        return limits->observers_per_connection;
+    case SL_CLASS_CONTROL:
+        return limits->control_calls_per_connection;
+    case SL_CLASS_TASK:
+    case SL_CLASS_COUNT:
+        break;
+    }
+    return limits->runs_per_connection;
+}
+
+bool sl_conn_is_full(const struct sl_conn *conn, enum sl_call_class call_class)
+{
+    return conn->n_running[call_class] >= quota_of(conn->limits, call_class);
+}
+
+static void count_full(enum sl_call_class call_class)
+{
+    switch (call_class) {
+    case SL_CLASS_OBSERVER:
+        sl_limit_reached(SL_LIMIT_observers_per_connection);
+        break;
+    case SL_CLASS_CONTROL:
+        sl_limit_reached(SL_LIMIT_control_calls_per_connection);
+        break;
+    case SL_CLASS_TASK:
+    case SL_CLASS_COUNT:
+        sl_limit_reached(SL_LIMIT_runs_per_connection);
+        break;
+    }
+    count("quota");
 }
 
 /* ADM-9: a refused stream was never processed, so clients retry it without asking (RT-4). A place
@@ -117,14 +147,13 @@ static bool check_quota(struct request *request)
 {
     struct sl_conn *conn = request->conn;
     request->route = sl_routes_get(&conn->server->routes, request->parsed.path);
-    const bool is_control = request->route != NULL && request->route->is_control;
-    if (is_full(conn, is_control)) {
+    const enum sl_call_class call_class =
+        request->route == NULL ? SL_CLASS_TASK : request->route->call_class;
+    if (sl_conn_is_full(conn, call_class)) {
         sl_conn_dispatch_ended(conn);
     }
-    if (is_full(conn, is_control)) {
-        sl_limit_reached(
-            is_control ? SL_LIMIT_control_calls_per_connection : SL_LIMIT_runs_per_connection);
-        count("quota");
+    if (sl_conn_is_full(conn, call_class)) {
+        count_full(call_class);
         sl_h2_stream_reset(request->stream, SL_H2_REFUSED_STREAM);
         return false;
     }
@@ -191,7 +220,7 @@ static bool check_call(struct request *request)
     }
     const struct sl_route *route = request->route;
     if (!atomic_load_explicit(&request->conn->server->is_refusing, memory_order_relaxed) ||
-        route->is_control || route->is_exempt) {
+        route->call_class == SL_CLASS_CONTROL || route->is_exempt) {
         return true;
     }
     request->refusal.status.reason = "DRAINING";

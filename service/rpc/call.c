@@ -50,11 +50,7 @@ sl_call_new(struct sl_conn *conn, struct sl_h2_stream *stream, const struct sl_r
     sl_metric_add(route->metrics.started, 1);
     SL_RPC_COUNT(conn->counters, calls_running, 1);
     call->has_slot = true;
-    if (route->is_control) {
-        conn->n_control++;
-    } else {
-        conn->n_running++;
-    }
+    conn->n_running[route->call_class]++;
     return call;
 }
 
@@ -67,11 +63,7 @@ static void give_slot_back(struct sl_call *call)
     call->has_slot = false;
     SL_RPC_COUNT(call->conn->counters, calls_running, -1);
     sl_server_give_place(call->conn->server, call->route);
-    if (call->route->is_control) {
-        call->conn->n_control--;
-    } else {
-        call->conn->n_running--;
-    }
+    call->conn->n_running[call->route->call_class]--;
 }
 
 void sl_call_release(struct sl_call *call)

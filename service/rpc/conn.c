@@ -313,7 +313,8 @@ static void count_streams(struct sl_conn *conn)
         tell_streams(conn, n_streams);
     }
     const bool is_at_limit = n_streams >= conn->limits->streams_per_connection ||
-                             conn->n_running >= conn->limits->runs_per_connection;
+                             sl_conn_is_full(conn, SL_CLASS_TASK) ||
+                             sl_conn_is_full(conn, SL_CLASS_OBSERVER);
     if (is_at_limit != conn->is_at_limit) {
         SL_RPC_COUNT(conn->counters, at_stream_limit, is_at_limit ? 1 : -1);
         conn->is_at_limit = is_at_limit;

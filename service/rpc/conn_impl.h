@@ -48,11 +48,10 @@ struct sl_conn {
     struct sl_list calls;     /* that have a stream */
     struct sl_list unwinding; /* the others: their handlers have not finished */
     struct sl_list plains;    /* streams that are not gRPC's (plain.c), by their last progress */
-    size_t n_running;         /* tasks, also of streams that are gone (NG-2) */
-    size_t n_control;         /* the same, of control methods */
-    size_t n_counted;         /* streams that the gauge knows of */
-    size_t n_told;            /* streams that the sources know of */
-    uint64_t n_counted_bytes; /* the same of sl_conn_memory_bytes() */
+    size_t n_running[SL_CLASS_COUNT]; /* tasks, also of streams that are gone (NG-2) */
+    size_t n_counted;                 /* streams that the gauge knows of */
+    size_t n_told;                    /* streams that the sources know of */
+    uint64_t n_counted_bytes;         /* the same of sl_conn_memory_bytes() */
     struct sl_chain_pool pool;
     uint64_t queued_bytes; /* in the send queues of its calls */
     uint64_t send_share;   /* of the process's (send_total.h) */
@@ -82,6 +81,8 @@ void sl_conn_notify(struct sl_conn *conn);
 void sl_conn_dispatch(struct sl_conn *conn);
 /* Runs those of the calls whose stream is gone; the others wait. Not from inside a handler. */
 void sl_conn_dispatch_ended(struct sl_conn *conn);
+/* It may have no further call of this class (ADM-9). */
+bool sl_conn_is_full(const struct sl_conn *conn, enum sl_call_class call_class);
 void sl_conn_ref(struct sl_conn *conn);
 /* The last one releases the memory. */
 void sl_conn_unref(struct sl_conn *conn);

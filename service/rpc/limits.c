@@ -7,7 +7,8 @@
 #include "runtime/base/mem.h"
 #include "service/rpc/server.h"
 
-/* What this layer enforces; the others of the list are limits of runs. */
+/* What users of the library can reach of what this layer enforces: their servers have no observers.
+ * The others of the list are limits of runs. */
 static const enum sl_limit of_rpc[] = {
     SL_LIMIT_message_recv,
     SL_LIMIT_header_list_soft,

@@ -171,7 +171,8 @@ enum sl_status sl_routes_add(struct sl_routes *routes, const struct sl_route *ro
     return SL_OK;
 }
 
-enum sl_status sl_routes_set_control(struct sl_routes *routes, const char *path)
+enum sl_status
+sl_routes_set_class(struct sl_routes *routes, const char *path, enum sl_call_class call_class)
 {
     struct sl_slice service;
     struct sl_slice method;
@@ -182,7 +183,7 @@ enum sl_status sl_routes_set_control(struct sl_routes *routes, const char *path)
     if (entry == NULL) {
         return SL_RESOURCE_EXHAUSTED;
     }
-    entry->is_control = true;
+    entry->call_class = call_class;
     return SL_OK;
 }
 

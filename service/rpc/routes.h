@@ -14,8 +14,8 @@ struct sl_route {
     sl_raw_fn *raw;
     const void *handlers;
     void *user_data;
-    bool is_registered; /* false: only marked as control method so far */
-    bool is_control;
+    bool is_registered; /* false: only its class is known so far */
+    enum sl_call_class call_class;
     bool is_on_pool;
     bool is_exempt; /* health: admitted while the server refuses new calls, or is full */
     struct sl_call_metrics metrics;
@@ -24,7 +24,7 @@ struct sl_route {
 /* Its calls take places of the server (running_calls). */
 static inline bool sl_route_is_counted(const struct sl_route *route)
 {
-    return !route->is_control && !route->is_exempt;
+    return route->call_class != SL_CLASS_CONTROL && !route->is_exempt;
 }
 
 /* All zero is empty. */
@@ -45,8 +45,10 @@ enum sl_route_result {
 /* Copies route->path; NULL: the fallback. Fails: SL_ALREADY_EXISTS; SL_INVALID_ARGUMENT a path that
  * ADM-11 refuses; SL_RESOURCE_EXHAUSTED. */
 SL_CHECK enum sl_status sl_routes_add(struct sl_routes *routes, const struct sl_route *route);
-/* Before or after the path is added. Fails: as sl_routes_add(). */
-SL_CHECK enum sl_status sl_routes_set_control(struct sl_routes *routes, const char *path);
+/* Before or after the path is added. Fails: SL_INVALID_ARGUMENT, SL_RESOURCE_EXHAUSTED, as
+ * sl_routes_add(). */
+SL_CHECK enum sl_status
+sl_routes_set_class(struct sl_routes *routes, const char *path, enum sl_call_class call_class);
 /* The entry with exactly this path; NULL: none. May be one that is not registered. */
 const struct sl_route *sl_routes_get(const struct sl_routes *routes, struct sl_slice path);
 /* `*ret_route` is set with FOUND only. */

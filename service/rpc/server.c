@@ -341,7 +341,9 @@ static void look(const struct socket *socket, struct sl_conn_view *view)
                                    .is_tls = sl_net_conn_is_tls(socket->net) };
     if (conn != NULL) {
         view->n_streams = conn->h2 == NULL ? 0 : sl_h2_session_n_streams(conn->h2);
-        view->n_running = conn->n_running + conn->n_control;
+        for (size_t i = 0; i < SL_CLASS_COUNT; i++) {
+            view->n_running += conn->n_running[i];
+        }
         view->age_ms = (sl_loop_now_ns(socket->home->loop) - conn->created_ns) / SL_NS_PER_MS;
         view->queued_bytes = conn->queued_bytes;
         view->memory_bytes = sl_conn_memory_bytes(conn);

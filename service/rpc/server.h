@@ -107,6 +107,18 @@ sl_server_add_interceptor(struct sl_server *server, const struct sl_interceptor 
  * handler knows of). Borrowed. Before the server starts. */
 void sl_server_set_error_info(
     struct sl_server *server, const struct sl_metadatum *info, size_t n_info);
+/* Each has a quota of its own on a connection (ADM-9), so that none uses up the places of another.
+ */
+enum sl_call_class {
+    SL_CLASS_TASK,     /* whatever is not marked: runs_per_connection */
+    SL_CLASS_OBSERVER, /* follows what runs elsewhere: observers_per_connection */
+    SL_CLASS_CONTROL,  /* control_calls_per_connection; also needs no place of the server */
+    SL_CLASS_COUNT
+};
+/* Of the calls of this path, which may be registered later. Before the server starts. Fails:
+ * SL_INVALID_ARGUMENT not "/service/method"; SL_RESOURCE_EXHAUSTED. */
+SL_CHECK enum sl_status
+sl_server_set_class(struct sl_server *server, const char *path, enum sl_call_class call_class);
 // install: on
 /* Marks a path as control method, with a quota of its own (ADM-9). */
 SL_CHECK enum sl_status sl_server_set_control(struct sl_server *server, const char *path);
@@ -164,7 +176,7 @@ void sl_server_refuse_new(struct sl_server *server);
 struct sl_server_stats {
     uint64_t connections, connections_total, streams, calls_started, calls_finished, calls_running;
     uint64_t messages_in, messages_out, bytes_in, bytes_out, attacks;
-    uint64_t at_stream_limit;  /* connections that may have no further stream, or no further run */
+    uint64_t at_stream_limit;  /* connections that may have no further stream, run or observer */
     uint64_t connection_bytes; /* sl_conn_memory_bytes() of all, in steps of 4 KiB each */
     uint64_t calls_by_status[17];
 };

@@ -256,9 +256,15 @@ sl_server_add_interceptor(struct sl_server *server, const struct sl_interceptor 
     return SL_OK;
 }
 
+enum sl_status
+sl_server_set_class(struct sl_server *server, const char *path, enum sl_call_class call_class)
+{
+    return sl_routes_set_class(&server->routes, path, call_class);
+}
+
 enum sl_status sl_server_set_control(struct sl_server *server, const char *path)
 {
-    return sl_routes_set_control(&server->routes, path);
+    return sl_server_set_class(server, path, SL_CLASS_CONTROL);
 }
 
 void sl_server_set_error_info(

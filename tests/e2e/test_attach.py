@@ -11,7 +11,7 @@ import unittest
 
 import harness
 from wire import ATTACH, CANCEL_RUN, EXECUTE, GET_RUN, LIST_RUNS, START_RUN, STREAMING
-from wire import INITIAL_WINDOW, Wire, field, fields_of, run_request
+from wire import INITIAL_WINDOW, REFUSED, RST, Wire, field, fields_of, run_request
 
 sys.path.insert(0, harness.ROOT + "/tests")
 import pages  # pylint: disable=wrong-import-position
@@ -190,6 +190,34 @@ class Life(harness.Case):
         self.assertEqual(self.cancel(run_id, field(3, 1)), STATE_CANCELLED)
         reply = wires[2][0].wait_over(wires[2][1])
         self.assertEqual(reply.status(), CANCELLED, "the one that stayed sees the end")
+
+    def test_observers_have_a_quota_of_their_own(self):  # ADM-9
+        server = self.daemon(flags=("--limit", "runs_per_connection=1", "--limit", "observers_per_connection=2"))
+        wire, other = Wire(server.address), Wire(server.address)
+        self.addCleanup(wire.close)
+        self.addCleanup(other.close)
+        run_id = other.ask(START_RUN, run_request("load", HANG)).get("sluice-run-id")
+
+        def refused(path, body):
+            stream = wire.call(path, body)
+            reply = wire.reply(stream)
+            wire.wait("an answer", lambda: reply.messages() or reply.is_over())
+            return (reply.frames, reply.reset) == ([RST], REFUSED)
+
+        followed = field(1, run_id)
+        first = self.attach(run_id, 0, wire)[1]
+        self.wait_events(wire, first, 3)
+        self.assertEqual((refused(ATTACH, followed), refused(ATTACH, followed)), (False, True))
+        self.assertEqual(server.dump()["limits_reached"], {"observers_per_connection": 1})
+        self.assertEqual(wire.ask(GET_RUN, followed).status(), OK)
+        self.assertEqual(wire.ask(EXECUTE, run_request("echo")).status(), OK)
+        self.wait_events(other, self.attach(run_id, 0, other)[1], 3)  # another connection
+        self.assertFalse(refused(STREAMING, run_request("load", HANG)))
+        self.assertTrue(refused(EXECUTE, run_request("echo")), "no second run")
+        wire.reset(first)
+        # NG-2: the place is free when the task has returned, which may be after the next HEADERS.
+        harness.wait_for("a place", lambda: not refused(ATTACH, followed))
+        self.assertEqual(other.ask(CANCEL_RUN, followed + field(3, 1)).status(), OK)
 
     def test_an_observer_that_does_not_read_holds_nothing_back(self):  # AL-8
         run_id = self.start("events=3000 bytes=1000 rate=3000")

@@ -9,6 +9,7 @@ import time
 
 import harness
 from wire import (
+    ATTACH,
     CALM,
     CONT,
     DATA,
@@ -95,7 +96,7 @@ class Floods(WireCase):
 
     def test_at3_calls_over_the_quota_are_refused_and_control_calls_still_work(self):
         wire = self.wire()
-        self.assertEqual(wire.settings[3], 1064)
+        self.assertEqual(wire.settings[3], 1320)
         streams = [wire.start(STREAMING) for _ in range(1000)]
         reply = wire.wait_over(wire.call(STREAMING, run_request("echo", "x")))
         self.assertEqual((reply.frames, reply.reset), ([RST], REFUSED))
@@ -107,7 +108,7 @@ class Floods(WireCase):
 
     def test_at3_streams_over_the_advertised_limit_do_no_harm(self):
         wire = self.wire()
-        for _ in range(1100):
+        for _ in range(1400):
             stream = wire.new_id()
             if not wire.try_send(wire.block(stream, wire.request(WATCH))):
                 break
@@ -118,6 +119,7 @@ class Floods(WireCase):
     def fill(self, wire):
         """As many streams as are advertised, all open."""
         out = b"".join(wire.block(wire.new_id(), wire.request(STREAMING)) for _ in range(1000))
+        out += b"".join(wire.block(wire.new_id(), wire.request(ATTACH)) for _ in range(256))
         out += b"".join(wire.block(wire.new_id(), wire.request(WATCH)) for _ in range(64))
         wire.send(out)
 

@@ -41,7 +41,7 @@ class Admission(WireCase):
     def test_fc2_and_ng6_settings_tell_windows_and_streams(self):
         wire = self.wire()
         streams = 3
-        self.assertEqual((wire.settings[streams], wire.settings[INITIAL_WINDOW]), (1064, 256 * KIB))
+        self.assertEqual((wire.settings[streams], wire.settings[INITIAL_WINDOW]), (1320, 256 * KIB))
         updates = [struct.unpack(">I", f[3])[0] for f in wire.frames if f[0] == WINDOW and f[2] == 0]
         self.assertEqual(65535 + sum(updates), 1024 * KIB)
 

@@ -255,6 +255,7 @@ static void the_profile_lifts_limits_that_no_flag_sets(void **state)
     assert_true(config.is_load_profile);
     assert_int_equal(config.limits.runs, 10000000);
     assert_int_equal(config.limits.connections, 1000000);
+    assert_int_equal(config.limits.observers_per_connection, 1000000);
     assert_int_equal(config.limits.streams_per_connection, 5);
     assert_loaded(LOAD("--profile=default"));
     assert_int_equal(config.limits.runs, 7);

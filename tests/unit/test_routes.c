@@ -78,20 +78,26 @@ static void many_routes_are_found(void **state)
     sl_routes_done(&routes);
 }
 
-static void control_mark_needs_no_order(void **state) /* ADM-9 */
+static enum sl_call_class class_of(const struct sl_routes *routes, const char *path)
+{
+    return sl_routes_get(routes, sl_slice_str(path))->call_class;
+}
+
+static void class_needs_no_order(void **state) /* ADM-9 */
 {
     (void)state;
     struct sl_routes routes = { 0 };
-    assert_int_equal(sl_routes_set_control(&routes, "/a/first"), SL_OK);
+    assert_int_equal(sl_routes_set_class(&routes, "/a/first", SL_CLASS_CONTROL), SL_OK);
     assert_int_equal(find(&routes, "/a/first"), SL_ROUTE_NO_SERVICE);
     assert_int_equal(add(&routes, "/a/first"), SL_OK);
     assert_int_equal(add(&routes, "/a/second"), SL_OK);
-    assert_int_equal(sl_routes_set_control(&routes, "/a/second"), SL_OK);
+    assert_int_equal(sl_routes_set_class(&routes, "/a/second", SL_CLASS_OBSERVER), SL_OK);
     assert_int_equal(add(&routes, "/a/third"), SL_OK);
-    assert_true(sl_routes_get(&routes, sl_slice_str("/a/first"))->is_control);
-    assert_true(sl_routes_get(&routes, sl_slice_str("/a/second"))->is_control);
-    assert_false(sl_routes_get(&routes, sl_slice_str("/a/third"))->is_control);
-    assert_int_equal(sl_routes_set_control(&routes, "nonsense"), SL_INVALID_ARGUMENT);
+    assert_int_equal(class_of(&routes, "/a/first"), SL_CLASS_CONTROL);
+    assert_int_equal(class_of(&routes, "/a/second"), SL_CLASS_OBSERVER);
+    assert_int_equal(class_of(&routes, "/a/third"), SL_CLASS_TASK);
+    assert_int_equal(
+        sl_routes_set_class(&routes, "nonsense", SL_CLASS_CONTROL), SL_INVALID_ARGUMENT);
     sl_routes_done(&routes);
 }
 
@@ -116,7 +122,7 @@ int main(void)
         cmocka_unit_test(paths_are_split_at_the_last_slash),
         cmocka_unit_test(paths_are_compared_byte_by_byte),
         cmocka_unit_test(many_routes_are_found),
-        cmocka_unit_test(control_mark_needs_no_order),
+        cmocka_unit_test(class_needs_no_order),
         cmocka_unit_test(fallback_takes_canonical_paths_only),
     };
     return cmocka_run_group_tests_name("routes", tests, NULL, NULL);

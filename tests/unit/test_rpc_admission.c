@@ -69,12 +69,15 @@ static int set_up(void **state)
     assert_non_null(bench);
     sl_limits_init(&bench->limits);
     bench->limits.runs_per_connection = 2;
+    bench->limits.observers_per_connection = 1;
     bench->limits.control_calls_per_connection = 1;
     bench->server = new_server(&bench->limits);
     struct sl_server *server = bench->server;
     add_raw(server, "/t.S/Echo", SL_UNARY, echo, bench);
     assert_int_equal(sl_server_set_control(server, "/t.S/Control"), SL_OK);
     add_raw(server, "/t.S/Control", SL_SERVER_STREAMING, hang, bench);
+    assert_int_equal(sl_server_set_class(server, "/t.S/Observe", SL_CLASS_OBSERVER), SL_OK);
+    add_raw(server, "/t.S/Observe", SL_SERVER_STREAMING, hang, bench);
     add_raw(server, "/t.S/Hang", SL_SERVER_STREAMING, hang, bench);
     *state = bench;
     return 0;
@@ -284,6 +287,89 @@ static void quota_counts_tasks_and_not_streams(void **state) /* ADM-9, NG-2, RT-
     rpc_stream_free(second);
 }
 
+/* Starts a call that stays. */
+static struct rpc_stream *begin(struct bench *bench, const char *path)
+{
+    const size_t n_started = bench->n_started;
+    struct rpc_stream *stream = rpc_unary(&bench->peer, path, NULL, "x");
+    assert_false(stream->is_closed);
+    assert_int_equal(bench->n_started, n_started + 1);
+    return stream;
+}
+
+static void assert_full(struct bench *bench, const char *path, enum sl_limit limit)
+{
+    const uint64_t n_reached = sl_limit_n_reached(limit);
+    const size_t n_started = bench->n_started;
+    (void)rpc_log(&bench->peer);
+    struct rpc_stream *stream = rpc_unary(&bench->peer, path, NULL, "x");
+    assert_non_null(strstr(rpc_log(&bench->peer), "closed unprocessed 7\n"));
+    rpc_stream_free(stream);
+    assert_int_equal(bench->n_started, n_started);
+    assert_int_equal(sl_limit_n_reached(limit), n_reached + 1);
+}
+
+/* A class that is full, whichever it is, is in nobody else's way. */
+static void each_class_has_a_quota_of_its_own(void **state) /* ADM-9 */
+{
+    static const struct {
+        const char *path;
+        size_t n_places;
+        enum sl_limit limit;
+    } classes[] = { { "/t.S/Hang", 2, SL_LIMIT_runs_per_connection },
+                    { "/t.S/Observe", 1, SL_LIMIT_observers_per_connection },
+                    { "/t.S/Control", 1, SL_LIMIT_control_calls_per_connection } };
+    struct bench *bench = *state;
+    open_peer(bench);
+    for (size_t first = 0; first < SL_COUNT(classes); first++) {
+        struct rpc_stream *streams[4];
+        size_t n_streams = 0;
+        bench->n_started = 0;
+        for (size_t i = 0; i < SL_COUNT(classes); i++) {
+            const size_t at = (first + i) % SL_COUNT(classes);
+            for (size_t k = 0; k < classes[at].n_places; k++) {
+                streams[n_streams++] = begin(bench, classes[at].path);
+            }
+            assert_full(bench, classes[at].path, classes[at].limit);
+        }
+        struct sl_server_stats stats;
+        sl_server_stats(bench->server, &stats);
+        assert_int_equal(stats.at_stream_limit, 1);
+        assert_int_equal(atomic_load(&bench->server->n_running), 3);
+        for (size_t i = 0; i < n_streams; i++) {
+            sl_call_finishf(bench->pending[i], SL_OK, "%s", "");
+        }
+        rpc_pump(&bench->peer);
+        sl_server_stats(bench->server, &stats);
+        assert_int_equal(stats.at_stream_limit, 0);
+        assert_int_equal(atomic_load(&bench->server->n_running), 0);
+        for (size_t i = 0; i < n_streams; i++) {
+            rpc_stream_free(streams[i]);
+        }
+    }
+}
+
+/* What a connection has too many of is what the gauge tells of, observers too. */
+static void connection_without_places_for_observers_is_at_its_limit(void **state) /* OP-3 */
+{
+    struct bench *bench = *state;
+    open_peer(bench);
+    struct sl_server_stats stats;
+    struct rpc_stream *control = begin(bench, "/t.S/Control");
+    sl_server_stats(bench->server, &stats);
+    assert_int_equal(stats.at_stream_limit, 0);
+    struct rpc_stream *observer = begin(bench, "/t.S/Observe");
+    sl_server_stats(bench->server, &stats);
+    assert_int_equal(stats.at_stream_limit, 1);
+    sl_call_finishf(bench->pending[0], SL_OK, "%s", "");
+    sl_call_finishf(bench->pending[1], SL_OK, "%s", "");
+    rpc_pump(&bench->peer);
+    sl_server_stats(bench->server, &stats);
+    assert_int_equal(stats.at_stream_limit, 0);
+    rpc_stream_free(control);
+    rpc_stream_free(observer);
+}
+
 static void on_ended_finish(struct sl_call *call, const struct sl_call_end *end, void *user_data)
 {
     (void)end;
@@ -484,6 +570,8 @@ int main(void)
         CASE(fallback_gets_what_nobody_registered),
         CASE(missing_te_is_accepted),
         CASE(quota_counts_tasks_and_not_streams),
+        CASE(each_class_has_a_quota_of_its_own),
+        CASE(connection_without_places_for_observers_is_at_its_limit),
         CASE(call_that_replaces_a_cancelled_one_is_not_refused),
         CASE(server_has_places_for_all_connections_together),
         CASE(refused_calls_leave_no_places_behind),

@@ -49,6 +49,8 @@ static void limits_of_runs_are_not_the_librarys(void **state)
     assert_int_equal(sl_limits_set(limits, "model_retries", 1, &err), SL_NOT_FOUND);
     assert_string_equal(err.text, "there is no limit 'model_retries'");
     assert_int_equal(sl_limits_get(limits, "no_such", &value), SL_NOT_FOUND);
+    /* a library's server has no observers */
+    assert_int_equal(sl_limits_get(limits, "observers_per_connection", &value), SL_NOT_FOUND);
     (void)sl_limits_free(limits);
 }
 
