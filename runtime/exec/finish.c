@@ -134,8 +134,11 @@ static void conclude(struct sl_run *run)
         /* Not even the spare room was enough: the stream's status has to say it. */
         *run->options.ending = sl_ending_error(SL_CODE(OUT_OF_MEMORY));
     }
-    const enum sl_status status = sl_store_end_run(
-        run->env->store, run->run_id, sl_event_channel_last_sequence(run->channel), NULL, NULL);
+    struct sl_store_end end = {
+        .log = &run->store_log,
+        .sequence = sl_event_channel_last_sequence(run->channel),
+    };
+    const enum sl_status status = sl_store_end_run(run->env->store, &end); /* NONE: at once */
     if (status != SL_OK) {
         sl_log(SL_ERROR, SL_LOG_EXEC, "run=%s msg=\"not recorded, ignoring\"", run->run_id);
     }

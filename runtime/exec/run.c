@@ -295,17 +295,18 @@ enum sl_status sl_run_begin(struct sl_run *run)
         .durability = SL_STORE_NONE,
         .metadata = run->options.metadata,
         .n_metadata = run->options.n_metadata,
-        .wall_ms = sl_loop_wall_ms(run->env->loop),
+        .created_ms = sl_loop_wall_ms(run->env->loop),
     };
+    struct sl_store_begin begin = { .log = &run->store_log, .run = &record };
     run->started_ns = sl_loop_now_ns(run->env->loop);
     run->deadline_ns = find_deadline(run);
     if (run->deadline_ns < run->started_ns) {
         run->deadline_ns = run->started_ns; /* over already: it ends in the first gate */
     }
-    SL_TRY(sl_store_begin_run(run->env->store, &record, NULL, NULL));
+    SL_TRY(sl_store_begin_run(run->env->store, &begin)); /* NONE is answered at once */
     if (!emit_started(run)) {
-        const enum sl_status status = sl_store_end_run(run->env->store, run->run_id, 0, NULL, NULL);
-        return status == SL_OK ? SL_RESOURCE_EXHAUSTED : status;
+        sl_store_log_drop(run->env->store, &run->store_log);
+        return SL_RESOURCE_EXHAUSTED;
     }
     run->is_begun = true;
     sl_run_count_begin(run);

@@ -90,6 +90,7 @@ struct sl_run {
 
     const struct sl_agent *agent;
     struct sl_run_options options; /* callbacks and texts */
+    struct sl_store_log store_log;
     char run_id[SL_ID_BYTES];
     uint64_t started_ns, deadline_ns;
     struct sl_history history;

@@ -1,62 +1,39 @@
 /* The store of durability NONE: the log's window is all there is. */
-#include <stdatomic.h>
-
 #include "runtime/base/mem.h"
 #include "runtime/store/store.h"
 
-struct memory {
-    struct sl_store base;
-    atomic_size_t n_open;
-};
-
-static struct memory *from_base(struct sl_store *store)
-{
-    return SL_CONTAINER(store, struct memory, base);
-}
-
-static enum sl_status memory_begin_run(
-    struct sl_store *store,
-    const struct sl_store_run *run,
-    sl_store_done_fn *on_done,
-    void *user_data)
-{
-    (void)run;
-    (void)on_done;
-    (void)user_data;
-    (void)atomic_fetch_add_explicit(&from_base(store)->n_open, 1, memory_order_relaxed);
-    return SL_OK;
-}
-
-static enum sl_status memory_append(
-    struct sl_store *store,
-    const char *run_id,
-    uint64_t first_sequence,
-    struct sl_slice events,
-    sl_store_done_fn *on_done,
-    void *user_data)
+static enum sl_status memory_submit(struct sl_store *store, struct sl_store_request *request)
 {
     (void)store;
-    (void)run_id;
-    (void)first_sequence;
-    (void)events;
-    (void)on_done;
-    (void)user_data;
-    return SL_OK;
+    switch (request->kind) {
+    case SL_STORE_RECOVER:
+        return SL_END;
+    case SL_STORE_RENEW:
+        SL_CONTAINER(request, struct sl_store_renew, request)->lease_ms = 0;
+        return SL_OK;
+    case SL_STORE_READ:
+    case SL_STORE_GET:
+    case SL_STORE_LOAD:
+        return SL_NOT_FOUND;
+    case SL_STORE_LIST:
+        SL_CONTAINER(request, struct sl_store_list, request)->n_runs = 0;
+        SL_CONTAINER(request, struct sl_store_list, request)->next = 0;
+        return SL_OK;
+    case SL_STORE_BEGIN:
+    case SL_STORE_APPEND:
+    case SL_STORE_END:
+        return SL_OK;
+    case SL_STORE_SAVE:
+        break;
+    }
+    return SL_UNIMPLEMENTED;
 }
 
-static enum sl_status memory_end_run(
-    struct sl_store *store,
-    const char *run_id,
-    uint64_t last_sequence,
-    sl_store_done_fn *on_done,
-    void *user_data)
+static bool memory_take_back(struct sl_store *store, struct sl_store_request *request)
 {
-    (void)run_id;
-    (void)last_sequence;
-    (void)on_done;
-    (void)user_data;
-    (void)atomic_fetch_sub_explicit(&from_base(store)->n_open, 1, memory_order_relaxed);
-    return SL_OK;
+    (void)store;
+    (void)request;
+    return false;
 }
 
 static bool memory_has_durability(const struct sl_store *store, enum sl_store_durability durability)
@@ -65,34 +42,25 @@ static bool memory_has_durability(const struct sl_store *store, enum sl_store_du
     return durability == SL_STORE_NONE;
 }
 
-static size_t memory_n_open(const struct sl_store *store)
-{
-    const struct memory *memory = (const struct memory *)(const void *)store;
-    return atomic_load_explicit(&memory->n_open, memory_order_relaxed);
-}
-
 static void memory_free(struct sl_store *store)
 {
-    (void)sl_free(from_base(store));
+    (void)sl_free(store);
 }
 
 static const struct sl_store_ops memory_ops = {
-    .begin_run = memory_begin_run,
-    .append = memory_append,
-    .end_run = memory_end_run,
+    .submit = memory_submit,
+    .take_back = memory_take_back,
     .has_durability = memory_has_durability,
-    .n_open = memory_n_open,
     .free = memory_free,
 };
 
 enum sl_status sl_store_memory_new(struct sl_store **ret_store)
 {
-    struct memory *memory = sl_calloc(1, sizeof(*memory));
-    if (memory == NULL) {
+    struct sl_store *store = sl_calloc(1, sizeof(*store));
+    if (store == NULL) {
         return SL_RESOURCE_EXHAUSTED;
     }
-    memory->base.ops = &memory_ops;
-    atomic_init(&memory->n_open, 0);
-    *ret_store = &memory->base;
+    store->ops = &memory_ops;
+    *ret_store = store;
     return SL_OK;
 }

@@ -408,19 +408,18 @@ static struct {
     char seen[64];
 } watching;
 
-static enum sl_status watch_run(
-    struct sl_store *store,
-    const struct sl_store_run *run,
-    sl_store_done_fn *on_done,
-    void *user_data)
+static enum sl_status watch_run(struct sl_store *store, struct sl_store_request *request)
 {
-    for (size_t i = 0; i < run->n_metadata; i++) {
-        const size_t size = strlen(watching.seen);
-        (void)snprintf(
-            watching.seen + size, sizeof(watching.seen) - size, "%s=%s;", run->metadata[i].key,
-            run->metadata[i].value);
+    if (request->kind == SL_STORE_BEGIN) {
+        const struct sl_store_run *run = SL_CONTAINER(request, struct sl_store_begin, request)->run;
+        for (size_t i = 0; i < run->n_metadata; i++) {
+            const size_t size = strlen(watching.seen);
+            (void)snprintf(
+                watching.seen + size, sizeof(watching.seen) - size, "%s=%s;", run->metadata[i].key,
+                run->metadata[i].value);
+        }
     }
-    return watching.plain->begin_run(store, run, on_done, user_data);
+    return watching.plain->submit(store, request);
 }
 
 static void metadata_goes_into_the_record_of_the_run(void **state)
@@ -430,7 +429,7 @@ static void metadata_goes_into_the_record_of_the_run(void **state)
     sl_exec_rig_init(&rig, AGENT);
     watching.plain = rig.store->ops;
     struct sl_store_ops ops = *rig.store->ops;
-    ops.begin_run = watch_run;
+    ops.submit = watch_run;
     rig.store->ops = &ops;
     rig.metadata = metadata;
     rig.n_metadata = 2;
