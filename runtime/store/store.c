@@ -92,6 +92,7 @@ submit(struct sl_store *store, struct sl_store_request *request, enum sl_store_k
     request->store = store;
     request->kind = kind;
     request->charged_bytes = 0;
+    request->is_queued = false;
     sl_list_init(&request->node);
     sl_arena_init(&request->memory, ANSWER_BYTES);
     const enum sl_status status = store->ops->submit(store, request);
@@ -207,7 +208,10 @@ enum sl_status sl_store_check_cursor(const struct sl_store_run *run, uint64_t af
     if (after_sequence + 1 < run->floor) {
         return SL_OUT_OF_RANGE;
     }
-    if (run->is_recovered && after_sequence > run->recovered_after) {
+    /* What was sent of a SYNC run was stored before. */
+    const uint64_t certain =
+        run->durability == SL_STORE_SYNC ? run->last_sequence : run->recovered_after;
+    if (run->is_recovered && after_sequence > certain) {
         return SL_DATA_LOSS;
     }
     if (after_sequence > run->last_sequence) {

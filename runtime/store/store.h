@@ -113,6 +113,7 @@ struct sl_store_request {
     enum sl_store_kind kind;
     struct sl_list node;
     struct sl_task task;
+    bool is_queued; /* under the lock of its queue */
     size_t charged_bytes;
     struct sl_arena memory; /* of the answer */
 };
