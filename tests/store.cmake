@@ -1,9 +1,10 @@
 # Tests of store.
 # A store in a folder of its own.
-add_library(sl_fake_store STATIC fake/store_rig.c)
+add_library(sl_fake_store STATIC fake/store_rig.c fake/fault_vfs.c)
 target_link_libraries(sl_fake_store PUBLIC sl_store_sqlite sl_base ${CMOCKA})
 
 sl_add_test(store sl_fake_store)
 sl_add_test(store_queue sl_fake_store)
 sl_add_test(store_rows sl_fake_store)
 sl_add_test(store_sqlite sl_fake_store)
+sl_add_test(store_faults sl_fake_store)

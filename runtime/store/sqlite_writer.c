@@ -107,7 +107,6 @@ static bool must_close(int rc)
     case SQLITE_IOERR:
     case SQLITE_CANTOPEN:
     case SQLITE_NOTADB:
-    case SQLITE_CORRUPT:
     case SQLITE_PROTOCOL:
         return true;
     default:
@@ -173,7 +172,7 @@ static int try_batch(struct sl_sqlite *store, struct sl_list *batch)
         if (store->writer.db.db != NULL && sqlite3_get_autocommit(store->writer.db.db) == 0) {
             (void)!sl_sqlite_do(&store->writer.db, SL_SQL_ROLLBACK);
         }
-        if (must_close(rc)) {
+        if (store->writer.db.db != NULL && must_close(rc)) {
             close_all(store);
         }
     } else {

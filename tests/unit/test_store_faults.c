@@ -1,0 +1,342 @@
+/* What the SQLite store promises when the disk fails, or the power does. */
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "runtime/base/mem.h"
+#include "runtime/base/random.h"
+#include "tests/fake/fault_vfs.h"
+#include "tests/fake/store_rig.h"
+
+enum { ROUNDS = 6, BATCH = 700, MAX_TRIES = 1000 };
+
+static struct sl_store_rig rig;
+
+static void open_faulty(void)
+{
+    sl_fault_vfs_init();
+    sl_store_rig_init(&rig);
+    rig.vfs = SL_FAULT_VFS;
+}
+
+/* ---- A disk that fails: RL-S1, RL-S2 -----------------------------------------------------------
+ */
+
+/* Appends again until the store takes it; how often it did not. */
+static int insist(struct sl_store_log *log, uint64_t first_sequence, enum sl_status expected)
+{
+    for (int n_refused = 0; n_refused < MAX_TRIES; n_refused++) {
+        const enum sl_status status = sl_store_rig_append(&rig, log, first_sequence, BATCH);
+        if (status == SL_OK) {
+            return n_refused;
+        }
+        /* The first time what failed; then that it has not been opened again. */
+        assert_true(status == expected || status == SL_UNAVAILABLE);
+        sl_fault_vfs_fail(0, SQLITE_OK, false);
+        sl_loop_uv_step(rig.uv, 5);
+    }
+    fail_msg("the store does not come back");
+    return 0;
+}
+
+/* One run, with a fault at the k-th call of its life. Gives how many calls there were. */
+static uint64_t live_with_fault(uint64_t k, int rc, bool for_ever)
+{
+    const enum sl_status expected = sl_sqlite_status(rc);
+    open_faulty();
+    sl_store_rig_open(&rig);
+    const struct sl_store_run run = sl_store_rig_run("r1");
+    struct sl_store_log log = { 0 };
+    assert_int_equal(sl_store_rig_begin(&rig, &log, &run), SL_OK);
+    sl_fault_vfs_fail(k, rc, for_ever);
+    int n_refused = 0;
+    for (uint64_t i = 0; i < ROUNDS; i++) {
+        n_refused += insist(&log, i * BATCH + 1, expected);
+    }
+    const uint64_t n_calls = sl_fault_vfs_count();
+    sl_fault_vfs_fail(0, SQLITE_OK, false);
+    enum sl_status status = sl_store_rig_end(&rig, &log, ROUNDS * BATCH + 1, 1);
+    for (int i = 0; i < MAX_TRIES && status == SL_UNAVAILABLE; i++) {
+        /* A checkpoint failed after the last append. */
+        sl_loop_uv_step(rig.uv, 5);
+        status = sl_store_rig_end(&rig, &log, ROUNDS * BATCH + 1, 1);
+    }
+    assert_int_equal(status, SL_OK);
+    struct sl_store_stats stats;
+    sl_store_stats(rig.store, &stats);
+    assert_true(stats.failed_commits >= (uint64_t)n_refused);
+    assert_int_equal(sl_store_n_open(rig.store), 0);
+    for (int i = 0; i < 2; i++) { /* as it is, and opened again */
+        assert_int_equal(sl_store_rig_read_all(&rig, "r1", &status), ROUNDS * BATCH + 1);
+        assert_int_equal(status, SL_OK);
+        sl_store_rig_close(&rig);
+        rig.vfs = NULL;
+        sl_store_rig_open(&rig);
+    }
+    sl_store_rig_done(&rig);
+    return n_calls;
+}
+
+static void check_faults(int rc, bool for_ever)
+{
+    const uint64_t n_calls = live_with_fault(0, SQLITE_OK, false);
+    assert_true(n_calls > 20);
+    const uint64_t step = n_calls / 12 + 1;
+    for (uint64_t k = 1; k <= n_calls; k += k < 4 ? 1 : step) {
+        (void)live_with_fault(k, rc, for_ever);
+    }
+}
+
+static void a_write_that_fails_once_is_told_and_done_again(void **state)
+{
+    (void)state;
+    check_faults(SQLITE_IOERR_WRITE, false);
+}
+
+static void a_disk_that_stays_broken_takes_nothing_until_it_is_well(void **state)
+{
+    (void)state;
+    check_faults(SQLITE_IOERR_FSYNC, true);
+}
+
+static void a_full_disk_is_told_as_that(void **state)
+{
+    (void)state;
+    check_faults(SQLITE_FULL, true);
+}
+
+/* Each member of a transaction that is not committed is told, and none other. */
+static void all_of_a_failed_transaction_are_told(void **state)
+{
+    (void)state;
+    enum { N = 50 };
+    static struct sl_store_log logs[N];
+    static struct sl_store_run runs[N];
+    static struct sl_store_begin begins[N];
+    static char ids[N][16];
+    open_faulty();
+    sl_store_rig_open(&rig);
+    sl_fault_vfs_fail(1, SQLITE_IOERR_WRITE, true);
+    for (int i = 0; i < N; i++) {
+        (void)snprintf(ids[i], sizeof(ids[i]), "r%d", i);
+        runs[i] = sl_store_rig_run(ids[i]);
+        begins[i] = (struct sl_store_begin){ .request = sl_store_rig_request(&rig),
+                                             .log = &logs[i],
+                                             .run = &runs[i] };
+        assert_int_equal(sl_store_begin_run(rig.store, &begins[i]), SL_PENDING);
+    }
+    for (int i = 0; i < N; i++) {
+        assert_int_equal(sl_store_rig_wait(&rig, &begins[i].request, SL_PENDING), SL_UNAVAILABLE);
+        assert_non_null(begins[i].request.why);
+        assert_int_equal(logs[i].number, 0);
+    }
+    assert_true(sl_fault_vfs_failed() > 0);
+    assert_int_equal(sl_store_n_open(rig.store), 0);
+    sl_fault_vfs_fail(0, SQLITE_OK, false);
+    sl_store_rig_close(&rig);
+    sl_store_rig_open(&rig);
+    struct sl_store_get get;
+    assert_int_equal(sl_store_rig_get(&rig, &get, "r7"), SL_NOT_FOUND);
+    sl_store_rig_done(&rig);
+}
+
+/* One that cannot be written by itself does not take its neighbours with it. */
+static void one_that_is_too_large_fails_alone(void **state)
+{
+    (void)state;
+    static struct sl_store_pair pairs[40];
+    static char value[60001];
+    memset(value, 'x', sizeof(value) - 1);
+    for (size_t i = 0; i < SL_COUNT(pairs); i++) {
+        pairs[i] = (struct sl_store_pair){ "key", value };
+    }
+    open_faulty();
+    sl_store_rig_open(&rig);
+    struct sl_store_run runs[3] = { sl_store_rig_run("r0"), sl_store_rig_run("r1"),
+                                    sl_store_rig_run("r2") };
+    struct sl_store_log logs[3] = { { 0 } };
+    struct sl_store_begin begins[3];
+    runs[1].metadata = pairs;
+    runs[1].n_metadata = SL_COUNT(pairs);
+    for (int i = 0; i < 3; i++) {
+        begins[i] = (struct sl_store_begin){ .request = sl_store_rig_request(&rig),
+                                             .log = &logs[i],
+                                             .run = &runs[i] };
+        assert_int_equal(sl_store_begin_run(rig.store, &begins[i]), SL_PENDING);
+    }
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(
+            sl_store_rig_wait(&rig, &begins[i].request, SL_PENDING),
+            i == 1 ? SL_RESOURCE_EXHAUSTED : SL_OK);
+    }
+    sl_store_rig_done(&rig);
+}
+
+/* Opening fails, or it does not; the next one succeeds, and nothing is missing. */
+static void a_store_that_could_not_be_opened_can_be_opened_later(void **state)
+{
+    (void)state;
+    uint64_t n_calls = UINT64_MAX;
+    int n_failed = 0;
+    for (uint64_t k = 1; k <= n_calls; k++) {
+        open_faulty();
+        sl_fault_vfs_fail(k, SQLITE_IOERR_WRITE, true);
+        const enum sl_status status = sl_store_rig_try_open(&rig);
+        if (status == SL_OK) {
+            n_calls = sl_fault_vfs_count() < k ? k : n_calls;
+        } else {
+            assert_int_equal(status, SL_UNAVAILABLE);
+            assert_non_null(strstr(rig.err.text, rig.path));
+            n_failed++;
+        }
+        sl_fault_vfs_fail(0, SQLITE_OK, false);
+        sl_store_rig_close(&rig);
+        sl_store_rig_open(&rig);
+        sl_store_rig_whole_run(&rig, "r1", 3, 1);
+        sl_store_rig_done(&rig);
+    }
+    assert_true(n_failed > 5);
+}
+
+/* ---- A power cut: RL-S5 ------------------------------------------------------------------------
+ */
+
+struct stream {
+    struct sl_store_append append;
+    struct sl_store_log log;
+    uint64_t acknowledged;
+    bool must_stop;
+};
+
+static void send_next(struct stream *stream);
+
+static void on_appended(struct sl_store_request *request)
+{
+    struct stream *stream = SL_CONTAINER(request, struct stream, append.request);
+    assert_int_equal(request->status, SL_OK);
+    stream->acknowledged = stream->append.last_sequence;
+    (void)sl_segment_unref(stream->append.ranges[0].segment);
+    stream->append.n_ranges = 0;
+    if (!stream->must_stop) {
+        send_next(stream);
+    }
+}
+
+static void send_next(struct stream *stream)
+{
+    const uint64_t first = stream->acknowledged + 1;
+    const size_t n_events = 1 + first % 97;
+    struct sl_segment *segment = sl_store_rig_events(first, n_events, 100, 0);
+    stream->append = (struct sl_store_append){
+        .request = { .loop = rig.loop, .on_done = on_appended },
+        .log = &stream->log,
+        .first_sequence = first,
+        .last_sequence = first + n_events - 1,
+        .ranges = { { .segment = segment, .to = segment->used } },
+        .n_ranges = 1,
+    };
+    assert_int_equal(sl_store_append(rig.store, &stream->append), SL_PENDING);
+}
+
+static void check_what_is_left(const uint64_t *acknowledged, size_t n_streams, bool is_full)
+{
+    const struct sl_store_rig first = rig;
+    rig = (struct sl_store_rig){ 0 };
+    sl_store_rig_init(&rig);
+    char lock_path[SL_RIG_PATH_BYTES + 8];
+    (void)snprintf(lock_path, sizeof(lock_path), "%s.lock", rig.path);
+    static uint64_t seed = 77;
+    sl_fault_vfs_cut(rig.path, sl_random_next(&seed));
+    const int fd = open(lock_path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    assert_int_equal(write(fd, "o", 1), 1);
+    (void)close(fd);
+    sl_store_rig_open(&rig);
+    for (size_t i = 0; i < n_streams; i++) {
+        char run_id[32];
+        enum sl_status status = SL_OK;
+        (void)snprintf(run_id, sizeof(run_id), "r%zu", i);
+        const uint64_t n_events = sl_store_rig_read_all(&rig, run_id, &status);
+        assert_int_equal(status, SL_OK); /* without a gap, the same bytes */
+        if (is_full) {
+            assert_true(n_events >= acknowledged[i]);
+        }
+    }
+    sl_store_rig_done(&rig);
+    rig = first;
+    rig.options.path = rig.path;
+}
+
+static void check_power_cuts(bool is_full)
+{
+    enum { N = 3, CUTS = 12 };
+    static struct stream streams[N];
+    open_faulty();
+    rig.options.is_normal = !is_full;
+    sl_store_rig_open(&rig);
+    memset(streams, 0, sizeof(streams));
+    for (int i = 0; i < N; i++) {
+        char run_id[16];
+        (void)snprintf(run_id, sizeof(run_id), "r%d", i);
+        const struct sl_store_run run = sl_store_rig_run(run_id);
+        assert_int_equal(sl_store_rig_begin(&rig, &streams[i].log, &run), SL_OK);
+    }
+    sl_fault_vfs_watch(rig.path);
+    for (int i = 0; i < N; i++) {
+        send_next(&streams[i]);
+    }
+    for (int cut = 0; cut < CUTS; cut++) {
+        for (int i = 0; i < 12; i++) {
+            sl_loop_uv_step(rig.uv, 100);
+        }
+        uint64_t acknowledged[N];
+        for (int i = 0; i < N; i++) {
+            acknowledged[i] = streams[i].acknowledged;
+        }
+        check_what_is_left(acknowledged, N, is_full); /* the writer goes on meanwhile */
+    }
+    for (int i = 0; i < N; i++) {
+        streams[i].must_stop = true;
+    }
+    for (int i = 0; i < N; i++) {
+        while (streams[i].append.n_ranges > 0) {
+            sl_loop_uv_step(rig.uv, 100);
+        }
+    }
+    sl_store_rig_done(&rig);
+    sl_fault_vfs_init();
+}
+
+static void what_was_acknowledged_outlives_a_power_cut(void **state)
+{
+    (void)state;
+    check_power_cuts(true);
+}
+
+/* With synchronous=NORMAL the last commits may be missing, but nothing is torn. */
+static void after_a_power_cut_nothing_is_torn(void **state)
+{
+    (void)state;
+    check_power_cuts(false);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_write_that_fails_once_is_told_and_done_again),
+        cmocka_unit_test(a_disk_that_stays_broken_takes_nothing_until_it_is_well),
+        cmocka_unit_test(a_full_disk_is_told_as_that),
+        cmocka_unit_test(all_of_a_failed_transaction_are_told),
+        cmocka_unit_test(one_that_is_too_large_fails_alone),
+        cmocka_unit_test(a_store_that_could_not_be_opened_can_be_opened_later),
+        cmocka_unit_test(what_was_acknowledged_outlives_a_power_cut),
+        cmocka_unit_test(after_a_power_cut_nothing_is_torn),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
