@@ -8,3 +8,10 @@ sl_add_test(store_queue sl_fake_store)
 sl_add_test(store_rows sl_fake_store)
 sl_add_test(store_sqlite sl_fake_store)
 sl_add_test(store_faults sl_fake_store)
+
+# The process that test_store_crash kills.
+add_executable(store_victim fake/store_victim.c)
+target_link_libraries(store_victim PRIVATE sl_store_sqlite sl_base)
+sl_add_test(store_crash sl_fake_store)
+target_compile_definitions(test_store_crash PRIVATE SL_STORE_VICTIM="$<TARGET_FILE:store_victim>")
+add_dependencies(test_store_crash store_victim)
