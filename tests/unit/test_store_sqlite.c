@@ -206,6 +206,53 @@ static void a_lock_of_another_process_is_waited_for_and_then_given_up(void **sta
     (void)sqlite3_close(db);
 }
 
+static uint64_t pragma(struct sl_sqlite_db *db, const char *sql)
+{
+    sqlite3_stmt *statement = NULL;
+    assert_int_equal(sqlite3_prepare_v2(db->db, sql, -1, &statement, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_step(statement), SQLITE_ROW);
+    const uint64_t value = sl_sqlite_number(statement, 0);
+    (void)sqlite3_finalize(statement);
+    return value;
+}
+
+/* RL-S7 */
+static void readers_neither_write_nor_checkpoint(void **state)
+{
+    (void)state;
+    sl_store_rig_open(&rig);
+    struct sl_sqlite *store = SL_CONTAINER(rig.store, struct sl_sqlite, base);
+    assert_int_equal(store->n_readers, 2);
+    for (unsigned i = 0; i < store->n_readers; i++) {
+        struct sl_sqlite_reader *reader = &store->readers[i];
+        int no_checkpoint = 0;
+        (void)pthread_mutex_lock(&reader->lock);
+        const int rc = sl_sqlite_exec(&reader->db, "CREATE TABLE x (y)");
+        const uint64_t n_pages = pragma(&reader->db, "PRAGMA wal_autocheckpoint");
+        (void)sqlite3_db_config(
+            reader->db.db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, -1, &no_checkpoint);
+        (void)pthread_mutex_unlock(&reader->lock); /* before anything can fail */
+        assert_int_equal(rc & 0xFF, SQLITE_READONLY);
+        assert_int_equal(n_pages, 0);
+        assert_int_equal(no_checkpoint, 1);
+    }
+}
+
+static void the_log_does_not_grow_for_ever(void **state)
+{
+    (void)state;
+    sl_store_rig_open(&rig);
+    const struct sl_store_run run = sl_store_rig_run("r1");
+    struct sl_store_log log = { 0 };
+    assert_int_equal(sl_store_rig_begin(&rig, &log, &run), SL_OK);
+    for (uint64_t i = 0; i < 80; i++) { /* 16.8 MB */
+        assert_int_equal(sl_store_rig_append(&rig, &log, i * 2000 + 1, 2000), SL_OK);
+    }
+    struct stat look;
+    assert_int_equal(stat(name("-wal"), &look), 0);
+    assert_in_range(look.st_size, 1, 8000000);
+}
+
 /* ---- Schemas -----------------------------------------------------------------------------------
  */
 
@@ -318,6 +365,27 @@ static void a_database_that_was_cut_is_refused(void **state)
     assert_int_equal(stat(rig.path, &look), 0);
     assert_int_equal(truncate(rig.path, look.st_size / 2), 0);
     expect_refusal(SL_DATA_LOSS, "");
+}
+
+/* Nobody would look at this page before the first conversation is asked for. */
+static void a_damaged_page_is_found_when_the_store_opens(void **state)
+{
+    (void)state;
+    sl_store_rig_open(&rig);
+    sl_store_rig_close(&rig);
+    sqlite3 *db = NULL;
+    sqlite3_stmt *statement = NULL;
+    assert_int_equal(sqlite3_open(rig.path, &db), SQLITE_OK);
+    assert_int_equal(
+        sqlite3_prepare_v2(
+            db, "SELECT rootpage FROM sqlite_master WHERE name = 'sessions'", -1, &statement, NULL),
+        SQLITE_OK);
+    assert_int_equal(sqlite3_step(statement), SQLITE_ROW);
+    const off_t page = (off_t)sl_sqlite_number(statement, 0);
+    (void)sqlite3_finalize(statement);
+    assert_int_equal(sqlite3_close(db), SQLITE_OK);
+    write_file(rig.path, (page - 1) * 4096, "xxxxxxxx", 8);
+    expect_refusal(SL_DATA_LOSS, "damaged");
 }
 
 static void a_log_that_is_missing_shows(void **state)
@@ -758,11 +826,14 @@ int main(void)
         TEST(a_file_that_was_replaced_is_not_written_any_more),
         TEST(no_run_begins_when_the_disk_is_nearly_full),
         TEST(a_lock_of_another_process_is_waited_for_and_then_given_up),
+        TEST(readers_neither_write_nor_checkpoint),
+        TEST(the_log_does_not_grow_for_ever),
         TEST(the_version_before_uses_what_this_one_leaves),
         TEST(a_version_that_is_too_new_is_refused),
         TEST(a_migration_that_fails_leaves_the_store_as_it_was),
         TEST(what_is_no_store_is_refused),
         TEST(a_database_that_was_cut_is_refused),
+        TEST(a_damaged_page_is_found_when_the_store_opens),
         TEST(a_log_that_is_missing_shows),
         TEST(a_damaged_store_is_moved_aside_on_request),
         TEST(a_damaged_row_is_the_loss_of_its_run_only),
