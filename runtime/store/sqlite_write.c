@@ -119,7 +119,9 @@ static int begin_run(struct sl_sqlite *store, struct sl_store_begin *begin)
     if (begin->run->digest.size > DIGEST_BYTES ||
         sl_store_pairs_write(&metadata, begin->run->metadata, begin->run->n_metadata) != SL_OK) {
         sl_buf_done(&metadata);
-        return refuse(&begin->request, SL_RESOURCE_EXHAUSTED, "the metadata is too large");
+        return refuse(
+            &begin->request, SL_RESOURCE_EXHAUSTED,
+            "no memory for the metadata, or too much of it");
     }
     bool is_new = false;
     uint64_t number = 0;

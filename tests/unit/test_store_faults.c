@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -205,6 +206,82 @@ static void a_store_that_could_not_be_opened_can_be_opened_later(void **state)
     assert_true(n_failed > 5);
 }
 
+/* ---- Without memory ----------------------------------------------------------------------------
+ */
+
+static atomic_uint_least64_t n_left; /* allocations that succeed */
+
+static bool allow_some(size_t size)
+{
+    (void)size;
+    if (atomic_load(&n_left) == 0) {
+        return false;
+    }
+    (void)atomic_fetch_sub(&n_left, 1);
+    return true;
+}
+
+static bool is_told(enum sl_status status)
+{
+    return status == SL_OK || status == SL_RESOURCE_EXHAUSTED;
+}
+
+/* Each of these says so when it has no memory, and nothing is lost by it. */
+static void use_without_memory(uint64_t n_allocations)
+{
+    static const struct sl_store_pair pairs[] = { { "team", "docs" } };
+    struct sl_store_run run = sl_store_rig_run("r2");
+    struct sl_store_log log = { 0 };
+    struct sl_store_begin begin = { .request = sl_store_rig_request(&rig),
+                                    .log = &log,
+                                    .run = &run };
+    struct sl_store_get get = { .request = sl_store_rig_request(&rig), .run_id = "r1" };
+    struct sl_store_read read = { .request = sl_store_rig_request(&rig), .run_id = "r1" };
+    struct sl_store_list list = { .request = sl_store_rig_request(&rig),
+                                  .tenant = "acme",
+                                  .page_size = 10 };
+    run.metadata = pairs;
+    run.n_metadata = 1;
+    atomic_store(&n_left, n_allocations);
+    sl_mem_set_gate(allow_some);
+    const enum sl_status begun =
+        sl_store_rig_wait(&rig, &begin.request, sl_store_begin_run(rig.store, &begin));
+    const enum sl_status got = sl_store_rig_wait(&rig, &get.request, sl_store_get(rig.store, &get));
+    const enum sl_status were_read =
+        sl_store_rig_wait(&rig, &read.request, sl_store_read(rig.store, &read));
+    const enum sl_status listed =
+        sl_store_rig_wait(&rig, &list.request, sl_store_list(rig.store, &list));
+    sl_mem_set_gate(NULL);
+    sl_store_request_done(&get.request);
+    sl_store_request_done(&read.request);
+    sl_store_request_done(&list.request);
+    assert_true(is_told(begun) && is_told(got) && is_told(were_read) && is_told(listed));
+    assert_true(n_allocations > 0 || begun + got + were_read + listed > 0);
+}
+
+static void without_memory_each_request_says_so(void **state)
+{
+    (void)state;
+    for (uint64_t n = 0; n < 24; n++) {
+        enum sl_status status = SL_OK;
+        open_faulty();
+        rig.vfs = NULL;
+        /* Opening itself: whatever is half made goes again. */
+        atomic_store(&n_left, n);
+        sl_mem_set_gate(allow_some);
+        const enum sl_status opened = sl_store_rig_try_open(&rig);
+        sl_mem_set_gate(NULL);
+        assert_true(is_told(opened));
+        assert_true(n > 0 || opened != SL_OK);
+        sl_store_rig_close(&rig);
+        sl_store_rig_open(&rig);
+        sl_store_rig_whole_run(&rig, "r1", 50, 1);
+        use_without_memory(n);
+        assert_int_equal(sl_store_rig_read_all(&rig, "r1", &status), 50);
+        sl_store_rig_done(&rig);
+    }
+}
+
 /* ---- A power cut: RL-S5 ------------------------------------------------------------------------
  */
 
@@ -335,6 +412,7 @@ int main(void)
         cmocka_unit_test(all_of_a_failed_transaction_are_told),
         cmocka_unit_test(one_that_is_too_large_fails_alone),
         cmocka_unit_test(a_store_that_could_not_be_opened_can_be_opened_later),
+        cmocka_unit_test(without_memory_each_request_says_so),
         cmocka_unit_test(what_was_acknowledged_outlives_a_power_cut),
         cmocka_unit_test(after_a_power_cut_nothing_is_torn),
     };
