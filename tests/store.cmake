@@ -7,6 +7,7 @@ sl_add_test(store sl_fake_store)
 sl_add_test(store_queue sl_fake_store)
 sl_add_test(store_rows sl_fake_store)
 sl_add_test(store_sqlite sl_fake_store)
+sl_add_test(store_recovery sl_fake_store)
 sl_add_test(store_faults sl_fake_store)
 
 # The process that test_store_crash kills.

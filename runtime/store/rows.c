@@ -70,7 +70,7 @@ void sl_store_cutter_init(
     const struct sl_store_range *ranges,
     size_t n_ranges,
     uint64_t first_sequence,
-    uint8_t *scratch)
+    uint8_t *scratch) // NOLINT(readability-non-const-parameter): rows are put together there
 {
     *cutter = (struct sl_store_cutter){
         .ranges = ranges,

@@ -1,6 +1,5 @@
 #include <errno.h>
 #include <fcntl.h>
-#include <libgen.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
@@ -66,8 +65,13 @@ const char *sl_sqlite_shared_file_system(unsigned long type)
 /* The folder of `path`, in `room`. */
 static const char *folder_of(const char *path, char room[PATH_BYTES])
 {
-    (void)snprintf(room, PATH_BYTES, "%s", path);
-    return dirname(room);
+    const char *slash = strrchr(path, '/');
+    if (slash == NULL) {
+        return ".";
+    }
+    const size_t size = slash == path ? 1 : (size_t)(slash - path);
+    (void)snprintf(room, PATH_BYTES, "%.*s", (int)size, path);
+    return room;
 }
 
 static enum sl_status look_at_file_system(const char *path, struct sl_error *err)

@@ -24,7 +24,7 @@ static void rows_are_the_ranges_in_other_pieces(void **state)
         struct sl_store_range ranges[SL_STORE_RANGES];
         const size_t n_ranges = 1 + sl_random_next(&seed) % SL_STORE_RANGES;
         uint64_t next = 7;
-        uint8_t *whole = sl_alloc(SL_STORE_RANGES * 100000);
+        uint8_t *whole = sl_alloc((size_t)SL_STORE_RANGES * 100000);
         size_t n_whole = 0;
         assert_non_null(whole);
         for (size_t i = 0; i < n_ranges; i++) {
@@ -76,7 +76,7 @@ static void each_flipped_bit_of_a_row_shows(void **state)
     const struct sl_store_row row = { 5, 7, sl_slice_of(segment->bytes, segment->used) };
     const uint32_t crc = sl_store_row_crc(9, &row);
     assert_true(sl_store_row_is_sound(9, &row, crc));
-    for (size_t bit = 0; bit < segment->used * 8; bit++) {
+    for (size_t bit = 0; bit < (size_t)segment->used * 8; bit++) {
         segment->bytes[bit / 8] ^= (uint8_t)(1U << bit % 8);
         assert_false(sl_store_row_is_sound(9, &row, crc));
         segment->bytes[bit / 8] ^= (uint8_t)(1U << bit % 8);
