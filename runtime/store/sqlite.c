@@ -56,27 +56,46 @@ static bool is_kept(const struct sl_store_log *log)
     return log->durability != SL_STORE_NONE;
 }
 
+/* What the others bring counts for the size of a transaction, and for no bound: there is one of
+ * them for each run. */
+static enum sl_status
+submit_write(struct sl_sqlite *store, struct sl_store_request *request, size_t n_bytes)
+{
+    request->charged_bytes = n_bytes;
+    sl_store_queue_put(&store->writes, request);
+    return SL_PENDING;
+}
+
+static enum sl_status submit_end(struct sl_sqlite *store, struct sl_store_end *end)
+{
+    const size_t n_bytes =
+        end->range.to - end->range.from + (end->session == NULL ? 0 : end->session->messages.size);
+    (void)sl_segment_ref(end->range.segment);
+    return submit_write(store, &end->request, n_bytes);
+}
+
 static enum sl_status sqlite_submit(struct sl_store *base, struct sl_store_request *request)
 {
     struct sl_sqlite *store = from_base(base);
     switch (request->kind) {
-    case SL_STORE_BEGIN:
-        if (!is_kept(SL_CONTAINER(request, struct sl_store_begin, request)->log)) {
-            return SL_OK;
-        }
-        break;
+    case SL_STORE_BEGIN: {
+        const struct sl_store_begin *begin = SL_CONTAINER(request, struct sl_store_begin, request);
+        return is_kept(begin->log) ? submit_write(store, request, begin->run->resume.size) : SL_OK;
+    }
     case SL_STORE_APPEND: {
         struct sl_store_append *append = SL_CONTAINER(request, struct sl_store_append, request);
         return is_kept(append->log) ? submit_append(store, append) : SL_OK;
     }
     case SL_STORE_END: {
         struct sl_store_end *end = SL_CONTAINER(request, struct sl_store_end, request);
-        if (!is_kept(end->log)) {
-            return SL_OK;
-        }
-        (void)sl_segment_ref(end->range.segment);
-        break;
+        return is_kept(end->log) ? submit_end(store, end) : SL_OK;
     }
+    case SL_STORE_SAVE:
+        return submit_write(
+            store, request,
+            SL_CONTAINER(request, struct sl_store_save, request)->session->messages.size);
+    case SL_STORE_RECOVER:
+        return submit_write(store, request, 0);
     case SL_STORE_RENEW:
         SL_CONTAINER(request, struct sl_store_renew, request)->lease_ms = 0;
         return SL_OK;
@@ -84,13 +103,9 @@ static enum sl_status sqlite_submit(struct sl_store *base, struct sl_store_reque
     case SL_STORE_GET:
     case SL_STORE_LIST:
     case SL_STORE_LOAD:
-        sl_store_queue_put(&store->reads, request);
-        return SL_PENDING;
-    case SL_STORE_SAVE:
-    case SL_STORE_RECOVER:
         break;
     }
-    sl_store_queue_put(&store->writes, request);
+    sl_store_queue_put(&store->reads, request);
     return SL_PENDING;
 }
 

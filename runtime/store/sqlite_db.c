@@ -96,7 +96,7 @@ static int set_up(struct sl_sqlite_db *db, enum sl_sqlite_role role, bool is_nor
         "PRAGMA wal_autocheckpoint = 0; PRAGMA cell_size_check = ON; PRAGMA temp_store = MEMORY");
     if (rc == SQLITE_OK && role == SL_SQLITE_READER) {
         sqlite3_progress_handler(db->db, STEPS_BETWEEN_LOOKS, give_up_reading, db);
-        rc = sl_sqlite_exec(db, "PRAGMA query_only = ON");
+        rc = sl_sqlite_exec(db, "PRAGMA query_only = ON; PRAGMA cache_size = -512");
     } else if (rc == SQLITE_OK) {
         rc = sl_sqlite_exec(
             db, is_normal ? "PRAGMA synchronous = NORMAL; PRAGMA secure_delete = FAST"

@@ -117,7 +117,6 @@ struct sl_sqlite {
         uint64_t space_looked_ns;
         bool is_space_low;
         uint8_t *scratch; /* SL_STORE_READ_BYTES */
-        const char *why;  /* of the request that is being done */
     } writer;
 };
 

@@ -61,7 +61,6 @@
     X(GET_SESSION,                                                                                 \
       "SELECT messages, crc FROM sessions WHERE tenant = ?1 AND agent = ?2 AND session_id = ?3")   \
     /* retention */                                                                                \
-    X(KEPT_BYTES, "SELECT coalesce(sum(bytes), 0) FROM heads")                                     \
     X(OLDEST_ENDED,                                                                                \
       "SELECT number, ended_ms FROM runs WHERE ended_ms > 0 ORDER BY ended_ms, number LIMIT 1")    \
     X(DROP_EVENTS, "DELETE FROM events WHERE run = ?1 AND last_sequence <= ?2")                    \

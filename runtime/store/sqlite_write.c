@@ -318,7 +318,7 @@ static int put_session(struct sl_sqlite *store, const struct sl_store_session *s
 
 static int save(struct sl_sqlite *store, struct sl_store_save *save)
 {
-    if (save->log != NULL) {
+    if (save->log != NULL && save->log->durability != SL_STORE_NONE) {
         STATEMENT(GET_HEAD)
         sl_sqlite_bind_number(statement, 1, save->log->number);
         rc = sqlite3_step(statement);

@@ -188,13 +188,14 @@ struct sl_store_end {
     enum sl_store_state state;   /* DONE, FAILED or CANCELLED */
     uint64_t ended_ms;
     bool has_lost; /* events after sequence - 1 were sent and are not stored: recovered_after */
-    const struct sl_store_session *session; /* NULL: it stays as it is */
+    const struct sl_store_session
+        *session; /* NULL: it stays as it is; with NONE, save it yourself */
 };
 
 /* Writes a conversation: as long as the run is still its owner's. on_done: as sl_store_append(). */
 struct sl_store_save {
     struct sl_store_request request;
-    struct sl_store_log *log; /* NULL: whoever it is */
+    struct sl_store_log *log; /* NULL, or of durability NONE: whoever it is */
     const struct sl_store_session *session;
 };
 

@@ -370,6 +370,11 @@ static void a_conversation_is_replaced(void **state)
                                   .session = &session };
     assert_int_equal(
         sl_store_rig_wait(&rig, &save.request, sl_store_save(rig.store, &save)), SL_OK);
+    struct sl_store_log unkept = { .durability = SL_STORE_NONE };
+    save.request = sl_store_rig_request(&rig);
+    save.log = &unkept;
+    assert_int_equal(
+        sl_store_rig_wait(&rig, &save.request, sl_store_save(rig.store, &save)), SL_OK);
     session.messages = sl_slice_str("another");
     save.request = sl_store_rig_request(&rig);
     save.log = NULL;

@@ -89,7 +89,7 @@ static void check_faults(int rc, bool for_ever)
 {
     const uint64_t n_calls = live_with_fault(0, SQLITE_OK, false);
     assert_true(n_calls > 20);
-    const uint64_t step = n_calls / 12 + 1;
+    const uint64_t step = n_calls / 6 + 1;
     for (uint64_t k = 1; k <= n_calls; k += k < 4 ? 1 : step) {
         (void)live_with_fault(k, rc, for_ever);
     }
@@ -352,7 +352,7 @@ static void check_what_is_left(const uint64_t *acknowledged, size_t n_streams, b
 
 static void check_power_cuts(bool is_full)
 {
-    enum { N = 3, CUTS = 12 };
+    enum { N = 3, CUTS = 8 };
     static struct stream streams[N];
     open_faulty();
     rig.options.is_normal = !is_full;
