@@ -39,6 +39,7 @@ sl_call_new(struct sl_conn *conn, struct sl_h2_stream *stream, const struct sl_r
     sl_list_add_last(&conn->calls, &call->in_conn);
     sl_list_init(&call->in_stalled);
     sl_list_init(&call->in_gaps);
+    sl_list_init(&call->in_waiting);
     sl_list_init(&call->watches);
     sl_timer_init(&call->deadline, conn->loop, on_deadline, call);
     const uint64_t factor = conn->limits->message_memory + ARENA_FACTOR;
@@ -72,6 +73,7 @@ void sl_call_release(struct sl_call *call)
         return;
     }
     give_slot_back(call);
+    sl_list_remove(&call->in_waiting);
     call->events = 0;
     if (call->stream != NULL || call->is_ready || call->is_dispatching) {
         return;
@@ -147,7 +149,7 @@ static void run_event(struct sl_call *call, enum sl_call_event event)
     const struct sl_call_callbacks *on = &call->callbacks;
     switch (event) {
     case SL_EVENT_START:
-        if (call->outcome == SL_OUTCOME_NONE) {
+        if (call->outcome == SL_OUTCOME_NONE && sl_call_may_start(call)) {
             start(call);
         }
         return;

@@ -480,20 +480,23 @@ copy_info(struct sl_call *call, const struct sl_metadatum *from, size_t n_info)
 /* The reply of a unary or client-streaming call, queued; not SL_OK: it cannot be sent. */
 static enum sl_status queue_reply(struct sl_call *call, struct sl_call_status *status)
 {
-    const enum sl_method_kind kind = call->route->kind;
-    if (kind != SL_UNARY && kind != SL_CLIENT_STREAMING) {
+    if (!sl_call_has_one_reply(call)) {
         return SL_OK;
     }
-    enum sl_status queued = SL_OK;
-    if (call->is_reply_raw) {
-        queued = sl_call_queue_bytes(call, call->out.reply_bytes);
-    } else if (call->out.reply != NULL) {
-        const size_t size = sl_codec_proto.encoded_size(call->out.reply);
-        queued = sl_call_queue_message(call, call->out.reply, size);
-    } else if (call->out.n_sent == 0) {
+    if (!call->is_reply_raw && call->out.reply == NULL) {
         status->message = "the handler gave no reply";
-        return SL_INTERNAL;
+        return call->out.n_sent > 0 ? SL_OK : SL_INTERNAL;
     }
+    const size_t size = call->is_reply_raw ? call->out.reply_bytes.size
+                                           : sl_codec_proto.encoded_size(call->out.reply);
+    if (!sl_call_has_reply_room(call, SL_FRAME_PREFIX_BYTES + size)) {
+        status->message = "too many bytes wait for clients that do not read them";
+        status->reason = sl_server_reason(call->conn->server, "SERVER_FULL");
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    const enum sl_status queued = call->is_reply_raw
+                                      ? sl_call_queue_bytes(call, call->out.reply_bytes)
+                                      : sl_call_queue_message(call, call->out.reply, size);
     if (queued != SL_OK) {
         status->message = "the reply cannot be sent";
     }

@@ -104,7 +104,7 @@ struct sl_call {
     } out;
 
     const struct sl_route *route;
-    struct sl_list in_conn, in_gaps;
+    struct sl_list in_conn, in_gaps, in_waiting;
     struct sl_list watches; /* sl_call_watch */
     struct sl_call *next_ready;
     uint64_t id;
@@ -152,6 +152,11 @@ void sl_call_raise(struct sl_call *call, enum sl_call_event event);
 /* Runs the events that are raised; the call may be gone afterwards. */
 void sl_call_dispatch(struct sl_call *call);
 bool sl_call_is_streaming_in(const struct sl_call *call);
+/* Its method has one reply. */
+static inline bool sl_call_has_one_reply(const struct sl_call *call)
+{
+    return call->route->kind == SL_UNARY || call->route->kind == SL_CLIENT_STREAMING;
+}
 /* Interceptors see a message. Not SL_OK: one of them does not let it in. */
 enum sl_status sl_call_show_in(struct sl_call *call, struct sl_slice message);
 void sl_call_show_out(struct sl_call *call, struct sl_slice message);
@@ -203,6 +208,20 @@ void sl_call_send_drop(struct sl_call *call);
 bool sl_call_at_border(const struct sl_call *call);
 /* Follows `n` bytes; gives the messages that end in them. */
 size_t sl_border_advance(struct sl_border *border, const uint8_t *bytes, size_t n);
+
+/* ---- call_room.c ----------------------------------------------------------------------------- */
+
+/* The call's queue had `size_before` bytes. */
+void sl_call_count_queued(struct sl_call *call, size_t size_before);
+/* Is there room for a message of `size` bytes, prefix included? SL_OK; SL_AGAIN: it comes, with
+ * SL_EVENT_WRITABLE. */
+enum sl_status sl_call_ask_room(struct sl_call *call, size_t size);
+/* The same for a reply, which cannot wait. */
+bool sl_call_has_reply_room(const struct sl_call *call, size_t size);
+/* May its handler start? False: SL_EVENT_START comes again when its connection has sent replies. */
+bool sl_call_may_start(struct sl_call *call);
+/* Something of its queue was sent. */
+void sl_call_tell_writable(struct sl_call *call);
 
 /* ---- call_end.c ------------------------------------------------------------------------------ */
 

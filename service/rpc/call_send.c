@@ -7,7 +7,6 @@
  *
  * With an encoding, the source's messages are compressed one by one into the queue. */
 #include "runtime/base/mem.h"
-#include "runtime/base/send_total.h"
 #include "service/rpc/call_impl.h"
 
 enum {
@@ -67,57 +66,6 @@ bool sl_call_at_border(const struct sl_call *call)
     return call->out.border.n_prefix == 0;
 }
 
-/* ---- Marks ----------------------------------------------------------------------------------- */
-
-/* FC-3. The streams that came first may have queued more than their share is now, so connection and
- * process have bounds of their own: with `size` more above one of them, a stream has the least. */
-static size_t mark_bytes(const struct sl_call *call, size_t size)
-{
-    const struct sl_limits *limits = call->conn->limits;
-    const size_t n_streams = sl_call_n_streams(call);
-    const uint64_t share = limits->connection_send / (n_streams == 0 ? 1 : n_streams);
-    if (share < SL_SEND_LEAST_MARK || call->conn->queued_bytes + size > limits->connection_send ||
-        sl_send_total_is_over(limits->send_total)) {
-        return SL_SEND_LEAST_MARK;
-    }
-    return (size_t)(share > limits->buffer ? limits->buffer : share);
-}
-
-static void count_queued(struct sl_call *call, size_t size_before)
-{
-    struct sl_conn *conn = call->conn;
-    conn->queued_bytes += call->out.queue.size;
-    conn->queued_bytes -= size_before;
-    sl_send_total_note(&conn->send_share, conn->queued_bytes);
-}
-
-static bool has_room(const struct sl_call *call, size_t size)
-{
-    return call->out.queue.size == 0 || (call->out.queue.size + size <= mark_bytes(call, size) &&
-                                         call->out.n_queued < call->conn->limits->buffer_events);
-}
-
-/* Which of them holds the call back. */
-static void count_mark(const struct sl_call *call, size_t size)
-{
-    const struct sl_limits *limits = call->conn->limits;
-    const size_t mark = mark_bytes(call, size);
-    sl_limit_reached(
-        call->out.queue.size + size <= mark         ? SL_LIMIT_buffer_events
-        : mark == limits->buffer                    ? SL_LIMIT_buffer
-        : sl_send_total_is_over(limits->send_total) ? SL_LIMIT_send_total
-                                                    : SL_LIMIT_connection_send);
-}
-
-static void tell_writable(struct sl_call *call)
-{
-    if (call->is_blocked && call->out.queue.size <= mark_bytes(call, 0) / 2 &&
-        call->out.n_queued <= call->conn->limits->buffer_events / 2) {
-        call->is_blocked = false;
-        sl_call_raise(call, SL_EVENT_WRITABLE);
-    }
-}
-
 /* ---- The stall timer's list: calls that have output, the one without progress longest first ----
  */
 
@@ -155,7 +103,7 @@ static enum sl_status queue_frame(struct sl_call *call, struct sl_slice message,
         memcpy(room + SL_FRAME_PREFIX_BYTES, message.data, message.size);
     }
     sl_chain_commit(&call->out.queue, size);
-    count_queued(call, call->out.queue.size - size);
+    sl_call_count_queued(call, call->out.queue.size - size);
     call->out.n_queued++;
     return SL_OK;
 }
@@ -292,13 +240,13 @@ static void count_sent(const struct sl_call *call, size_t n_messages)
 static void take_queued(struct sl_call *call, uint8_t *dst, size_t n)
 {
     sl_chain_take(&call->out.queue, &call->conn->pool, dst, n);
-    count_queued(call, call->out.queue.size + n);
+    sl_call_count_queued(call, call->out.queue.size + n);
     const size_t ended = sl_border_advance(&call->out.border, dst, n);
     call->out.n_queued -= ended;
     call->out.promised_queue -= n;
     call->is_in_source = false;
     count_sent(call, ended);
-    tell_writable(call);
+    sl_call_tell_writable(call);
 }
 
 static void take_source(struct sl_call *call, uint8_t *dst, size_t n)
@@ -345,8 +293,9 @@ void sl_call_send_drop(struct sl_call *call)
 {
     const size_t n_dropped = call->out.queue.size;
     sl_list_remove(&call->in_stalled);
+    sl_list_remove(&call->in_waiting);
     sl_chain_done(&call->out.queue, &call->conn->pool);
-    count_queued(call, n_dropped);
+    sl_call_count_queued(call, n_dropped);
     call->out.n_queued = 0;
     call->out.promised_queue = call->out.promised_source = 0;
     call->out.source = NULL;
@@ -472,7 +421,7 @@ static enum sl_status encode_plain(struct sl_call *call, const void *message, si
     sl_codec_proto.encode(message, room + SL_FRAME_PREFIX_BYTES);
     sl_call_show_out(call, sl_slice_of(room + SL_FRAME_PREFIX_BYTES, size));
     sl_chain_commit(&call->out.queue, SL_FRAME_PREFIX_BYTES + size);
-    count_queued(call, call->out.queue.size - SL_FRAME_PREFIX_BYTES - size);
+    sl_call_count_queued(call, call->out.queue.size - SL_FRAME_PREFIX_BYTES - size);
     call->out.n_queued++;
     return SL_OK;
 }
@@ -514,17 +463,10 @@ enum sl_status sl_call_queue_bytes(struct sl_call *call, struct sl_slice message
 static enum sl_status prepare(struct sl_call *call, size_t size)
 {
     SL_TRY(sl_call_check_open(call));
-    const enum sl_method_kind kind = call->route->kind;
-    if ((kind == SL_UNARY || kind == SL_CLIENT_STREAMING) && call->out.n_sent > 0) {
+    if (sl_call_has_one_reply(call) && call->out.n_sent > 0) {
         return SL_FAILED_PRECONDITION;
     }
-    if (!has_room(call, SL_FRAME_PREFIX_BYTES + size)) {
-        if (!call->is_blocked) {
-            count_mark(call, SL_FRAME_PREFIX_BYTES + size);
-        }
-        call->is_blocked = true;
-        return SL_AGAIN;
-    }
+    SL_TRY(sl_call_ask_room(call, SL_FRAME_PREFIX_BYTES + size));
     return sl_call_submit_headers(call);
 }
 

@@ -259,6 +259,7 @@ enum sl_status sl_conn_new(
     sl_list_init(&conn->plains);
     sl_list_init(&conn->stalled);
     sl_list_init(&conn->gaps);
+    sl_list_init(&conn->waiting);
     conn->ready_task.run = run_ready;
     conn->is_inside = true;
     if (fill(conn, server, options) != SL_OK) {

@@ -54,6 +54,7 @@ struct sl_conn {
     uint64_t n_counted_bytes;         /* the same of sl_conn_memory_bytes() */
     struct sl_chain_pool pool;
     uint64_t queued_bytes; /* in the send queues of its calls */
+    uint64_t reply_bytes;  /* the same, of methods that have one reply */
     uint64_t send_share;   /* of the process's (send_total.h) */
 
     struct sl_call *ready_first, *ready_last; /* calls with events */
@@ -63,6 +64,8 @@ struct sl_conn {
     struct sl_timer tick;
     struct sl_list stalled; /* calls with queued output */
     struct sl_list gaps;    /* calls inside a request message */
+    struct sl_list waiting; /* calls that want room besides their own (call_room.c) */
+    uint64_t room_due_ns;   /* when they ask again; SL_NEVER_NS: nobody does */
     uint64_t created_ns, last_read_ns;
     uint64_t headers_since_ns; /* SL_NEVER_NS: no header block is open */
     uint64_t ping_sent_ns;     /* SL_NEVER_NS: no keepalive PING is unanswered */
@@ -104,6 +107,11 @@ void sl_conn_timers_init(struct sl_conn *conn);
 /* Something changed that may bring a timer nearer. */
 void sl_conn_timers_arm(struct sl_conn *conn);
 void sl_conn_ping_acked(struct sl_conn *conn, uint64_t payload);
+
+/* ---- call_room.c ----------------------------------------------------------------------------- */
+
+/* Calls that wait for room ask again. */
+void sl_conn_ask_again(struct sl_conn *conn);
 
 /* ---- plain.c --------------------------------------------------------------------------------- */
 

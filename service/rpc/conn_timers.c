@@ -115,7 +115,7 @@ static uint64_t next_due(const struct sl_conn *conn)
     uint64_t due = least(opening_due(conn), keepalive_due(conn));
     due = least(due, least(drain_due(conn), conn->grace_due_ns));
     due = least(due, least(stall_due(conn), sl_plain_due_ns(conn)));
-    return least(due, gap_due(conn));
+    return least(due, least(gap_due(conn), conn->room_due_ns));
 }
 
 void sl_conn_timers_arm(struct sl_conn *conn)
@@ -250,6 +250,9 @@ static void on_tick(void *user_data)
         return;
     }
     end_due_calls(conn, now_ns);
+    if (conn->room_due_ns <= now_ns) {
+        sl_conn_ask_again(conn);
+    }
     if (drain_due(conn) <= now_ns) {
         step_drain(conn, now_ns);
     }
@@ -291,6 +294,6 @@ void sl_conn_timers_init(struct sl_conn *conn)
     conn->created_ns = conn->last_read_ns = conn->idle_since_ns = now_ns;
     conn->headers_since_ns = conn->ping_sent_ns = SL_NEVER_NS;
     conn->age_due_ns = aged(now_ns, conn->limits->connection_age);
-    conn->drain_force_ns = conn->grace_due_ns = SL_NEVER_NS;
+    conn->drain_force_ns = conn->grace_due_ns = conn->room_due_ns = SL_NEVER_NS;
     sl_timer_init(&conn->tick, conn->loop, on_tick, conn);
 }

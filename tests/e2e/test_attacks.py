@@ -16,6 +16,7 @@ from wire import (
     END_HEADERS,
     END_STREAM,
     FLOW,
+    GET_RUN,
     GOAWAY,
     HEADERS,
     HEALTH,
@@ -29,10 +30,13 @@ from wire import (
     REFUSED,
     RST,
     SETTINGS,
+    START_RUN,
     STREAMING,
     WATCH,
     WINDOW,
     Wire,
+    field,
+    fields_of,
     frame,
     message,
     run_request,
@@ -491,6 +495,56 @@ class Goodbye(harness.Case):
         wire.close()
         other.close()
         harness.wait_for("the end of the runs", lambda: server.log().count('msg="ended"') == 50)
+
+    def test_at13_large_replies_that_are_never_read_cost_little(self):
+        server = self.daemon(flags=["--limit", "connection_send=1MiB", "--limit", "send_total=8MiB"])
+        run_id = self.run_with_long_conversation(server)
+        wire = Wire(server.address, settings=[(INITIAL_WINDOW, 0)])
+        self.addCleanup(wire.close)
+        asked = []
+
+        def ask(n):
+            asked.extend(wire.call(GET_RUN, field(1, run_id) + field(2, 1)) for _ in range(n))
+
+        def n_held_or_refused():  # which of them: it depends on whether the run is on the connection's loop
+            reached = server.metrics()["sluice_limits_reached_total"]
+            return reached['limit="connection_send"'] + reached['limit="send_total"']
+
+        honest = Honest(server.address)
+        ask(60)  # 45 MB, and as many as may run at once
+        harness.wait_for("calls that wait or are refused", lambda: n_held_or_refused() >= 40)
+        ask(60)
+        harness.wait_for("calls that wait", lambda: n_held_or_refused() >= 100)
+        # By its account: a sanitizer keeps what is freed.
+        self.assertLess(server.metrics()["sluice_stream_buffer_bytes"][""], 9 * KIB * KIB)
+        honest.end()
+        wire.open_window(0, 1 << 30)
+        for stream in asked:
+            wire.open_window(stream, 1 << 20)
+        replies = [wire.wait_over(stream) for stream in asked]
+        self.assertLessEqual({reply.status() for reply in replies}, {OK, EXHAUSTED})
+        self.assertEqual({len(reply.data) > 500000 for reply in replies if reply.status() == OK}, {True})
+        refused = [reply for reply in replies if reply.status() == EXHAUSTED]
+        self.assertLessEqual({reply.error_info()[0] for reply in refused}, {"SERVER_FULL"})
+        ask(1)
+        wire.open_window(asked[-1], 1 << 20)
+        self.assertEqual(wire.wait_over(asked[-1]).status(), OK)
+        wire.close()
+
+    def run_with_long_conversation(self, server):
+        wire = Wire(server.address, settings=[(INITIAL_WINDOW, 1 << 24)])
+        self.addCleanup(wire.close)
+        wire.open_window(0, 1 << 24)
+        body = message(run_request("echo", "x" * 250 * 1000))  # fits into the window
+        stream = wire.start(START_RUN)
+        for at in range(0, len(body), 16384):
+            wire.data(stream, body[at : at + 16384], end=at + 16384 >= len(body))
+        reply = wire.wait_over(stream)
+        self.assertEqual(reply.status(), OK, reply)
+        run_id = dict(fields_of(reply.messages()[0]))[1]
+        harness.wait_for("the end of the run", lambda: server.log().count('msg="ended"') == 1)
+        wire.close()
+        return run_id
 
     def test_cm5_sigterm_says_goaway_in_two_steps(self):
         server = harness.Daemon()
