@@ -422,6 +422,7 @@ static void load_listener(struct loader *loader, const struct sl_conf_node *node
         if (tls != NULL) {
             sl_conf_end(file, tls);
         }
+        (void)sl_conf_bool(file, node, "reset_is_disconnect", &listen.is_reset_loss);
         sl_conf_end(file, node);
     } else {
         sl_conf_error(file, node, "an address, or a map with `address` and `tls`");

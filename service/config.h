@@ -30,6 +30,7 @@ struct sl_config_listen {
     /* Files; cert and key NULL: plaintext. */
     const char *tls_cert, *tls_key, *tls_client_ca;
     bool is_client_cert_required;
+    bool is_reset_loss; /* `reset_is_disconnect` */
 };
 
 /* Texts belong to the configuration, the command line or the environment. */

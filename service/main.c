@@ -139,6 +139,7 @@ static enum sl_status listen_one(struct daemon *daemon, size_t index, struct sl_
     const struct sl_config_listen *listen = &daemon->config.listen[index];
     SL_TRY(sl_reload_make_tls(listen, &daemon->tls[index], err));
     const char *address;
+    sl_server_take_resets_for_losses(daemon->server, listen->is_reset_loss);
     SL_TRY(sl_server_listen(daemon->server, listen->address, daemon->tls[index], &address, err));
     sl_log(
         SL_INFO, SL_LOG_MAIN, "address=%s tls=%s msg=\"listening\"", address,

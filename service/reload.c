@@ -63,7 +63,8 @@ static bool has_same_listeners(const struct sl_config *old, const struct sl_conf
     bool is_same_all = old->n_listen == fresh->n_listen;
     for (size_t i = 0; is_same_all && i < old->n_listen; i++) {
         is_same_all = is_same(old->listen[i].address, fresh->listen[i].address) &&
-                      (old->listen[i].tls_cert == NULL) == (fresh->listen[i].tls_cert == NULL);
+                      (old->listen[i].tls_cert == NULL) == (fresh->listen[i].tls_cert == NULL) &&
+                      old->listen[i].is_reset_loss == fresh->listen[i].is_reset_loss;
     }
     return is_same_all;
 }

@@ -389,7 +389,8 @@ void sl_call_on_closed(struct sl_call *call, enum sl_h2_close how, uint32_t code
     sl_call_recv_done(call);
     sl_call_send_drop(call);
     if (!is_decided(call)) {
-        const bool is_lost = how == SL_H2_CLOSED_LOST;
+        const bool is_lost =
+            how == SL_H2_CLOSED_LOST || (how == SL_H2_CLOSED_RESET && call->conn->is_reset_loss);
         settle(call, is_lost ? SL_OUTCOME_LOST : SL_OUTCOME_RESET, SL_CANCELLED);
         call->events = 0;
         tell(call, is_lost ? SL_CALL_LOST : SL_CALL_RESET, code);

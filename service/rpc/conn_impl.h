@@ -42,8 +42,9 @@ struct sl_conn {
     bool is_dead;   /* nothing will be read or written any more */
     bool is_inside; /* in feed or pull: the caller asks for output anyway */
     bool is_attack_counted, is_fault_counted;
-    bool is_at_limit; /* counted as at_stream_limit */
-    uint64_t now_ns;  /* as given by the last feed or pull */
+    bool is_at_limit;   /* counted as at_stream_limit */
+    bool is_reset_loss; /* a RST_STREAM of the peer's is the end of somebody's connection */
+    uint64_t now_ns;    /* as given by the last feed or pull */
 
     struct sl_list calls;     /* that have a stream */
     struct sl_list unwinding; /* the others: their handlers have not finished */

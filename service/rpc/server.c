@@ -41,6 +41,7 @@ struct listener {
     struct sl_net_listener *net;
     struct sl_runner *runner;
     size_t index; /* in the order of sl_server_listen() */
+    bool is_reset_loss;
     struct listener *next;
 };
 
@@ -83,7 +84,8 @@ struct socket {
     struct runner_loop *home;
     struct sl_net_conn *net;
     struct sl_conn *conn; /* NULL: the TLS handshake goes on */
-    bool is_http1;        /* in place of the preface came a request of HTTP/1.x, not answered yet */
+    bool is_reset_loss;
+    bool is_http1; /* in place of the preface came a request of HTTP/1.x, not answered yet */
 };
 
 /* ---- The end --------------------------------------------------------------------------------- */
@@ -208,6 +210,7 @@ static void on_open(struct sl_net_conn *net, void *user_data)
         return;
     }
     sl_conn_set_released(socket->conn, on_released, socket);
+    socket->conn->is_reset_loss = socket->is_reset_loss;
     /* Our SETTINGS wait for the client's preface: whoever speaks HTTP/1.1 gets its answer clean. */
 }
 
@@ -316,7 +319,8 @@ static bool on_accept(
     static const struct sl_net_callbacks callbacks = {
         .on_open = on_open, .on_bytes = on_bytes, .on_pull = on_pull, .on_end = on_end
     };
-    struct sl_runner *runner = user_data;
+    const struct listener *listener = user_data;
+    struct sl_runner *runner = listener->runner;
     struct runner_loop *home = home_of(runner, loop);
     struct socket *socket = NULL;
     if (home != NULL && !home->own.is_draining && !atomic_load(&runner->is_stopping)) {
@@ -327,6 +331,7 @@ static bool on_accept(
     }
     socket->home = home;
     socket->net = net;
+    socket->is_reset_loss = listener->is_reset_loss;
     sl_list_add_last(&home->own.conns, &socket->node);
     home->own.n_conns++;
     *ret_callbacks = &callbacks;
@@ -502,6 +507,7 @@ enum sl_status sl_server_listen(
     }
     listener->runner = runner;
     listener->index = runner->n_listens++;
+    listener->is_reset_loss = server->is_reset_loss;
     struct sl_limits_shot *shot = sl_server_limits(server);
     const struct sl_net_listen_options options = { .address = address,
                                                    .tls = tls,
@@ -510,7 +516,7 @@ enum sl_status sl_server_listen(
                                                    .loops = runner->loops,
                                                    .n_loops = runner->n_loops,
                                                    .on_accept = on_accept,
-                                                   .user_data = runner };
+                                                   .user_data = listener };
     const enum sl_status status = sl_net_listen(&options, &listener->net, err);
     (void)sl_limits_shot_unref(shot);
     if (status != SL_OK) {

@@ -102,6 +102,9 @@ SL_CHECK enum sl_status sl_server_add_raw_with(
 SL_CHECK enum sl_status
 sl_server_add_interceptor(struct sl_server *server, const struct sl_interceptor *interceptor);
 // install: off
+/* RST_STREAM of the clients of the next sl_server_listen() are taken for a lost connection
+ * (SL_CALL_LOST): a proxy in between turns one into the other. */
+void sl_server_take_resets_for_losses(struct sl_server *server, bool is_reset_loss);
 /* From now on every error status carries an ErrorInfo (ST-6): whoever gives no reason gets the one
  * that belongs to the code, whoever gives no metadata gets `info` (what is true of errors that no
  * handler knows of). Borrowed. Before the server starts. */

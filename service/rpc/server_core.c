@@ -256,6 +256,11 @@ sl_server_add_interceptor(struct sl_server *server, const struct sl_interceptor 
     return SL_OK;
 }
 
+void sl_server_take_resets_for_losses(struct sl_server *server, bool is_reset_loss)
+{
+    server->is_reset_loss = is_reset_loss;
+}
+
 enum sl_status
 sl_server_set_class(struct sl_server *server, const char *path, enum sl_call_class call_class)
 {

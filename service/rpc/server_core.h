@@ -50,6 +50,7 @@ struct sl_server {
     struct sl_loop **loops;
     size_t n_loops; /* 0: the server makes its own */
     bool allow_pings_without_calls;
+    bool is_reset_loss; /* of the listeners to come */
     size_t n_pool_threads;
     struct sl_pool *pool; /* of server.c; NULL: none */
     struct sl_routes routes;

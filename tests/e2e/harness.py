@@ -144,13 +144,14 @@ class Daemon(Process):
 
     kept = 4  # descriptors that a model client keeps open for the next run
 
-    def __init__(self, agents=None, config="", flags=(), env=None, drain_delay="0", ops=None):
+    def __init__(self, agents=None, config="", flags=(), env=None, drain_delay="0", ops=None, listen="127.0.0.1:0"):
         self.files = tempfile.mkdtemp(prefix="sluice-files-")
         os.mkdir(self.files + "/agents")
         for name, text in (agents or {}).items():
             with open(self.files + "/agents/" + name, "w", encoding="utf-8") as file:
                 file.write(text)
-        command = [BIN + "/sluiced", "--listen", "127.0.0.1:0", "--agents", self.files + "/agents"]
+        command = [BIN + "/sluiced", "--agents", self.files + "/agents"]
+        command += ["--listen", listen] if listen else []  # else the configuration has it
         command += ["--limit", "drain_delay=" + drain_delay, "--limit", "drain_timeout=2s"]
         self.ops_address = ops or "unix:" + self.files + "/ops"
         command += ["--ops-listen", self.ops_address]

@@ -67,13 +67,17 @@ class RunCase(harness.Case):
 
     model = None
 
-    def start(self, scenario=None, tools=(), flags=(), config="", env=None, **agent):
+    def start(self, scenario=None, tools=(), flags=(), config="", env=None, listen="127.0.0.1:0", **agent):
         if scenario is not None:
             self.model = self.mock(scenario, ["--quiet"])
             env = self.model.env()
         definition = dict({"name": "helper", "model": "openai:mock-1", "tools": list(tools)}, **agent)
         self.server = self.daemon(
-            agents={"helper.yaml": json.dumps(definition)}, env=env, flags=("--loops", "2", *flags), config=config
+            agents={"helper.yaml": json.dumps(definition)},
+            env=env,
+            flags=("--loops", "2", *flags),
+            config=config,
+            listen=listen,
         )
         self.server.kept = 12  # of models and of http_request: two and a connection on each of two loops
 

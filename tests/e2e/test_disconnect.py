@@ -294,6 +294,15 @@ class Losses(RunCase):
                     if POLICIES[run.policy][2] == RESET:
                         self.assertIn("reset_code=%d " % code, self.wait_ended(run.run_id))
 
+    def test_a_reset_that_a_proxy_makes_of_a_loss(self):  # AL-7.1: reset_is_disconnect
+        config = "listen: [{address: '127.0.0.1:0', reset_is_disconnect: true}]"
+        self.start(config=config, listen=None)
+        wire, streams, runs = self.begin_all()
+        self.keep_all(wire, streams, runs)
+        for stream in streams:
+            wire.reset(stream)
+        self.check_fates(runs)
+
     def test_the_streams_own_deadline(self):  # C15
         self.start()
         wire, streams, runs = self.begin_all(fields=[("grpc-timeout", "1500m")])

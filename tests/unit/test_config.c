@@ -142,6 +142,7 @@ static const char whole_file[] = "listen:\n"
                                  "  - address: '[::1]:1002'\n"
                                  "    tls: {cert: c.pem, key: k.pem, client_ca: ca.pem}\n"
                                  "  - address: unix:/run/x\n"
+                                 "    reset_is_disconnect: true\n"
                                  "    tls: {cert: c, key: k, client_ca: a, client_auth: request}\n"
                                  "agents: [one, two]\n"
                                  "insecure: false\n"
@@ -164,6 +165,8 @@ static void the_file_gives_everything(void **state)
     assert_string_equal(config.listen[1].tls_client_ca, "ca.pem");
     assert_true(config.listen[1].is_client_cert_required);
     assert_false(config.listen[2].is_client_cert_required);
+    assert_false(config.listen[1].is_reset_loss);
+    assert_true(config.listen[2].is_reset_loss);
     assert_int_equal(config.n_agent_paths, 2);
     assert_string_equal(config.agent_paths[1], "two");
     assert_int_equal(config.n_loops, 3);
