@@ -29,7 +29,7 @@
 #include "service/watchdog.h"
 
 enum { EXIT_USAGE = 2, EXIT_SOFTWARE = 70, EXIT_UNAVAILABLE = 69, EXIT_CONFIG = 78 };
-enum { FORCED_MS = 3000 };
+enum { FORCED_MS = 3000, LOOK_MS = 100, LONGEST_WAIT_MS = 60000 };
 
 struct daemon {
     struct sl_config config;
@@ -254,20 +254,34 @@ static int wait_signal(struct daemon *daemon, int signal_fd, int timeout_ms)
     return 0;
 }
 
-/* Waits until `*what`, a further stop signal, or the time is over. True: a further stop signal
- * came. */
+static bool is_drained(struct daemon *daemon)
+{
+    return atomic_load(&daemon->is_drained);
+}
+
+/* Also the runs are over that nobody reads, which no call waits for. */
+static bool is_quiet(struct daemon *daemon)
+{
+    struct sl_runtime_stats stats;
+    sl_runtime_stats(daemon->runtime, &stats);
+    return is_drained(daemon) && stats.runs_running == 0;
+}
+
+/* Waits until the drain is over (`until_quiet`), a further stop signal, or the time is over. True:
+ * a further stop signal came. The end of a run wakes nobody: it is looked for. */
 static bool
-wait_until(struct daemon *daemon, int signal_fd, const atomic_bool *what, uint64_t timeout_ms)
+wait_for_end(struct daemon *daemon, int signal_fd, bool until_quiet, uint64_t timeout_ms)
 {
     const uint64_t end_ms = sl_system_now_ms() + timeout_ms;
-    while (what == NULL || !atomic_load(what)) {
+    while (!until_quiet || !is_quiet(daemon)) {
         const uint64_t now = sl_system_now_ms();
         if (now >= end_ms) {
             return false;
         }
         const uint64_t left_ms = end_ms - now;
+        const uint64_t most_ms = until_quiet ? LOOK_MS : LONGEST_WAIT_MS;
         if (sl_system_is_stop(
-                wait_signal(daemon, signal_fd, left_ms > 60000 ? 60000 : (int)left_ms))) {
+                wait_signal(daemon, signal_fd, (int)(left_ms < most_ms ? left_ms : most_ms)))) {
             return true;
         }
     }
@@ -285,18 +299,19 @@ static void drain(struct daemon *daemon, int signal_fd)
     sl_notify_send(&daemon->notify, "STOPPING=1\nSTATUS=draining");
     sl_ops_set_unready(daemon->ops, "draining");
     sl_api_shutdown(daemon->api);
-    bool is_hurried = wait_until(daemon, signal_fd, NULL, limits->drain_delay);
+    bool is_hurried = wait_for_end(daemon, signal_fd, false, limits->drain_delay);
     const uint64_t timeout_ms = is_hurried ? 0 : limits->drain_timeout;
     sl_runtime_refuse_new(daemon->runtime);
     sl_server_stop(daemon->server, timeout_ms + FORCED_MS, on_drained, daemon);
-    if (!wait_until(daemon, signal_fd, &daemon->is_drained, timeout_ms) && !is_hurried) {
+    is_hurried |= wait_for_end(daemon, signal_fd, true, timeout_ms);
+    if (!is_hurried && !is_quiet(daemon)) {
         sl_limit_reached(SL_LIMIT_drain_timeout);
     }
     sl_runtime_stop(daemon->runtime, on_idle, daemon);
-    if (!atomic_load(&daemon->is_drained)) { /* what is no run, and still open, ends soon, too */
+    if (!is_drained(daemon)) { /* what is no run, and still open, ends soon, too */
         sl_server_stop(daemon->server, FORCED_MS, on_drained, daemon);
     }
-    while (!atomic_load(&daemon->is_idle) || !atomic_load(&daemon->is_drained)) {
+    while (!atomic_load(&daemon->is_idle) || !is_drained(daemon)) {
         (void)wait_signal(daemon, signal_fd, 1000);
     }
 }

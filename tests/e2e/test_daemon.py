@@ -149,6 +149,29 @@ class Drain(harness.Case):
         running.communicate(timeout=20)
         self.assertEqual(server.process.wait(20), 0, server.log())
 
+    def start_run(self, server, text):
+        done = harness.sluice(
+            server, "call", "sluice.v1.AgentRuntime/StartRun", json.dumps({"agent": "load", "input": text})
+        )
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return json.loads(done.stdout)["runId"]
+
+    def test_a_run_that_nobody_reads_goes_on_for_the_drain_timeout(self):
+        server = self.daemon(flags=("--limit", "drain_timeout=60s"))
+        run_id = self.start_run(server, "events=30 rate=20")
+        server.process.send_signal(signal.SIGTERM)
+        server.wait_log("draining")
+        self.assertEqual(server.process.wait(30), 0, server.log())
+        self.assertRegex(server.log(), 'run=%s msg="ended" agent=load status=OK ' % run_id)
+
+    def test_a_run_that_nobody_reads_and_that_does_not_end_is_cut(self):
+        server = self.daemon(flags=("--limit", "drain_timeout=500ms"))
+        run_id = self.start_run(server, "hang=true")
+        server.process.send_signal(signal.SIGTERM)
+        self.assertEqual(server.process.wait(20), 0, server.log())
+        line = server.wait_log(run_id, 'msg="ended"')
+        self.assertRegex(line, r"status=ABORTED code=DRAINING .* duration_ms=\d{3}")
+
     def test_a_second_sigterm_does_not_wait(self):
         server = self.daemon(drain_delay="60s")
         server.process.send_signal(signal.SIGTERM)
