@@ -259,7 +259,7 @@ static enum sl_status make_spec(
     }
     const struct sl_call_identity *caller = sl_call_identity(call);
     spec->tenant = caller == NULL ? NULL : caller->tenant;
-    spec->wants_only_end = execution->reply != NULL;
+    spec->wants_only_end = !is_streaming(execution);
     spec->deadline_ns = deadline_of(call);
     spec->n_connection_streams = sl_call_n_streams(call);
     spec->peer = sl_call_peer(call);

@@ -488,6 +488,12 @@ class Life(harness.Case):
         self.assertEqual(first.data, again.data)
         stream = wire.ask(STREAMING, request)  # which would need all of it
         self.assertEqual((stream.status(), stream.error_info()[0]), (OUT_OF_RANGE, "BELOW_RETENTION"))
+        request = run_request("load", "events=100000") + field(5, "start")
+        first = wire.ask(START_RUN, request)
+        server.wait_log(first.get("sluice-run-id"), 'msg="ended"')
+        again = wire.ask(START_RUN, request)
+        self.assertEqual((again.status(), again.get("sluice-attached")), (OK, "1"), again)
+        self.assertEqual(again.data, first.data)
 
     def test_another_request_with_a_known_id_is_refused(self):
         self.assertEqual(self.wire().ask(EXECUTE, run_request("echo", "a") + field(5, "mine")).status(), OK)
