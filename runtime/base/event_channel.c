@@ -15,30 +15,38 @@ static uint64_t floor_offset(const struct sl_event_channel *channel)
     return channel->first == NULL ? channel->end : channel->first->base;
 }
 
-/* The least offset that somebody may still want. */
-static uint64_t find_needed(const struct sl_event_channel *channel)
+/* What of the log somebody may still want: from `*ret_needed` on. False: of the oldest segment,
+ * too, which is mostly found out at the cursor that had kept it before. So all cursors together
+ * look at each other about twice a segment, however many there are. */
+static bool find_needed(struct sl_event_channel *channel, uint64_t *ret_needed)
 {
     const uint64_t end = channel->end;
+    const uint64_t oldest_end = channel->first->next->base;
     const uint64_t window = channel->options.window_bytes;
     const uint64_t near =
         window > channel->options.mark_bytes ? window : channel->options.mark_bytes;
-    uint64_t needed = window < end ? end - window : 0;
-    for (const struct sl_event_cursor *cursor = channel->cursors; cursor != NULL;
-         cursor = cursor->next) {
+    struct sl_event_cursor *const begin =
+        channel->keeper != NULL ? channel->keeper : channel->cursors;
+    struct sl_event_cursor *cursor = begin;
+    *ret_needed = window < end ? end - window : 0;
+    while (cursor != NULL && *ret_needed >= oldest_end) {
         const bool counts = cursor->kind == SL_CURSOR_FOREGROUND || end - cursor->position <= near;
-        if (counts && cursor->position < needed) {
-            needed = cursor->position;
+        if (counts && cursor->position < *ret_needed) {
+            *ret_needed = cursor->position;
+            channel->keeper = cursor;
         }
+        cursor = cursor->next != NULL ? cursor->next : channel->cursors;
+        cursor = cursor == begin ? NULL : cursor;
     }
-    return needed;
+    return *ret_needed >= oldest_end;
 }
 
 void sl_event_channel_trim(struct sl_event_channel *channel)
 {
-    if (channel->first == channel->last) {
+    uint64_t needed;
+    if (channel->first == channel->last || !find_needed(channel, &needed)) {
         return; /* the last one is always kept */
     }
-    const uint64_t needed = find_needed(channel);
     while (channel->first != channel->last && channel->first->next->base <= needed) {
         struct sl_segment *oldest = channel->first;
         channel->first = oldest->next;
@@ -468,6 +476,9 @@ void sl_event_channel_remove_cursor(
 {
     if (channel->next_to_wake == cursor) {
         channel->next_to_wake = cursor->next;
+    }
+    if (channel->keeper == cursor) {
+        channel->keeper = cursor->next;
     }
     if (cursor->previous == NULL) {
         channel->cursors = cursor->next;

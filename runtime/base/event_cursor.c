@@ -179,7 +179,7 @@ static void consume(struct sl_event_cursor *cursor, uint8_t *dst, size_t n)
         n -= size;
     }
     assert(n == 0); /* the caller took more than _ready said */
-    if (cursor->segment != before) {
+    if (cursor->segment != before && (before == NULL || before == channel->first)) {
         sl_event_channel_trim(channel);
     }
     sl_event_channel_moved(channel, cursor->kind == SL_CURSOR_FOREGROUND);

@@ -20,6 +20,7 @@ struct sl_event_channel {
     struct sl_event_cursor *cursors;
     struct sl_event_cursor *foreground;
     struct sl_event_cursor *next_to_wake; /* inside the wake task */
+    struct sl_event_cursor *keeper;       /* wanted the oldest bytes, when that was looked for */
     unsigned n_waiting;                   /* cursors with wants_wake */
     struct sl_task wake;
     bool is_waking;

@@ -1,3 +1,4 @@
+#include "runtime/base/event_log.h"
 #include "runtime/base/metrics.h"
 #include "tests/unit/test_event_rig.h"
 
@@ -226,6 +227,56 @@ static void a_wake_up_may_close_every_cursor_and_the_channel(void **state)
     stop(&fixture);
 }
 
+/* What is held begins in the segment with the least position. */
+static void check_held(
+    const struct fixture *fixture, const struct sl_event_cursor *cursors, size_t n, uint64_t window)
+{
+    const struct sl_event_channel *channel = fixture->channel;
+    uint64_t needed = channel->end < window ? 0 : channel->end - window;
+    for (size_t i = 0; i < n; i++) {
+        const bool is_open = cursors[i].channel != NULL;
+        needed = is_open && cursors[i].position < needed ? cursors[i].position : needed;
+    }
+    assert_true(channel->first->base <= needed);
+    if (channel->first != channel->last) {
+        assert_true(channel->first->next->base + (1 << 15) > needed);
+    }
+}
+
+static void what_any_of_many_readers_wants_is_kept(void **state)
+{
+    enum { READERS = 40, ROUNDS = 4000, WINDOW = 2000 };
+    static struct sl_event_cursor cursors[READERS];
+    uint32_t random = 1;
+    (void)state;
+    struct fixture fixture;
+    start(&fixture, 4 << 20, 1000000, WINDOW);
+    for (size_t i = 0; i < READERS; i++) {
+        assert_int_equal(
+            sl_event_cursor_open(&cursors[i], fixture.channel, SL_CURSOR_OBSERVER, 0, on_readable),
+            SL_OK);
+    }
+    for (size_t round = 0; round < ROUNDS; round++) {
+        random = random * 1664525 + 1013904223;
+        struct sl_event_cursor *cursor = &cursors[(random >> 8) % READERS];
+        (void)emit(fixture.channel, 200);
+        if (cursor->channel != NULL && random >> 26 == 0 && round > ROUNDS / 2) {
+            sl_event_cursor_close(cursor);
+        } else if (cursor->channel != NULL) {
+            bool is_last = false;
+            const size_t n = sl_event_cursor_ready(cursor, random >> 18, &is_last);
+            sl_event_cursor_skip(cursor, n);
+            assert_false(cursor->is_lost);
+        }
+        check_held(&fixture, cursors, READERS, WINDOW);
+    }
+    for (size_t i = 0; i < READERS; i++) {
+        sl_event_cursor_close(&cursors[i]);
+    }
+    check_held(&fixture, cursors, READERS, WINDOW);
+    stop(&fixture);
+}
+
 static bool note_event(void *user_data, uint64_t sequence, struct sl_slice event)
 {
     uint64_t *sum = user_data;
@@ -262,6 +313,7 @@ int main(void)
         cmocka_unit_test(a_peek_gives_whole_events_of_one_segment),
         cmocka_unit_test(cursors_outlive_the_last_reference_and_see_the_end),
         cmocka_unit_test(a_wake_up_may_close_every_cursor_and_the_channel),
+        cmocka_unit_test(what_any_of_many_readers_wants_is_kept),
         cmocka_unit_test(a_visit_sees_the_events_asked_for),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
