@@ -209,7 +209,8 @@ void sl_known_ended(struct sl_known_run *known)
     }
     sl_run_take_rest(known->run, &end->history, &end->used);
     end->kept_bytes = sl_event_channel_bytes(known->channel) + end->history.arena.used_bytes +
-                      sizeof(*known) + sizeof(*end);
+                      end->history.capacity * sizeof(struct sl_chat_message) + sizeof(*known) +
+                      sizeof(*end);
     end->forget_ns = sl_loop_now_ns(at->base) + limits->window_keep * SL_NS_PER_MS;
     release_window(known);
     const uint64_t room_bytes = room_for_ended(known, limits);
