@@ -26,12 +26,15 @@ struct entry {
 struct sl_run_query {
     struct sl_runtime *runtime;
     struct sl_loop *home;
-    struct sl_task task; /* to the next loop, and home */
+    struct sl_task task;       /* to the next loop, and home */
+    struct sl_task close_task; /* after it, to the loop where it may wait */
+    atomic_uint n_refs;        /* the asker's, until it is home; that of the close */
     struct sl_run_ask ask;
     sl_run_answer_fn *on_answer;
     void *user_data;
     struct sl_list waiter_node;
     bool is_closed, is_answered; /* thread: home */
+    bool may_wait;               /* for the end of a run, on list.loop; thread: home */
 
     struct sl_arena arena;
     struct sl_run_answer answer;
@@ -48,10 +51,12 @@ struct sl_run_query {
     char token[TOKEN_BYTES];
 };
 
-static struct sl_run_query *free_query(struct sl_run_query *query)
+static void unref_query(struct sl_run_query *query)
 {
-    sl_arena_done(&query->arena);
-    return sl_free(query);
+    if (atomic_fetch_sub_explicit(&query->n_refs, 1, memory_order_acq_rel) == 1) {
+        sl_arena_done(&query->arena);
+        (void)sl_free(query);
+    }
 }
 
 static void run_home(struct sl_task *task)
@@ -59,7 +64,7 @@ static void run_home(struct sl_task *task)
     struct sl_run_query *query = SL_CONTAINER(task, struct sl_run_query, task);
     sl_runtime_release(query->runtime);
     if (query->is_closed) {
-        (void)free_query(query);
+        unref_query(query);
         return;
     }
     query->is_answered = true;
@@ -81,15 +86,25 @@ static void go_home(struct sl_run_query *query, enum sl_status status)
 /* ---- One run -----------------------------------------------------------------------------------
  */
 
-static void answer_one(struct sl_run_query *query, const struct sl_known_run *known)
+static enum sl_status fill_one(struct sl_run_query *query, const struct sl_known_run *known)
 {
     const bool wants_context = query->ask.kind == SL_RUN_ASK_CONTEXT;
     query->answer.n_runs = 1;
     query->infos = sl_arena_calloc(&query->arena, 1, sizeof(*query->infos));
-    go_home(
-        query, query->infos == NULL
-                   ? SL_RESOURCE_EXHAUSTED
-                   : sl_run_info_fill(known, wants_context, &query->arena, &query->infos[0]));
+    if (query->infos == NULL) {
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    if (query->ask.kind == SL_RUN_ASK_CANCEL) {
+        query->infos[0] =
+            (struct sl_run_info){ .run_id = query->ask.run_id, .stage = sl_run_info_stage(known) };
+        return SL_OK;
+    }
+    return sl_run_info_fill(known, wants_context, &query->arena, &query->infos[0]);
+}
+
+static void answer_one(struct sl_run_query *query, const struct sl_known_run *known)
+{
+    go_home(query, fill_one(query, known));
 }
 
 void sl_run_queries_tell(struct sl_list *waiters, const struct sl_known_run *known)
@@ -119,6 +134,19 @@ static void run_one(struct sl_task *task)
         return;
     }
     answer_one(query, known);
+}
+
+/* On the run's loop, where the query has been: it may wait there. */
+static void run_close(struct sl_task *task)
+{
+    struct sl_run_query *query = SL_CONTAINER(task, struct sl_run_query, close_task);
+    struct sl_runtime *runtime = query->runtime;
+    if (!sl_list_is_empty(&query->waiter_node)) {
+        sl_list_remove(&query->waiter_node);
+        go_home(query, SL_CANCELLED);
+    }
+    unref_query(query);
+    sl_runtime_release(runtime);
 }
 
 /* ---- A list: which ones ------------------------------------------------------------------------
@@ -333,6 +361,7 @@ static void begin_one(struct sl_run_query *query)
         return;
     }
     query->task.run = run_one;
+    query->may_wait = query->ask.wants_end;
     go_to_loop(query, loop);
 }
 
@@ -364,6 +393,8 @@ enum sl_status sl_run_ask(
     query->ask = *ask;
     query->on_answer = on_answer;
     query->user_data = user_data;
+    query->close_task.run = run_close;
+    atomic_init(&query->n_refs, 1);
     sl_list_init(&query->waiter_node);
     sl_arena_init(&query->arena, 0);
     enum sl_status status = SL_RESOURCE_EXHAUSTED;
@@ -379,7 +410,7 @@ enum sl_status sl_run_ask(
     }
     if (status != SL_OK) {
         sl_runtime_release(runtime);
-        (void)free_query(query);
+        unref_query(query);
         return status;
     }
     *ret_query = query;
@@ -393,8 +424,14 @@ struct sl_run_query *sl_run_query_close(struct sl_run_query *query)
     }
     SL_ON_LOOP(query->home);
     if (query->is_answered) {
-        return free_query(query);
+        unref_query(query);
+        return NULL;
     }
     query->is_closed = true;
+    if (query->may_wait) {
+        sl_runtime_hold(query->runtime);
+        (void)atomic_fetch_add_explicit(&query->n_refs, 1, memory_order_relaxed);
+        sl_loop_post(query->runtime->loops[query->list.loop].base, &query->close_task);
+    }
     return NULL;
 }

@@ -328,7 +328,7 @@ struct sl_run_info {
 enum sl_run_ask_kind {
     SL_RUN_ASK_GET,     /* one run */
     SL_RUN_ASK_CONTEXT, /* with its conversation */
-    SL_RUN_ASK_CANCEL,  /* cancels it (AL-7.2), and tells where it stands */
+    SL_RUN_ASK_CANCEL,  /* cancels it (AL-7.2), and tells where it stands: run_id and stage */
     SL_RUN_ASK_LIST     /* newest first */
 };
 

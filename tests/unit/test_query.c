@@ -88,6 +88,10 @@ static void a_run_is_shown_while_it_runs_and_afterwards(void **state)
                                   .run_id = readers[i].run_id,
                                   .wants_end = true };
         assert_int_equal(ask_for(&ask), SL_OK);
+        assert_string_equal(answer.runs[0].run_id, readers[i].run_id);
+        assert_int_equal(answer.runs[0].stage, SL_RUN_STAGE_CANCELLED);
+        assert_int_equal(answer.runs[0].terminal.size, 0); /* which nobody has asked for */
+        assert_int_equal(ask_about(SL_RUN_ASK_GET, readers[i].run_id), SL_OK);
         run = &answer.runs[0];
         assert_int_equal(run->stage, SL_RUN_STAGE_CANCELLED);
         assert_in_range(run->ended_at_ms, run->created_at_ms, UINT64_MAX - 1);
@@ -393,6 +397,39 @@ static void a_query_may_be_closed_before_its_answer(void **state)
     assert_false(answer.is_there);
 }
 
+/* Who waits for the end of a run and goes is not kept until then. */
+static void a_query_that_is_closed_does_not_wait_any_more(void **state)
+{
+    (void)state;
+    for (size_t n = 1; n <= MAX_LOOPS; n++) {
+        struct reader readers[2];
+        open_runtime(n, "");
+        start_two(readers, "{\"hang\":true}"); /* with two loops one of them is elsewhere */
+        for (size_t i = 0; i < 2 * SL_COUNT(readers); i++) {
+            const char *run_id = readers[i / 2].run_id;
+            struct sl_run_ask wait = { .kind = SL_RUN_ASK_GET,
+                                       .run_id = run_id,
+                                       .wants_end = true };
+            const uint64_t n_holds = runtime->n_holds;
+            ask_without_wait(&wait);
+            for (size_t k = 0; k < 2 * (i % 2); k++) {
+                step(); /* so that it waits */
+            }
+            end_asking();
+            for (int n_steps = 0; runtime->n_holds > n_holds; n_steps++) {
+                assert_true(n_steps < 100);
+                step();
+            }
+            assert_false(readers[i / 2].is_last);
+        }
+        for (size_t i = 0; i < SL_COUNT(readers); i++) {
+            sl_run_stream_close(readers[i].stream, SL_RUN_CLOSE_RESET, 8);
+            sl_buf_done(&readers[i].bytes);
+        }
+        close_runtime();
+    }
+}
+
 static void a_runtime_that_stops_answers_what_was_asked(void **state)
 {
     struct reader readers[2];
@@ -426,6 +463,7 @@ int main(void)
         cmocka_unit_test(a_page_token_that_is_none_is_refused),
         cmocka_unit_test(a_page_is_not_larger_than_a_reply),
         cmocka_unit_test(a_query_may_be_closed_before_its_answer),
+        cmocka_unit_test(a_query_that_is_closed_does_not_wait_any_more),
         cmocka_unit_test(a_runtime_that_stops_answers_what_was_asked),
     };
     sl_limits_init(&limits);
