@@ -27,7 +27,7 @@ Sluice__V1__RunState sl_run_message_state(enum sl_run_stage stage)
     return SLUICE__V1__RUN_STATE__RUN_STATE_UNSPECIFIED;
 }
 
-/* The last event says how it ended. */
+/* The last event says how it ended; unless there was no memory for such a one. */
 static enum sl_status fill_ending(
     const struct sl_run_info *info,
     const struct sl_limits *limits,
@@ -48,8 +48,6 @@ static enum sl_status fill_ending(
     } else if (event->event_case == SLUICE__V1__STREAM_EVENT__EVENT_ERROR) {
         run->ending_case = SLUICE__V1__RUN__ENDING_ERROR;
         run->error = event->error;
-    } else {
-        return SL_INTERNAL;
     }
     return SL_OK;
 }

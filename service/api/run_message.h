@@ -6,8 +6,8 @@
 #include "runtime/base/arena.h"
 #include "runtime/runtime.h"
 
-/* Both borrow from `info`; the rest lies in `arena`. Fail: SL_RESOURCE_EXHAUSTED; SL_INTERNAL the
- * last event is none. */
+/* Both borrow from `info`; the rest lies in `arena`. Fail: SL_RESOURCE_EXHAUSTED; SL_INTERNAL what
+ * should be the last event is no message. */
 SL_CHECK enum sl_status sl_run_message_fill(
     const struct sl_run_info *info,
     const struct sl_limits *limits,
