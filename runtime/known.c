@@ -79,6 +79,16 @@ static void remove_kept(struct sl_known_run *known)
 /* ---- The end of a known run --------------------------------------------------------------------
  */
 
+static void let_walks_pass(const struct sl_known_run *known)
+{
+    SL_LIST_EACH(node, &known->at->loop.walks) {
+        struct sl_known_walk *walk = SL_CONTAINER(node, struct sl_known_walk, node);
+        if (walk->next == &known->node) {
+            walk->next = known->node.previous;
+        }
+    }
+}
+
 static void forget(struct sl_known_run *known)
 {
     SL_LIST_EACH(node, &known->readers) { /* they read on; the log goes with the last of them */
@@ -89,6 +99,7 @@ static void forget(struct sl_known_run *known)
     sl_run_queries_tell(&known->waiters, known);
     release_window(known);
     remove_kept(known);
+    let_walks_pass(known);
     sl_list_remove(&known->node);
     sl_directory_remove_run(known->at->runtime->directory, &known->entry);
     if (known->end != NULL) {
@@ -256,10 +267,28 @@ void sl_known_remove_reader(struct sl_run_stream *stream)
     }
 }
 
+void sl_known_walk_begin(struct sl_known_walk *walk, struct sl_runtime_loop *at)
+{
+    walk->next = at->loop.known.previous;
+    sl_list_add_last(&at->loop.walks, &walk->node);
+}
+
+struct sl_known_run *sl_known_walk_on(struct sl_known_walk *walk, struct sl_runtime_loop *at)
+{
+    struct sl_list *node = walk->next;
+    if (node == &at->loop.known) {
+        sl_list_remove(&walk->node);
+        return NULL;
+    }
+    walk->next = node->previous;
+    return SL_CONTAINER(node, struct sl_known_run, node);
+}
+
 void sl_known_init_loop(struct sl_runtime_loop *at)
 {
     sl_list_init(&at->loop.known);
     sl_list_init(&at->loop.kept);
+    sl_list_init(&at->loop.walks);
     sl_timer_init(&at->loop.forget_timer, at->base, on_forget_timer, at);
 }
 

@@ -62,6 +62,16 @@ void sl_known_ended(struct sl_known_run *known);
 struct sl_known_run *
 sl_known_find(struct sl_runtime_loop *at, const char *run_id, const char *tenant);
 
+/* A way through the runs of a loop, from the newest to the oldest, that takes several tasks: what
+ * is forgotten meanwhile is not met, nor what begins. */
+struct sl_known_walk {
+    struct sl_list node;  /* of those that are on their way */
+    struct sl_list *next; /* a run's, or the head */
+};
+void sl_known_walk_begin(struct sl_known_walk *walk, struct sl_runtime_loop *at);
+/* NULL: that was the last one, and the walk has ended. */
+struct sl_known_run *sl_known_walk_on(struct sl_known_walk *walk, struct sl_runtime_loop *at);
+
 /* An observer comes, or goes: DETACH_FOR counts them. */
 void sl_known_add_reader(struct sl_known_run *known, struct sl_run_stream *stream);
 void sl_known_remove_reader(struct sl_run_stream *stream);

@@ -10,6 +10,9 @@
 /* A page is cut where the runs of it would be more than this: a reply has to hold it. */
 enum { PAGE_BYTES = 2 * 1024 * 1024, RUN_BYTES = 256, TOKEN_BYTES = 64, ID_SIZE = SL_ID_BYTES - 1 };
 
+/* Runs that are looked at before others have their turn on the loop. */
+enum { RUNS_PER_TASK = 1000 };
+
 /* A run's place in the list: newest first, and by id where two began at once. */
 struct place {
     uint64_t created_ms;
@@ -40,7 +43,9 @@ struct sl_run_query {
     struct sl_run_answer answer;
     struct sl_run_info *infos;
     struct {
-        uint32_t loop; /* where it is now */
+        uint32_t loop;   /* where it is now */
+        bool is_walking; /* through the runs of that loop */
+        struct sl_known_walk walk;
         bool is_second_round;
         bool has_start;
         struct place start; /* the page begins behind it */
@@ -200,19 +205,17 @@ static bool fits(const struct sl_run_query *query, const struct sl_known_run *kn
            (!query->list.has_start || compare(&query->list.start, &place) < 0);
 }
 
-/* One more than the page has is looked for: then there is another page. False: `known`, and all
- * that began before, are behind it. */
-static bool add_entry(struct sl_run_query *query, const struct sl_known_run *known)
+/* One more than the page has is looked for: then there is another page. */
+static void add_entry(struct sl_run_query *query, const struct sl_known_run *known)
 {
     struct entry *entries = query->list.entries;
     const size_t max = query->ask.page_size + 1;
-    const struct entry entry = { .place = place_of(known),
-                                 .loop = query->list.loop,
-                                 .bytes = measure(known) };
+    struct entry entry = { .place = place_of(known), .loop = query->list.loop };
     size_t i = query->list.n_entries;
     if (i == max && compare(&entries[i - 1].place, &entry.place) < 0) {
-        return entry.place.created_ms == entries[i - 1].place.created_ms;
+        return;
     }
+    entry.bytes = measure(known);
     i -= i == max ? 1 : 0; /* the last one falls out */
     query->list.n_entries = i + 1;
     while (i > 0 && compare(&entry.place, &entries[i - 1].place) < 0) {
@@ -220,17 +223,25 @@ static bool add_entry(struct sl_run_query *query, const struct sl_known_run *kno
         i--;
     }
     entries[i] = entry;
-    return true;
 }
 
-static void look_through(struct sl_run_query *query, struct sl_runtime_loop *at)
+/* All runs of the loop, for the clock may have been set back while they began. False: it goes on in
+ * another task. */
+static bool look_through(struct sl_run_query *query, struct sl_runtime_loop *at)
 {
-    struct sl_list *head = &at->loop.known;
-    bool is_on = true;
-    for (struct sl_list *node = head->previous; node != head && is_on; node = node->previous) {
-        const struct sl_known_run *known = SL_CONTAINER(node, struct sl_known_run, node);
-        is_on = !fits(query, known) || add_entry(query, known);
+    struct sl_known_walk *walk = &query->list.walk;
+    if (!query->list.is_walking) {
+        sl_known_walk_begin(walk, at);
     }
+    query->list.is_walking = true;
+    for (size_t i = 0; i < RUNS_PER_TASK && query->list.is_walking; i++) {
+        const struct sl_known_run *known = sl_known_walk_on(walk, at);
+        query->list.is_walking = known != NULL;
+        if (known != NULL && fits(query, known)) {
+            add_entry(query, known);
+        }
+    }
+    return !query->list.is_walking;
 }
 
 /* The page ends where it is full, or its runs are too large. */
@@ -298,8 +309,9 @@ static void run_list(struct sl_task *task)
     enum sl_status status = SL_OK;
     if (query->list.is_second_round) {
         status = fill_page(query, at);
-    } else {
-        look_through(query, at);
+    } else if (!look_through(query, at)) {
+        go_to_loop(query, query->list.loop);
+        return;
     }
     const bool is_last_loop = query->list.loop + 1 == query->runtime->n_loops;
     if (status != SL_OK) {

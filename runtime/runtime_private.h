@@ -22,7 +22,7 @@ struct sl_runtime_loop {
         struct sl_generation *current; /* of the runs that start; NULL: the runtime is stopping */
         bool is_stopping;
         /* known.h */
-        struct sl_list known, kept;
+        struct sl_list known, kept, walks;
         struct sl_timer forget_timer;
     } loop;
 };

@@ -1,4 +1,5 @@
 /* What is kept of runs, and what that may cost. */
+#include "runtime/base/log.h"
 #include "runtime/known.h"
 #include "tests/unit/test_runtime_rig.h"
 
@@ -17,7 +18,7 @@ static const char *run_to_end(const struct sl_run_spec *spec)
     start(&reader, spec);
     wait_until(&reader.is_last);
     finish(&reader);
-    step();
+    sl_loop_uv_step(loops[0], 0);
     return reader.run_id;
 }
 
@@ -41,10 +42,114 @@ static void the_places_of_a_conversation_count_as_kept(void **state)
     close_runtime();
 }
 
+/* ---- Lists ------------------------------------------------------------------------------------
+ */
+
+static struct {
+    struct sl_run_query *query;
+    bool is_there;
+    size_t n_runs;
+    uint64_t newest_ms, oldest_ms;
+    char token[64];
+} page;
+
+static void on_page(const struct sl_run_answer *answer, void *user_data)
+{
+    (void)user_data;
+    assert_int_equal(answer->status, SL_OK);
+    page.is_there = true;
+    page.n_runs = answer->n_runs;
+    page.newest_ms = answer->n_runs == 0 ? 0 : answer->runs[0].created_at_ms;
+    page.oldest_ms = answer->n_runs == 0 ? 0 : answer->runs[answer->n_runs - 1].created_at_ms;
+    (void)snprintf(page.token, sizeof(page.token), "%s", answer->next_page_token);
+}
+
+static void ask_list(size_t page_size, const char *token)
+{
+    const struct sl_run_ask ask = { .kind = SL_RUN_ASK_LIST,
+                                    .page_size = page_size,
+                                    .page_token = token };
+    page.is_there = false;
+    assert_int_equal(sl_run_ask(runtime, bases[0], &ask, on_page, NULL, &page.query), SL_OK);
+}
+
+static void close_list(void)
+{
+    page.query = sl_run_query_close(page.query);
+}
+
+static struct sl_known_run *nth_known(size_t n)
+{
+    struct sl_list *node = sl_list_first(&runtime->loops[0].loop.known);
+    for (size_t i = 0; i < n; i++) {
+        node = node->next;
+    }
+    return SL_CONTAINER(node, struct sl_known_run, node);
+}
+
+static void a_clock_that_was_set_back_hides_no_run_from_a_list(void **state)
+{
+    enum { RUNS = 9 };
+    (void)state;
+    open_runtime(1, "");
+    const struct sl_run_spec spec = spec_of("echo", "one");
+    for (size_t i = 0; i < RUNS; i++) {
+        (void)run_to_end(&spec);
+        nth_known(i)->created_ms = 1000 + i * 5 % RUNS;
+    }
+    for (size_t page_size = 1; page_size <= RUNS; page_size++) {
+        char token[64] = "";
+        uint64_t expected_ms = 1000 + RUNS - 1;
+        size_t n = 0;
+        do {
+            ask_list(page_size, token);
+            wait_until(&page.is_there);
+            assert_int_equal(page.newest_ms, expected_ms);
+            expected_ms = page.oldest_ms - 1;
+            n += page.n_runs;
+            memcpy(token, page.token, sizeof(token));
+            close_list();
+        } while (token[0] != '\0' && n <= RUNS);
+        assert_int_equal(n, RUNS);
+    }
+    close_runtime();
+}
+
+static void a_long_list_is_made_in_several_tasks(void **state)
+{
+    enum { RUNS = 2500, PAGE = 1000 };
+    (void)state;
+    open_runtime(1, "");
+    sl_log_setup(-1, SL_INFO, SL_LOG_LOGFMT);
+    const struct sl_run_spec spec = spec_of("echo", "one");
+    for (size_t i = 0; i < RUNS; i++) {
+        (void)run_to_end(&spec);
+    }
+    ask_list(PAGE, "");
+    size_t n_steps = 0;
+    while (!page.is_there) {
+        step(); /* runs what was posted before */
+        n_steps++;
+        assert_true(n_steps < MAX_STEPS);
+        if (n_steps == 1) { /* those that come next, and some behind them */
+            for (size_t i = 0; i < PAGE; i++) {
+                (void)sl_known_drop(nth_known(RUNS - PAGE - 1 - i));
+            }
+        }
+    }
+    assert_in_range(n_steps, 4, 10);
+    assert_int_equal(page.n_runs, PAGE);
+    assert_true(page.token[0] != '\0');
+    close_list();
+    close_runtime();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_places_of_a_conversation_count_as_kept),
+        cmocka_unit_test(a_clock_that_was_set_back_hides_no_run_from_a_list),
+        cmocka_unit_test(a_long_list_is_made_in_several_tasks),
     };
     sl_limits_init(&limits);
     return cmocka_run_group_tests(tests, NULL, NULL);
