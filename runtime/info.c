@@ -5,10 +5,10 @@
 
 enum sl_run_stage sl_run_info_stage(const struct sl_known_run *known)
 {
-    if (known->end == NULL) {
+    if (!known->has_ended) {
         return SL_RUN_STAGE_RUNNING;
     }
-    const Sluice__V1__ErrorCode code = known->end->ending.code;
+    const Sluice__V1__ErrorCode code = known->end.ending.code;
     return code == SL_CODE(UNSPECIFIED) ? SL_RUN_STAGE_DONE
            : code == SL_CODE(CANCELLED) ? SL_RUN_STAGE_CANCELLED
                                         : SL_RUN_STAGE_FAILED;
@@ -123,7 +123,7 @@ static enum sl_status
 copy_context(const struct sl_known_run *known, struct sl_arena *arena, struct sl_run_info *info)
 {
     const struct sl_history *history =
-        known->run != NULL ? sl_run_history(known->run) : &known->end->history;
+        known->run != NULL ? sl_run_history(known->run) : &known->end.history;
     struct sl_run_message *messages =
         sl_arena_calloc(arena, history->n_messages + 1, sizeof(*messages));
     if (messages == NULL) {
@@ -143,7 +143,7 @@ enum sl_status sl_run_info_fill(
     struct sl_arena *arena,
     struct sl_run_info *ret_info)
 {
-    const struct sl_usage *used = known->run != NULL ? sl_run_usage(known->run) : &known->end->used;
+    const struct sl_usage *used = known->run != NULL ? sl_run_usage(known->run) : &known->end.used;
     *ret_info = (struct sl_run_info){
         .stage = sl_run_info_stage(known),
         .created_at_ms = known->created_ms,
@@ -156,7 +156,7 @@ enum sl_status sl_run_info_fill(
         return SL_RESOURCE_EXHAUSTED;
     }
     if (ret_info->stage != SL_RUN_STAGE_RUNNING) {
-        ret_info->ended_at_ms = known->end->ended_ms;
+        ret_info->ended_at_ms = known->end.ended_ms;
         SL_TRY(copy_terminal(known, arena, &ret_info->terminal));
     }
     SL_TRY(copy_metadata(known, arena, ret_info));

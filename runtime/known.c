@@ -59,7 +59,7 @@ static void add_kept(struct sl_known_run *known)
 {
     struct sl_runtime *runtime = known->at->runtime;
     (void)atomic_fetch_add_explicit(
-        &runtime->kept_bytes, known->end->kept_bytes, memory_order_relaxed);
+        &runtime->kept_bytes, known->end.kept_bytes, memory_order_relaxed);
     (void)atomic_fetch_add_explicit(&runtime->n_kept, 1, memory_order_relaxed);
     sl_list_add_last(&known->at->loop.kept, &known->ended_node);
 }
@@ -72,7 +72,7 @@ static void remove_kept(struct sl_known_run *known)
     }
     sl_list_remove(&known->ended_node);
     (void)atomic_fetch_sub_explicit(
-        &runtime->kept_bytes, known->end->kept_bytes, memory_order_relaxed);
+        &runtime->kept_bytes, known->end.kept_bytes, memory_order_relaxed);
     (void)atomic_fetch_sub_explicit(&runtime->n_kept, 1, memory_order_relaxed);
 }
 
@@ -102,10 +102,7 @@ static void forget(struct sl_known_run *known)
     let_walks_pass(known);
     sl_list_remove(&known->node);
     sl_directory_remove_run(known->at->runtime->directory, &known->entry);
-    if (known->end != NULL) {
-        sl_history_done(&known->end->history);
-        known->end = sl_free(known->end);
-    }
+    sl_history_done(&known->end.history);
     known->channel = sl_event_channel_unref(known->channel);
     (void)sl_free(known);
 }
@@ -127,12 +124,12 @@ static struct sl_known_run *oldest_kept(const struct sl_runtime_loop *at)
 static void forget_old(struct sl_runtime_loop *at)
 {
     struct sl_known_run *oldest = oldest_kept(at);
-    while (oldest != NULL && oldest->end->forget_ns <= sl_loop_now_ns(at->base)) {
+    while (oldest != NULL && oldest->end.forget_ns <= sl_loop_now_ns(at->base)) {
         forget(oldest);
         oldest = oldest_kept(at);
     }
     if (oldest != NULL) {
-        sl_timer_start(&at->loop.forget_timer, oldest->end->forget_ns);
+        sl_timer_start(&at->loop.forget_timer, oldest->end.forget_ns);
     } else {
         sl_timer_stop(&at->loop.forget_timer);
     }
@@ -194,11 +191,9 @@ enum sl_status sl_known_begin(struct sl_run_stream *stream)
 
 void sl_known_ending(struct sl_known_run *known, const struct sl_ending *ending)
 {
-    known->end = sl_calloc(1, sizeof(*known->end));
-    if (known->end != NULL) {
-        known->end->ending = *ending;
-        known->end->ended_ms = sl_loop_wall_ms(known->at->base);
-    }
+    known->has_ended = true;
+    known->end.ending = *ending;
+    known->end.ended_ms = sl_loop_wall_ms(known->at->base);
     SL_LIST_EACH(node, &known->readers) {
         struct sl_run_stream *stream = SL_CONTAINER(node, struct sl_run_stream, run.reader_node);
         sl_run_stream_set_ending(stream, ending);
@@ -209,19 +204,15 @@ void sl_known_ended(struct sl_known_run *known)
 {
     struct sl_runtime_loop *at = known->at;
     const struct sl_limits *limits = sl_run_limits(known->run);
-    struct sl_known_end *end = known->end;
-    if (end == NULL || at->loop.is_stopping || limits->window_keep == 0) {
-        if (end != NULL) { /* for those who wait for it */
-            sl_run_take_rest(known->run, &end->history, &end->used);
-            known->run = NULL;
-        }
-        forget(known);
+    struct sl_known_end *end = &known->end;
+    sl_run_take_rest(known->run, &end->history, &end->used);
+    if (at->loop.is_stopping || limits->window_keep == 0) {
+        known->run = NULL;
+        forget(known); /* who waits for it is told */
         return;
     }
-    sl_run_take_rest(known->run, &end->history, &end->used);
     end->kept_bytes = sl_event_channel_bytes(known->channel) + end->history.arena.used_bytes +
-                      end->history.capacity * sizeof(struct sl_chat_message) + sizeof(*known) +
-                      sizeof(*end);
+                      end->history.capacity * sizeof(struct sl_chat_message) + sizeof(*known);
     end->forget_ns = sl_loop_now_ns(at->base) + limits->window_keep * SL_NS_PER_MS;
     release_window(known);
     const uint64_t room_bytes = room_for_ended(known, limits);
@@ -250,8 +241,8 @@ void sl_known_add_reader(struct sl_known_run *known, struct sl_run_stream *strea
     if (known->run != NULL) {
         sl_run_set_observed(known->run, true);
     }
-    if (known->end != NULL) {
-        sl_run_stream_set_ending(stream, &known->end->ending);
+    if (known->has_ended) {
+        sl_run_stream_set_ending(stream, &known->end.ending);
     }
 }
 

@@ -29,7 +29,8 @@ struct sl_known_run {
     struct sl_list waiters;           /* sl_run_query.waiter_node */
     struct sl_event_channel *channel; /* referenced */
     struct sl_run *run;               /* NULL: it is over */
-    struct sl_known_end *end;         /* NULL: it has no ending yet */
+    struct sl_known_end end;          /* there is room for it: a run never ends unknown */
+    bool has_ended;
     uint64_t created_ms;
     uint64_t reserved_bytes;              /* of all windows; 0: its share is enough */
     const struct sl_store_pair *metadata; /* in the run's history, and so in the end's */

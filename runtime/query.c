@@ -130,11 +130,11 @@ static void run_one(struct sl_task *task)
         go_home(query, SL_NOT_FOUND);
         return;
     }
-    if (query->ask.kind == SL_RUN_ASK_CANCEL && known->end == NULL) {
+    if (query->ask.kind == SL_RUN_ASK_CANCEL && !known->has_ended) {
         const struct sl_ending ending = sl_ending_cancelled(SL_CANCEL_REASON(CANCEL_RPC));
         sl_run_cancel(known->run, &ending);
     }
-    if (query->ask.wants_end && known->end == NULL) {
+    if (query->ask.wants_end && !known->has_ended) {
         sl_list_add_last(&known->waiters, &query->waiter_node);
         return;
     }
@@ -185,7 +185,7 @@ static bool add_size(void *user_data, uint64_t sequence, struct sl_slice event)
 static uint64_t measure(const struct sl_known_run *known)
 {
     uint64_t bytes = RUN_BYTES;
-    if (known->end != NULL) {
+    if (known->has_ended) {
         const uint64_t last = sl_event_channel_last_sequence(known->channel);
         sl_event_channel_visit(known->channel, last, last, add_size, &bytes);
     }

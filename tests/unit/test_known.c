@@ -1,6 +1,6 @@
 /* What is kept of runs, and what that may cost. */
 #include "runtime/base/log.h"
-#include "runtime/known.h"
+#include "runtime/query.h"
 #include "tests/unit/test_runtime_rig.h"
 
 static uint64_t kept_bytes(void)
@@ -39,6 +39,36 @@ static void the_places_of_a_conversation_count_as_kept(void **state)
     spec.n_messages = MESSAGES;
     (void)run_to_end(&spec);
     assert_true(kept_bytes() - 2 * before > MESSAGES * sizeof(struct sl_chat_message));
+    close_runtime();
+}
+
+static bool refuse_all(size_t size)
+{
+    (void)size;
+    return false;
+}
+
+static void a_run_that_ends_without_memory_stays_known(void **state)
+{
+    (void)state;
+    struct reader reader = { .max_take = 0 };
+    const struct sl_ending ending = sl_ending_cancelled(SL_CANCEL_REASON(CANCEL_RPC));
+    open_runtime(1, "");
+    const struct sl_run_spec spec = spec_of("load", "{\"hang\":true}");
+    start(&reader, &spec);
+    wait_until(&reader.is_started);
+    const struct sl_known_run *known = sl_known_find(&runtime->loops[0], reader.run_id, "");
+    assert_non_null(known);
+    sl_mem_set_gate(refuse_all);
+    sl_run_cancel(known->run, &ending);
+    sl_mem_set_gate(NULL);
+    wait_until(&reader.is_last);
+    sl_loop_uv_step(loops[0], 0);
+    known = sl_known_find(&runtime->loops[0], reader.run_id, "");
+    assert_non_null(known);
+    assert_null(known->run);
+    assert_int_equal(sl_run_info_stage(known), SL_RUN_STAGE_CANCELLED);
+    finish(&reader);
     close_runtime();
 }
 
@@ -148,6 +178,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_places_of_a_conversation_count_as_kept),
+        cmocka_unit_test(a_run_that_ends_without_memory_stays_known),
         cmocka_unit_test(a_clock_that_was_set_back_hides_no_run_from_a_list),
         cmocka_unit_test(a_long_list_is_made_in_several_tasks),
     };
