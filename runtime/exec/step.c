@@ -468,12 +468,12 @@ void sl_run_next_iteration(struct sl_run *run)
     run->turn.is_recorded = false;
     run->turn.raw = run->turn.answered_model = NULL;
     run->turn.opaque_json = NULL;
+    sl_collect_begin(&run->collect); /* first: an end from here on has no text of the last one */
     if (!emit_iteration_start(run)) {
         return;
     }
     run->turn.is_open = true;
     sl_run_set_state(run, SL_RUN_STATE_MODEL);
-    sl_collect_begin(&run->collect);
     sl_history_prune(
         &run->history, run->agent->max_context_messages, run->agent->max_context_tokens);
     ask_model(run);
