@@ -321,7 +321,8 @@ struct sl_run_info {
     struct sl_run_usage usage;
     const struct sl_run_pair *metadata;
     size_t n_metadata;
-    const struct sl_run_message *messages; /* SL_RUN_ASK_CONTEXT: the conversation as it is */
+    /* SL_RUN_ASK_CONTEXT: the conversation as it is. The contents are terminated. */
+    const struct sl_run_message *messages;
     size_t n_messages;
 };
 

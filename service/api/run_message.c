@@ -151,12 +151,7 @@ static enum sl_status fill_message(
     message->tool_call_id = borrow(from->call_id);
     message->tool_name = borrow(from->tool_name);
     message->is_error = from->is_error;
-    if (from->content.size > 0) { /* it is not terminated */
-        message->content = sl_arena_dup(arena, from->content);
-        if (message->content == NULL) {
-            return SL_RESOURCE_EXHAUSTED;
-        }
-    }
+    message->content = borrow((const char *)from->content.data);
     return fill_calls(from, arena, message);
 }
 

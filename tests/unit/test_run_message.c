@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "proto/sluice/v1/events.pb-c.h"
+#include "runtime/base/mem.h"
 #include "service/api/run_message.h"
 
 enum { EVENT_BYTES = 256 };
@@ -38,9 +39,29 @@ static void a_run_without_a_terminal_event_has_no_ending(void **state)
     sl_arena_done(&arena);
 }
 
+static void the_texts_of_a_conversation_are_not_copied_again(void **state)
+{
+    static const char text[] = "one two";
+    struct sl_arena arena;
+    Sluice__V1__Context *context = NULL;
+    (void)state;
+    sl_arena_init(&arena, 0);
+    const struct sl_run_message messages[] = {
+        { .role = SL_RUN_USER, .content = sl_slice_str(text) },
+        { .role = SL_RUN_ASSISTANT, .content = sl_slice_str("") },
+    };
+    const struct sl_run_info info = { .messages = messages, .n_messages = SL_COUNT(messages) };
+    assert_int_equal(sl_run_message_fill_context(&info, &arena, &context), SL_OK);
+    assert_int_equal(context->n_messages, SL_COUNT(messages));
+    assert_ptr_equal(context->messages[0]->content, text);
+    assert_string_equal(context->messages[1]->content, "");
+    sl_arena_done(&arena);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_texts_of_a_conversation_are_not_copied_again),
         cmocka_unit_test(a_run_without_a_terminal_event_has_no_ending),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
