@@ -10,12 +10,27 @@
 
 #include "runtime/known.h"
 
+enum { PENDING_RETRY_MS = 250 };
+
 /* ---- On the run's loop -------------------------------------------------------------------------
  */
 
+/* A repeat hears what its request id is worth now. One whose run was there, or about to begin, a
+ * moment ago asks again: the directory may say something else then. */
 static void refuse_unknown(struct sl_run_stream *stream)
 {
-    sl_run_refuse(stream, SL_NOT_FOUND, "RUN_NOT_FOUND", "there is no such run");
+    if (!stream->attach.is_repeat) {
+        sl_run_refuse(stream, SL_NOT_FOUND, "RUN_NOT_FOUND", "there is no such run");
+    } else if (stream->attach.was_over) {
+        sl_run_refuse(
+            stream, SL_ALREADY_EXISTS, "REQUEST_ID_REUSED",
+            "this request was run %s, which has ended and is not kept any more", stream->run_id);
+    } else {
+        sl_run_refuse(
+            stream, SL_UNAVAILABLE, "REQUEST_PENDING",
+            "the same request waits for a slot, or is about to begin");
+        stream->refusal.retry_after_ms = PENDING_RETRY_MS;
+    }
 }
 
 static void refuse_range(struct sl_run_stream *stream, const struct sl_event_channel *channel)

@@ -109,6 +109,8 @@ struct sl_run_stream {
     struct {                     /* of an observer */
         uint64_t after_sequence;
         bool wants_only_end; /* begins as early as it can */
+        bool is_repeat;      /* of the request that started the run */
+        bool was_over;       /* the run had ended when it was repeated */
     } attach;
     union { /* a stream that was refused has no run that ends */
         struct sl_run_refusal refusal;

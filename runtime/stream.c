@@ -17,7 +17,7 @@
 #include "runtime/runtime_private.h"
 
 /* Until one of a tenant's runs may be over: nobody knows, and its others ask again, too. */
-enum { TENANT_RETRY_MS = 1000, PENDING_RETRY_MS = 250 };
+enum { TENANT_RETRY_MS = 1000 };
 
 struct sl_run_stream *sl_run_stream_of(struct sl_ticket *ticket)
 {
@@ -34,10 +34,17 @@ void sl_run_stream_ref(struct sl_run_stream *stream)
     (void)atomic_fetch_add_explicit(&stream->n_refs, 1, memory_order_relaxed);
 }
 
-static void free_stream(struct sl_run_stream *stream)
+static void forget_start(struct sl_run_stream *stream)
 {
     sl_history_done(&stream->start.history);
+    stream->start.input = stream->start.peer = NULL; /* which were in it */
+    stream->start.metadata = NULL;
     stream->start.credentials = sl_credentials_free(stream->start.credentials);
+}
+
+static void free_stream(struct sl_run_stream *stream)
+{
+    forget_start(stream);
     (void)sl_free(stream);
 }
 
@@ -459,25 +466,14 @@ static void wait_for_slot(struct sl_run_stream *stream)
 }
 
 /* The same request has come before: its run is followed from the start, and this one gives its
- * place back. Takes a reference. */
+ * place back, and what it was to start with. Takes a reference. */
 static void follow_known(struct sl_run_stream *stream, const char *run_id, bool is_over)
 {
-    uint32_t loop = 0;
     stream->attach.wants_only_end = stream->start.wants_only_end;
-    if (sl_directory_find_run(stream->runtime->directory, run_id, &loop)) {
-        sl_run_observe(stream, run_id);
-    } else if (is_over) {
-        sl_run_refuse(
-            stream, SL_ALREADY_EXISTS, "REQUEST_ID_REUSED",
-            "this request was run %s, which has ended and is not kept any more", run_id);
-        sl_run_stream_tell_later(stream);
-    } else {
-        sl_run_refuse(
-            stream, SL_UNAVAILABLE, "REQUEST_PENDING",
-            "the same request waits for a slot, or is about to begin");
-        stream->refusal.retry_after_ms = PENDING_RETRY_MS;
-        sl_run_stream_tell_later(stream);
-    }
+    stream->attach.is_repeat = true;
+    stream->attach.was_over = is_over;
+    forget_start(stream);
+    sl_run_observe(stream, run_id);
     sl_generation_unref(stream->generation);
     sl_run_stream_unref(stream);
 }

@@ -22,6 +22,15 @@ static const char *run_to_end(const struct sl_run_spec *spec)
     return reader.run_id;
 }
 
+static struct sl_known_run *nth_known(size_t n)
+{
+    struct sl_list *node = sl_list_first(&runtime->loops[0].loop.known);
+    for (size_t i = 0; i < n; i++) {
+        node = node->next;
+    }
+    return SL_CONTAINER(node, struct sl_known_run, node);
+}
+
 static void the_places_of_a_conversation_count_as_kept(void **state)
 {
     enum { MESSAGES = 2000 };
@@ -72,6 +81,61 @@ static void a_run_that_ends_without_memory_stays_known(void **state)
     close_runtime();
 }
 
+/* RT-3: between the look at the request id and the look at the run. */
+static void a_repeat_whose_run_is_forgotten_in_that_instant_is_told_so(void **state)
+{
+    static const struct {
+        bool is_ended;
+        enum sl_status status;
+        const char *reason;
+    } rows[] = { { true, SL_ALREADY_EXISTS, "REQUEST_ID_REUSED" },
+                 { false, SL_UNAVAILABLE, "REQUEST_PENDING" } };
+    (void)state;
+    for (size_t i = 0; i < SL_COUNT(rows); i++) {
+        struct reader first = { .max_take = 0 };
+        struct reader again = { .max_take = 0 };
+        open_runtime(1, "");
+        struct sl_run_spec spec = spec_of("echo", "one");
+        spec.request_id = "mine";
+        start(&first, &spec);
+        wait_until(&first.is_last);
+        sl_loop_uv_step(loops[0], 0);
+        start(&again, &spec);
+        again.stream->attach.was_over &= rows[i].is_ended;
+        (void)sl_known_drop(nth_known(0));
+        wait_until(&again.is_started);
+        assert_true(again.is_refused);
+        assert_int_equal(again.refusal.status, rows[i].status);
+        assert_string_equal(again.refusal.reason, rows[i].reason);
+        finish(&again);
+        finish(&first);
+        close_runtime();
+    }
+}
+
+static void a_repeat_keeps_nothing_of_its_request(void **state)
+{
+    static const struct sl_run_pair credential = { "token", "secret" };
+    (void)state;
+    struct reader first = { .max_take = 0 };
+    struct reader again = { .max_take = 0 };
+    open_runtime(1, "");
+    struct sl_run_spec spec = spec_of("echo", "one");
+    spec.request_id = "mine";
+    spec.credentials = &credential;
+    spec.n_credentials = 1;
+    start(&first, &spec);
+    wait_until(&first.is_last);
+    start(&again, &spec);
+    assert_int_equal(again.stream->start.history.arena.used_bytes, 0);
+    assert_null(again.stream->start.credentials);
+    wait_until(&again.is_last);
+    assert_int_equal(again.bytes.size, first.bytes.size);
+    finish(&again);
+    finish(&first);
+    close_runtime();
+}
+
 /* ---- Lists ------------------------------------------------------------------------------------
  */
 
@@ -106,15 +170,6 @@ static void ask_list(size_t page_size, const char *token)
 static void close_list(void)
 {
     page.query = sl_run_query_close(page.query);
-}
-
-static struct sl_known_run *nth_known(size_t n)
-{
-    struct sl_list *node = sl_list_first(&runtime->loops[0].loop.known);
-    for (size_t i = 0; i < n; i++) {
-        node = node->next;
-    }
-    return SL_CONTAINER(node, struct sl_known_run, node);
 }
 
 static void a_clock_that_was_set_back_hides_no_run_from_a_list(void **state)
@@ -179,6 +234,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_places_of_a_conversation_count_as_kept),
         cmocka_unit_test(a_run_that_ends_without_memory_stays_known),
+        cmocka_unit_test(a_repeat_whose_run_is_forgotten_in_that_instant_is_told_so),
+        cmocka_unit_test(a_repeat_keeps_nothing_of_its_request),
         cmocka_unit_test(a_clock_that_was_set_back_hides_no_run_from_a_list),
         cmocka_unit_test(a_long_list_is_made_in_several_tasks),
     };
