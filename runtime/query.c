@@ -51,6 +51,7 @@ struct sl_run_query {
         struct place start; /* the page begins behind it */
         struct entry *entries;
         size_t n_entries;
+        uint64_t page_bytes;
         bool has_more;
     } list;
     char token[TOKEN_BYTES];
@@ -251,29 +252,46 @@ static void cut_page(struct sl_run_query *query)
     uint64_t bytes = 0;
     size_t n = 0;
     while (n < query->list.n_entries && n < max) {
-        bytes += query->list.entries[n].bytes;
-        if (n > 0 && bytes > PAGE_BYTES) {
+        const uint64_t more = query->list.entries[n].bytes;
+        if (n > 0 && bytes + more > PAGE_BYTES) {
             break;
         }
+        bytes += more;
         n++;
     }
-    if (n < query->list.n_entries) {
-        const struct place *last = &query->list.entries[n - 1].place;
-        (void)snprintf(
-            query->token, sizeof(query->token), "%" PRIu64 ".%s", last->created_ms, last->run_id);
-    }
+    query->list.has_more = n < query->list.n_entries;
     query->list.n_entries = n;
+    query->list.page_bytes = bytes;
 }
 
 /* ---- A list: what of them ----------------------------------------------------------------------
  */
+
+/* False: the run has grown since it was measured (it has ended, say), and the page ends before it.
+ */
+static bool fits_still(struct sl_run_query *query, const struct sl_known_run *known, size_t i)
+{
+    const uint64_t bytes = measure(known);
+    const uint64_t before = query->list.entries[i].bytes;
+    const uint64_t grown = bytes > before ? bytes - before : 0;
+    if (i > 0 && grown > 0 && query->list.page_bytes + grown > PAGE_BYTES) {
+        query->list.n_entries = i;
+        query->list.has_more = true;
+        return false;
+    }
+    query->list.page_bytes += grown;
+    return true;
+}
 
 /* One of the page; it may have been forgotten meanwhile. */
 static enum sl_status fill_entry(struct sl_run_query *query, struct sl_runtime_loop *at, size_t i)
 {
     const char *run_id = query->list.entries[i].place.run_id;
     const struct sl_known_run *known = sl_known_find(at, run_id, query->ask.tenant);
-    return known == NULL ? SL_OK : sl_run_info_fill(known, false, &query->arena, &query->infos[i]);
+    if (known == NULL || !fits_still(query, known, i)) {
+        return SL_OK;
+    }
+    return sl_run_info_fill(known, false, &query->arena, &query->infos[i]);
 }
 
 static enum sl_status fill_page(struct sl_run_query *query, struct sl_runtime_loop *at)
@@ -285,6 +303,16 @@ static enum sl_status fill_page(struct sl_run_query *query, struct sl_runtime_lo
         }
     }
     return status;
+}
+
+/* The next page begins behind the last run of this one. */
+static void make_token(struct sl_run_query *query)
+{
+    if (query->list.has_more && query->list.n_entries > 0) {
+        const struct place *last = &query->list.entries[query->list.n_entries - 1].place;
+        (void)snprintf(
+            query->token, sizeof(query->token), "%" PRIu64 ".%s", last->created_ms, last->run_id);
+    }
 }
 
 static void close_gaps(struct sl_run_query *query)
@@ -319,6 +347,7 @@ static void run_list(struct sl_task *task)
     } else if (!is_last_loop) {
         go_to_loop(query, query->list.loop + 1);
     } else if (query->list.is_second_round) {
+        make_token(query);
         close_gaps(query);
         go_home(query, SL_OK);
     } else {

@@ -229,6 +229,40 @@ static void a_long_list_is_made_in_several_tasks(void **state)
     close_runtime();
 }
 
+/* Half a MiB each, which they had not when the page was made. */
+static void runs_that_end_while_they_are_listed_do_not_make_the_page_too_large(void **state)
+{
+    enum { RUNS = 6 };
+    static char input[700 * 1024];
+    (void)state;
+    memset(input, 'x', sizeof(input) - 1);
+    sl_limits_init(&limits);
+    limits.runs = 4;
+    open_runtime(1, "");
+    const struct sl_run_spec spec = spec_of("echo", input);
+    for (size_t i = 0; i < RUNS; i++) {
+        (void)run_to_end(&spec);
+        nth_known(i)->has_ended = false;
+        nth_known(i)->created_ms = 1000 + i;
+    }
+    ask_list(RUNS, "");
+    step(); /* which ones: all */
+    for (size_t i = 0; i < RUNS; i++) {
+        nth_known(i)->has_ended = true;
+    }
+    wait_until(&page.is_there);
+    assert_int_equal(page.n_runs, 2);
+    assert_int_equal(page.newest_ms, 1000 + RUNS - 1);
+    char token[64];
+    memcpy(token, page.token, sizeof(token));
+    close_list();
+    ask_list(RUNS, token);
+    wait_until(&page.is_there);
+    assert_int_equal(page.newest_ms, 1000 + RUNS - 3);
+    close_list();
+    close_runtime();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -237,6 +271,7 @@ int main(void)
         cmocka_unit_test(a_repeat_whose_run_is_forgotten_in_that_instant_is_told_so),
         cmocka_unit_test(a_repeat_keeps_nothing_of_its_request),
         cmocka_unit_test(a_clock_that_was_set_back_hides_no_run_from_a_list),
+        cmocka_unit_test(runs_that_end_while_they_are_listed_do_not_make_the_page_too_large),
         cmocka_unit_test(a_long_list_is_made_in_several_tasks),
     };
     sl_limits_init(&limits);
