@@ -45,10 +45,9 @@ static void release_window(struct sl_known_run *known)
 }
 
 /* What the logs of runs that have ended may hold: what the windows of the running ones leave. */
-static uint64_t room_for_ended(const struct sl_known_run *known, const struct sl_limits *limits)
+static uint64_t room_for_ended(struct sl_runtime *runtime, const struct sl_limits *limits)
 {
     struct sl_directory_counts counts;
-    struct sl_runtime *runtime = known->at->runtime;
     sl_directory_count(runtime->directory, &counts);
     const uint64_t running = counts.running * sl_window_share(limits) +
                              atomic_load_explicit(&runtime->reserved_bytes, memory_order_relaxed);
@@ -140,15 +139,47 @@ static void on_forget_timer(void *user_data)
     forget_old(user_data);
 }
 
-/* Each loop makes room among its own. */
-static void make_room(struct sl_runtime_loop *at, uint64_t max_bytes)
+static bool is_over(const struct sl_runtime *runtime, uint64_t max_bytes)
+{
+    return atomic_load_explicit(&runtime->kept_bytes, memory_order_relaxed) > max_bytes;
+}
+
+static void make_own_room(struct sl_runtime_loop *at, uint64_t max_bytes)
 {
     struct sl_known_run *oldest = oldest_kept(at);
-    while (oldest != NULL &&
-           atomic_load_explicit(&at->runtime->kept_bytes, memory_order_relaxed) > max_bytes) {
+    while (oldest != NULL && is_over(at->runtime, max_bytes)) {
         sl_limit_reached(SL_LIMIT_window_total);
         forget(oldest);
         oldest = oldest_kept(at);
+    }
+}
+
+static void run_make_room(struct sl_task *task)
+{
+    struct sl_runtime_loop *at = SL_CONTAINER(task, struct sl_runtime_loop, room_task);
+    struct sl_runtime *runtime = at->runtime;
+    atomic_store(&at->is_room_sent, false); /* first: what comes now is seen, or sent again */
+    if (at->loop.current != NULL) {         /* otherwise nothing is kept */
+        make_own_room(at, room_for_ended(runtime, &at->loop.current->limits));
+    }
+    sl_runtime_release(runtime);
+}
+
+/* Each loop makes room among its own, and asks the others when that is not enough. */
+static void make_room(struct sl_runtime_loop *at, const struct sl_limits *limits)
+{
+    struct sl_runtime *runtime = at->runtime;
+    if (!is_over(runtime, 0)) {
+        return;
+    }
+    const uint64_t max_bytes = room_for_ended(runtime, limits);
+    make_own_room(at, max_bytes);
+    for (size_t i = 0; i < runtime->n_loops && is_over(runtime, max_bytes); i++) {
+        struct sl_runtime_loop *other = &runtime->loops[i];
+        if (other != at && !atomic_exchange(&other->is_room_sent, true)) {
+            sl_runtime_hold(runtime);
+            sl_loop_post(other->base, &other->room_task);
+        }
     }
 }
 
@@ -186,6 +217,7 @@ enum sl_status sl_known_begin(struct sl_run_stream *stream)
     known->run = stream->run.run;
     known->channel = sl_event_channel_ref(sl_run_channel(known->run));
     stream->run.known = known;
+    make_room(at, &stream->generation->limits);
     return SL_OK;
 }
 
@@ -215,11 +247,10 @@ void sl_known_ended(struct sl_known_run *known)
                       end->history.capacity * sizeof(struct sl_chat_message) + sizeof(*known);
     end->forget_ns = sl_loop_now_ns(at->base) + limits->window_keep * SL_NS_PER_MS;
     release_window(known);
-    const uint64_t room_bytes = room_for_ended(known, limits);
     known->run = NULL;
     sl_run_queries_tell(&known->waiters, known);
     add_kept(known);
-    make_room(at, room_bytes);
+    make_room(at, limits);
     forget_old(at);
 }
 
@@ -280,6 +311,8 @@ void sl_known_init_loop(struct sl_runtime_loop *at)
     sl_list_init(&at->loop.known);
     sl_list_init(&at->loop.kept);
     sl_list_init(&at->loop.walks);
+    at->room_task.run = run_make_room;
+    atomic_init(&at->is_room_sent, false);
     sl_timer_init(&at->loop.forget_timer, at->base, on_forget_timer, at);
 }
 

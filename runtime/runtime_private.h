@@ -17,6 +17,8 @@ struct sl_runtime_loop {
     struct sl_loop *base;
     struct sl_exec_stats stats;
     struct sl_task stop_task;
+    struct sl_task room_task; /* from another loop: make room among those that are kept */
+    atomic_bool is_room_sent;
     struct {
         struct sl_list streams;        /* whose run is here */
         struct sl_generation *current; /* of the runs that start; NULL: the runtime is stopping */

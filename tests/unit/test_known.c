@@ -81,6 +81,53 @@ static void a_run_that_ends_without_memory_stays_known(void **state)
     close_runtime();
 }
 
+static void stop_hanging(struct reader *reader)
+{
+    sl_run_stream_close(reader->stream, SL_RUN_CLOSE_RESET, 8);
+    sl_buf_done(&reader->bytes);
+}
+
+/* The window of a run that begins is taken from what is kept, wherever that is. */
+static void a_run_that_begins_takes_its_room_from_what_is_kept(void **state) /* window_total */
+{
+    enum { KEPT = 8, TOTAL = 128 * 1024, SHARE = TOTAL / 8 };
+    (void)state;
+    for (size_t n = 1; n <= MAX_LOOPS; n++) {
+        struct reader reader = { .max_take = 0 };
+        struct sl_runtime_stats stats;
+        sl_limits_init(&limits);
+        limits.runs = 4;
+        limits.window_total = TOTAL;
+        limits.window = TOTAL / 2;
+        open_runtime(n, "");
+        struct sl_run_spec hang = spec_of("load", "{\"hang\":true}");
+        const struct sl_run_spec spec = spec_of("load", "{\"events\":200,\"bytes\":100}");
+        start(&reader, &hang); /* with two loops the others are on the second one then */
+        wait_until(&reader.is_started);
+        for (size_t i = 0; i < KEPT; i++) {
+            (void)run_to_end(&spec);
+        }
+        stop_hanging(&reader);
+        do {
+            step();
+            sl_runtime_stats(runtime, &stats);
+        } while (stats.runs_running > 0);
+        assert_in_range(kept_bytes(), TOTAL / 2, TOTAL);
+        hang.on_disconnect = SL_RUN_DETACH;
+        reader = (struct reader){ .max_take = 0 };
+        start(&reader, &hang);
+        wait_until(&reader.is_started);
+        for (int n_steps = 0; kept_bytes() > TOTAL / 2 - SHARE; n_steps++) {
+            assert_true(n_steps < 100);
+            step();
+        }
+        assert_true(kept_bytes() > 0);
+        stop_runtime();
+        finish(&reader);
+        free_runtime();
+    }
+}
+
 /* RT-3: between the look at the request id and the look at the run. */
 static void a_repeat_whose_run_is_forgotten_in_that_instant_is_told_so(void **state)
 {
@@ -267,6 +314,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_places_of_a_conversation_count_as_kept),
+        cmocka_unit_test(a_run_that_begins_takes_its_room_from_what_is_kept),
         cmocka_unit_test(a_run_that_ends_without_memory_stays_known),
         cmocka_unit_test(a_repeat_whose_run_is_forgotten_in_that_instant_is_told_so),
         cmocka_unit_test(a_repeat_keeps_nothing_of_its_request),
