@@ -40,6 +40,26 @@ add_pushback(struct sl_header_list *list, struct sl_arena *arena, int64_t retry_
         list, arena, "grpc-retry-pushback-ms", sl_slice_of(text, (size_t)size));
 }
 
+/* The details say no more than grpc-message, which may have been cut (RS-5). */
+static enum sl_status add_details(
+    struct sl_header_list *list,
+    struct sl_arena *arena,
+    const struct sl_call_status *status,
+    struct sl_slice wire_message)
+{
+    struct sl_call_status sent = *status;
+    if (status->message != NULL && 3 * strlen(status->message) > MESSAGE_BYTES) {
+        struct sl_slice text = { 0 };
+        SL_TRY(sl_rpc_message_decode(wire_message, arena, &text));
+        sent.message = (const char *)text.data;
+    }
+    struct sl_slice details = { 0 };
+    if (sl_rpc_details_encode(&sent, arena, &details) != SL_OK || details.size == 0) {
+        return SL_OK;
+    }
+    return sl_header_list_add_bin(list, arena, "grpc-status-details-bin", details);
+}
+
 /* RS-4 to RS-6. */
 static enum sl_status add_status(
     struct sl_header_list *list,
@@ -60,13 +80,7 @@ static enum sl_status add_status(
     if (status->retry_delay_ms != 0) {
         SL_TRY(add_pushback(list, arena, status->retry_delay_ms));
     }
-    struct sl_slice details = { 0 };
-    if (detail != ALL || sl_rpc_details_encode(status, arena, &details) != SL_OK) {
-        return SL_OK;
-    }
-    return details.size == 0
-               ? SL_OK
-               : sl_header_list_add_bin(list, arena, "grpc-status-details-bin", details);
+    return detail == ALL ? add_details(list, arena, status, wire) : SL_OK;
 }
 
 /* Status and trailing metadata, made small enough for the peer. `list` may hold fields already.

@@ -86,26 +86,32 @@ sl_rpc_text_repair(struct sl_slice text, struct sl_arena *arena, struct sl_slice
     return SL_OK;
 }
 
-static bool is_plain(uint8_t byte)
+/* Sent as it is. Outer blanks are not: HTTP/2 forbids them around a value, and whoever is strict
+ * about it drops the field or the stream. */
+static bool is_plain_at(struct sl_slice text, size_t at)
 {
-    return byte >= 0x20 && byte <= 0x7E && byte != '%';
+    const uint8_t byte = text.data[at];
+    const bool is_outer = at == 0 || at + 1 == text.size;
+    return byte >= 0x20 && byte <= 0x7E && byte != '%' && !(byte == ' ' && is_outer);
 }
 
-/* Bytes of `text` whose encoding has at most `max_bytes`, and the size of that. */
+/* Bytes of `text` whose encoding has at most `max_bytes`, and room for that. */
 static size_t measure(struct sl_slice text, size_t max_bytes, size_t *ret_wire_bytes)
 {
     size_t wire_bytes = 0;
     size_t n_fit = 0;
-    size_t wire_fit = 0;
+    *ret_wire_bytes = 0;
     for (size_t i = 0; i < text.size; i++) {
         const bool is_start = (text.data[i] & 0xC0) != 0x80;
         if (is_start) {
             n_fit = i;
-            wire_fit = wire_bytes;
+            *ret_wire_bytes = wire_bytes;
         }
-        wire_bytes += is_plain(text.data[i]) ? 1 : 3;
+        wire_bytes += is_plain_at(text, i) ? 1 : 3;
         if (wire_bytes > max_bytes) {
-            *ret_wire_bytes = wire_fit;
+            while (n_fit > 0 && text.data[n_fit - 1] == ' ') {
+                n_fit--; /* it would be the last one now, and take more room */
+            }
             return n_fit;
         }
     }
@@ -131,7 +137,7 @@ enum sl_status sl_rpc_message_encode(
     size_t n = 0;
     for (size_t i = 0; i < clean.size; i++) {
         const uint8_t byte = clean.data[i];
-        if (is_plain(byte)) {
+        if (is_plain_at(clean, i)) {
             room[n++] = byte;
         } else {
             room[n++] = '%';

@@ -11,6 +11,8 @@
 
 #include "runtime/base/metrics.h"
 #include "service/rpc/call.h"
+#include "service/rpc/headers.h"
+#include "service/rpc/status.h"
 #include "tests/unit/test_rpc_rig.h"
 
 #define TEXT(text) sl_slice_str(text)
@@ -53,6 +55,18 @@ static enum sl_status fail_richly(struct sl_call *call, struct sl_slice request,
         .code = SL_NOT_FOUND, .message = text, .reason = "AGENT_NOT_FOUND", .retry_delay_ms = 1500
     };
     return sl_call_fail(call, &status);
+}
+
+/* With a text that is longer than grpc-message may be. */
+static enum sl_status fail_at_length(struct sl_call *call, struct sl_slice request, void *user_data)
+{
+    (void)request;
+    (void)user_data;
+    static char text[6000];
+    memset(text, '%', sizeof(text) - 1);
+    return sl_call_fail(
+        call,
+        &(struct sl_call_status){ .code = SL_ABORTED, .message = text, .reason = "TOO_LONG" });
 }
 
 static enum sl_status answer(struct sl_call *call, struct sl_slice request, void *user_data)
@@ -182,6 +196,7 @@ static void open_server(struct bench *bench)
     bench->server = new_server(&bench->limits);
     add_raw(bench->server, "/t.S/Echo", SL_UNARY, echo, bench);
     add_raw(bench->server, "/t.S/Fail", SL_UNARY, fail_richly, bench);
+    add_raw(bench->server, "/t.S/FailAtLength", SL_UNARY, fail_at_length, bench);
     add_raw(bench->server, "/t.S/Answer", SL_SERVER_STREAMING, answer, bench);
     add_raw(bench->server, "/t.S/Spell", SL_SERVER_STREAMING, spell, bench);
     add_raw(bench->server, "/t.S/Metadata", SL_SERVER_STREAMING, with_metadata, bench);
@@ -304,6 +319,42 @@ static void details_go_when_the_peer_takes_small_headers_only(void **state) /* R
         }
         rpc_stream_free(stream);
     }
+}
+
+/* The text behind `name` in a line of the log. */
+static struct sl_slice logged(const char *log, const char *name)
+{
+    const char *text = strstr(log, name);
+    assert_non_null(text);
+    text += strlen(name);
+    return sl_slice_of(text, strcspn(text, " \n"));
+}
+
+static void details_say_what_the_message_says(void **state) /* RS-5 */
+{
+    struct bench *bench = *state;
+    open_server(bench);
+    rpc_peer_close(&bench->peer);
+    struct h2_side *client = h2_side_new();
+    client->limits.header_list_soft = client->limits.header_list_hard = 60000;
+    rpc_peer_open_with(&bench->peer, bench->server, NULL, client);
+    rpc_pump(&bench->peer);
+    struct rpc_stream *stream = rpc_unary(&bench->peer, "/t.S/FailAtLength", NULL, "");
+    const char *log = rpc_log(&bench->peer);
+    struct sl_arena arena;
+    sl_arena_init(&arena, 1 << 20);
+    struct sl_slice message;
+    struct sl_slice bytes;
+    struct sl_rpc_details details;
+    assert_int_equal(sl_rpc_message_decode(logged(log, "grpc-message="), &arena, &message), SL_OK);
+    assert_in_range(message.size, 1000, 5000); /* it was cut */
+    assert_int_equal(sl_headers_decode_bin(logged(log, "details-bin="), &arena, &bytes), SL_OK);
+    assert_int_equal(sl_rpc_details_decode(bytes, &arena, &details), SL_OK);
+    assert_int_equal(details.code, SL_ABORTED);
+    assert_true(sl_slice_equal(details.message, message));
+    assert_true(sl_slice_equals(details.reason, "TOO_LONG"));
+    sl_arena_done(&arena);
+    rpc_stream_free(stream);
 }
 
 static void status_outside_the_list_is_unknown(void **state) /* ST-3 */
@@ -697,6 +748,7 @@ int main(void)
         CASE(every_split_of_the_bytes_gives_the_same),
         CASE(error_is_trailers_only_with_details),
         CASE(details_go_when_the_peer_takes_small_headers_only),
+        CASE(details_say_what_the_message_says),
         CASE(status_outside_the_list_is_unknown),
         CASE(metadata_comes_and_goes_in_order),
         CASE(content_type_is_repeated),

@@ -55,6 +55,9 @@ static void messages_are_percent_encoded_rs_6(void **state)
     encode("100%\n", 100, "100%25%0A");
     encode("\xC3\xA4\x7F", 100, "%C3%A4%7F");
     encode("a\xFF", 100, "a%EF%BF%BD");
+    encode(" two  words ", 100, "%20two  words%20"); /* outer blanks are not legal in HTTP/2 */
+    encode("  ", 100, "%20%20");
+    encode(" ", 100, "%20");
 }
 
 static void messages_are_cut_between_characters_rs_9(void **state)
@@ -66,6 +69,9 @@ static void messages_are_cut_between_characters_rs_9(void **state)
     encode("\xE2\x82\xAC", 8, "");
     encode("%%%", 7, "%25%25");
     encode("abc", 0, "");
+    encode("ab  cd", 4, "ab");
+    encode(" a", 3, "");
+    encode("   a", 3, "");
 }
 
 static void decode(const char *wire, const char *expected)
