@@ -267,14 +267,20 @@ cut_stream(struct sl_call *call, const struct sl_call_status *status, enum sl_h2
     }
     sl_call_send_drop(call);
     sl_call_recv_done(call);
+    if (!call->has_headers && call->headers.n_items > 0) {
+        (void)sl_call_submit_headers(call); /* RS-2; too large or no memory: the status alone */
+    }
     if (!call->has_headers) {
         call->is_cut = true;
-        if (respond_trailers_only(call, status, false) != SL_OK) {
+        if (respond_trailers_only(call, status, true) != SL_OK &&
+            respond_trailers_only(call, status, false) != SL_OK) {
             reset_stream(call, SL_H2_INTERNAL_ERROR);
         }
         return;
     }
-    if (!sl_call_at_border(call) || fill_trailers(call, status, false) != SL_OK ||
+    if (!sl_call_at_border(call) ||
+        (fill_trailers(call, status, true) != SL_OK &&
+         fill_trailers(call, status, false) != SL_OK) ||
         sl_h2_stream_abort(call->stream, call->out.trailers.items, call->out.trailers.n_items) !=
             SL_OK) {
         reset_stream(call, code);

@@ -259,6 +259,61 @@ static void a_deadline_counts_from_the_end_of_the_header_block(void **state) /* 
 
 /* ---- RT-3, MD-6 ------------------------------------------------------------------------------ */
 
+/* What was set before goes with an end that is not the handler's. */
+static void a_deadline_takes_the_metadata_along(void **state) /* RS-2, RS-4 */
+{
+    struct bench *bench = *state;
+    open_bench(bench);
+    const char *const extra[] = { "grpc-timeout", "50m", NULL };
+    const struct sl_slice key = sl_slice_str("x-key");
+    for (size_t i = 0; i < 3; i++) {
+        struct rpc_stream *stream = rpc_unary(&bench->peer, "/t.S/Hang", extra, "x");
+        struct sl_call *call = bench->calls[i];
+        if (i > 0) {
+            assert_int_equal(sl_call_add_header(call, key, sl_slice_str("h")), SL_OK);
+        }
+        if (i > 1) {
+            assert_int_equal(sl_call_send_headers(call), SL_OK);
+        }
+        assert_int_equal(sl_call_add_trailer(call, key, sl_slice_str("t")), SL_OK);
+        rpc_advance_ms(&bench->peer, 50);
+        const char *log = rpc_log(&bench->peer);
+        const char *status = strstr(log, "grpc-status=4");
+        const char *header = strstr(log, "x-key=h\n");
+        assert_non_null(status);
+        assert_non_null(strstr(status, "x-key=t end\n"));
+        assert_true(i == 0 ? header == NULL : header != NULL && header < status);
+        assert_int_equal(bench->last_end, SL_CALL_DEADLINE);
+        assert_true(stream->is_closed);
+        rpc_stream_free(stream);
+    }
+}
+
+static void metadata_that_the_client_does_not_take_is_left_out(void **state) /* RS-9 */
+{
+    struct bench *bench = *state;
+    open_server(bench);
+    rpc_peer_close(&bench->peer);
+    struct h2_side *client = h2_side_new();
+    client->limits.header_list_soft = 400;
+    rpc_peer_open_with(&bench->peer, bench->server, NULL, client);
+    rpc_pump(&bench->peer);
+    const char *const extra[] = { "grpc-timeout", "50m", NULL };
+    static const char large[400] = "x";
+    const struct sl_slice key = sl_slice_str("x-bin");
+    const struct sl_slice value = sl_slice_of(large, sizeof(large));
+    for (size_t i = 0; i < 2; i++) {
+        struct rpc_stream *stream = rpc_unary(&bench->peer, "/t.S/Hang", extra, "x");
+        struct sl_call *call = bench->calls[i];
+        assert_int_equal(
+            i == 0 ? sl_call_add_header(call, key, value) : sl_call_send_headers(call), SL_OK);
+        assert_int_equal(sl_call_add_trailer(call, key, value), SL_OK);
+        rpc_advance_ms(&bench->peer, 50);
+        assert_log(&bench->peer, "grpc-status=4");
+        rpc_stream_free(stream);
+    }
+}
+
 static void the_number_of_earlier_attempts_reaches_the_handler(void **state) /* RT-3, ADM-17 */
 {
     struct bench *bench = *state;
@@ -549,6 +604,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         CASE(every_end_of_a_stream_is_told_once),
         CASE(a_deadline_counts_from_the_end_of_the_header_block),
+        CASE(a_deadline_takes_the_metadata_along),
+        CASE(metadata_that_the_client_does_not_take_is_left_out),
         CASE(the_number_of_earlier_attempts_reaches_the_handler),
         CASE(one_value_may_fill_the_list_and_no_more),
         CASE(too_many_fields_reset_the_call),
