@@ -678,6 +678,20 @@ static void check_ops(struct loader *loader)
     }
 }
 
+/* FC-2. */
+static void check_windows(struct loader *loader)
+{
+    const struct sl_limits *limits = &loader->config->limits;
+    if (limits->connection_window <= limits->stream_window) {
+        problem(
+            loader,
+            "limits: connection_window (%llu) must be larger than stream_window (%llu), or one "
+            "upload that stalls stops the others of its connection",
+            (unsigned long long)limits->connection_window,
+            (unsigned long long)limits->stream_window);
+    }
+}
+
 enum sl_status sl_config_load(
     struct sl_config *config,
     int argc,
@@ -703,6 +717,7 @@ enum sl_status sl_config_load(
     }
     check_listeners(&loader);
     check_ops(&loader);
+    check_windows(&loader);
     return loader.is_wrong ? SL_FAILED_PRECONDITION : SL_OK;
 }
 

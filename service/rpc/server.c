@@ -561,9 +561,11 @@ enum sl_status sl_server_reload(
         return sl_server_set_limits(server, limits);
     }
     struct reload *reload = sl_calloc(1, sizeof(*reload) + n_tls * sizeof(struct sl_net_tls *));
-    if (reload == NULL || sl_server_set_limits(server, limits) != SL_OK) {
+    const enum sl_status status =
+        reload == NULL ? SL_RESOURCE_EXHAUSTED : sl_server_set_limits(server, limits);
+    if (status != SL_OK) {
         (void)sl_free(reload);
-        return SL_RESOURCE_EXHAUSTED;
+        return status;
     }
     reload->task.run = run_reload;
     reload->runner = runner;

@@ -56,7 +56,8 @@ void sl_server_default_limits(struct sl_limits *limits);
 // install: on
 
 /* `options` NULL: all zero. Owns: the caller; sl_server_free(). Fails: SL_RESOURCE_EXHAUSTED;
- * SL_INVALID_ARGUMENT fields of the options that this library does not know. */
+ * SL_INVALID_ARGUMENT fields of the options that this library does not know, or a limit
+ * `connection_window` that is not larger than `stream_window`. */
 SL_CHECK enum sl_status
 sl_server_new(const struct sl_server_options *options, struct sl_server **ret_server);
 /* After sl_server_run() has returned, or (foreign loops) after the drain. With its own loop, what
@@ -144,7 +145,8 @@ SL_CHECK enum sl_status sl_server_listen(
 /* New settings while it serves: `limits` for the connections that come from now on (those of
  * accepting at once), and the certificates of its listeners, in the order of sl_server_listen()
  * (NULL: plaintext). Whoever is connected keeps what it has. Copies and references. Not after
- * sl_server_stop(). Thread: any. Fails: SL_RESOURCE_EXHAUSTED nothing has changed. */
+ * sl_server_stop(). Thread: any. Fails, and nothing has changed: SL_RESOURCE_EXHAUSTED;
+ * SL_INVALID_ARGUMENT limits that sl_server_new() refuses. */
 SL_CHECK enum sl_status sl_server_reload(
     struct sl_server *server,
     const struct sl_limits *limits,

@@ -53,6 +53,9 @@ struct sl_limits_shot *sl_server_limits(struct sl_server *server)
 
 enum sl_status sl_server_set_limits(struct sl_server *server, const struct sl_limits *limits)
 {
+    if (limits != NULL && limits->connection_window <= limits->stream_window) {
+        return SL_INVALID_ARGUMENT; /* FC-2: one upload that stalls would stop the others */
+    }
     struct sl_limits_shot *shot = sl_alloc(sizeof(*shot));
     if (shot == NULL) {
         return SL_RESOURCE_EXHAUSTED;
@@ -118,9 +121,12 @@ enum sl_status sl_server_new(const struct sl_server_options *options, struct sl_
     }
     server->n_counters = server->n_loops == 0 ? 1 : server->n_loops;
     server->counters = sl_calloc(server->n_counters, sizeof(*server->counters));
-    if (status != SL_OK || server->counters == NULL) {
+    if (server->counters == NULL) {
+        status = SL_RESOURCE_EXHAUSTED;
+    }
+    if (status != SL_OK) {
         (void)sl_server_free(server);
-        return SL_RESOURCE_EXHAUSTED;
+        return status;
     }
     *ret_server = server;
     return SL_OK;

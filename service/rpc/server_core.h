@@ -97,7 +97,8 @@ void sl_server_give_place(struct sl_server *server, const struct sl_route *route
 /* The limits of new connections, with a reference. Thread: any. */
 struct sl_limits_shot *sl_server_limits(struct sl_server *server);
 struct sl_limits_shot *sl_limits_shot_unref(struct sl_limits_shot *shot);
-/* NULL: the defaults. Fails: SL_RESOURCE_EXHAUSTED. Thread: any. */
+/* NULL: the defaults. Fails: SL_RESOURCE_EXHAUSTED; SL_INVALID_ARGUMENT the window of a connection
+ * is not larger than that of a stream. Thread: any. */
 SL_CHECK enum sl_status
 sl_server_set_limits(struct sl_server *server, const struct sl_limits *limits);
 

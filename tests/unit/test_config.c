@@ -318,6 +318,19 @@ static void every_mistake_of_the_file_is_reported_with_its_place(void **state)
     assert_true(n_problems() >= 10);
 }
 
+static void the_window_of_a_connection_is_larger_than_a_streams(void **state) /* FC-2 */
+{
+    (void)state;
+    assert_int_equal(LOAD("--limit", "stream_window=1MiB"), SL_FAILED_PRECONDITION);
+    assert_problem("connection_window (1048576) must be larger than stream_window (1048576)");
+    sl_config_done(&config);
+    write_file("limits: {connection_window: 200KiB}\n");
+    assert_int_equal(load_nothing(), SL_FAILED_PRECONDITION);
+    assert_problem("connection_window (204800)");
+    sl_config_done(&config);
+    assert_loaded(LOAD("--limit", "connection_window=262145"));
+}
+
 static void every_mistake_of_flags_and_environment_is_reported(void **state)
 {
     (void)state;
@@ -546,6 +559,7 @@ int main(void)
         CASE(a_wrong_flag_is_a_usage_error),
         CASE(help_and_version_need_no_sound_configuration),
         CASE(every_mistake_of_the_file_is_reported_with_its_place),
+        CASE(the_window_of_a_connection_is_larger_than_a_streams),
         CASE(every_mistake_of_flags_and_environment_is_reported),
         CASE(a_file_that_is_no_map_is_refused),
         CASE(what_the_runtime_reads_is_no_mistake_here),

@@ -314,6 +314,22 @@ static void metadata_that_the_client_does_not_take_is_left_out(void **state) /* 
     }
 }
 
+/* One upload that stalls may not stop the others. */
+static void the_window_of_a_connection_is_larger_than_a_streams(void **state) /* FC-2 */
+{
+    struct bench *bench = *state;
+    open_bench(bench);
+    bench->limits.stream_window = bench->limits.connection_window;
+    const struct sl_server_options options = { .struct_size = sizeof(options),
+                                               .limits = &bench->limits };
+    struct sl_server *server = NULL;
+    assert_int_equal(sl_server_new(&options, &server), SL_INVALID_ARGUMENT);
+    assert_null(server);
+    assert_int_equal(sl_server_set_limits(bench->server, &bench->limits), SL_INVALID_ARGUMENT);
+    bench->limits.stream_window--;
+    assert_int_equal(sl_server_set_limits(bench->server, &bench->limits), SL_OK);
+}
+
 static void the_number_of_earlier_attempts_reaches_the_handler(void **state) /* RT-3, ADM-17 */
 {
     struct bench *bench = *state;
@@ -606,6 +622,7 @@ int main(void)
         CASE(a_deadline_counts_from_the_end_of_the_header_block),
         CASE(a_deadline_takes_the_metadata_along),
         CASE(metadata_that_the_client_does_not_take_is_left_out),
+        CASE(the_window_of_a_connection_is_larger_than_a_streams),
         CASE(the_number_of_earlier_attempts_reaches_the_handler),
         CASE(one_value_may_fill_the_list_and_no_more),
         CASE(too_many_fields_reset_the_call),
