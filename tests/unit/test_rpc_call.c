@@ -357,6 +357,31 @@ static void details_say_what_the_message_says(void **state) /* RS-5 */
     rpc_stream_free(stream);
 }
 
+static void a_long_message_is_shortened_for_small_headers(void **state) /* RS-9 */
+{
+    struct bench *bench = *state;
+    open_server(bench);
+    static const size_t limits[] = { 9000, 1000, 160 };
+    static const size_t most[] = { 8192, 256, 0 };
+    for (size_t i = 0; i < 3; i++) {
+        struct h2_side *client = h2_side_new();
+        client->limits.header_list_soft = limits[i];
+        rpc_peer_close(&bench->peer);
+        rpc_peer_open_with(&bench->peer, bench->server, NULL, client);
+        rpc_pump(&bench->peer);
+        struct rpc_stream *stream = rpc_unary(&bench->peer, "/t.S/FailAtLength", NULL, "");
+        const char *log = rpc_log(&bench->peer);
+        assert_true(sl_slice_equals(logged(log, "grpc-status="), "10"));
+        assert_null(strstr(log, "details-bin="));
+        if (most[i] > 0) {
+            assert_in_range(logged(log, "grpc-message=").size, most[i] - 3, most[i]);
+        } else {
+            assert_null(strstr(log, "grpc-message="));
+        }
+        rpc_stream_free(stream);
+    }
+}
+
 static void status_outside_the_list_is_unknown(void **state) /* ST-3 */
 {
     struct bench *bench = *state;
@@ -749,6 +774,7 @@ int main(void)
         CASE(error_is_trailers_only_with_details),
         CASE(details_go_when_the_peer_takes_small_headers_only),
         CASE(details_say_what_the_message_says),
+        CASE(a_long_message_is_shortened_for_small_headers),
         CASE(status_outside_the_list_is_unknown),
         CASE(metadata_comes_and_goes_in_order),
         CASE(content_type_is_repeated),

@@ -258,7 +258,7 @@ static void deadline_at_a_border_sends_trailers(void **state) /* DL-4 */
     rpc_stream_free(stream);
 }
 
-static void deadline_holds_after_the_handler_finished(void **state) /* DL-3 */
+static void deadline_holds_after_the_handler_finished(void **state) /* DL-3, CN-5 */
 {
     struct bench *bench = *state;
     open_slow_reader(bench);
@@ -270,6 +270,9 @@ static void deadline_holds_after_the_handler_finished(void **state) /* DL-3 */
     assert_log(&bench->peer, "1 closed reset 8\n");
     assert_int_equal(bench->n_ended, 0);
     assert_int_equal(bench->n_statuses, 1);
+    const struct sl_server_stats stats = stats_of(bench->server);
+    assert_int_equal(stats.calls_finished, 1); /* CN-5: once, as the handler said */
+    assert_int_equal(stats.calls_by_status[SL_DEADLINE_EXCEEDED], 0);
     rpc_stream_free(stream);
 }
 

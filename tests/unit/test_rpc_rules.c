@@ -68,6 +68,19 @@ static enum sl_status no_reply(struct sl_call *call, struct sl_slice request, vo
     return SL_OK;
 }
 
+/* Says more than there is to say. */
+static enum sl_status fine(struct sl_call *call, struct sl_slice request, void *user_data)
+{
+    (void)request;
+    (void)user_data;
+    const struct sl_call_status status = {
+        .code = SL_OK, .message = "fine", .reason = "FINE", .retry_delay_ms = 5
+    };
+    return sl_call_add_trailer(call, sl_slice_str("x"), sl_slice_str("y")) == SL_OK
+               ? sl_call_fail(call, &status)
+               : SL_INTERNAL;
+}
+
 static enum sl_status look(struct sl_call *call, struct sl_slice request, void *user_data)
 {
     struct bench *bench = user_data;
@@ -90,6 +103,7 @@ static void open_server(struct bench *bench)
     add_raw(bench->server, "/t.S/Hang", SL_SERVER_STREAMING, hang, bench);
     add_raw(bench->server, "/t.S/Chat", SL_BIDIRECTIONAL, hang, bench);
     add_raw(bench->server, "/t.S/Answer", SL_UNARY, answer, bench);
+    add_raw(bench->server, "/t.S/Fine", SL_SERVER_STREAMING, fine, bench);
     add_raw(bench->server, "/t.S/Look", SL_UNARY, look, bench);
     add_raw(bench->server, "/t.S/NoReply", SL_UNARY, no_reply, bench);
     rpc_peer_open_with(&bench->peer, bench->server, NULL, h2_side_new());
@@ -312,6 +326,15 @@ static void metadata_that_the_client_does_not_take_is_left_out(void **state) /* 
         assert_log(&bench->peer, "grpc-status=4");
         rpc_stream_free(stream);
     }
+}
+
+static void a_status_of_0_says_nothing_more(void **state) /* RS-4 */
+{
+    struct bench *bench = *state;
+    open_bench(bench);
+    struct rpc_stream *stream = rpc_unary(&bench->peer, "/t.S/Fine", NULL, "x");
+    assert_log(&bench->peer, "content-type=application/grpc grpc-status=0 x=y end\n");
+    rpc_stream_free(stream);
 }
 
 /* One upload that stalls may not stop the others. */
@@ -622,6 +645,7 @@ int main(void)
         CASE(a_deadline_counts_from_the_end_of_the_header_block),
         CASE(a_deadline_takes_the_metadata_along),
         CASE(metadata_that_the_client_does_not_take_is_left_out),
+        CASE(a_status_of_0_says_nothing_more),
         CASE(the_window_of_a_connection_is_larger_than_a_streams),
         CASE(the_number_of_earlier_attempts_reaches_the_handler),
         CASE(one_value_may_fill_the_list_and_no_more),
