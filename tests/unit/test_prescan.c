@@ -107,6 +107,8 @@ static void malformed_bytes_are_internal_ws_1(void **state)
         { (const uint8_t *)"\x88\x80\x80\x80\x20\x01", 6 }, /* field 2^29 and more */
         { (const uint8_t *)"\x0E\x01", 2 },                 /* wire type 6 */
         { (const uint8_t *)"\x0F\x01", 2 },
+        { (const uint8_t *)"\x0E", 1 }, /* nothing behind it */
+        { (const uint8_t *)"\xC7\x3E", 2 },
         { (const uint8_t *)"\x1D\1\2\3", 4 },
         { (const uint8_t *)"\x21\1\2\3\4\5\6\7", 8 },
         { (const uint8_t *)"\x3A\3hi", 4 },

@@ -9,8 +9,9 @@
 
 #include <cmocka.h>
 
+#include "runtime/base/mem.h"
 #include "runtime/base/metrics.h"
-#include "service/rpc/call.h"
+#include "service/rpc/call_impl.h"
 #include "service/rpc/server_core.h"
 #include "tests/unit/test_rpc_rig.h"
 
@@ -285,6 +286,92 @@ static void quota_counts_tasks_and_not_streams(void **state) /* ADM-9, NG-2, RT-
     rpc_stream_free(streams[1]);
     rpc_stream_free(control);
     rpc_stream_free(second);
+}
+
+static void quota_counts_tasks_whose_deadline_has_passed(void **state) /* NG-2 */
+{
+    struct bench *bench = *state;
+    open_peer(bench);
+    const char *const soon[] = { "grpc-timeout", "50m", NULL };
+    struct rpc_stream *streams[2];
+    for (size_t i = 0; i < 2; i++) {
+        streams[i] = rpc_unary(&bench->peer, "/t.S/Hang", soon, "x");
+    }
+    rpc_advance_ms(&bench->peer, 60);
+    assert_true(streams[0]->is_closed && streams[1]->is_closed);
+    (void)rpc_log(&bench->peer);
+    struct rpc_stream *refused = rpc_unary(&bench->peer, "/t.S/Echo", NULL, "x");
+    assert_non_null(strstr(rpc_log(&bench->peer), "5 closed unprocessed 7\n"));
+    sl_call_finishf(bench->pending[0], SL_OK, "%s", "");
+    struct rpc_stream *stream = rpc_unary(&bench->peer, "/t.S/Echo", NULL, "x");
+    assert_non_null(strstr(rpc_log(&bench->peer), "grpc-status=0"));
+    sl_call_finishf(bench->pending[1], SL_OK, "%s", "");
+    rpc_stream_free(refused);
+    rpc_stream_free(stream);
+    rpc_stream_free(streams[0]);
+    rpc_stream_free(streams[1]);
+}
+
+static size_t largest_bytes;
+
+static bool note_size(size_t size)
+{
+    largest_bytes = size > largest_bytes ? size : largest_bytes;
+    return true;
+}
+
+/* The largest block that a request with this field costs. */
+static size_t cost_of(struct sl_conn *conn, uint32_t id, const char *const *field)
+{
+    static const char *const usual[][2] = { { ":method", "POST" },
+                                            { ":scheme", "http" },
+                                            { ":path", "/t.S/Hang" },
+                                            { ":authority", "x" },
+                                            { "content-type", "application/grpc" },
+                                            { "grpc-timeout", "5S" } };
+    static struct h2_wire wire;
+    static uint8_t room[1 << 17];
+    uint8_t block[512];
+    size_t n = 0;
+    for (size_t i = 0; i < 6; i++) {
+        const bool is_other = strcmp(usual[i][0], field[0]) == 0;
+        n += h2_hpack(block + n, usual[i][0], is_other ? field[1] : usual[i][1]);
+    }
+    h2_wire_clear(&wire);
+    h2_wire_frame(&wire, 1, 4, id, block, n);
+    largest_bytes = 0;
+    sl_mem_set_gate(note_size);
+    const enum sl_status fed =
+        sl_conn_feed(conn, sl_slice_of(wire.bytes, wire.size), 2 * SL_NS_PER_S, NULL);
+    sl_mem_set_gate(NULL);
+    assert_int_equal(fed, SL_OK);
+    (void)sl_conn_pull(conn, room, sizeof(room), 2 * SL_NS_PER_S);
+    return largest_bytes;
+}
+
+static void refused_request_costs_no_more_than_a_stream(void **state) /* ADM-16 */
+{
+    struct bench *bench = *state;
+    static const char *const refused[][2] = {
+        { "content-type", "text/html" }, { "content-type", "application/grpc+x" },
+        { "grpc-timeout", "soon" },      { ":method", "PUT" },
+        { ":path", "/nowhere" },         { ":path", "/t.S/Nothing" },
+        { ":path", "/no.Service/x" },    { "grpc-timeout", "0n" },
+    };
+    open_peer(bench);
+    struct sl_conn *conn = NULL;
+    assert_int_equal(sl_conn_new(bench->server, NULL, &conn), SL_OK);
+    static struct h2_wire wire;
+    h2_wire_clear(&wire);
+    h2_wire_magic(&wire);
+    h2_wire_frame(&wire, 4, 0, 0, NULL, 0);
+    assert_int_equal(
+        sl_conn_feed(conn, sl_slice_of(wire.bytes, wire.size), SL_NS_PER_S, NULL), SL_OK);
+    for (size_t i = 0; i < SL_COUNT(refused); i++) {
+        assert_true(cost_of(conn, (uint32_t)(2 * i + 1), refused[i]) <= sizeof(struct sl_call));
+    }
+    assert_int_equal(bench->n_started, 0);
+    (void)sl_conn_free(conn);
 }
 
 /* Starts a call that stays. */
@@ -570,6 +657,8 @@ int main(void)
         CASE(fallback_gets_what_nobody_registered),
         CASE(missing_te_is_accepted),
         CASE(quota_counts_tasks_and_not_streams),
+        CASE(quota_counts_tasks_whose_deadline_has_passed),
+        CASE(refused_request_costs_no_more_than_a_stream),
         CASE(each_class_has_a_quota_of_its_own),
         CASE(connection_without_places_for_observers_is_at_its_limit),
         CASE(call_that_replaces_a_cancelled_one_is_not_refused),
