@@ -11,7 +11,7 @@
 
 #include "runtime/base/metrics.h"
 #include "runtime/base/send_total.h"
-#include "service/rpc/call.h"
+#include "service/rpc/call_impl.h"
 #include "service/rpc/server_core.h"
 #include "tests/unit/test_rpc_rig.h"
 
@@ -139,6 +139,69 @@ static void fill(struct bench *bench, const char *path)
     for (size_t i = 0; i < N_CALLS; i++) {
         bench->streams[i] = rpc_unary(&bench->peer, path, NULL, "x");
     }
+}
+
+/* ---- One call ---------------------------------------------------------------------------------
+ */
+
+/* Queues messages until there is no room; gives how many. */
+static size_t send_all(struct bench *bench, size_t size)
+{
+    size_t n = 0;
+    while (sl_call_send_bytes(bench->stream, sl_slice_of(large, size)) == SL_OK) {
+        n++;
+        rpc_pump(&bench->peer);
+    }
+    return n;
+}
+
+/* A client that reads in steps: the stream is told when half of its queue is left, not earlier. */
+static void check_low_mark(struct bench *bench, size_t size)
+{
+    bench->limits.connection_send = 4194304;
+    open_server(bench);
+    open_silent(bench, &bench->peer);
+    struct rpc_stream *stream = rpc_unary(&bench->peer, "/t.S/Hang", NULL, "x");
+    bench->streams[0] = stream;
+    (void)send_all(bench, size);
+    const struct sl_call *call = bench->stream;
+    const size_t most_bytes = bench->limits.buffer / 2;
+    const size_t most_messages = bench->limits.buffer_events / 2;
+    size_t n_high = 0;
+    while (bench->n_writable == 0) {
+        n_high += call->out.queue.size > most_bytes || call->out.n_queued > most_messages;
+        sl_h2_stream_consume(stream->stream, 40000);
+        rpc_pump(&bench->peer);
+        const bool is_low =
+            call->out.queue.size <= most_bytes && call->out.n_queued <= most_messages;
+        assert_int_equal(bench->n_writable, is_low ? 1 : 0);
+    }
+    assert_true(n_high > 1); /* it was asked on the way */
+}
+
+static void a_stream_is_told_of_room_at_half_its_bytes(void **state) /* FC-3 */
+{
+    check_low_mark(*state, 20000);
+}
+
+static void a_stream_is_told_of_room_at_half_its_messages(void **state) /* FC-3 */
+{
+    struct bench *bench = *state;
+    bench->limits.buffer_events = 12;
+    check_low_mark(bench, 20000);
+}
+
+static void a_share_is_never_less_than_4_kib(void **state) /* FC-3 */
+{
+    struct bench *bench = *state;
+    bench->limits.connection_send = 16384;
+    open_server(bench);
+    open_silent(bench, &bench->peer);
+    for (size_t i = 0; i < 8; i++) {
+        bench->streams[i] = rpc_unary(&bench->peer, "/t.S/Hang", NULL, "x");
+    }
+    /* The connection's window first, which is everybody's. */
+    assert_int_equal(send_all(bench, 1000), (65535 + 4096) / 1005);
 }
 
 /* ---- One connection -------------------------------------------------------------------------- */
@@ -304,6 +367,9 @@ int main(void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
+        CASE(a_stream_is_told_of_room_at_half_its_bytes),
+        CASE(a_stream_is_told_of_room_at_half_its_messages),
+        CASE(a_share_is_never_less_than_4_kib),
         CASE(replies_that_are_not_read_hold_further_calls_back),
         CASE(a_reply_by_a_send_counts_as_well),
         CASE(a_call_that_is_held_back_can_be_reset_and_passes_its_deadline),
