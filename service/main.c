@@ -488,6 +488,7 @@ int main(int argc, char **argv)
     }
     (void)umask(0077);
     sl_system_raise_descriptor_limit();
+    sl_system_raise_stacks();
     const enum sl_status status = sl_config_load(&daemon.config, argc, argv, print_problem, NULL);
     int code;
     if (status != SL_OK) {

@@ -10,7 +10,13 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { PATH_BYTES = 4096, US_PER_S = 1000000, US_PER_MS = 1000, NS_PER_US = 1000 };
+enum {
+    PATH_BYTES = 4096,
+    STACK_BYTES = 1024 * 1024,
+    US_PER_S = 1000000,
+    US_PER_MS = 1000,
+    NS_PER_US = 1000
+};
 
 size_t sl_system_n_cores(void)
 {
@@ -25,6 +31,20 @@ void sl_system_raise_descriptor_limit(void)
         limit.rlim_cur = limit.rlim_max;
         (void)setrlimit(RLIMIT_NOFILE, &limit);
     }
+}
+
+void sl_system_raise_stacks(void)
+{
+    pthread_attr_t attributes;
+    size_t bytes = 0;
+    if (pthread_getattr_default_np(&attributes) != 0) {
+        return;
+    }
+    if (pthread_attr_getstacksize(&attributes, &bytes) == 0 && bytes < STACK_BYTES &&
+        pthread_attr_setstacksize(&attributes, STACK_BYTES) == 0) {
+        (void)pthread_setattr_default_np(&attributes);
+    }
+    (void)pthread_attr_destroy(&attributes);
 }
 
 uint64_t sl_system_now_us(void)

@@ -12,6 +12,9 @@
 size_t sl_system_n_cores(void);
 /* As many descriptors as the system allows: each connection and each model transfer is one. */
 void sl_system_raise_descriptor_limit(void);
+/* Threads made from now on have a stack of at least 1 MiB, whatever the limit of stacks was at the
+ * start: they unpack messages (PB-1). Before threads exist. */
+void sl_system_raise_stacks(void);
 /* Monotonic time in microseconds, and in milliseconds. */
 uint64_t sl_system_now_us(void);
 uint64_t sl_system_now_ms(void);
