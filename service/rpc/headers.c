@@ -41,8 +41,8 @@ static const char *const not_metadata[] = {
     "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"
 };
 
-static const char *const secrets[] = { "authorization", "proxy-authorization", "cookie",
-                                       "set-cookie" };
+/* Endings of names: proxy-authorization, set-cookie, x-api-key and so on too, as in the log. */
+static const char *const secrets[] = { "authorization", "cookie", "api-key" };
 
 static bool is_one_of(struct sl_slice name, const char *const *names, size_t n_names)
 {
@@ -60,9 +60,25 @@ static bool starts_with(struct sl_slice text, const char *start)
     return text.size >= size && memcmp(text.data, start, size) == 0;
 }
 
+static bool ends_with(struct sl_slice text, const char *end)
+{
+    const size_t size = strlen(end);
+    return text.size >= size && memcmp(text.data + text.size - size, end, size) == 0;
+}
+
 static bool is_binary(struct sl_slice name)
 {
-    return name.size >= 4 && memcmp(name.data + name.size - 4, "-bin", 4) == 0;
+    return ends_with(name, "-bin");
+}
+
+static bool is_secret(struct sl_slice name)
+{
+    for (size_t i = 0; i < SL_COUNT(secrets); i++) {
+        if (ends_with(name, secrets[i])) {
+            return true;
+        }
+    }
+    return false;
 }
 
 static bool is_metadata(struct sl_slice name)
@@ -373,7 +389,7 @@ enum sl_status sl_header_list_add_metadata(
     for (size_t i = 0; i < n_items; i++) {
         struct sl_h2_header header = {
             .name = items[i].key,
-            .is_secret = is_one_of(items[i].key, secrets, SL_COUNT(secrets)),
+            .is_secret = is_secret(items[i].key),
         };
         SL_TRY(
             is_binary(items[i].key) ? encode_base64(items[i].value, arena, &header.value)

@@ -74,8 +74,8 @@ SL_CHECK enum sl_status sl_header_list_add(
 SL_CHECK enum sl_status sl_header_list_add_bin(
     struct sl_header_list *list, struct sl_arena *arena, const char *name, struct sl_slice bytes);
 /* Appends metadata as it goes onto the wire: -bin in base64, ASCII values trimmed and every byte
- * outside 0x20-0x7E replaced by '?' (MD-3); authorization and cookies are secret (NG-17). Names
- * and clean values are borrowed. Fails: SL_RESOURCE_EXHAUSTED. */
+ * outside 0x20-0x7E replaced by '?' (MD-3); authorization, cookies and API keys are secret (NG-17).
+ * Names and clean values are borrowed. Fails: SL_RESOURCE_EXHAUSTED. */
 SL_CHECK enum sl_status sl_header_list_add_metadata(
     struct sl_header_list *list,
     struct sl_arena *arena,

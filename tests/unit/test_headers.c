@@ -236,6 +236,26 @@ static void long_lists_grow_and_a_full_arena_is_reported(void **state)
     sl_arena_done(&tiny);
 }
 
+static void what_carries_a_key_stays_out_of_the_tables_ng_17(void **state)
+{
+    (void)state;
+    static const char *const secret[] = { "authorization", "proxy-authorization",
+                                          "cookie",        "set-cookie",
+                                          "api-key",       "x-goog-api-key" };
+    static const char *const open[] = { "authorization-kind", "x-cookies", "key", "traceparent" };
+    struct sl_metadatum items[SL_COUNT(secret) + SL_COUNT(open)];
+    for (size_t i = 0; i < SL_COUNT(items); i++) {
+        const bool is_secret = i < SL_COUNT(secret);
+        items[i].key = sl_slice_str(is_secret ? secret[i] : open[i - SL_COUNT(secret)]);
+        items[i].value = sl_slice_str("v");
+    }
+    struct sl_header_list list = { 0 };
+    assert_int_equal(sl_header_list_add_metadata(&list, &arena, items, SL_COUNT(items)), SL_OK);
+    for (size_t i = 0; i < SL_COUNT(items); i++) {
+        assert_int_equal(list.items[i].is_secret, i < SL_COUNT(secret));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -246,6 +266,8 @@ int main(void)
             metadata_is_what_the_protocol_does_not_use_adm_17, setup, teardown),
         cmocka_unit_test_setup_teardown(content_types_are_told_apart_adm_4_adm_5, setup, teardown),
         cmocka_unit_test_setup_teardown(metadata_is_sent_clean_md_2_md_3, setup, teardown),
+        cmocka_unit_test_setup_teardown(
+            what_carries_a_key_stays_out_of_the_tables_ng_17, setup, teardown),
         cmocka_unit_test_setup_teardown(binary_values_come_back, setup, teardown),
         cmocka_unit_test_setup_teardown(
             long_lists_grow_and_a_full_arena_is_reported, setup, teardown),
