@@ -99,6 +99,12 @@ class Admission(WireCase):
             self.assert_reset(PROTOCOL, wire, wire.start(HEALTH, (name, value), te=None))
         self.assertEqual(self.counted(REFUSALS), {'kind="request",reason="malformed"': 4})
 
+    def test_ng14_a_request_without_an_authority_or_with_an_empty_name_is_reset(self):
+        wire = self.wire()
+        self.assert_reset(PROTOCOL, wire, wire.start(HEALTH, authority=None))
+        self.assert_reset(PROTOCOL, wire, wire.start(HEALTH, ("", "x")))
+        self.assertEqual(self.counted(REFUSALS), {'kind="request",reason="malformed"': 2})
+
     def test_at20_line_breaks_in_a_value_reset_the_stream_only(self):
         for value in ("a\r\nb: c", "a\nb", "a\rb", "a\0b"):
             wire = self.wire()
