@@ -459,19 +459,47 @@ static void a_peer_that_never_reads_is_given_up(void **state) /* CM-13, AT-13 */
     free(bytes);
 }
 
+/* A socket that is connected to a new listener. */
+static int connect_plainly(struct world *world)
+{
+    struct sockaddr_in to = { .sin_family = AF_INET };
+    listen_at(world, "127.0.0.1:0");
+    to.sin_port = htons(sl_net_listener_port(world->listener));
+    assert_int_equal(inet_pton(AF_INET, "127.0.0.1", &to.sin_addr), 1);
+    const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(connect(fd, (const struct sockaddr *)&to, sizeof(to)), 0);
+    return fd;
+}
+
+/* The second write finds the reset that the first one drew, which is EPIPE. */
+static void writing_to_a_peer_that_left_raises_no_signal(void **state) /* CN-2 */
+{
+    struct world *world = *state;
+    struct end *server = &world->servers[0];
+    const int fd = connect_plainly(world);
+    TURN_UNTIL(world, server->is_open);
+    sl_net_conn_pause_read(server->conn, true); /* so that it does not see the end */
+    assert_int_equal(close(fd), 0);
+    server->out = (const uint8_t *)"ab";
+    server->n_out = 1;
+    sl_net_conn_want_write(server->conn);
+    TURN_UNTIL(world, server->n_sent == 1);
+    assert_false(server->is_over);
+    server->n_out = 2;
+    sl_net_conn_want_write(server->conn);
+    TURN_UNTIL(world, server->is_over);
+    assert_int_equal(server->how, SL_NET_END_RESET);
+    assert_non_null(strstr(server->text, "broken pipe"));
+}
+
 /* A client whose last words are followed by a reset, both before the server's loop turns. */
 static void expect_words_and_reset(struct world *world, const char *words, const char *answer)
 {
     const size_t n_words = strlen(words);
     const struct linger at_once = { .l_onoff = 1 };
-    struct sockaddr_in to = { .sin_family = AF_INET };
-    listen_at(world, "127.0.0.1:0");
-    to.sin_port = htons(sl_net_listener_port(world->listener));
-    assert_int_equal(inet_pton(AF_INET, "127.0.0.1", &to.sin_addr), 1);
     world->servers[0].out = (const uint8_t *)answer;
     world->servers[0].n_out = strlen(answer);
-    const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_int_equal(connect(fd, (const struct sockaddr *)&to, sizeof(to)), 0);
+    const int fd = connect_plainly(world);
     assert_int_equal(send(fd, words, n_words, MSG_NOSIGNAL), n_words);
     assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once)), 0);
     assert_int_equal(close(fd), 0);
@@ -711,6 +739,7 @@ int main(void)
         CASE(an_orderly_close_delivers_everything),
         CASE(lingering_has_an_end),
         CASE(a_peer_that_never_reads_is_given_up),
+        CASE(writing_to_a_peer_that_left_raises_no_signal),
         CASE(what_came_before_a_reset_is_read),
         CASE(a_reset_without_a_word_is_a_reset),
         CASE(what_came_before_a_reset_is_read_when_writing_fails_first),

@@ -203,7 +203,8 @@ static void deadline_that_has_passed_starts_nothing(void **state) /* ADM-12 */
     open_peer(bench);
     const char *const extra[] = { "grpc-timeout", "0n", NULL };
     assert_refusal(bench, "/t.S/Echo", extra, "grpc-status=4");
-    assert_refusal(bench, "/no.Such/Method", extra, "grpc-status=4"); /* before ADM-13 */
+    assert_refusal(bench, "/no.Such/Method", extra, "grpc-status=4");  /* before ADM-13 */
+    assert_refusal(bench, "/no.such.method", extra, "grpc-status=12"); /* ADM-11 is earlier */
 }
 
 static void unknown_service_and_method_have_distinct_texts(void **state) /* ADM-13 */
