@@ -44,6 +44,9 @@ void sl_conn_ask_again(struct sl_conn *conn)
         sl_list_remove(node);
         if (call->stage == SL_STAGE_REQUEST) {
             sl_call_raise(call, SL_EVENT_START);
+            if (sl_call_is_streaming_in(call)) { /* requests came before anybody could be told */
+                sl_call_raise(call, SL_EVENT_READABLE);
+            }
         } else {
             call->is_blocked = false;
             sl_call_raise(call, SL_EVENT_WRITABLE);
@@ -54,7 +57,7 @@ void sl_conn_ask_again(struct sl_conn *conn)
 bool sl_call_may_start(struct sl_call *call)
 {
     const struct sl_conn *conn = call->conn;
-    if (conn->reply_bytes <= conn->limits->connection_send) {
+    if (!sl_call_has_one_reply(call) || conn->reply_bytes <= conn->limits->connection_send) {
         call->is_blocked = false;
         return true;
     }
@@ -103,8 +106,8 @@ void sl_call_count_queued(struct sl_call *call, size_t size_before)
     }
     conn->reply_bytes += call->out.queue.size;
     conn->reply_bytes -= size_before;
-    if (!sl_list_is_empty(&conn->waiting) &&
-        conn->reply_bytes <= conn->limits->connection_send / 2) {
+    /* At once, and not at a lower mark: calls that come meanwhile would go first. */
+    if (!sl_list_is_empty(&conn->waiting) && conn->reply_bytes <= conn->limits->connection_send) {
         sl_conn_ask_again(conn);
     }
 }

@@ -23,6 +23,7 @@ struct bench {
     struct rpc_peer peer, other;
     struct rpc_stream *streams[N_CALLS];
     size_t n_started;       /* handlers */
+    size_t n_collected;     /* requests */
     size_t n_writable;      /* times that `stream` was told */
     struct sl_call *stream; /* that hangs */
 };
@@ -79,6 +80,32 @@ static enum sl_status hang(struct sl_call *call, struct sl_slice request, void *
     return SL_PENDING;
 }
 
+/* Takes what comes when it is told, and answers at the end. */
+static void collect_on(struct sl_call *call, void *user_data)
+{
+    struct bench *bench = user_data;
+    struct sl_slice message;
+    enum sl_status status;
+    while ((status = sl_call_recv_bytes(call, &message)) == SL_OK) {
+        bench->n_collected++;
+    }
+    if (status == SL_END) {
+        assert_int_equal(sl_call_reply_bytes(call, sl_slice_str("all")), SL_OK);
+        sl_call_finishf(call, SL_OK, "%s", "");
+    }
+}
+
+static enum sl_status collect(struct sl_call *call, struct sl_slice request, void *user_data)
+{
+    static const struct sl_call_callbacks callbacks = { .struct_size = sizeof(callbacks),
+                                                        .on_readable = collect_on };
+    struct bench *bench = user_data;
+    (void)request;
+    bench->n_started++;
+    sl_call_set_callbacks(call, &callbacks, bench);
+    return SL_PENDING;
+}
+
 static int set_up(void **state)
 {
     struct bench *bench = calloc(1, sizeof(*bench));
@@ -110,6 +137,7 @@ static void open_server(struct bench *bench)
     add_raw(bench->server, "/t.S/AnswerEarly", SL_UNARY, answer_early, bench);
     add_raw(bench->server, "/t.S/Short", SL_UNARY, answer_shortly, bench);
     add_raw(bench->server, "/t.S/Hang", SL_SERVER_STREAMING, hang, bench);
+    add_raw(bench->server, "/t.S/Collect", SL_CLIENT_STREAMING, collect, bench);
 }
 
 /* A client that reads nothing until it is told. */
@@ -288,6 +316,66 @@ static void a_client_that_reads_nothing_loses_its_replies_in_time(void **state) 
     assert_int_equal(sl_send_total_bytes(), 0);
 }
 
+static void a_held_back_call_is_told_of_requests_that_came_before_its_start(void **state)
+{
+    struct bench *bench = *state;
+    open_server(bench);
+    open_silent(bench, &bench->peer);
+    for (size_t i = 0; i < 4; i++) {
+        bench->streams[i] = rpc_unary(&bench->peer, "/t.S/Answer", NULL, "x");
+    }
+    struct rpc_stream *stream = rpc_open(&bench->peer, "/t.S/Collect", NULL);
+    rpc_send(stream, "a", 1);
+    rpc_pump(&bench->peer);
+    rpc_send(stream, "b", 1);
+    rpc_end(stream);
+    rpc_pump(&bench->peer);
+    assert_int_equal(bench->n_started, 4);
+    read_all(&bench->peer, bench->streams, 4);
+    assert_int_equal(bench->n_started, 5);
+    assert_int_equal(bench->n_collected, 2);
+    assert_message(stream, "all");
+    assert_true(stream->is_closed);
+    rpc_stream_free(stream);
+}
+
+static void a_call_without_a_reply_is_not_held_back(void **state)
+{
+    struct bench *bench = *state;
+    open_server(bench);
+    open_silent(bench, &bench->peer);
+    for (size_t i = 0; i < 5; i++) {
+        bench->streams[i] = rpc_unary(&bench->peer, "/t.S/Answer", NULL, "x");
+    }
+    assert_int_equal(bench->n_started, 4);
+    struct rpc_stream *stream = rpc_unary(&bench->peer, "/t.S/Hang", NULL, "x");
+    assert_non_null(bench->stream);
+    rpc_peer_close(&bench->peer);
+    rpc_stream_free(stream);
+}
+
+/* Or those that come later would always be first, and who waits would wait for the clock. */
+static void a_held_back_call_starts_as_soon_as_there_is_room(void **state)
+{
+    struct bench *bench = *state;
+    size_t n_consumed[4] = { 0 };
+    open_server(bench);
+    open_silent(bench, &bench->peer);
+    for (size_t i = 0; i < 6; i++) {
+        bench->streams[i] = rpc_unary(&bench->peer, "/t.S/Answer", NULL, "x");
+    }
+    assert_int_equal(bench->n_started, 4);
+    for (size_t round = 0; round < 2; round++) { /* 64 KiB each */
+        for (size_t i = 0; i < 4; i++) {
+            const size_t n_new = bench->streams[i]->in.size - n_consumed[i];
+            n_consumed[i] += n_new;
+            sl_h2_stream_consume(bench->streams[i]->stream, n_new);
+        }
+        rpc_pump(&bench->peer);
+    }
+    assert_int_equal(bench->n_started, 5);
+}
+
 /* ---- The process ------------------------------------------------------------------------------
  */
 
@@ -375,6 +463,9 @@ int main(void)
         CASE(a_call_that_is_held_back_can_be_reset_and_passes_its_deadline),
         CASE(a_connection_goes_away_with_calls_that_are_held_back),
         CASE(a_client_that_reads_nothing_loses_its_replies_in_time),
+        CASE(a_held_back_call_is_told_of_requests_that_came_before_its_start),
+        CASE(a_call_without_a_reply_is_not_held_back),
+        CASE(a_held_back_call_starts_as_soon_as_there_is_room),
         CASE(a_large_reply_is_refused_without_room_in_the_process),
         CASE(a_large_message_of_a_stream_waits_for_room_in_the_process),
         CASE(the_first_message_of_all_always_fits),
