@@ -61,6 +61,7 @@
     X(settings_burst, COUNT, 100, 10, 1000000, "SETTINGS frames at once; 10 a second after")       \
     /* the process */                                                                              \
     X(send_total, BYTES, 268435456, 65536, 17179869184, "queued output of all connections")        \
+    X(receive_total, BYTES, 268435456, 65536, 17179869184, "unfinished requests of all together")  \
     X(pool_queue, COUNT, 1000, 0, 1000000, "calls that wait for a thread of the pool")             \
     X(running_calls, COUNT, 0, 0, 10000000, "running tasks of all connections; 0: no limit")       \
     X(runs, COUNT, 10000, 1, 10000000, "running runs")                                             \

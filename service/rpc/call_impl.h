@@ -222,6 +222,10 @@ bool sl_call_has_reply_room(const struct sl_call *call, size_t size);
 bool sl_call_may_start(struct sl_call *call);
 /* Something of its queue was sent. */
 void sl_call_tell_writable(struct sl_call *call);
+/* Its reader, which there must be, got or gave bytes. */
+void sl_call_count_received(struct sl_call *call);
+/* May what its reader holds stay? False: all connections together hold too much. */
+bool sl_call_has_receive_room(const struct sl_call *call);
 
 /* ---- call_end.c ------------------------------------------------------------------------------ */
 

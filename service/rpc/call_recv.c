@@ -4,7 +4,7 @@
 #include "runtime/base/mem.h"
 #include "service/rpc/call_impl.h"
 
-enum { MESSAGE_FACTOR = 16, MESSAGE_BYTES = 64 * 1024 };
+enum { MESSAGE_FACTOR = 16, MESSAGE_BYTES = 64 * 1024, FULL_RETRY_MS = 1000 };
 
 #define SHOWN_TEXT "the message is not accepted"
 
@@ -39,6 +39,7 @@ void sl_call_recv_done(struct sl_call *call)
     }
     sl_frame_reader_done(call->in.reader);
     give_credit(call);
+    sl_call_count_received(call);
     call->in.reader = sl_free(call->in.reader);
 }
 
@@ -145,6 +146,16 @@ static void complete_request(struct sl_call *call)
     sl_call_raise(call, SL_EVENT_START);
 }
 
+static void refuse_for_room(struct sl_call *call)
+{
+    sl_call_refuse(
+        call,
+        &(struct sl_call_status){ .code = SL_RESOURCE_EXHAUSTED,
+                                  .message = "too many bytes of unfinished requests are held",
+                                  .reason = sl_server_reason(call->conn->server, "SERVER_FULL"),
+                                  .retry_delay_ms = FULL_RETRY_MS });
+}
+
 /* ---- Events of the stream -------------------------------------------------------------------- */
 
 static bool is_wanted(const struct sl_call *call)
@@ -174,6 +185,11 @@ void sl_call_on_data(struct sl_call *call, struct sl_slice bytes)
             sl_call_raise(call, SL_EVENT_READABLE);
         }
     } else if (!take_request(call)) {
+        return;
+    }
+    sl_call_count_received(call); /* also what decompression has made of it */
+    if (!sl_call_has_receive_room(call)) {
+        refuse_for_room(call);
         return;
     }
     give_credit(call);
@@ -269,6 +285,7 @@ enum sl_status sl_call_recv_bytes(struct sl_call *call, struct sl_slice *ret_mes
     struct sl_error err = { 0 };
     const enum sl_status status = sl_frame_reader_next(call->in.reader, ret_message, &err);
     give_credit(call);
+    sl_call_count_received(call);
     sl_call_watch_gap(call);
     if (status == SL_OK) {
         call->is_packed = sl_frame_reader_is_compressed(call->in.reader);
@@ -338,6 +355,7 @@ static bool take_bytes(struct sl_call *call, struct sl_buf *ret_bytes)
         return false;
     }
     *ret_bytes = sl_frame_reader_take(call->in.reader);
+    sl_call_count_received(call);
     return true;
 }
 

@@ -1,4 +1,6 @@
-/* Room for what a call sends. Three bounds, of which the innermost is a call's own:
+/* Room for what a call sends, and for a request that comes.
+ *
+ * For what it sends there are three bounds, of which the innermost is a call's own:
  *
  *   call        `buffer` and `buffer_events`, or its share of the connection's; one message always
  *               fits into an empty queue (FC-3)
@@ -7,11 +9,14 @@
  *   process     `send_total`: above it no message over SL_SEND_LEAST_MARK is queued
  *
  * A reply cannot wait, because its handler has finished: so calls are held back before they start,
- * and a large reply that the process has no room for is refused. */
+ * and a large reply that the process has no room for is refused.
+ *
+ * A request that is not complete costs its client nothing but its bytes, and every stream may have
+ * one: above `receive_total`, those of more than RECEIVE_LEAST are refused. */
 #include "runtime/base/send_total.h"
 #include "service/rpc/call_impl.h"
 
-enum { ASK_AGAIN_NS = 100 * 1000 * 1000 };
+enum { ASK_AGAIN_NS = 100 * 1000 * 1000, RECEIVE_LEAST = 16 * 1024, RECEIVE_STEP = 4096 };
 
 /* ---- The connection and the process -----------------------------------------------------------
  */
@@ -152,4 +157,39 @@ void sl_call_tell_writable(struct sl_call *call)
         call->is_blocked = false;
         sl_call_raise(call, SL_EVENT_WRITABLE);
     }
+}
+
+/* ---- Requests ---------------------------------------------------------------------------------
+ */
+
+static void hand_over_received(struct sl_conn *conn)
+{
+    const uint64_t more = conn->received_bytes - conn->received_share; /* or less */
+    const uint64_t apart = conn->received_bytes > conn->received_share ? more : 0 - more;
+    if (apart >= RECEIVE_STEP || (conn->received_bytes == 0 && apart > 0)) {
+        (void)atomic_fetch_add_explicit(&conn->server->received_bytes, more, memory_order_relaxed);
+        conn->received_share = conn->received_bytes;
+    }
+}
+
+void sl_call_count_received(struct sl_call *call)
+{
+    struct sl_frame_reader *reader = call->in.reader;
+    const size_t n_held = sl_frame_reader_n_held(reader);
+    call->conn->received_bytes += n_held;
+    call->conn->received_bytes -= reader->n_counted;
+    reader->n_counted = n_held;
+    hand_over_received(call->conn);
+}
+
+bool sl_call_has_receive_room(const struct sl_call *call)
+{
+    const struct sl_conn *conn = call->conn;
+    if (sl_frame_reader_n_held(call->in.reader) <= RECEIVE_LEAST ||
+        atomic_load_explicit(&conn->server->received_bytes, memory_order_relaxed) <=
+            conn->limits->receive_total) {
+        return true;
+    }
+    sl_limit_reached(SL_LIMIT_receive_total);
+    return false;
 }

@@ -54,9 +54,11 @@ struct sl_conn {
     size_t n_told;                    /* streams that the sources know of */
     uint64_t n_counted_bytes;         /* the same of sl_conn_memory_bytes() */
     struct sl_chain_pool pool;
-    uint64_t queued_bytes; /* in the send queues of its calls */
-    uint64_t reply_bytes;  /* the same, of methods that have one reply */
-    uint64_t send_share;   /* of the process's (send_total.h) */
+    uint64_t queued_bytes;   /* in the send queues of its calls */
+    uint64_t reply_bytes;    /* the same, of methods that have one reply */
+    uint64_t send_share;     /* of the process's (send_total.h) */
+    uint64_t received_bytes; /* in requests of its calls that are not complete */
+    uint64_t received_share; /* of the server's */
 
     struct sl_call *ready_first, *ready_last; /* calls with events */
     struct sl_task ready_task;

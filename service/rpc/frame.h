@@ -40,8 +40,9 @@ struct sl_frame_reader {
     struct sl_buf pending; /* bytes that came behind the held message */
     size_t pending_at;     /* how far they are used up */
     size_t credit;
-    bool is_held;  /* `message` was given to the user */
-    bool is_ended; /* END_STREAM */
+    size_t n_counted; /* the owner's: of its bytes, in an account */
+    bool is_held;     /* `message` was given to the user */
+    bool is_ended;    /* END_STREAM */
     enum sl_status fault;
     struct sl_error error; /* of the fault */
 };
@@ -73,6 +74,11 @@ static inline bool sl_frame_reader_is_compressed(const struct sl_frame_reader *r
 }
 /* Bytes behind the held message: more than 0 is a second message or the beginning of one (FR-7). */
 size_t sl_frame_reader_n_unread(const struct sl_frame_reader *reader);
+/* All that it holds, in bytes. */
+static inline size_t sl_frame_reader_n_held(const struct sl_frame_reader *reader)
+{
+    return reader->message.size + reader->plain.size + reader->pending.size;
+}
 /* True while a message has begun and is not complete: the timer for silence inside a message. */
 bool sl_frame_reader_is_inside(const struct sl_frame_reader *reader);
 /* Received bytes that are to be given back to flow control now; 0 until more are (FC-1). Ask after

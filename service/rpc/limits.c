@@ -48,6 +48,7 @@ static const enum sl_limit of_rpc[] = {
     SL_LIMIT_closed_stream,
     SL_LIMIT_settings_burst,
     SL_LIMIT_send_total,
+    SL_LIMIT_receive_total,
     SL_LIMIT_running_calls,
     SL_LIMIT_drain_ping,
     SL_LIMIT_pool_queue,

@@ -77,6 +77,8 @@ struct sl_server {
     void (*free_runner)(struct sl_runner *runner);
     char padding[64];        /* what is constant stays in the caches of all loops */
     atomic_size_t n_running; /* tasks that have a place, of all connections */
+    /* In requests that are not complete, of all connections; each hands over steps of 4 KiB. */
+    _Atomic uint64_t received_bytes;
 };
 
 /* The counters for connections of this loop (NULL: without a loop). */

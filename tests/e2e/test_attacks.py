@@ -531,6 +531,44 @@ class Goodbye(harness.Case):
         self.assertEqual(wire.wait_over(asked[-1]).status(), OK)
         wire.close()
 
+    def test_at15_requests_that_never_end_cost_little(self):
+        server = self.daemon(flags=["--limit", "receive_total=8MiB"])
+        honest = Honest(server.address)
+        wires = [Wire(server.address) for _ in range(2)]
+        for wire in wires:
+            self.addCleanup(wire.close)
+        begun = [(wire, wire.start(STREAMING)) for wire in wires for _ in range(20)]
+        for wire, stream in begun:
+            wire.data(stream, struct.pack(">BI", 0, 4 * KIB * KIB))
+        for _ in range(32):  # 20 MB, if all were kept
+            for wire, stream in begun:
+                if not wire.reply(stream).is_over():
+                    wire.data(stream, bytes(16384))
+            for wire in wires:
+                wire.drain_input(0.01)
+        replies = [wire.reply(stream) for wire, stream in begun]
+        refused = [reply for reply in replies if reply.is_over()]
+        n_kept = len(replies) - len(refused)
+        self.assertIn(n_kept, range(12, 17), "as many as fit, 512 KiB each, or two loops have refused at once")
+        self.assertEqual({reply.status() for reply in refused}, {EXHAUSTED})
+        self.assertEqual({reply.error_info()[0] for reply in refused}, {"SERVER_FULL"})
+        self.assertEqual({reply.get("grpc-retry-pushback-ms") for reply in refused}, {"1000"})
+        reached = server.metrics()["sluice_limits_reached_total"]
+        self.assertEqual(reached['limit="receive_total"'], len(refused))
+        honest.end()
+        for wire in wires:
+            wire.close()
+        again = Wire(server.address)
+        self.addCleanup(again.close)
+
+        def is_taken():
+            body, stream = message(run_request("echo", "x" * 20000)), again.start(STREAMING)
+            again.data(stream, body[:16384])
+            again.data(stream, body[16384:], end=True)
+            return again.wait_over(stream).status() == OK
+
+        harness.wait_for("room for a request", is_taken)
+
     def run_with_long_conversation(self, server):
         wire = Wire(server.address, settings=[(INITIAL_WINDOW, 1 << 24)])
         self.addCleanup(wire.close)

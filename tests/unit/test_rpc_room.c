@@ -12,6 +12,8 @@
 #include "runtime/base/metrics.h"
 #include "runtime/base/send_total.h"
 #include "service/rpc/call_impl.h"
+#include "service/rpc/compress.h"
+#include "service/rpc/frame.h"
 #include "service/rpc/server_core.h"
 #include "tests/unit/test_rpc_rig.h"
 
@@ -97,8 +99,8 @@ static void collect_on(struct sl_call *call, void *user_data)
 
 static enum sl_status collect(struct sl_call *call, struct sl_slice request, void *user_data)
 {
-    static const struct sl_call_callbacks callbacks = { .struct_size = sizeof(callbacks),
-                                                        .on_readable = collect_on };
+    static const struct sl_call_callbacks callbacks = { .on_readable = collect_on,
+                                                        .on_ended = on_ended };
     struct bench *bench = user_data;
     (void)request;
     bench->n_started++;
@@ -451,6 +453,110 @@ static void the_first_message_of_all_always_fits(void **state)
     assert_int_equal(reply.size, REPLY_BYTES);
 }
 
+/* ---- Requests ---------------------------------------------------------------------------------
+ */
+
+enum { PART_BYTES = 60000 };
+
+/* A request of which a part has come. */
+static struct rpc_stream *begin_upload(struct rpc_peer *peer, const char *path, size_t n_parts)
+{
+    struct rpc_stream *stream = rpc_open(peer, path, NULL);
+    const uint8_t prefix[] = { 0, 0, 0x10, 0, 0 };
+    rpc_send_raw(stream, prefix, sizeof(prefix));
+    for (size_t i = 0; i < n_parts; i++) {
+        rpc_send_raw(stream, large, PART_BYTES);
+    }
+    rpc_pump(peer);
+    return stream;
+}
+
+static uint64_t n_received(const struct bench *bench)
+{
+    return atomic_load(&bench->server->received_bytes);
+}
+
+static void open_uploads(struct bench *bench)
+{
+    bench->limits.receive_total = UINT64_C(3) * PART_BYTES;
+    open_server(bench);
+    rpc_peer_open(&bench->peer, bench->server, NULL);
+    rpc_peer_open(&bench->other, bench->server, NULL);
+}
+
+static void check_unfinished_requests(struct bench *bench, const char *path)
+{
+    open_uploads(bench);
+    const uint64_t n_before = sl_limit_n_reached(SL_LIMIT_receive_total);
+    for (size_t i = 0; i < 3; i++) {
+        bench->streams[i] = begin_upload(&bench->peer, path, 1);
+    }
+    assert_int_equal(n_received(bench), 3 * PART_BYTES);
+    assert_int_equal(sl_limit_n_reached(SL_LIMIT_receive_total), n_before);
+    bench->streams[3] = begin_upload(&bench->other, path, 1);
+    assert_log(&bench->other, "grpc-status=8");
+    assert_int_equal(sl_limit_n_reached(SL_LIMIT_receive_total), n_before + 1);
+    assert_int_equal(n_received(bench), 3 * PART_BYTES);
+    bench->streams[4] = rpc_unary(&bench->other, "/t.S/Short", NULL, "short");
+    assert_message(bench->streams[4], "short");
+    sl_h2_stream_reset(bench->streams[0]->stream, SL_H2_CANCEL);
+    rpc_pump(&bench->peer);
+    bench->streams[5] = begin_upload(&bench->other, path, 1);
+    assert_false(bench->streams[5]->is_closed);
+    assert_int_equal(n_received(bench), 3 * PART_BYTES);
+    rpc_peer_close(&bench->peer);
+    rpc_peer_close(&bench->other);
+    assert_int_equal(n_received(bench), 0);
+}
+
+static void unfinished_requests_are_bounded(void **state) /* FC-1 */
+{
+    check_unfinished_requests(*state, "/t.S/Short");
+}
+
+static void unfinished_messages_of_a_stream_are_bounded(void **state) /* FC-1 */
+{
+    check_unfinished_requests(*state, "/t.S/Collect");
+}
+
+static void a_complete_request_is_not_counted(void **state)
+{
+    struct bench *bench = *state;
+    open_uploads(bench);
+    for (size_t i = 0; i < 6; i++) {
+        struct rpc_stream *stream = rpc_open(&bench->peer, "/t.S/Hang", NULL);
+        rpc_send(stream, large, PART_BYTES);
+        rpc_end(stream);
+        rpc_pump(&bench->peer);
+        assert_false(stream->is_closed);
+        assert_int_equal(n_received(bench), 0);
+        bench->streams[i] = stream;
+    }
+}
+
+/* AT-15: a few bytes that become many, and are held because the client does not end its request. */
+static void what_decompression_makes_of_a_request_counts(void **state)
+{
+    struct bench *bench = *state;
+    static const char *const gzip[] = { "grpc-encoding", "gzip", NULL };
+    struct sl_buf packed;
+    uint8_t prefix[SL_FRAME_PREFIX_BYTES];
+    sl_buf_init(&packed, REPLY_BYTES);
+    assert_int_equal(
+        sl_compress(SL_ENCODING_GZIP, sl_slice_of(large, sizeof(large)), &packed), SL_OK);
+    sl_frame_write_prefix(prefix, true, (uint32_t)packed.size);
+    open_uploads(bench);
+    for (size_t i = 0; i < 3; i++) {
+        bench->streams[i] = rpc_open(&bench->peer, "/t.S/Short", gzip);
+        rpc_send_raw(bench->streams[i], prefix, sizeof(prefix));
+        rpc_send_raw(bench->streams[i], packed.data, packed.size);
+        rpc_pump(&bench->peer);
+    }
+    assert_log(&bench->peer, "grpc-status=8");
+    assert_int_equal(n_received(bench), REPLY_BYTES);
+    sl_buf_done(&packed);
+}
+
 int main(void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -469,6 +575,10 @@ int main(void)
         CASE(a_large_reply_is_refused_without_room_in_the_process),
         CASE(a_large_message_of_a_stream_waits_for_room_in_the_process),
         CASE(the_first_message_of_all_always_fits),
+        CASE(unfinished_requests_are_bounded),
+        CASE(unfinished_messages_of_a_stream_are_bounded),
+        CASE(a_complete_request_is_not_counted),
+        CASE(what_decompression_makes_of_a_request_counts),
     };
     return cmocka_run_group_tests_name("rpc_room", tests, NULL, NULL);
 }
