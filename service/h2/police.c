@@ -146,6 +146,34 @@ const char *sl_h2_police_ping(struct sl_h2_police *police, uint64_t now_ns, bool
                : NULL;
 }
 
+/* nghttp2 takes any number of them in silence. */
+static const char *count_useless(struct sl_h2_police *police)
+{
+    police->n_useless++;
+    return police->n_useless / (police->n_streams + 1) >= police->limits->unknown_frames
+               ? over(SL_LIMIT_unknown_frames, "useless_frames")
+               : NULL;
+}
+
+void sl_h2_police_ping_sent(struct sl_h2_police *police)
+{
+    police->n_pings_out++;
+}
+
+const char *sl_h2_police_ping_ack(struct sl_h2_police *police)
+{
+    if (police->n_pings_out == 0) {
+        return count_useless(police);
+    }
+    police->n_pings_out--;
+    return NULL;
+}
+
+const char *sl_h2_police_goaway(struct sl_h2_police *police)
+{
+    return count_useless(police);
+}
+
 const char *sl_h2_police_priority(struct sl_h2_police *police)
 {
     police->n_priority++;

@@ -33,6 +33,8 @@ struct sl_h2_police {
     uint64_t n_streams;
     uint64_t n_priority;
     uint64_t window_updates_left;
+    uint64_t n_pings_out; /* ours that were not answered */
+    uint64_t n_useless;
     uint64_t closed_left; /* bytes of frames for streams that are over */
 };
 
@@ -52,6 +54,10 @@ const char *sl_h2_police_own_reset(struct sl_h2_police *police, uint64_t now_ns)
 const char *sl_h2_police_settings(struct sl_h2_police *police, uint64_t now_ns);
 /* CM-2, AT-7. */
 const char *sl_h2_police_ping(struct sl_h2_police *police, uint64_t now_ns, bool has_calls);
+/* We sent a PING, and the peer sent an answer. */
+void sl_h2_police_ping_sent(struct sl_h2_police *police);
+const char *sl_h2_police_ping_ack(struct sl_h2_police *police);
+const char *sl_h2_police_goaway(struct sl_h2_police *police);
 const char *sl_h2_police_priority(struct sl_h2_police *police);
 const char *sl_h2_police_window_update(struct sl_h2_police *police);
 /* We ended a stream on which the peer may still send: what is in flight is honest, up to the

@@ -281,7 +281,9 @@ static int receive_ping(struct sl_h2_session *session, const nghttp2_ping *ping)
         if (session->callbacks.on_ping_ack != NULL) {
             session->callbacks.on_ping_ack(session->user, payload);
         }
-        return 0;
+        return session->is_client
+                   ? 0
+                   : break_over_budget(session, sl_h2_police_ping_ack(&session->police));
     }
     session->stats.pings_in++;
     if (!session->is_client) {
@@ -332,13 +334,15 @@ static int receive_settings(struct sl_h2_session *session, const nghttp2_frame *
     return break_over_budget(session, sl_h2_police_settings(&session->police, session->now_ns));
 }
 
-static void receive_goaway(struct sl_h2_session *session, const nghttp2_goaway *goaway)
+static int receive_goaway(struct sl_h2_session *session, const nghttp2_goaway *goaway)
 {
     if (session->callbacks.on_goaway != NULL) {
         session->callbacks.on_goaway(
             session->user, goaway->error_code,
             sl_slice_of(goaway->opaque_data, goaway->opaque_data_len));
     }
+    return session->is_client ? 0
+                              : break_over_budget(session, sl_h2_police_goaway(&session->police));
 }
 
 static int on_frame_recv(nghttp2_session *ng, const nghttp2_frame *frame, void *user_data)
@@ -362,8 +366,7 @@ static int on_frame_recv(nghttp2_session *ng, const nghttp2_frame *frame, void *
     case NGHTTP2_PING:
         return receive_ping(session, &frame->ping);
     case NGHTTP2_GOAWAY:
-        receive_goaway(session, &frame->goaway);
-        return 0;
+        return receive_goaway(session, &frame->goaway);
     default:
         return 0;
     }

@@ -350,6 +350,11 @@ static int on_frame_send(nghttp2_session *ng, const nghttp2_frame *frame, void *
         return stream != NULL ? sent_headers(stream, is_end) : 0;
     case NGHTTP2_RST_STREAM:
         return sent_reset(session, stream, frame->rst_stream.error_code);
+    case NGHTTP2_PING:
+        if ((frame->hd.flags & NGHTTP2_FLAG_ACK) == 0) {
+            sl_h2_police_ping_sent(&session->police);
+        }
+        return 0;
     case NGHTTP2_GOAWAY:
         sent_goaway(session, frame->goaway.error_code);
         return 0;

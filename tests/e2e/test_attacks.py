@@ -285,6 +285,13 @@ class Floods(WireCase):
     def test_a_flood_of_frames_of_no_known_type_ends_the_connection(self):
         self.assert_flood_is_ended(self.wire(), frame(0x77, 0, 0, b"abc"), "unknown_frames")
 
+    def test_at7_answers_to_no_ping_and_goaways_end_the_connection(self):
+        for flood in (frame(PING, 1, 0, bytes(8)), frame(GOAWAY, 0, 0, bytes(8))):
+            wire = self.wire()
+            wire.start(STREAMING)
+            self.flood(wire, flood, 10000)
+            self.assert_over(wire, text="useless_frames")
+
     def test_floods_of_closed_streams_end_the_connection(self):
         for make in (
             lambda wire, stream: frame(DATA, 0, stream, bytes(1000)),

@@ -450,6 +450,36 @@ static void frames_of_unknown_types_have_a_budget(void **state)
     assert_over(server, "unknown_frames", SL_H2_ENHANCE_YOUR_CALM, "unknown_frames");
 }
 
+static void answers_to_no_ping_have_a_budget(void **state) /* NG-7 */
+{
+    struct h2_side *server = *state;
+    h2_wire_frame(&wire, PING, 1, 0, "12345678", 8);
+    assert_int_equal(feed_rounds(server, 10000), server->limits.unknown_frames - 1);
+    assert_over(server, "useless_frames", SL_H2_ENHANCE_YOUR_CALM, "useless_frames");
+}
+
+static void goaways_have_a_budget(void **state) /* NG-7 */
+{
+    struct h2_side *server = *state;
+    h2_wire_request(&wire, 1, true);
+    assert_int_equal(h2_side_feed_wire(server, &wire), SL_OK);
+    h2_wire_frame(&wire, GOAWAY, 0, 0, "\0\0\0\0\0\0\0\0", 8);
+    assert_int_equal(feed_rounds(server, 10000), 2 * server->limits.unknown_frames - 1);
+    assert_over(server, "useless_frames", SL_H2_ENHANCE_YOUR_CALM, "useless_frames");
+}
+
+static void answers_to_our_pings_are_honest(void **state)
+{
+    struct h2_side *server = *state;
+    h2_wire_frame(&wire, PING, 1, 0, "12345678", 8);
+    for (int i = 0; i < 1000; i++) {
+        assert_int_equal(sl_h2_session_ping(server->session, 1), SL_OK);
+        (void)h2_side_pull(server);
+        assert_int_equal(h2_side_feed(server, wire.bytes, wire.size), SL_OK);
+    }
+    assert_null(sl_h2_session_fault(server->session));
+}
+
 static void an_extension_frame_with_each_request_is_honest(void **state)
 {
     struct h2_side *server = *state;
@@ -628,6 +658,9 @@ int main(void)
         CASE(at_11_one_byte_windows_end_the_connection),
         CASE(at_12_priority_churn_ends_the_connection),
         CASE(frames_of_unknown_types_have_a_budget),
+        CASE(answers_to_no_ping_have_a_budget),
+        CASE(goaways_have_a_budget),
+        CASE(answers_to_our_pings_are_honest),
         CASE(an_extension_frame_with_each_request_is_honest),
         CASE(data_for_a_closed_stream_has_a_budget),
         CASE(headers_for_a_closed_stream_have_a_budget),
