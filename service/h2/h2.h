@@ -158,6 +158,8 @@ size_t sl_h2_session_n_queued(const struct sl_h2_session *session);
 bool sl_h2_session_is_ready(const struct sl_h2_session *session);
 /* True while a header block is unfinished (header block timer). */
 bool sl_h2_session_in_headers(const struct sl_h2_session *session);
+/* Header blocks that have begun. */
+uint64_t sl_h2_session_n_header_blocks(const struct sl_h2_session *session);
 /* The connection went away: every stream ends as LOST, in order; only free is allowed afterwards.
  */
 void sl_h2_session_lost(struct sl_h2_session *session);

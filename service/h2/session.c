@@ -503,6 +503,11 @@ bool sl_h2_session_in_headers(const struct sl_h2_session *session)
     return sl_h2_tracker_in_headers(&session->tracker);
 }
 
+uint64_t sl_h2_session_n_header_blocks(const struct sl_h2_session *session)
+{
+    return session->tracker.n_headers;
+}
+
 size_t sl_h2_session_header_room(const struct sl_h2_session *session)
 {
     const uint32_t peers =

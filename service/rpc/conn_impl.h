@@ -71,6 +71,7 @@ struct sl_conn {
     uint64_t room_due_ns;   /* when they ask again; SL_NEVER_NS: nobody does */
     uint64_t created_ns, last_read_ns;
     uint64_t headers_since_ns; /* SL_NEVER_NS: no header block is open */
+    uint64_t n_header_blocks;  /* which one */
     uint64_t ping_sent_ns;     /* SL_NEVER_NS: no keepalive PING is unanswered */
     uint64_t age_due_ns;       /* SL_NEVER_NS: no limit */
     uint64_t grace_due_ns;     /* of an aged connection; SL_NEVER_NS: none */

@@ -126,8 +126,11 @@ void sl_conn_timers_arm(struct sl_conn *conn)
     }
     if (!sl_h2_session_in_headers(conn->h2)) {
         conn->headers_since_ns = SL_NEVER_NS;
-    } else if (conn->headers_since_ns == SL_NEVER_NS) {
+    } else if (
+        conn->headers_since_ns == SL_NEVER_NS ||
+        conn->n_header_blocks != sl_h2_session_n_header_blocks(conn->h2)) {
         conn->headers_since_ns = sl_conn_now_ns(conn);
+        conn->n_header_blocks = sl_h2_session_n_header_blocks(conn->h2);
     }
     const uint64_t due = next_due(conn);
     if (due != SL_NEVER_NS && due < conn->tick.due_ns) {

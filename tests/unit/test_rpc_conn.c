@@ -466,6 +466,37 @@ static void unfinished_header_block_closes_the_connection(void **state) /* AT-4,
     assert_true(sl_conn_wants_close(conn));
 }
 
+/* Each read ends inside a header block, as those of a busy client may, but each time inside another
+ * one. */
+static void header_blocks_one_after_the_other_have_their_own_time(void **state) /* CM-13 */
+{
+    struct bench *bench = *state;
+    static struct h2_wire wire;
+    const size_t cut = 12; /* the frame's head, and little more */
+    open_bench(bench);
+    h2_wire_clear(&wire);
+    h2_wire_request(&wire, 1, true);
+    const size_t size = wire.size;
+    for (uint32_t i = 1; i < 6; i++) {
+        h2_wire_request(&wire, 1 + 2 * i, true);
+    }
+    assert_int_equal(wire.size, 6 * size);
+    struct sl_conn *conn = bench->peer.conn;
+    uint64_t now_ns = bench->peer.now_ns;
+    for (size_t at = 0; at + size < wire.size; at += size) {
+        const struct sl_slice bytes =
+            sl_slice_of(wire.bytes + at + (at == 0 ? 0 : cut), size + (at == 0 ? cut : 0));
+        now_ns += 4000 * SL_NS_PER_MS;
+        assert_int_equal(sl_conn_feed(conn, bytes, now_ns, NULL), SL_OK);
+        assert_false(sl_conn_wants_close(conn));
+    }
+    const struct sl_slice nothing = { 0 };
+    (void)!sl_conn_feed(conn, nothing, now_ns + 9999 * SL_NS_PER_MS, NULL);
+    assert_false(sl_conn_wants_close(conn));
+    (void)!sl_conn_feed(conn, nothing, now_ns + 10000 * SL_NS_PER_MS, NULL);
+    assert_true(sl_conn_wants_close(conn));
+}
+
 static void old_connection_is_told_to_go(void **state) /* CM-4 */
 {
     struct bench *bench = *state;
@@ -726,6 +757,7 @@ int main(void)
         CASE(silent_peer_is_asked_and_then_given_up),
         CASE(connection_without_preface_is_closed),
         CASE(unfinished_header_block_closes_the_connection),
+        CASE(header_blocks_one_after_the_other_have_their_own_time),
         CASE(old_connection_is_told_to_go),
         CASE(old_connection_is_closed_after_its_grace),
         CASE(idle_connection_is_told_to_go),
