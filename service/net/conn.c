@@ -15,15 +15,13 @@ enum {
     ROOM_SMALL = 32 * 1024, /* for a socket that is slow: less is kept */
     MAX_UNSENT = 2 * SL_NET_BLOCK_BYTES,
     DRAIN_STALL_MS = 10000, /* a closing connection whose socket takes nothing */
-    NOTSENT_LOWAT_BYTES = 64 * 1024,
-    USER_TIMEOUT_MS = 50000 /* keepalive: 30 s of silence and 20 s of waiting */
+    NOTSENT_LOWAT_BYTES = 64 * 1024
 };
 
-void sl_net_socket_tune(int fd)
+void sl_net_socket_tune(int fd, unsigned timeout_ms)
 {
     const int one = 1;
     const int lowat = NOTSENT_LOWAT_BYTES;
-    const unsigned timeout_ms = USER_TIMEOUT_MS;
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &lowat, sizeof(lowat));
     (void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout_ms, sizeof(timeout_ms));

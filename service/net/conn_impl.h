@@ -83,8 +83,9 @@ void sl_net_conn_end(
     struct sl_net_conn *conn, enum sl_net_end how, int sys_errno, const char *what);
 /* At once, without on_end. */
 void sl_net_conn_free(struct sl_net_conn *conn);
-/* TCP_NODELAY and the rest; faults are ignored, a socket works without them. */
-void sl_net_socket_tune(int fd);
+/* TCP_NODELAY and the rest; faults are ignored, a socket works without them. `timeout_ms`: how long
+ * the peer's system may take nothing; Linux counts the time in which its program reads nothing. */
+void sl_net_socket_tune(int fd, unsigned timeout_ms);
 
 /* ---- connect.c ------------------------------------------------------------------------------- */
 

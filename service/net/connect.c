@@ -8,7 +8,7 @@
 #include "runtime/base/loop_uv.h"
 #include "service/net/conn_impl.h"
 
-enum { LINGER_MS = 1000, NEXT_TRY_MS = 250, MAX_ADDRESSES = 16 };
+enum { LINGER_MS = 1000, NEXT_TRY_MS = 250, MAX_ADDRESSES = 16, TCP_TIMEOUT_MS = 50000 };
 
 /* A look-up outlives its connection until libuv has called back. */
 struct lookup {
@@ -161,7 +161,7 @@ static bool try_address(struct sl_net_connecting *connecting, size_t index)
         return false;
     }
     if (family != AF_UNIX) {
-        sl_net_socket_tune(fd);
+        sl_net_socket_tune(fd, TCP_TIMEOUT_MS);
     }
     sl_net_address_format(address, conn->peer, sizeof(conn->peer));
     const bool has_begun =

@@ -15,7 +15,9 @@ enum {
     LISTENER_MAGIC = 0x6E6C6973,
     BACKLOG = 1024,
     ACCEPTS_PER_WAKE = 64,
-    PAUSE_MS = 100 /* without descriptors: CM-12 */
+    PAUSE_MS = 100, /* without descriptors: CM-12 */
+    SILENCE_MS = 30000,
+    SLACK_MS = 10000 /* the timers of `stall` and of keepalive come first, and say why */
 };
 
 struct sl_net_listener {
@@ -50,6 +52,7 @@ struct handover {
     struct sl_net_address from;
     struct sl_net_tls *tls;
     uint64_t handshake_ms, linger_ms, stall_ms;
+    unsigned tcp_timeout_ms;
 };
 
 static void unref(struct sl_net_listener *listener)
@@ -154,6 +157,17 @@ static void run_handover(struct sl_task *task)
     (void)sl_free(handover);
 }
 
+/* CM-1: the system gives a peer up that is gone, and not one that has still time to read (CM-13).
+ * Keepalive may be slower than that. */
+static unsigned tcp_timeout_ms(const struct sl_limits *limits)
+{
+    const uint64_t silence_ms =
+        limits->keepalive_time < SILENCE_MS ? limits->keepalive_time : SILENCE_MS;
+    const uint64_t keepalive_ms = silence_ms + limits->keepalive_timeout;
+    const uint64_t most_ms = keepalive_ms > limits->stall ? keepalive_ms : limits->stall;
+    return (unsigned)(most_ms + SLACK_MS);
+}
+
 /* What may change while it listens, as it is now. */
 static void take_settings(struct sl_net_listener *listener, struct handover *handover)
 {
@@ -162,6 +176,7 @@ static void take_settings(struct sl_net_listener *listener, struct handover *han
     handover->handshake_ms = listener->shared.limits.handshake;
     handover->linger_ms = listener->shared.limits.linger;
     handover->stall_ms = listener->shared.limits.stall;
+    handover->tcp_timeout_ms = tcp_timeout_ms(&listener->shared.limits);
     (void)pthread_mutex_unlock(&listener->shared.lock);
 }
 
@@ -176,9 +191,6 @@ static void hand_over(struct sl_net_listener *listener, int fd, const struct sl_
         (void)close(fd);
         return;
     }
-    if (from->as.any.sa_family != AF_UNIX) {
-        sl_net_socket_tune(fd);
-    }
     const size_t index = least_loaded(listener);
     (void)atomic_fetch_add(&listener->n_conns_of_loop[index], 1);
     (void)atomic_fetch_add(&listener->n_refs, 1);
@@ -188,6 +200,9 @@ static void hand_over(struct sl_net_listener *listener, int fd, const struct sl_
     handover->fd = fd;
     handover->from = *from;
     take_settings(listener, handover);
+    if (from->as.any.sa_family != AF_UNIX) {
+        sl_net_socket_tune(fd, handover->tcp_timeout_ms);
+    }
     if (index == 0) {
         run_handover(&handover->task);
     } else {

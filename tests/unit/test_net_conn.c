@@ -640,21 +640,50 @@ static int socket_option(int fd, int option)
     return value;
 }
 
-static void sockets_send_at_once_and_keep_little(void **state) /* FC-7, CM-1 */
+/* The two ends of the one connection: the server's first. */
+static void connect_pair(struct world *world, int fds[2])
 {
-    struct world *world = *state;
     listen_at(world, "127.0.0.1:0");
     connect_client(world);
     TURN_UNTIL(world, world->n_servers == 1 && world->client.is_open);
     const uint16_t port = sl_net_listener_port(world->listener);
-    const int fds[] = { fd_of_port(port, getsockname), fd_of_port(port, getpeername) };
+    fds[0] = fd_of_port(port, getsockname);
+    fds[1] = fd_of_port(port, getpeername);
     assert_int_not_equal(fds[0], fds[1]);
+}
+
+static void sockets_send_at_once_and_keep_little(void **state) /* FC-7, CM-1 */
+{
+    struct world *world = *state;
+    int fds[2];
+    connect_pair(world, fds);
     for (size_t i = 0; i < SL_COUNT(fds); i++) {
         assert_true(fds[i] >= 0);
         assert_int_equal(socket_option(fds[i], TCP_NODELAY), 1);
         assert_int_equal(socket_option(fds[i], TCP_NOTSENT_LOWAT), 64 * 1024);
-        assert_int_equal(socket_option(fds[i], TCP_USER_TIMEOUT), 50 * 1000);
     }
+    assert_int_equal(socket_option(fds[0], TCP_USER_TIMEOUT), 70 * 1000);
+    assert_int_equal(socket_option(fds[1], TCP_USER_TIMEOUT), 50 * 1000);
+}
+
+/* Linux ends a connection whose peer reads nothing for so long (CM-13 is ours). */
+static void the_system_is_as_patient_as_the_limits(void **state) /* CM-1, CM-13 */
+{
+    struct world *world = *state;
+    world->limits.stall = 600 * 1000;
+    int fds[2];
+    connect_pair(world, fds);
+    assert_int_equal(socket_option(fds[0], TCP_USER_TIMEOUT), 610 * 1000);
+}
+
+static void the_system_is_as_patient_as_keepalive(void **state) /* CM-1 */
+{
+    struct world *world = *state;
+    world->limits.keepalive_time = 10 * 1000;
+    world->limits.keepalive_timeout = 100 * 1000;
+    int fds[2];
+    connect_pair(world, fds);
+    assert_int_equal(socket_option(fds[0], TCP_USER_TIMEOUT), 120 * 1000);
 }
 
 static void a_refused_connection_is_closed(void **state)
@@ -748,6 +777,8 @@ int main(void)
         CASE(too_many_connections_of_one_address_are_closed),
         CASE(listeners_that_share_a_census_share_their_limits),
         CASE(sockets_send_at_once_and_keep_little),
+        CASE(the_system_is_as_patient_as_the_limits),
+        CASE(the_system_is_as_patient_as_keepalive),
         CASE(a_refused_connection_is_closed),
         CASE(without_descriptors_accepting_waits_and_goes_on),
         CASE(connections_outlive_their_listener),
