@@ -115,6 +115,20 @@ static void a_whole_answer_is_ok(void **state)
     stop();
 }
 
+static void an_early_hint_is_skipped_st_5(void **state)
+{
+    (void)state;
+    const struct raw_script script = { raw_settings,
+                                       BYTES("\0\0\5\1\4\0\0\0\1\x08\x03"
+                                             "103" OK_HEADERS EMPTY_MESSAGE TRAILERS("0")),
+                                       true };
+    start(&script, 1, 0);
+    struct sl_client_call *call = call_once(SL_OK);
+    assert_int_equal(sl_client_call_status(call), SL_OK);
+    (void)sl_client_call_free(call);
+    stop();
+}
+
 static void http_without_grpc_has_a_status_st_5(void **state)
 {
     (void)state;
@@ -463,6 +477,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_whole_answer_is_ok),
+        cmocka_unit_test(an_early_hint_is_skipped_st_5),
         cmocka_unit_test(http_without_grpc_has_a_status_st_5),
         cmocka_unit_test(resets_have_a_status_st_4),
         cmocka_unit_test(a_missing_end_is_told),

@@ -359,6 +359,21 @@ static void a_reset_without_error_and_without_trailers_is_internal_st_4(void **s
     expect_end(client_rig_call(&rig, &unary, NULL, "x"), SL_INTERNAL, "NO_ERROR (0)");
 }
 
+/* The server's clock was a little faster. */
+static void a_deadline_that_has_passed_is_a_better_reason_than_cancel_st_4(void **state)
+{
+    (void)state;
+    client_rig_channel(&rig, NULL);
+    const struct sl_client_call_options options = { .struct_size = sizeof(options),
+                                                    .timeout_ms = 100 };
+    client_rig_script(&rig, &silence, 1);
+    struct sl_client_call *call = client_rig_call(&rig, &unary, &options, "x");
+    rig.loop.now_ns += 100 * SL_NS_PER_MS;
+    sl_loop_set_time(&rig.loop.base, rig.loop.now_ns, 0, false); /* no timer has run */
+    client_rig_say(rig.conns[0], "\0\0\4\3\0\0\0\0\1\0\0\0\x08", 13);
+    expect_end(call, SL_DEADLINE_EXCEEDED, "deadline");
+}
+
 static void an_ok_without_its_message_is_unimplemented(void **state)
 {
     (void)state;
@@ -710,6 +725,7 @@ int main(void)
         T(an_answer_may_come_before_the_end_of_the_request),
         T(a_reset_without_error_and_without_trailers_is_internal_st_4),
         T(what_the_server_does_not_want_is_reset),
+        T(a_deadline_that_has_passed_is_a_better_reason_than_cancel_st_4),
         T(an_ok_without_its_message_is_unimplemented),
         T(headers_over_the_limits_end_the_call_alone),
         T(more_fields_than_the_limit_end_the_call_alone),
