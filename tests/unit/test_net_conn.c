@@ -670,7 +670,7 @@ static void sockets_send_at_once_and_keep_little(void **state) /* FC-7, CM-1 */
 static void the_system_is_as_patient_as_the_limits(void **state) /* CM-1, CM-13 */
 {
     struct world *world = *state;
-    world->limits.stall = 600 * 1000;
+    world->limits.stall = 600000;
     int fds[2];
     connect_pair(world, fds);
     assert_int_equal(socket_option(fds[0], TCP_USER_TIMEOUT), 610 * 1000);
@@ -679,8 +679,8 @@ static void the_system_is_as_patient_as_the_limits(void **state) /* CM-1, CM-13 
 static void the_system_is_as_patient_as_keepalive(void **state) /* CM-1 */
 {
     struct world *world = *state;
-    world->limits.keepalive_time = 10 * 1000;
-    world->limits.keepalive_timeout = 100 * 1000;
+    world->limits.keepalive_time = 10000;
+    world->limits.keepalive_timeout = 100000;
     int fds[2];
     connect_pair(world, fds);
     assert_int_equal(socket_option(fds[0], TCP_USER_TIMEOUT), 120 * 1000);
