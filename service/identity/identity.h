@@ -110,4 +110,31 @@ bool sl_identity_may(
     const char *method,
     const char *agent);
 
+/* Somebody who was known when something began that goes on. */
+struct sl_identity_past {
+    struct sl_identity_caller caller; /* as he was known then */
+    const char *names;                /* of sl_identity_proof */
+    const char *method;
+    const char *agent; /* NULL: it needs no right to one */
+};
+
+/* How he stands now, the best first. */
+enum sl_identity_standing {
+    SL_IDENTITY_STANDS,
+    SL_IDENTITY_NO_RIGHT,     /* to the agent */
+    SL_IDENTITY_OTHER_TENANT, /* he is known, and belongs to another one */
+    SL_IDENTITY_GONE          /* nothing leads to this principal any more */
+};
+/* "agent", "tenant", "principal"; "" for STANDS. */
+const char *sl_identity_standing_name(enum sl_identity_standing standing);
+
+/* His key or certificate decides, while it still leads to him; then whatever else does, so that a
+ * key can be replaced under what runs. `*ret_expires_s`: until when the answer is good, if he
+ * stands. Takes time in proportion to the number of keys. Thread: any. */
+enum sl_identity_standing sl_identity_ask_again(
+    const struct sl_identity *identity,
+    const struct sl_identity_past *past,
+    int64_t now_s,
+    int64_t *ret_expires_s);
+
 #endif
