@@ -23,6 +23,7 @@ foreach(name
     models
     ops
     reload
+    revoke
     runs
     script
     shell

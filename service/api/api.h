@@ -39,7 +39,8 @@ SL_CHECK enum sl_status sl_api_new(const struct sl_api_options *options, struct 
  * grpc.health. Thread: any. Fails: SL_RESOURCE_EXHAUSTED. */
 SL_CHECK enum sl_status sl_api_set_config_state(struct sl_api *api, bool is_good);
 
-/* Who may call from now on; what was started goes on. NULL: everybody. Thread: any. */
+/* Who may call from now on; streams of whoever may not go on end within about a second, runs go on
+ * as after a lost connection. NULL: everybody. Thread: any. */
 void sl_api_set_identity(struct sl_api *api, struct sl_identity *identity);
 
 /* The same health table on another server, which runs nothing else. Before it starts; it must be

@@ -33,6 +33,9 @@ enum sl_status sl_attach_start(
     }
     sl_follow_init(follow, call);
     follow->is_observer = true; /* also before the run says so */
+    if (sl_recheck_start(&follow->recheck, identify, NULL) != SL_OK) {
+        return fail_memory(call);
+    }
     const struct sl_call_identity *caller = sl_call_identity(call);
     const struct sl_run_attach_spec spec = { .run_id = request->run_id,
                                              .after_sequence = request->after_sequence,
@@ -40,6 +43,7 @@ enum sl_status sl_attach_start(
     struct sl_run_callbacks callbacks = sl_follow_run_callbacks;
     callbacks.user_data = follow;
     if (sl_run_attach(runtime, sl_call_loop(call), &spec, &callbacks, &follow->stream) != SL_OK) {
+        sl_recheck_stop(&follow->recheck);
         return fail_memory(call);
     }
     sl_call_set_callbacks(call, &sl_follow_call_callbacks, follow);

@@ -268,6 +268,7 @@ static enum sl_status make_spec(
 
 static enum sl_status start(
     struct sl_runtime *runtime,
+    struct sl_identify *identify,
     struct sl_call *call,
     const Sluice__V1__ExecuteRequest *request,
     const struct execution *kind,
@@ -292,8 +293,13 @@ static enum sl_status start(
     callbacks.on_readable = on_readable;
     callbacks.on_heartbeat = on_heartbeat;
     callbacks.user_data = &execution->follow;
+    const char *agent = request->agent[0] == '\0' ? NULL : request->agent; /* lives in the call */
+    if (sl_recheck_start(&execution->follow.recheck, identify, agent) != SL_OK) {
+        return sl_fail(err, SL_RESOURCE_EXHAUSTED, "out of memory");
+    }
     if (sl_run_start(runtime, sl_call_loop(call), &spec, &callbacks, &execution->follow.stream) !=
         SL_OK) {
+        sl_recheck_stop(&execution->follow.recheck);
         return sl_fail(err, SL_RESOURCE_EXHAUSTED, "out of memory");
     }
     sl_call_set_callbacks(call, &sl_follow_call_callbacks, &execution->follow);
@@ -314,7 +320,7 @@ static enum sl_status check_and_start(
         wipe_credentials(request);
         return sl_refuse_caller(call, verdict);
     }
-    const enum sl_status status = start(runtime, call, request, kind, &err);
+    const enum sl_status status = start(runtime, identify, call, request, kind, &err);
     wipe_credentials(request);
     return status == SL_PENDING ? SL_PENDING : fail_request(call, &err);
 }

@@ -20,6 +20,7 @@ void sl_follow_finish(
 {
     struct sl_call *call = follow->call;
     struct sl_run_stream *stream = SL_TAKE(follow->stream);
+    sl_recheck_stop(&follow->recheck);
     if (follow->on_finish != NULL) {
         follow->on_finish(follow);
     }
@@ -125,6 +126,34 @@ static void source_finished(struct sl_call_source *source)
     sl_follow_finish_read(of_source(source));
 }
 
+/* ---- Who follows ------------------------------------------------------------------------------
+ */
+
+static void log_revoked(const struct sl_follow *follow, enum sl_identity_standing why)
+{
+    const struct sl_call_identity *caller = sl_call_identity(follow->call);
+    sl_log(
+        SL_INFO, SL_LOG_API, "run=%s msg=\"stream revoked\" why=%s peer=%s principal=%s",
+        follow->run_id == NULL ? "-" : follow->run_id, sl_identity_standing_name(why),
+        SL_LOG_QUOTE(sl_slice_str(sl_call_peer(follow->call))),
+        SL_LOG_QUOTE(sl_slice_str(caller == NULL ? "" : caller->principal)));
+}
+
+/* For the run it is as if his connection were lost: he did not ask for its end (AL-7.1). */
+static void on_revoked(struct sl_recheck *recheck, enum sl_identity_standing why)
+{
+    struct sl_follow *follow = SL_CONTAINER(recheck, struct sl_follow, recheck);
+    if (sl_call_is_ended(follow->call)) {
+        return; /* on_ended is on its way */
+    }
+    struct sl_call_status status = sl_refuse_standing(why);
+    log_revoked(follow, why);
+    fill_place(follow);
+    status.info = follow->info;
+    status.n_info = PLACE_INFOS;
+    sl_follow_finish(follow, SL_RUN_CLOSE_LOST, 0, &status);
+}
+
 void sl_follow_init(struct sl_follow *follow, struct sl_call *call)
 {
     *follow = (struct sl_follow){ .call = call,
@@ -133,6 +162,7 @@ void sl_follow_init(struct sl_follow *follow, struct sl_call *call)
                                               .at_border = source_at_border,
                                               .on_finished = source_finished,
                                               .on_streams = source_streams } };
+    sl_recheck_init(&follow->recheck, call, on_revoked);
 }
 
 /* ---- What the run says -------------------------------------------------------------------------
@@ -266,6 +296,7 @@ static void on_ended(struct sl_call *call, const struct sl_call_end *end, void *
         sl_follow_finish(follow, how[end->kind], end->code, &status);
         return;
     }
+    sl_recheck_stop(&follow->recheck);
     sl_run_stream_leave(SL_TAKE(follow->stream), how[end->kind], end->code);
 }
 

@@ -3,11 +3,12 @@
  *
  *   init ─▶ sl_run_start, sl_run_attach ─▶ on_started ─▶ open ─▶ … ─▶ finish_read
  *                                                     └─▶ refuse
- *   the client goes, or the server does; an observer is lost ─▶ finish */
+ *   the client goes, or the server does; an observer is lost; the caller is revoked ─▶ finish */
 #ifndef SL_SERVICE_API_FOLLOW_H
 #define SL_SERVICE_API_FOLLOW_H
 
 #include "runtime/runtime.h"
+#include "service/api/recheck.h"
 #include "service/rpc/rpc.h"
 
 enum { SL_FOLLOW_INFOS = 3, SL_FOLLOW_NUMBER_BYTES = 24 };
@@ -21,6 +22,7 @@ struct sl_follow {
     const char *run_id; /* NULL: no run exists yet */
     bool is_observer;   /* somebody else started the run */
     struct sl_call_source source;
+    struct sl_recheck recheck;                   /* the owner starts it, before the stream */
     void (*on_finish)(struct sl_follow *follow); /* may be NULL: what the owner has to free */
     /* What the ErrorInfo of an ending says, and its numbers. */
     struct sl_metadatum info[SL_FOLLOW_INFOS];

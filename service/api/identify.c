@@ -1,37 +1,18 @@
-#include "service/api/identify.h"
-
 #include <inttypes.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <time.h>
 
 #include "runtime/base/log.h"
 #include "runtime/base/mem.h"
 #include "runtime/base/metrics.h"
+#include "service/api/identify_impl.h"
+#include "service/api/recheck.h"
 
 /* More values of one header than that are as wrong as two. */
 enum { MAX_VALUES = 2 };
 
-struct sl_identify {
-    atomic_bool is_on; /* there is a table: spares the lock where there is none */
-    struct {
-        pthread_mutex_t lock;
-        struct sl_identity *identity; /* NULL: nothing is configured */
-        uint64_t generation;          /* of the table: tables that came before it */
-    } shared;
-};
-
-/* Who makes a call, and what is needed to ask a later table. */
-struct known {
-    struct sl_call_identity who;
-    uint64_t generation; /* of the table that knew him */
-    int64_t expires_s;
-    bool has_key;
-    uint8_t digest[SL_IDENTITY_DIGEST_BYTES];
-};
-
-static struct sl_identity *take(struct sl_identify *identify, uint64_t *ret_generation)
+struct sl_identity *sl_identify_take_newest(struct sl_identify *identify, uint64_t *ret_generation)
 {
+    *ret_generation = 0;
     if (!atomic_load_explicit(&identify->is_on, memory_order_acquire)) {
         return NULL;
     }
@@ -45,7 +26,7 @@ static struct sl_identity *take(struct sl_identify *identify, uint64_t *ret_gene
 struct sl_identity *sl_identify_take(struct sl_identify *identify)
 {
     uint64_t generation;
-    return take(identify, &generation);
+    return sl_identify_take_newest(identify, &generation);
 }
 
 void sl_identify_set(struct sl_identify *identify, struct sl_identity *identity)
@@ -104,7 +85,7 @@ static enum sl_status
 keep(struct sl_call *call, const struct sl_identity_caller *caller, uint64_t generation)
 {
     struct sl_arena *arena = sl_call_arena(call);
-    struct known *known = sl_arena_calloc(arena, 1, sizeof(*known));
+    struct sl_identify_known *known = sl_arena_calloc(arena, 1, sizeof(*known));
     const char **scopes = sl_arena_calloc(arena, caller->n_agents, sizeof(*scopes));
     if (known == NULL || scopes == NULL) {
         return SL_RESOURCE_EXHAUSTED;
@@ -168,7 +149,7 @@ identify(const struct sl_identity *identity, uint64_t generation, struct sl_call
 static enum sl_status on_start(struct sl_call *call, void *user_data)
 {
     uint64_t generation;
-    struct sl_identity *identity = take(user_data, &generation);
+    struct sl_identity *identity = sl_identify_take_newest(user_data, &generation);
     if (identity == NULL) {
         return SL_OK;
     }
@@ -180,13 +161,22 @@ static enum sl_status on_start(struct sl_call *call, void *user_data)
 /* ---- What he may -------------------------------------------------------------------------------
  */
 
-/* As the call's table knew him. */
-static struct sl_identity_caller caller_of(const struct sl_call_identity *who)
+const struct sl_identify_known *sl_identify_known(const struct sl_call *call)
 {
-    return (struct sl_identity_caller){ .principal = who->principal,
-                                        .tenant = who->tenant,
-                                        .agents = who->scopes,
-                                        .n_agents = who->n_scopes };
+    const struct sl_call_identity *who = sl_call_identity(call);
+    return who == NULL ? NULL : SL_CONTAINER(sl_unconst(who), struct sl_identify_known, who);
+}
+
+struct sl_identity_caller sl_identify_caller(const struct sl_identify_known *known)
+{
+    struct sl_identity_caller caller = { .principal = known->who.principal,
+                                         .tenant = known->who.tenant,
+                                         .agents = known->who.scopes,
+                                         .n_agents = known->who.n_scopes,
+                                         .expires_s = known->expires_s,
+                                         .has_key = known->has_key };
+    memcpy(caller.digest, known->digest, sizeof(caller.digest));
+    return caller;
 }
 
 /* The same caller in a table that may have come after the call's headers. */
@@ -196,13 +186,13 @@ static enum sl_identity_fault find_again(
     const struct sl_call *call,
     struct sl_identity_caller *ret_caller)
 {
-    const struct sl_call_identity *who = sl_call_identity(call);
-    if (who == NULL) { /* the call began when nothing was configured */
+    const struct sl_identify_known *known = sl_identify_known(call);
+    if (known == NULL) { /* the call began when nothing was configured */
         return SL_IDENTITY_MISSING;
     }
-    const struct known *known = SL_CONTAINER(sl_unconst(who), struct known, who);
+    const struct sl_call_identity *who = &known->who;
     const int64_t now_s = time(NULL);
-    *ret_caller = caller_of(who);
+    *ret_caller = sl_identify_caller(known);
     if (known->generation == generation) {
         return now_s < known->expires_s ? SL_IDENTITY_KNOWN : SL_IDENTITY_EXPIRED;
     }
@@ -221,7 +211,7 @@ ask(struct sl_identify *identify, const struct sl_call *call, const char *agent)
 {
     uint64_t generation;
     struct sl_identity_caller caller;
-    struct sl_identity *identity = take(identify, &generation);
+    struct sl_identity *identity = sl_identify_take_newest(identify, &generation);
     if (identity == NULL) {
         return SL_OK;
     }
@@ -253,14 +243,14 @@ enum sl_status sl_identify_check(struct sl_identify *identify, const struct sl_c
 bool sl_identify_may_see(
     const struct sl_identity *identity, const struct sl_call *call, const char *agent)
 {
-    const struct sl_call_identity *who = sl_call_identity(call);
+    const struct sl_identify_known *known = sl_identify_known(call);
     if (identity == NULL) {
         return true;
     }
-    if (who == NULL) {
+    if (known == NULL) {
         return false;
     }
-    const struct sl_identity_caller caller = caller_of(who);
+    const struct sl_identity_caller caller = sl_identify_caller(known);
     return sl_identity_may(identity, &caller, "ListAgents", agent) &&
            (sl_identity_may(identity, &caller, "ExecuteStreaming", agent) ||
             sl_identity_may(identity, &caller, "Execute", agent) ||
@@ -293,6 +283,7 @@ enum sl_status sl_identify_new(
 struct sl_identify *sl_identify_free(struct sl_identify *identify)
 {
     if (identify != NULL) {
+        sl_recheck_free_loops(identify);
         (void)sl_identity_unref(identify->shared.identity);
         (void)pthread_mutex_destroy(&identify->shared.lock);
         (void)sl_free(identify);

@@ -3,6 +3,7 @@
 #ifndef SL_SERVICE_API_REFUSE_H
 #define SL_SERVICE_API_REFUSE_H
 
+#include "service/identity/identity.h"
 #include "service/rpc/rpc.h"
 
 /* Makes `info` the one ErrorInfo of `status`. Both must outlive it. */
@@ -13,7 +14,11 @@ void sl_refuse_say_started(
  * Gives the code. */
 SL_CHECK enum sl_status sl_refuse(struct sl_call *call, const struct sl_call_status *why);
 
-/* The same for what sl_identify_…() said: SL_UNAUTHENTICATED, SL_PERMISSION_DENIED. */
+/* What a caller is told whose stream may not go on; of a new call, too, as far as one would be
+ * refused. */
+struct sl_call_status sl_refuse_standing(enum sl_identity_standing standing);
+
+/* As sl_refuse() for what sl_identify_…() said: SL_UNAUTHENTICATED, SL_PERMISSION_DENIED. */
 SL_CHECK enum sl_status sl_refuse_caller(struct sl_call *call, enum sl_status verdict);
 
 #endif
