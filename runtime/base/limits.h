@@ -88,6 +88,10 @@
     X(window_total, BYTES, 268435456, 0, 17179869184, "the same, of the process")                  \
     X(window_keep, MS, 120000, 0, 86400000, "the same, after the end of the run")                  \
     X(final_text, BYTES, 1048576, 1024, 4194304, "content of RunDone")                             \
+    X(session_queue, COUNT, 10, 0, 1000, "runs that wait for one session")                         \
+    X(session_size, BYTES, 4194304, 1024, 16777216, "a session; the oldest turns go")              \
+    X(sessions, COUNT, 10000, 1, 10000000, "sessions kept in memory; those unused longest go")     \
+    X(sessions_total, BYTES, 67108864, 4096, 17179869184, "their bytes")                              \
     X(heartbeat, MS, 15000, 0, 60000, "silence before a heartbeat; 0: none")                       \
     /* tools */                                                                                    \
     X(tool_timeout, MS, 3600000, 100, 3600000, "one tool call")                                    \

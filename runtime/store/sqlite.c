@@ -251,11 +251,18 @@ static enum sl_status open_database(struct sl_sqlite *store, struct sl_error *er
         rc = read_number(
             store, "SELECT coalesce(sum(bytes), 0) FROM heads", &store->writer.kept_bytes);
     }
+    if (rc == SQLITE_OK) {
+        rc = read_number(store, "SELECT count(*) FROM sessions", &store->writer.n_sessions);
+    }
+    if (rc == SQLITE_OK) {
+        rc = read_number(
+            store, "SELECT coalesce(sum(length(messages)), 0) FROM sessions",
+            &store->writer.session_bytes);
+    }
     if (rc != SQLITE_OK) {
         return fail_rc(store, rc, err);
     }
-    atomic_store_explicit(
-        &store->base.counts.kept_bytes, store->writer.kept_bytes, memory_order_relaxed);
+    sl_sqlite_show_kept(store);
     SL_TRY(sl_sqlite_files_identify(&store->files, err));
     return sl_sqlite_files_mark(&store->files, true, err);
 }

@@ -113,6 +113,8 @@ struct sl_sqlite {
         uint64_t recover_after; /* runs up to this number were claimed */
         int64_t kept_change;    /* of kept_bytes, by the transaction that is open */
         uint64_t kept_bytes;
+        int64_t n_sessions_change, session_bytes_change; /* the same, of conversations */
+        uint64_t n_sessions, session_bytes;
         uint64_t wal_pages;
         uint64_t space_looked_ns;
         bool is_space_low;
@@ -152,6 +154,9 @@ bool sl_sqlite_fill_run(
     sqlite3_stmt *statement, struct sl_arena *arena, struct sl_store_run *ret_run);
 /* Those that are numbers. Gives the run's. */
 uint64_t sl_sqlite_fill_numbers(sqlite3_stmt *statement, struct sl_store_run *ret_run);
+
+/* For those who look at the store from outside. */
+void sl_sqlite_show_kept(struct sl_sqlite *store);
 
 /* Removes a little of what is too old or too much, in a transaction of its own. True: there is
  * more (sqlite_retention.c). */

@@ -1,5 +1,6 @@
-/* What is removed: runs that have ended, the oldest first, a little at a time, so that appends do
- * not wait for it. A run goes from its beginning; its floor says how far that has come. */
+/* What is removed: runs that have ended and conversations, the oldest first, a little at a time, so
+ * that appends do not wait for it. A run goes from its beginning; its floor says how far that has
+ * come. */
 #include "runtime/store/sqlite_private.h"
 
 enum { STEP_ROWS = 64, STEP_BYTES = 1024 * 1024 };
@@ -112,10 +113,61 @@ static int step(struct sl_sqlite *store, bool *ret_is_done, struct part *ret_par
     return rc;
 }
 
+/* ---- Conversations -----------------------------------------------------------------------------
+ */
+
+struct oldest_session {
+    uint64_t row, updated_ms, n_bytes;
+};
+
+static int find_oldest_session(struct sl_sqlite *store, struct oldest_session *ret_oldest)
+{
+    STATEMENT(OLDEST_SESSION)
+    rc = sqlite3_step(statement);
+    if (rc == SQLITE_ROW) {
+        ret_oldest->row = sl_sqlite_number(statement, 0);
+        ret_oldest->updated_ms = sl_sqlite_number(statement, 1);
+        ret_oldest->n_bytes = sl_sqlite_number(statement, 2);
+    }
+    (void)sqlite3_reset(statement);
+    return rc == SQLITE_ROW || rc == SQLITE_DONE ? SQLITE_OK : rc;
+}
+
+static int step_sessions(struct sl_sqlite *store, bool *ret_is_done)
+{
+    struct oldest_session oldest = { 0 };
+    int rc = find_oldest_session(store, &oldest);
+    const uint64_t now_ms = sl_sqlite_wall_ms(store);
+    const bool is_old = store->options.keep_ms > 0 && now_ms > oldest.updated_ms &&
+                        now_ms - oldest.updated_ms > store->options.keep_ms;
+    const bool is_much =
+        store->options.keep_bytes > 0 && store->writer.session_bytes > store->options.keep_bytes;
+    *ret_is_done = rc != SQLITE_OK || oldest.row == 0 || (!is_old && !is_much);
+    if (*ret_is_done) {
+        return rc;
+    }
+    rc = run_with(store, SL_SQL_DROP_SESSION, oldest.row, 0, 0); /* alone in its transaction */
+    if (rc == SQLITE_OK) {
+        store->writer.n_sessions--;
+        store->writer.session_bytes -= oldest.n_bytes;
+        (void)atomic_fetch_add_explicit(
+            &store->base.counts.sessions_removed, 1, memory_order_relaxed);
+    }
+    return rc;
+}
+
 bool sl_sqlite_retain(struct sl_sqlite *store)
 {
     bool is_done = false;
     struct part part = { 0 };
+    if (step_sessions(store, &is_done) != SQLITE_OK) {
+        return false; /* the next append finds out what the matter is */
+    }
+    if (!is_done) {
+        sl_sqlite_show_kept(store);
+        return true;
+    }
+    is_done = false;
     const int rc = step(store, &is_done, &part);
     if (rc != SQLITE_OK) {
         if (sqlite3_get_autocommit(store->writer.db.db) == 0) {
@@ -128,8 +180,7 @@ bool sl_sqlite_retain(struct sl_sqlite *store)
     }
     store->writer.kept_bytes -=
         part.n_bytes < store->writer.kept_bytes ? part.n_bytes : store->writer.kept_bytes;
-    atomic_store_explicit(
-        &store->base.counts.kept_bytes, store->writer.kept_bytes, memory_order_relaxed);
+    sl_sqlite_show_kept(store);
     if (part.is_all) {
         (void)atomic_fetch_add_explicit(&store->base.counts.runs_removed, 1, memory_order_relaxed);
     }

@@ -28,7 +28,8 @@ static const char *const steps[] = {
     "CREATE TABLE resumes (run INTEGER PRIMARY KEY, bytes BLOB NOT NULL, crc INTEGER NOT NULL);"
     "CREATE TABLE sessions (tenant TEXT NOT NULL, agent TEXT NOT NULL, session_id TEXT NOT NULL,"
     " messages BLOB NOT NULL, crc INTEGER NOT NULL, updated_ms INTEGER NOT NULL,"
-    " PRIMARY KEY (tenant, agent, session_id));",
+    " PRIMARY KEY (tenant, agent, session_id));"
+    "CREATE INDEX sessions_by_age ON sessions (updated_ms);",
 };
 
 const struct sl_sqlite_schema sl_sqlite_schema = {

@@ -60,7 +60,12 @@
       "messages = excluded.messages, crc = excluded.crc, updated_ms = excluded.updated_ms")        \
     X(GET_SESSION,                                                                                 \
       "SELECT messages, crc FROM sessions WHERE tenant = ?1 AND agent = ?2 AND session_id = ?3")   \
+    X(GET_SESSION_SIZE, "SELECT length(messages) FROM sessions "                                   \
+                        "WHERE tenant = ?1 AND agent = ?2 AND session_id = ?3")                    \
     /* retention */                                                                                \
+    X(OLDEST_SESSION,                                                                              \
+      "SELECT rowid, updated_ms, length(messages) FROM sessions ORDER BY updated_ms LIMIT 1")      \
+    X(DROP_SESSION, "DELETE FROM sessions WHERE rowid = ?1")                                       \
     X(OLDEST_ENDED,                                                                                \
       "SELECT number, ended_ms FROM runs WHERE ended_ms > 0 ORDER BY ended_ms, number LIMIT 1")    \
     X(DROP_EVENTS, "DELETE FROM events WHERE run = ?1 AND last_sequence <= ?2")                    \

@@ -304,8 +304,30 @@ static int append(struct sl_sqlite *store, struct sl_store_append *append)
 /* ---- Conversations, and the end ----------------------------------------------------------------
  */
 
+/* What the write of this conversation adds to all of them. */
+static int count_session(struct sl_sqlite *store, const struct sl_store_session *session)
+{
+    STATEMENT(GET_SESSION_SIZE)
+    sl_sqlite_bind_text(statement, 1, session->tenant);
+    sl_sqlite_bind_text(statement, 2, session->agent);
+    sl_sqlite_bind_text(statement, 3, session->session_id);
+    rc = sqlite3_step(statement);
+    if (rc == SQLITE_ROW) {
+        store->writer.session_bytes_change -= (int64_t)sl_sqlite_number(statement, 0);
+    } else if (rc == SQLITE_DONE) {
+        store->writer.n_sessions_change++;
+    }
+    (void)sqlite3_reset(statement);
+    store->writer.session_bytes_change += (int64_t)session->messages.size;
+    return rc == SQLITE_ROW || rc == SQLITE_DONE ? SQLITE_OK : rc;
+}
+
 static int put_session(struct sl_sqlite *store, const struct sl_store_session *session)
 {
+    const int counted = count_session(store, session);
+    if (counted != SQLITE_OK) {
+        return counted;
+    }
     STATEMENT(PUT_SESSION)
     sl_sqlite_bind_text(statement, 1, session->tenant);
     sl_sqlite_bind_text(statement, 2, session->agent);

@@ -136,10 +136,14 @@ static void count_commit(struct sl_sqlite *store, uint64_t begun_ns, bool is_don
     atomic_store_explicit(&store->base.counts.is_failing, !is_done, memory_order_relaxed);
 }
 
-static void show_kept(struct sl_sqlite *store)
+void sl_sqlite_show_kept(struct sl_sqlite *store)
 {
     atomic_store_explicit(
         &store->base.counts.kept_bytes, store->writer.kept_bytes, memory_order_relaxed);
+    atomic_store_explicit(
+        &store->base.counts.sessions, store->writer.n_sessions, memory_order_relaxed);
+    atomic_store_explicit(
+        &store->base.counts.session_bytes, store->writer.session_bytes, memory_order_relaxed);
 }
 
 static int do_writes(struct sl_sqlite *store, struct sl_list *batch)
@@ -163,6 +167,7 @@ static int try_batch(struct sl_sqlite *store, struct sl_list *batch)
     const uint64_t begun_ns = sl_sqlite_now_ns();
     const uint64_t recover_after = store->writer.recover_after;
     store->writer.kept_change = 0;
+    store->writer.n_sessions_change = store->writer.session_bytes_change = 0;
     int rc = store->writer.is_replaced ? SQLITE_READONLY_DBMOVED : open_all(store);
     if (rc == SQLITE_OK) {
         rc = do_writes(store, batch);
@@ -177,7 +182,9 @@ static int try_batch(struct sl_sqlite *store, struct sl_list *batch)
         }
     } else {
         store->writer.kept_bytes += (uint64_t)store->writer.kept_change;
-        show_kept(store);
+        store->writer.n_sessions += (uint64_t)store->writer.n_sessions_change;
+        store->writer.session_bytes += (uint64_t)store->writer.session_bytes_change;
+        sl_sqlite_show_kept(store);
     }
     count_commit(store, begun_ns, rc == SQLITE_OK);
     return rc;

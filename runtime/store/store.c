@@ -198,6 +198,9 @@ void sl_store_stats(const struct sl_store *store, struct sl_store_stats *ret_sta
         .wal_bytes = LOAD(wal_bytes),
         .kept_bytes = LOAD(kept_bytes),
         .runs_removed = LOAD(runs_removed),
+        .sessions = LOAD(sessions),
+        .session_bytes = LOAD(session_bytes),
+        .sessions_removed = LOAD(sessions_removed),
         .is_failing = LOAD(is_failing),
     };
 #undef LOAD

@@ -283,7 +283,9 @@ struct sl_store_stats {
     uint64_t wal_bytes;  /* not yet in the database itself */
     uint64_t kept_bytes; /* events of all runs that are kept */
     uint64_t runs_removed;
-    bool is_failing; /* the last commit failed */
+    uint64_t sessions, session_bytes; /* conversations that are kept */
+    uint64_t sessions_removed;        /* too old, or too many */
+    bool is_failing;                  /* the last commit failed */
 };
 
 /* First member of every implementation. */
@@ -294,25 +296,33 @@ struct sl_store {
     struct { /* counted by the implementation's threads */
         atomic_uint_least64_t queued_bytes, queued_requests, commits, failed_commits, commit_ns;
         atomic_uint_least64_t longest_commit_ns, appends, event_bytes, wal_bytes, kept_bytes;
-        atomic_uint_least64_t runs_removed;
+        atomic_uint_least64_t runs_removed, sessions, session_bytes, sessions_removed;
         atomic_bool is_failing;
     } counts;
 };
 
-/* A store that keeps nothing beyond the process. Thread of all its calls: any. Owns: the caller;
- * sl_store_free(). Fails: SL_RESOURCE_EXHAUSTED. */
+/* A store that keeps nothing beyond the process, and no conversations before _memory_keep. Thread
+ * of all its calls: any. Owns: the caller; sl_store_free(). Fails: SL_RESOURCE_EXHAUSTED. */
 SL_CHECK enum sl_status sl_store_memory_new(struct sl_store **ret_store);
+/* It keeps so many conversations, and so many bytes of them: beyond that the ones that were not
+ * used for longest go (limits.sessions, limits.sessions_total). One that is larger than all may be
+ * is refused with SL_RESOURCE_EXHAUSTED. Of a memory store. Thread: any. */
+void sl_store_memory_keep(struct sl_store *store, uint64_t max_sessions, uint64_t max_bytes);
 
 struct sl_store_sqlite_options {
-    const char *path;          /* of the database; its folder must be there */
-    const char *node;          /* this server's name; NULL: "" */
-    bool is_normal;            /* synchronous=NORMAL: a power cut may take the last commits */
-    bool quarantine;           /* a damaged database is moved aside, and an empty one begun */
-    unsigned n_readers;        /* threads; 0: 2 */
-    size_t max_queue_bytes;    /* appends that wait, of all runs; 0: 16 MiB */
-    size_t max_run_bytes;      /* the same, of one run; 0: 1 MiB */
-    uint64_t keep_ms;          /* ended runs are removed so long after their end; 0: never */
-    uint64_t keep_bytes;       /* the oldest ended runs are removed over so many; 0: never */
+    const char *path;       /* of the database; its folder must be there */
+    const char *node;       /* this server's name; NULL: "" */
+    bool is_normal;         /* synchronous=NORMAL: a power cut may take the last commits */
+    bool quarantine;        /* a damaged database is moved aside, and an empty one begun */
+    unsigned n_readers;     /* threads; 0: 2 */
+    size_t max_queue_bytes; /* appends that wait, of all runs; 0: 16 MiB */
+    size_t max_run_bytes;   /* the same, of one run; 0: 1 MiB */
+    /* Ended runs are removed so long after their end, conversations so long after they were
+     * written; 0: never. */
+    uint64_t keep_ms;
+    /* The oldest ended runs are removed over so many bytes of events, and the oldest conversations
+     * over so many bytes of conversations; 0: never. */
+    uint64_t keep_bytes;
     unsigned min_free_percent; /* of the file system: no new runs below; 0: 5; over 100: no look */
 };
 

@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "runtime/base/mem.h"
+#include "runtime/base/metrics.h"
 #include "tests/fake/store_rig.h"
 
 static struct sl_store_rig rig;
@@ -79,6 +80,79 @@ static void the_memory_store_has_no_other_durability(void **state)
     assert_int_equal(renew.lease_ms, 0);
     assert_int_equal(sl_store_n_open(memory), 0);
     (void)sl_store_free(memory);
+}
+
+static enum sl_status save_in(struct sl_store *memory, const char *session_id, size_t n_bytes)
+{
+    static char bytes[4096];
+    memset(bytes, session_id[0], n_bytes);
+    const struct sl_store_session session = { .tenant = "acme",
+                                              .agent = "helper",
+                                              .session_id = session_id,
+                                              .messages = sl_slice_of(bytes, n_bytes) };
+    struct sl_store_save save = { .session = &session };
+    return sl_store_save(memory, &save);
+}
+
+/* Its size, when it is there. */
+static size_t load_from(struct sl_store *memory, const char *tenant, const char *session_id)
+{
+    struct sl_store_load load = { .tenant = tenant, .agent = "helper", .session_id = session_id };
+    const enum sl_status status = sl_store_load(memory, &load);
+    assert_true(status == SL_OK || status == SL_NOT_FOUND);
+    const size_t size = load.messages.size;
+    if (size > 0) {
+        assert_int_equal(load.messages.data[size - 1], session_id[0]);
+    }
+    sl_store_request_done(&load.request);
+    return size;
+}
+
+static void the_memory_store_keeps_conversations_when_it_is_told(void **state)
+{
+    (void)state;
+    struct sl_store *memory = NULL;
+    assert_int_equal(sl_store_memory_new(&memory), SL_OK);
+    assert_int_equal(save_in(memory, "a", 10), SL_UNIMPLEMENTED);
+    sl_store_memory_keep(memory, 10, 10000);
+    assert_int_equal(save_in(memory, "a", 10), SL_OK);
+    assert_int_equal(save_in(memory, "a", 20), SL_OK);
+    assert_int_equal(load_from(memory, "acme", "a"), 20);
+    assert_int_equal(load_from(memory, "other", "a"), 0);
+    assert_int_equal(load_from(memory, "acme", "b"), 0);
+    memory = sl_store_free(memory);
+}
+
+/* limits.sessions, limits.sessions_total */
+static void conversations_unused_for_longest_go_first(void **state)
+{
+    (void)state;
+    struct sl_store *memory = NULL;
+    struct sl_store_stats stats;
+    const uint64_t n_by_number = sl_limit_n_reached(SL_LIMIT_sessions);
+    const uint64_t n_by_bytes = sl_limit_n_reached(SL_LIMIT_sessions_total);
+    assert_int_equal(sl_store_memory_new(&memory), SL_OK);
+    sl_store_memory_keep(memory, 3, 5000);
+    assert_int_equal(save_in(memory, "a", 1000), SL_OK);
+    assert_int_equal(save_in(memory, "b", 1000), SL_OK);
+    assert_int_equal(save_in(memory, "c", 1000), SL_OK);
+    assert_int_equal(load_from(memory, "acme", "a"), 1000);
+    assert_int_equal(save_in(memory, "d", 1000), SL_OK);
+    assert_int_equal(load_from(memory, "acme", "b"), 0);
+    assert_int_equal(sl_limit_n_reached(SL_LIMIT_sessions), n_by_number + 1);
+    assert_int_equal(save_in(memory, "c", 3000), SL_OK);
+    assert_int_equal(load_from(memory, "acme", "a"), 0);
+    assert_int_equal(sl_limit_n_reached(SL_LIMIT_sessions_total), n_by_bytes + 1);
+    assert_int_equal(save_in(memory, "e", 4096), SL_OK);
+    sl_store_stats(memory, &stats);
+    assert_int_equal(stats.sessions, 1);
+    assert_in_range(stats.session_bytes, 4096, 5000);
+    assert_int_equal(stats.sessions_removed, 4);
+    sl_store_memory_keep(memory, 3, 1000); /* a reload */
+    sl_store_stats(memory, &stats);
+    assert_int_equal(stats.sessions + stats.session_bytes, 0);
+    assert_int_equal(save_in(memory, "e", 1000), SL_RESOURCE_EXHAUSTED);
+    memory = sl_store_free(memory);
 }
 
 /* ---- A run -------------------------------------------------------------------------------------
@@ -637,6 +711,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(a_run_without_durability_is_only_counted),
         TEST(the_memory_store_has_no_other_durability),
+        TEST(the_memory_store_keeps_conversations_when_it_is_told),
+        TEST(conversations_unused_for_longest_go_first),
         TEST(a_run_comes_back_as_it_was_recorded),
         TEST(a_request_id_leads_to_its_run),
         TEST(another_tenants_run_is_not_there),

@@ -314,6 +314,81 @@ static void over_the_bound_the_oldest_events_go(void **state)
     assert_int_equal(stats.kept_bytes, 0);
 }
 
+/* ---- Conversations -----------------------------------------------------------------------------
+ */
+
+static void save_session(const char *session_id, size_t n_bytes)
+{
+    static char bytes[4096];
+    const struct sl_store_session session = { .tenant = "acme",
+                                              .agent = "helper",
+                                              .session_id = session_id,
+                                              .messages = sl_slice_of(bytes, n_bytes) };
+    struct sl_store_save save = { .request = sl_store_rig_request(&rig), .session = &session };
+    assert_int_equal(
+        sl_store_rig_wait(&rig, &save.request, sl_store_save(rig.store, &save)), SL_OK);
+}
+
+static enum sl_status load_session(const char *session_id)
+{
+    struct sl_store_load load = { .request = sl_store_rig_request(&rig),
+                                  .tenant = "acme",
+                                  .agent = "helper",
+                                  .session_id = session_id };
+    const enum sl_status status =
+        sl_store_rig_wait(&rig, &load.request, sl_store_load(rig.store, &load));
+    sl_store_request_done(&load.request);
+    return status;
+}
+
+static void check_sessions(uint64_t n, uint64_t n_bytes, uint64_t n_removed)
+{
+    struct sl_store_stats stats = { .sessions = UINT64_MAX };
+    for (int i = 0; stats.sessions != n || stats.sessions_removed != n_removed; i++) {
+        assert_true(i < 10000);
+        sl_loop_uv_step(rig.uv, 2);
+        sl_store_stats(rig.store, &stats);
+    }
+    assert_int_equal(stats.session_bytes, n_bytes);
+}
+
+static void conversations_that_are_too_old_go(void **state)
+{
+    (void)state;
+    sl_store_rig_open(&rig);
+    save_session("old", 100);
+    save_session("young", 200);
+    save_session("young", 300);
+    check_sessions(2, 400, 0);
+    sl_store_rig_close(&rig);
+    run_sql("UPDATE sessions SET updated_ms = updated_ms - 7200000 WHERE session_id = 'old'");
+    rig.options.keep_ms = 3600000;
+    sl_store_rig_open(&rig);
+    check_sessions(1, 300, 1);
+    assert_int_equal(load_session("old"), SL_NOT_FOUND);
+    assert_int_equal(load_session("young"), SL_OK);
+}
+
+static void over_the_bound_the_oldest_conversations_go(void **state)
+{
+    (void)state;
+    sl_store_rig_open(&rig);
+    save_session("first", 1000);
+    save_session("second", 1000);
+    save_session("third", 1000);
+    sl_store_rig_close(&rig);
+    run_sql("UPDATE sessions SET updated_ms = updated_ms - 1000 WHERE session_id <> 'first'");
+    run_sql("UPDATE sessions SET updated_ms = updated_ms - 1000 WHERE session_id = 'third'");
+    rig.options.keep_bytes = 2500;
+    sl_store_rig_open(&rig);
+    check_sessions(2, 2000, 1);
+    assert_int_equal(load_session("third"), SL_NOT_FOUND);
+    save_session("second", 1800); /* now the oldest one is the first */
+    check_sessions(1, 1800, 2);
+    assert_int_equal(load_session("first"), SL_NOT_FOUND);
+    assert_int_equal(load_session("second"), SL_OK);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, new_rig, end_rig)
 
 int main(void)
@@ -326,6 +401,8 @@ int main(void)
         TEST(an_end_can_say_that_events_were_lost),
         TEST(runs_that_are_too_old_go_and_open_ones_stay),
         TEST(over_the_bound_the_oldest_events_go),
+        TEST(conversations_that_are_too_old_go),
+        TEST(over_the_bound_the_oldest_conversations_go),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
