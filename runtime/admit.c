@@ -310,7 +310,9 @@ copy_conversation(struct sl_run_stream *stream, const struct sl_run_spec *spec)
     for (size_t i = 0; i < spec->n_messages; i++) {
         SL_TRY(copy_message(stream, &spec->messages[i]));
     }
-    SL_TRY(sl_history_begin_turn(history, spec->input));
+    if (stream->start.session_id == NULL) {
+        SL_TRY(sl_history_begin_turn(history, spec->input));
+    }
     stream->start.input = sl_history_text(history, spec->input);
     stream->start.peer = sl_history_text(history, sl_slice_str(spec->peer));
     return stream->start.input == NULL || stream->start.peer == NULL ? SL_RESOURCE_EXHAUSTED
@@ -355,8 +357,10 @@ static bool check_agent(struct sl_run_stream *stream, const struct sl_run_spec *
 
 static bool check_ids(struct sl_run_stream *stream, const struct sl_run_spec *spec)
 {
-    if (sl_slice_str(spec->session_id).size > 0) {
-        REFUSE_INVALID(stream, "session_id: sessions are not supported yet");
+    const struct sl_slice session = sl_slice_str(spec->session_id);
+    if (session.size > SL_SESSION_ID_MAX_BYTES || !sl_utf8_is_clean(session)) {
+        REFUSE_INVALID(
+            stream, "session_id must be text of at most %d bytes", (int)SL_SESSION_ID_MAX_BYTES);
         return false;
     }
     if (sl_slice_str(spec->request_id).size > SL_REQUEST_ID_MAX_BYTES) {
@@ -366,15 +370,40 @@ static bool check_ids(struct sl_run_stream *stream, const struct sl_run_spec *sp
     return true;
 }
 
+/* False: the agent has no sessions. */
+static bool check_session(struct sl_run_stream *stream, const struct sl_run_spec *spec)
+{
+    if (sl_slice_str(spec->session_id).size > 0 && stream->start.agent->memory == SL_MEMORY_NONE) {
+        REFUSE_INVALID(
+            stream, "session_id: agent '%s' keeps no sessions (memory: None)",
+            stream->start.agent->name);
+        return false;
+    }
+    return true;
+}
+
+static enum sl_status set_session(struct sl_run_stream *stream, const struct sl_run_spec *spec)
+{
+    if (sl_slice_str(spec->session_id).size == 0) {
+        return SL_OK;
+    }
+    stream->start.session_id =
+        sl_history_text(&stream->start.history, sl_slice_str(spec->session_id));
+    stream->start.session_store = sl_run_session_store(stream->runtime, stream->start.agent);
+    stream->start.replaces_session = spec->replaces_session;
+    return stream->start.session_id == NULL ? SL_RESOURCE_EXHAUSTED : SL_OK;
+}
+
 enum sl_status sl_run_admit_spec(
     struct sl_run_stream *stream, const struct sl_run_spec *spec, bool *ret_is_accepted)
 {
     const struct sl_limits *limits = &stream->generation->limits;
     sl_history_init(&stream->start.history, limits->model_request * HISTORY_FACTOR);
-    *ret_is_accepted =
-        check_ids(stream, spec) && check_sizes(stream, spec) && check_agent(stream, spec) &&
-        set_limits(stream, spec) && set_heartbeat(stream, spec) && set_disconnect(stream, spec) &&
-        set_marks(stream, spec) && set_budget(stream, spec) && sl_run_check_pairs(stream, spec);
+    *ret_is_accepted = check_ids(stream, spec) && check_sizes(stream, spec) &&
+                       check_agent(stream, spec) && check_session(stream, spec) &&
+                       set_limits(stream, spec) && set_heartbeat(stream, spec) &&
+                       set_disconnect(stream, spec) && set_marks(stream, spec) &&
+                       set_budget(stream, spec) && sl_run_check_pairs(stream, spec);
     if (!*ret_is_accepted) {
         return SL_OK;
     }
@@ -383,5 +412,6 @@ enum sl_status sl_run_admit_spec(
         SL_TRY(sl_run_spec_digest(spec, stream->start.digest));
     }
     SL_TRY(sl_run_copy_pairs(stream, spec));
+    SL_TRY(set_session(stream, spec));
     return copy_conversation(stream, spec);
 }

@@ -21,14 +21,15 @@ static enum sl_status add_text(struct sl_buf *buf, const char *text)
 static enum sl_status add_numbers(struct sl_buf *buf, const struct sl_run_spec *spec)
 {
     const uint64_t numbers[] = {
-        spec->has_max_iterations, spec->max_iterations, spec->has_run_timeout,
-        spec->run_timeout_ms,     spec->has_heartbeat,  spec->heartbeat_ms,
-        spec->has_buffer_bytes,   spec->buffer_bytes,   spec->has_buffer_events,
-        spec->buffer_events,      spec->has_max_tokens, spec->max_tokens,
-        spec->has_max_tool_calls, spec->max_tool_calls, spec->has_cancel_on_reset,
-        spec->cancel_on_reset,    spec->detach_ttl_ms,  spec->on_disconnect,
-        spec->tool_call_deltas,   spec->omit_content,   spec->min_flush_ms,
-        spec->max_delta_bytes,    spec->n_messages,     spec->n_metadata,
+        spec->has_max_iterations, spec->max_iterations,   spec->has_run_timeout,
+        spec->run_timeout_ms,     spec->has_heartbeat,    spec->heartbeat_ms,
+        spec->has_buffer_bytes,   spec->buffer_bytes,     spec->has_buffer_events,
+        spec->buffer_events,      spec->has_max_tokens,   spec->max_tokens,
+        spec->has_max_tool_calls, spec->max_tool_calls,   spec->has_cancel_on_reset,
+        spec->cancel_on_reset,    spec->detach_ttl_ms,    spec->on_disconnect,
+        spec->tool_call_deltas,   spec->omit_content,     spec->min_flush_ms,
+        spec->max_delta_bytes,    spec->n_messages,       spec->n_metadata,
+        spec->session_policy,     spec->replaces_session,
     };
     return sl_buf_add(buf, sl_slice_of(numbers, sizeof(numbers)));
 }

@@ -5,6 +5,7 @@
 
 #include "runtime/base/map.h"
 #include "runtime/base/mem.h"
+#include "runtime/directory_sessions.h"
 
 /* Ended requests that are remembered at most, for each run that may be there. */
 enum { REMEMBERED_PER_RUN = 2 };
@@ -39,7 +40,8 @@ struct sl_directory {
     struct {
         pthread_mutex_t lock;
         bool is_draining;
-        struct sl_list waiting;
+        struct sl_list waiting, queued;
+        struct sl_directory_session *sessions;
         struct sl_directory_counts counts;
         struct sl_directory_tenant *tenants;
         struct sl_directory_request *requests;
@@ -250,6 +252,12 @@ static void take_slot(struct sl_directory *directory, struct sl_ticket *ticket)
     directory->shared.counts.running++;
 }
 
+static bool has_room(const struct sl_directory *directory)
+{
+    const struct sl_directory_counts *counts = &directory->shared.counts;
+    return counts->waiting + counts->queued < directory->options.max_waiting;
+}
+
 /* As much as there is to decide without a change. */
 static enum sl_admission judge(const struct sl_directory *directory, const char *tenant)
 {
@@ -263,7 +271,74 @@ static enum sl_admission judge(const struct sl_directory *directory, const char 
     if (counts->running < directory->options.max_runs && counts->waiting == 0) {
         return SL_ADMIT_RUN;
     }
-    return counts->waiting < directory->options.max_waiting ? SL_ADMIT_WAIT : SL_ADMIT_FULL;
+    return has_room(directory) ? SL_ADMIT_WAIT : SL_ADMIT_FULL;
+}
+
+/* The same, for a session that somebody has. */
+static enum sl_admission judge_queue(
+    const struct sl_directory *directory,
+    const struct sl_directory_session *session,
+    enum sl_session_policy policy)
+{
+    if (policy == SL_SESSION_REJECT) {
+        return SL_ADMIT_SESSION_BUSY;
+    }
+    if (session->n_waiting >= directory->options.max_session_queue) {
+        return SL_ADMIT_SESSION_FULL;
+    }
+    return has_room(directory) ? SL_ADMIT_QUEUE : SL_ADMIT_FULL;
+}
+
+/* Who is refused may not keep a session that nobody had. */
+static void drop_session(struct sl_directory *directory, struct sl_ticket *ticket, bool is_held)
+{
+    if (ticket->session != NULL && !is_held) {
+        (void)sl_directory_sessions_pass_on(&directory->shared.sessions, ticket, true);
+    }
+    ticket->session = NULL;
+}
+
+static void enter(
+    struct sl_directory *directory,
+    struct sl_ticket *ticket,
+    enum sl_admission verdict,
+    char ret_run_id[SL_ID_BYTES])
+{
+    struct sl_directory_counts *counts = &directory->shared.counts;
+    if (verdict == SL_ADMIT_RUN) {
+        take_slot(directory, ticket);
+    } else if (verdict == SL_ADMIT_WAIT) {
+        ticket->state = SL_TICKET_WAITING;
+        sl_list_add_last(&directory->shared.waiting, &ticket->node);
+        counts->waiting++;
+    } else {
+        ticket->state = SL_TICKET_QUEUED;
+        sl_list_add_last(&directory->shared.queued, &ticket->node);
+        counts->queued++;
+        sl_directory_sessions_wait(ticket->session, ticket);
+        (void)snprintf(
+            ret_run_id, SL_ID_BYTES, "%s",
+            ticket->interrupts ? ticket->session->holder->run_id : "");
+    }
+}
+
+/* `verdict`: what there is without a session. */
+static enum sl_admission take_session(
+    struct sl_directory *directory,
+    struct sl_ticket *ticket,
+    const struct sl_directory_ask *ask,
+    enum sl_admission verdict,
+    bool *ret_is_held)
+{
+    if (ask->session_id == NULL || ask->session_id[0] == '\0') {
+        return verdict;
+    }
+    ticket->session =
+        sl_directory_sessions_take(&directory->shared.sessions, ask, ticket, ret_is_held);
+    if (ticket->session == NULL) {
+        return SL_ADMIT_NO_MEMORY;
+    }
+    return *ret_is_held ? judge_queue(directory, ticket->session, ask->policy) : verdict;
 }
 
 static enum sl_admission admit(
@@ -284,27 +359,28 @@ static enum sl_admission admit(
                : known->is_ended ? SL_ADMIT_KNOWN_OVER
                                  : SL_ADMIT_KNOWN;
     }
-    const enum sl_admission verdict = judge(directory, tenant);
-    if (verdict != SL_ADMIT_RUN && verdict != SL_ADMIT_WAIT) {
+    enum sl_admission verdict = judge(directory, tenant);
+    bool is_held = false;
+    if (verdict != SL_ADMIT_DRAINING && verdict != SL_ADMIT_TENANT_FULL) {
+        verdict = take_session(directory, ticket, ask, verdict, &is_held);
+    }
+    if (verdict < SL_ADMIT_DRAINING && has_id) {
+        verdict = remember(directory, &key, ask, &ticket->request) == SL_ADMIT_NO_MEMORY
+                      ? SL_ADMIT_NO_MEMORY
+                      : verdict;
+    }
+    if (verdict < SL_ADMIT_DRAINING) {
+        ticket->tenant = enter_tenant(directory, tenant);
+        verdict = ticket->tenant == NULL ? SL_ADMIT_NO_MEMORY : verdict;
+    }
+    if (verdict < SL_ADMIT_DRAINING) {
+        enter(directory, ticket, verdict, ret_run_id);
         return verdict;
     }
-    if (has_id && remember(directory, &key, ask, &ticket->request) == SL_ADMIT_NO_MEMORY) {
-        return SL_ADMIT_NO_MEMORY;
+    if (ticket->request != NULL) {
+        forget(directory, SL_TAKE(ticket->request));
     }
-    ticket->tenant = enter_tenant(directory, tenant);
-    if (ticket->tenant == NULL) {
-        if (ticket->request != NULL) {
-            forget(directory, SL_TAKE(ticket->request));
-        }
-        return SL_ADMIT_NO_MEMORY;
-    }
-    if (verdict == SL_ADMIT_RUN) {
-        take_slot(directory, ticket);
-    } else {
-        ticket->state = SL_TICKET_WAITING;
-        sl_list_add_last(&directory->shared.waiting, &ticket->node);
-        directory->shared.counts.waiting++;
-    }
+    drop_session(directory, ticket, is_held);
     return verdict;
 }
 
@@ -314,7 +390,10 @@ enum sl_admission sl_directory_admit(
     const struct sl_directory_ask *ask,
     char ret_run_id[SL_ID_BYTES])
 {
-    *ticket = (struct sl_ticket){ .state = SL_TICKET_NONE, .home = ask->home };
+    *ticket = (struct sl_ticket){ .state = SL_TICKET_NONE,
+                                  .home = ask->home,
+                                  .interrupts = ask->policy == SL_SESSION_INTERRUPT,
+                                  .run_id = ask->run_id };
     lock(directory);
     forget_old(directory, ask->now_ns);
     const enum sl_admission verdict = admit(directory, ticket, ask, ret_run_id);
@@ -404,24 +483,100 @@ void sl_directory_set_options(
     directory->options.max_runs = options->max_runs;
     directory->options.max_waiting = options->max_waiting;
     directory->options.max_tenant_runs = options->max_tenant_runs;
+    directory->options.max_session_queue = options->max_session_queue;
     directory->options.request_keep_ns = options->request_keep_ns;
     unlock(directory);
+}
+
+/* One that waits for its session, for its turn or for a slot does not get it. */
+static void refuse(struct sl_directory *directory, struct sl_ticket *ticket)
+{
+    struct sl_directory_counts *counts = &directory->shared.counts;
+    if (ticket->state == SL_TICKET_WAITING) {
+        counts->waiting--;
+    } else {
+        counts->queued--;
+    }
+    if (ticket->state == SL_TICKET_QUEUED) {
+        sl_directory_sessions_quit(&directory->shared.sessions, ticket);
+    }
+    if (ticket->state != SL_TICKET_TURN) {
+        sl_list_remove(&ticket->node);
+    }
+    ticket->state = SL_TICKET_NONE;
+    counts->refused++;
+    end_request(directory, ticket, false, 0);
+    leave_tenant(directory, ticket);
 }
 
 bool sl_directory_abandon(struct sl_directory *directory, struct sl_ticket *ticket)
 {
     lock(directory);
-    const bool was_waiting = ticket->state == SL_TICKET_WAITING;
+    const bool was_waiting =
+        ticket->state == SL_TICKET_WAITING || ticket->state == SL_TICKET_QUEUED;
     if (was_waiting) {
-        ticket->state = SL_TICKET_NONE;
-        sl_list_remove(&ticket->node);
-        directory->shared.counts.waiting--;
-        directory->shared.counts.refused++;
-        end_request(directory, ticket, false, 0);
-        leave_tenant(directory, ticket);
+        refuse(directory, ticket);
     }
     unlock(directory);
     return was_waiting;
+}
+
+/* ---- Sessions ----------------------------------------------------------------------------------
+ */
+
+struct sl_ticket *
+sl_directory_leave_session(struct sl_directory *directory, struct sl_ticket *ticket)
+{
+    struct sl_ticket *next = NULL;
+    lock(directory);
+    if (ticket->session != NULL && ticket->session->holder == ticket) {
+        next = sl_directory_sessions_pass_on(
+            &directory->shared.sessions, ticket, directory->shared.is_draining);
+    }
+    if (next != NULL) {
+        sl_list_remove(&next->node);
+        next->state = SL_TICKET_TURN;
+    }
+    unlock(directory);
+    return next;
+}
+
+enum sl_admission sl_directory_ask_slot(struct sl_directory *directory, struct sl_ticket *ticket)
+{
+    enum sl_admission verdict = SL_ADMIT_DRAINING;
+    lock(directory);
+    struct sl_directory_counts *counts = &directory->shared.counts;
+    if (directory->shared.is_draining) {
+        refuse(directory, ticket);
+    } else if (counts->running < directory->options.max_runs && counts->waiting == 0) {
+        counts->queued--;
+        take_slot(directory, ticket);
+        verdict = SL_ADMIT_RUN;
+    } else {
+        counts->queued--;
+        counts->waiting++;
+        ticket->state = SL_TICKET_WAITING;
+        sl_list_add_last(&directory->shared.waiting, &ticket->node);
+        verdict = SL_ADMIT_WAIT;
+    }
+    unlock(directory);
+    return verdict;
+}
+
+void sl_directory_drop_turn(struct sl_directory *directory, struct sl_ticket *ticket)
+{
+    lock(directory);
+    refuse(directory, ticket);
+    unlock(directory);
+}
+
+bool sl_directory_is_interrupted(struct sl_directory *directory, const struct sl_ticket *ticket)
+{
+    lock(directory);
+    const bool is_interrupted = ticket->session != NULL && ticket->session->holder == ticket &&
+                                ticket->session->n_interrupting > 0;
+    unlock(directory);
+    return is_interrupted;
 }
 
 /* ---- Where runs are ----------------------------------------------------------------------------
@@ -483,12 +638,12 @@ void sl_directory_drain(struct sl_directory *directory)
 struct sl_ticket *sl_directory_take_waiting(struct sl_directory *directory)
 {
     lock(directory);
-    struct sl_ticket *ticket = take_first_waiting(directory);
-    if (ticket != NULL) {
-        ticket->state = SL_TICKET_NONE;
-        directory->shared.counts.refused++;
-        end_request(directory, ticket, false, 0);
-        leave_tenant(directory, ticket);
+    struct sl_list *node = sl_list_first(&directory->shared.waiting);
+    node = node != NULL ? node : sl_list_first(&directory->shared.queued);
+    struct sl_ticket *ticket = NULL;
+    if (node != NULL) {
+        ticket = SL_CONTAINER(node, struct sl_ticket, node);
+        refuse(directory, ticket);
     }
     unlock(directory);
     return ticket;
@@ -522,6 +677,7 @@ sl_directory_new(const struct sl_directory_options *options, struct sl_directory
     directory->options = *options;
     directory->shared.runs_of_loop = runs_of_loop;
     sl_list_init(&directory->shared.waiting);
+    sl_list_init(&directory->shared.queued);
     sl_list_init(&directory->shared.ended_requests);
     (void)pthread_mutex_init(&directory->shared.lock, NULL);
     *ret_directory = directory;

@@ -152,7 +152,8 @@ enum sl_status sl_run_info_fill(
     };
     ret_info->run_id = sl_arena_dup(arena, sl_slice_str(known->entry.run_id));
     ret_info->agent = sl_arena_dup(arena, sl_slice_str(known->agent));
-    if (ret_info->run_id == NULL || ret_info->agent == NULL) {
+    ret_info->session_id = sl_arena_dup(arena, sl_slice_str(known->session_id));
+    if (ret_info->run_id == NULL || ret_info->agent == NULL || ret_info->session_id == NULL) {
         return SL_RESOURCE_EXHAUSTED;
     }
     if (ret_info->stage != SL_RUN_STAGE_RUNNING) {

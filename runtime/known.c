@@ -203,6 +203,7 @@ enum sl_status sl_known_begin(struct sl_run_stream *stream)
     known->at = at;
     known->metadata = stream->start.metadata;
     known->n_metadata = stream->start.n_metadata;
+    known->session_id = stream->start.session_id;
     known->created_ms = sl_loop_wall_ms(at->base);
     if (sl_directory_add_run(
             at->runtime->directory, &known->entry, stream->run_id, at->base->index) != SL_OK) {

@@ -35,6 +35,7 @@ struct sl_known_run {
     uint64_t reserved_bytes;              /* of all windows; 0: its share is enough */
     const struct sl_store_pair *metadata; /* in the run's history, and so in the end's */
     size_t n_metadata;
+    const char *session_id;     /* the same; NULL: none */
     const char *agent, *tenant; /* behind the struct */
     char texts[];
 };

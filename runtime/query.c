@@ -202,6 +202,8 @@ static bool fits(const struct sl_run_query *query, const struct sl_known_run *kn
     const struct place place = place_of(known);
     return strcmp(known->tenant, ask->tenant) == 0 &&
            (ask->agent[0] == '\0' || strcmp(known->agent, ask->agent) == 0) &&
+           (ask->session_id[0] == '\0' ||
+            (known->session_id != NULL && strcmp(known->session_id, ask->session_id) == 0)) &&
            (ask->stage == SL_RUN_STAGE_ANY || ask->stage == sl_run_info_stage(known)) &&
            (!query->list.has_start || compare(&query->list.start, &place) < 0);
 }
@@ -441,7 +443,8 @@ enum sl_status sl_run_ask(
     enum sl_status status = SL_RESOURCE_EXHAUSTED;
     sl_runtime_hold(runtime); /* this loop's part of it is there now */
     if (keep_text(query, &query->ask.run_id) && keep_text(query, &query->ask.tenant) &&
-        keep_text(query, &query->ask.agent) && keep_text(query, &query->ask.page_token)) {
+        keep_text(query, &query->ask.agent) && keep_text(query, &query->ask.session_id) &&
+        keep_text(query, &query->ask.page_token)) {
         status = SL_OK;
         if (ask->kind == SL_RUN_ASK_LIST) {
             status = begin_list(query);

@@ -75,8 +75,14 @@ static struct sl_directory_options directory_options(const struct sl_limits *lim
         .max_runs = limits->runs,
         .max_waiting = limits->run_queue,
         .max_tenant_runs = limits->runs_per_tenant,
+        .max_session_queue = limits->session_queue,
         .request_keep_ns = limits->window_keep * SL_NS_PER_MS,
     };
+}
+
+static void keep_sessions(struct sl_runtime *runtime, const struct sl_limits *limits)
+{
+    sl_store_memory_keep(runtime->memory, limits->sessions, limits->sessions_total);
 }
 
 /* ---- Agents ------------------------------------------------------------------------------------
@@ -228,6 +234,7 @@ void sl_runtime_draft_commit(struct sl_generation *draft, struct sl_runtime_chan
     sl_directory_set_options(runtime->directory, &directory);
     admit_waiting(runtime);
     sl_tool_slots_set_max(runtime->slots, draft->limits.tools);
+    keep_sessions(runtime, &draft->limits);
     sl_generation_commit(draft, false);
 }
 
@@ -272,6 +279,8 @@ static enum sl_status make_parts(
     SL_TRY(make_loops(runtime, options));
     SL_TRY(sl_directory_new(&directory, &runtime->directory));
     SL_TRY(sl_store_memory_new(&runtime->store));
+    SL_TRY(sl_store_memory_new(&runtime->memory));
+    keep_sessions(runtime, options->limits);
     SL_TRY(sl_tool_slots_new(options->limits->tools, &runtime->slots));
     struct sl_generation *first;
     SL_TRY(sl_generation_new(runtime, options->limits, &first, err));
@@ -310,6 +319,7 @@ struct sl_runtime *sl_runtime_free(struct sl_runtime *runtime)
         (void)sl_generation_drop(SL_CONTAINER(node, struct sl_generation, node));
     }
     runtime->slots = sl_tool_slots_free(runtime->slots);
+    runtime->memory = sl_store_free(runtime->memory);
     runtime->store = sl_store_free(runtime->store);
     runtime->directory = sl_directory_free(runtime->directory);
     (void)pthread_mutex_destroy(&runtime->shared.lock);
@@ -397,10 +407,16 @@ void sl_runtime_stats(struct sl_runtime *runtime, struct sl_runtime_stats *ret_s
         .runs_ended = counts.ended,
         .runs_running = counts.running,
         .runs_waiting = counts.waiting,
+        .runs_queued = counts.queued,
         .runs_refused = counts.refused,
         .runs_kept = read_relaxed(&runtime->n_kept),
         .kept_bytes = read_relaxed(&runtime->kept_bytes),
     };
+    struct sl_store_stats memory;
+    sl_store_stats(runtime->memory, &memory);
+    ret_stats->sessions = memory.sessions;
+    ret_stats->session_bytes = memory.session_bytes;
+    ret_stats->sessions_removed = memory.sessions_removed;
     (void)pthread_mutex_lock(&runtime->shared.lock);
     SL_LIST_EACH(node, &runtime->shared.generations) {
         const struct sl_generation *generation = SL_CONTAINER(node, struct sl_generation, node);

@@ -127,6 +127,12 @@ enum sl_run_on_disconnect {
     SL_RUN_DETACH_FOR
 };
 
+enum sl_run_session_policy { /* when the session has a run */
+                             SL_RUN_SESSION_REJECT,
+                             SL_RUN_SESSION_ENQUEUE,  /* wait for its end */
+                             SL_RUN_SESSION_INTERRUPT /* cancel it, and wait for its end */
+};
+
 enum sl_run_role { SL_RUN_SYSTEM, SL_RUN_USER, SL_RUN_ASSISTANT, SL_RUN_TOOL };
 
 struct sl_run_call {
@@ -154,7 +160,11 @@ struct sl_run_spec {
     struct sl_slice input;
     const struct sl_run_message *messages; /* context, before the input */
     size_t n_messages;
-    const char *session_id; /* NULL or "": none; there are no sessions yet: refused */
+    /* NULL or "": none. At most 128 bytes. The conversation of the tenant and the agent with this
+     * id comes before the context, and is stored with what the run adds to it. */
+    const char *session_id;
+    enum sl_run_session_policy session_policy;
+    bool replaces_session; /* the context stands for what is stored */
     /* NULL or "": none. At most 128 bytes. A second start with the same one and the same content
      * follows the first run from its beginning, as sl_run_attach() does
      * (sl_run_stream_is_observer), while that is known: until limits.window_keep after its end. */
@@ -314,6 +324,7 @@ struct sl_run_usage {
 
 struct sl_run_info {
     const char *run_id, *agent;
+    const char *session_id; /* "": none */
     enum sl_run_stage stage;
     uint64_t created_at_ms, ended_at_ms; /* Unix; 0: it has not ended */
     uint64_t last_sequence;
@@ -339,7 +350,7 @@ struct sl_run_ask {
     const char *run_id; /* not of LIST */
     bool wants_end;     /* CANCEL: answer when the run has ended */
     /* LIST; NULL or "" and ANY: all. */
-    const char *agent;
+    const char *agent, *session_id;
     enum sl_run_stage stage;
     size_t page_size;       /* 1 to 1,000 */
     const char *page_token; /* of the answer before; NULL or "": the first page */
@@ -377,6 +388,8 @@ struct sl_run_query *sl_run_query_close(struct sl_run_query *query);
 
 struct sl_runtime_stats {
     uint64_t runs_started, runs_ended, runs_running, runs_waiting, runs_refused;
+    uint64_t runs_queued;                               /* that wait for their sessions */
+    uint64_t sessions, session_bytes, sessions_removed; /* that are kept in memory */
     uint64_t events, event_bytes, model_turns, tool_calls, tool_children;
     uint64_t runs_kept, kept_bytes; /* that have ended, and can still be asked for */
     uint64_t generations; /* readings of the configuration that some run still uses, or will */

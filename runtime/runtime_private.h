@@ -35,6 +35,7 @@ struct sl_runtime {
     const char *const *environment;
     char *launcher; /* NULL: none */
     struct sl_store *store;
+    struct sl_store *memory; /* for the sessions of agents with memory InMemory, or without store */
     struct sl_tool_slots *slots;
     struct sl_directory *directory;
     size_t n_loops;
@@ -73,7 +74,8 @@ struct sl_run_stream {
     struct { /* reader's loop; what is touched for each event comes first */
         bool is_started;
         bool wants_early;              /* _ready was asked before there was a run */
-        bool is_waiting;               /* for a slot */
+        bool is_waiting;               /* for its session or a slot */
+        bool is_queued;                /* for its session */
         struct sl_event_cursor cursor; /* of a run on the same loop */
         struct sl_event_relay *relay;  /* of one on another loop */
         struct sl_timer wait_timer;
@@ -95,6 +97,11 @@ struct sl_run_stream {
         struct sl_run_settings settings;
         struct sl_history history;
         const char *input, *peer;
+        /* NULL: none. In the history's arena, which has the given messages only until the session
+         * is loaded. */
+        const char *session_id;
+        struct sl_store *session_store;
+        bool replaces_session;
         const struct sl_store_pair *metadata; /* in the history's arena */
         size_t n_metadata;
         struct sl_credentials *credentials; /* NULL: none that a tool forwards */
@@ -102,7 +109,10 @@ struct sl_run_stream {
         bool wants_only_end;
     } start;
 
-    struct sl_task admit_task;   /* to the reader: it has a slot, or there will be none */
+    struct sl_task admit_task; /* to the reader: it has its turn or a slot, or there will be none */
+    struct sl_task interrupt_task; /* to the owner of the run that has the session */
+    uint32_t interrupt_loop;
+    char interrupt_id[SL_ID_BYTES];
     struct sl_task begin_task;   /* to the owner */
     struct sl_task started_task; /* to the reader */
     struct sl_task close_task;   /* to the owner */
@@ -165,6 +175,26 @@ void sl_run_observe(struct sl_run_stream *stream, const char *run_id);
 void sl_run_observer_part(struct sl_run_stream *stream);
 /* Of an observer that has nothing to read: tells it when it is lost. */
 void sl_run_observer_check(struct sl_run_stream *stream);
+
+/* Completes the conversation of a run whose session is loaded, or which has none: what is stored,
+ * what is given, the input. `on_done` comes once, at once or later, on the run's loop; the stream
+ * is refused, or may begin. Thread: the run's loop (session.c). */
+void sl_run_load_session(
+    struct sl_run_stream *stream, void (*on_done)(struct sl_run_stream *stream));
+/* Where the session of a run of this agent is kept. */
+struct sl_store *
+sl_run_session_store(const struct sl_runtime *runtime, const struct sl_agent *agent);
+
+/* The session has a run, and as many wait for it as may (`is_full`), or this one would not. */
+void sl_run_refuse_session(struct sl_run_stream *stream, bool is_full);
+/* Waits until the run that has the session is over, and cancels it if that is wanted
+ * (`interrupted_id` is not empty). Thread: reader. */
+void sl_run_wait_for_session(struct sl_run_stream *stream, const char *interrupted_id);
+/* Its run has begun: it is cancelled if somebody has come meanwhile to interrupt it. Thread: the
+ * run's loop. */
+void sl_run_heed_session(const struct sl_run_stream *stream);
+/* Gives the session to the next one; harmless without, and twice. Thread: any. */
+void sl_run_leave_session(struct sl_run_stream *stream);
 
 /* By which equal requests are known: everything but credentials and the call's own. Fails:
  * SL_RESOURCE_EXHAUSTED. */

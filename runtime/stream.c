@@ -38,6 +38,7 @@ static void forget_start(struct sl_run_stream *stream)
 {
     sl_history_done(&stream->start.history);
     stream->start.input = stream->start.peer = NULL; /* which were in it */
+    stream->start.session_id = NULL;
     stream->start.metadata = NULL;
     stream->start.credentials = sl_credentials_free(stream->start.credentials);
 }
@@ -78,6 +79,7 @@ void sl_run_stream_unref(struct sl_run_stream *stream)
 static void leave(struct sl_run_stream *stream, bool was_run, uint64_t now_ns)
 {
     struct sl_runtime *runtime = stream->runtime;
+    sl_run_leave_session(stream);
     struct sl_ticket *next =
         sl_directory_leave(runtime->directory, &stream->ticket, was_run, now_ns);
     if (next != NULL) {
@@ -210,6 +212,11 @@ void sl_run_stream_set_ending(struct sl_run_stream *stream, const struct sl_endi
     };
 }
 
+static void on_settled(void *user_data)
+{
+    sl_run_leave_session(user_data);
+}
+
 static void on_ending(void *user_data, const struct sl_ending *ending)
 {
     struct sl_run_stream *stream = user_data;
@@ -252,11 +259,15 @@ static enum sl_status make_run(struct sl_run_stream *stream)
         .history = &stream->start.history,
         .input = stream->start.input,
         .peer = stream->start.peer,
+        .tenant = stream->tenant,
+        .session_id = stream->start.session_id,
+        .session_store = stream->start.session_store,
         .metadata = stream->start.metadata,
         .n_metadata = stream->start.n_metadata,
         .credentials = &stream->start.credentials,
         .on_heartbeat = on_heartbeat,
         .ending = &stream->ending,
+        .on_settled = on_settled,
         .on_ending = on_ending,
         .on_ended = on_ended,
         .user_data = stream,
@@ -282,6 +293,7 @@ static enum sl_status begin(struct sl_run_stream *stream)
         status = open_run(stream);
     }
     if (status == SL_OK) {
+        sl_run_heed_session(stream);
         return SL_OK;
     }
     if (stream->run.known == NULL) {
@@ -297,9 +309,8 @@ static enum sl_status begin(struct sl_run_stream *stream)
 }
 
 /* The run's own reference is the one that `place` took. */
-static void run_begin(struct sl_task *task)
+static void begin_loaded(struct sl_run_stream *stream)
 {
-    struct sl_run_stream *stream = SL_CONTAINER(task, struct sl_run_stream, begin_task);
     struct sl_runtime_loop *at = stream->owner;
     const uint64_t now_ns = sl_loop_now_ns(at->base);
     bool is_begun = false;
@@ -307,6 +318,8 @@ static void run_begin(struct sl_task *task)
         stream->is_refused = true; /* nobody wants it any more, and nobody will hear */
     } else if (at->loop.is_stopping) {
         sl_run_refuse(stream, SL_UNAVAILABLE, "DRAINING", "the server is going down");
+    } else if (stream->is_refused) {
+        is_begun = false; /* its session could not be loaded */
     } else if (begin(stream) != SL_OK) {
         sl_run_refuse(stream, SL_RESOURCE_EXHAUSTED, "SERVER_FULL", "no memory for a run");
     } else {
@@ -321,6 +334,16 @@ static void run_begin(struct sl_task *task)
     if (!is_begun) {
         leave(stream, false, now_ns);
         sl_run_stream_unref(stream);
+    }
+}
+
+static void run_begin(struct sl_task *task)
+{
+    struct sl_run_stream *stream = SL_CONTAINER(task, struct sl_run_stream, begin_task);
+    if (sl_run_stream_is_closed(stream) || stream->owner->loop.is_stopping) {
+        begin_loaded(stream);
+    } else {
+        sl_run_load_session(stream, begin_loaded);
     }
 }
 
@@ -395,25 +418,65 @@ static void place(struct sl_run_stream *stream)
     sl_run_stream_unref(stream);
 }
 
-/* The wait for a slot is over: there is one, or the server goes down. */
+/* Takes the wait's references. */
+static void refuse_draining(struct sl_run_stream *stream)
+{
+    sl_run_refuse(stream, SL_UNAVAILABLE, "DRAINING", "the server is going down");
+    sl_run_leave_session(stream);
+    sl_generation_unref(stream->generation);
+    tell_started(stream);
+}
+
+static void wait_for_slot(struct sl_run_stream *stream)
+{
+    const uint64_t wait_ns = stream->generation->limits.run_wait * SL_NS_PER_MS;
+    const uint64_t due_ns = sl_loop_now_ns(stream->reader_loop) + wait_ns;
+    const uint64_t deadline_ns = stream->start.settings.call_deadline_ns;
+    sl_limit_reached(SL_LIMIT_runs);
+    stream->reader.is_waiting = true;
+    sl_timer_start(&stream->reader.wait_timer, deadline_ns < due_ns ? deadline_ns : due_ns);
+}
+
+/* Its session is free. It has the wait's references. */
+static void take_turn(struct sl_run_stream *stream)
+{
+    struct sl_directory *directory = stream->runtime->directory;
+    enum sl_admission verdict = SL_ADMIT_DRAINING;
+    if (sl_run_stream_is_closed(stream)) {
+        sl_directory_drop_turn(directory, &stream->ticket);
+    } else {
+        verdict = sl_directory_ask_slot(directory, &stream->ticket);
+    }
+    if (verdict == SL_ADMIT_RUN) {
+        place(stream);
+    } else if (verdict == SL_ADMIT_WAIT) {
+        wait_for_slot(stream);
+    } else {
+        refuse_draining(stream);
+    }
+}
+
+/* The wait is over: its session or a slot is free, or the server goes down. */
 static void run_admit(struct sl_task *task)
 {
     struct sl_run_stream *stream = SL_CONTAINER(task, struct sl_run_stream, admit_task);
     stream->reader.is_waiting = false;
+    stream->reader.is_queued = false;
     sl_timer_stop(&stream->reader.wait_timer);
+    if (stream->ticket.state == SL_TICKET_TURN) {
+        take_turn(stream);
+        return;
+    }
     if (stream->ticket.state == SL_TICKET_RUNNING && !sl_run_stream_is_closed(stream)) {
         place(stream);
         return;
     }
     if (stream->ticket.state == SL_TICKET_RUNNING) {
         leave(stream, false, sl_loop_now_ns(stream->reader_loop));
+        sl_run_stream_unref(stream);
     } else {
-        sl_run_refuse(stream, SL_UNAVAILABLE, "DRAINING", "the server is going down");
-        sl_generation_unref(stream->generation);
-        sl_run_stream_ref(stream);
-        tell_started(stream);
+        refuse_draining(stream);
     }
-    sl_run_stream_unref(stream);
 }
 
 /* Leaves the queue; false: the slot has come meanwhile, and run_admit with it. */
@@ -422,6 +485,7 @@ static bool stop_waiting(struct sl_run_stream *stream)
     if (!sl_directory_abandon(stream->runtime->directory, &stream->ticket)) {
         return false;
     }
+    sl_run_leave_session(stream);
     stream->reader.is_waiting = false;
     sl_timer_stop(&stream->reader.wait_timer);
     sl_generation_unref(stream->generation);
@@ -435,7 +499,8 @@ static void refuse_late(struct sl_run_stream *stream, uint64_t wait_ms)
     if (sl_loop_now_ns(stream->reader_loop) >= stream->start.settings.call_deadline_ns) {
         sl_run_refuse(
             stream, SL_DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED",
-            "the deadline has passed before a run slot became free");
+            "the deadline has passed before %s became free",
+            stream->reader.is_queued ? "the session" : "a run slot");
         return;
     }
     sl_limit_reached(SL_LIMIT_run_wait);
@@ -454,15 +519,6 @@ static void on_wait_timer(void *user_data)
         tell_started(stream);
     }
     sl_run_stream_unref(stream);
-}
-
-static void wait_for_slot(struct sl_run_stream *stream)
-{
-    const uint64_t wait_ns = stream->generation->limits.run_wait * SL_NS_PER_MS;
-    const uint64_t due_ns = sl_loop_now_ns(stream->reader_loop) + wait_ns;
-    const uint64_t deadline_ns = stream->start.settings.call_deadline_ns;
-    stream->reader.is_waiting = true;
-    sl_timer_start(&stream->reader.wait_timer, deadline_ns < due_ns ? deadline_ns : due_ns);
 }
 
 /* The same request has come before: its run is followed from the start, and this one gives its
@@ -491,6 +547,9 @@ static void ask_for_slot(struct sl_run_stream *stream, const struct sl_run_spec 
                                           .run_id = stream->run_id,
                                           .request_id = spec->request_id,
                                           .digest = stream->start.digest,
+                                          .agent = spec->agent,
+                                          .session_id = spec->session_id,
+                                          .policy = (enum sl_session_policy)spec->session_policy,
                                           .now_ns = sl_loop_now_ns(stream->reader_loop) };
     const enum sl_admission verdict =
         sl_directory_admit(runtime->directory, &stream->ticket, &ask, known);
@@ -499,8 +558,10 @@ static void ask_for_slot(struct sl_run_stream *stream, const struct sl_run_spec 
         place(stream);
         return;
     case SL_ADMIT_WAIT:
-        sl_limit_reached(SL_LIMIT_runs);
         wait_for_slot(stream);
+        return;
+    case SL_ADMIT_QUEUE:
+        sl_run_wait_for_session(stream, known);
         return;
     case SL_ADMIT_DRAINING:
         sl_run_refuse(stream, SL_UNAVAILABLE, "DRAINING", "the server is going down");
@@ -525,6 +586,10 @@ static void ask_for_slot(struct sl_run_stream *stream, const struct sl_run_spec 
         sl_run_refuse(
             stream, SL_ALREADY_EXISTS, "REQUEST_ID_REUSED",
             "another request with this request_id started run %s", known);
+        break;
+    case SL_ADMIT_SESSION_BUSY:
+    case SL_ADMIT_SESSION_FULL:
+        sl_run_refuse_session(stream, verdict == SL_ADMIT_SESSION_FULL);
         break;
     case SL_ADMIT_NO_MEMORY:
         sl_run_refuse(stream, SL_RESOURCE_EXHAUSTED, "SERVER_FULL", "no memory for a run");

@@ -71,6 +71,11 @@
     X(sluice_runs_active, GAUGE, ONE, NONE, "agent", "Runs that go on.")                           \
     X(sluice_runs_detached, GAUGE, ONE, NONE, "agent", "Runs that go on without their reader.")    \
     X(sluice_runs_waiting, GAUGE, ONE, NONE, "", "Runs that wait for a slot.")                     \
+    X(sluice_runs_queued, GAUGE, ONE, NONE, "", "Runs that wait for their session.")               \
+    X(sluice_sessions, GAUGE, ONE, NONE, "", "Sessions kept in memory.")                           \
+    X(sluice_session_bytes, GAUGE, ONE, NONE, "", "Their bytes.")                                  \
+    X(sluice_history_repairs, COUNTER, ONE, NONE, "",                                              \
+      "Messages of sessions and contexts that were dropped, and results that were added.")         \
     X(sluice_run_duration_seconds, HISTOGRAM, NS, CALL, "", "Time of a run.")                      \
     X(sluice_cancel_duration_seconds, HISTOGRAM, NS, CALL, "",                                     \
       "Time from the cause of an early end until nothing of the run is alive.")                    \

@@ -12,6 +12,13 @@
 #include "runtime/model/model.h"
 #include "runtime/tool/tool.h"
 
+/* Where sessions are kept. */
+enum sl_agent_memory {
+    SL_MEMORY_STORE, /* in the daemon's store, if it has one that outlives the process */
+    SL_MEMORY_PROCESS,
+    SL_MEMORY_NONE /* nowhere: there are none */
+};
+
 enum { SL_AGENT_NAME_BYTES = 63, SL_AGENT_VERSION_CHARS = 16 };
 
 struct sl_agent {
@@ -36,6 +43,7 @@ struct sl_agent {
     const char *reasoning_effort; /* NULL: not sent */
     bool hides_reasoning;
 
+    enum sl_agent_memory memory;
     uint64_t max_context_messages, max_context_tokens; /* 0: no bound */
     uint64_t max_iterations;
     uint64_t run_timeout_ms;

@@ -6,7 +6,6 @@ static const char demo_yaml[] = "name: demo\n"
                                 "provider: scripted\n"
                                 "model: demo\n"
                                 "instructions: You show what a run looks like.\n"
-                                "memory: None\n"
                                 "tools: [current_time, system_info]\n";
 
 /* Two iterations before the answer: two tools at once, then one more, so that every kind of event

@@ -196,10 +196,11 @@ static void load_memory(struct load *load, const struct sl_conf_node *spec)
         sl_conf_end(load->conf, node);
     }
     if (strcmp(type, "None") == 0) {
-        return;
-    }
-    if (strcmp(type, "Store") == 0 || strcmp(type, "InMemory") == 0) {
-        sl_conf_error(load->conf, node, "%s is not supported yet; sessions do not exist", type);
+        load->agent->memory = SL_MEMORY_NONE;
+    } else if (strcmp(type, "Store") == 0) {
+        load->agent->memory = SL_MEMORY_STORE;
+    } else if (strcmp(type, "InMemory") == 0) {
+        load->agent->memory = SL_MEMORY_PROCESS;
     } else if (
         strncmp(type, "File", 4) == 0 || strcmp(type, "SQLite") == 0 ||
         strcmp(type, "PostgreSQL") == 0) {

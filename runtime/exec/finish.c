@@ -124,12 +124,12 @@ static void log_end(const struct sl_run *run)
         run->progress_dropped_bytes, ending->error_id);
 }
 
-/* Everything is dead: the promise of rest can be given (AL-3.3.5). */
-static void conclude(struct sl_run *run)
+void sl_run_settled(struct sl_run *run)
 {
     sl_timer_stop(&run->heartbeat_timer);
-    record_text(run);
-    record_results(run);
+    if (run->options.on_settled != NULL) {
+        run->options.on_settled(run->options.user_data);
+    }
     if (!(run->options.ending->code == SL_CODE(UNSPECIFIED) ? emit_done(run) : emit_error(run))) {
         /* Not even the spare room was enough: the stream's status has to say it. */
         *run->options.ending = sl_ending_error(SL_CODE(OUT_OF_MEMORY));
@@ -137,6 +137,7 @@ static void conclude(struct sl_run *run)
     struct sl_store_end end = {
         .log = &run->store_log,
         .sequence = sl_event_channel_last_sequence(run->channel),
+        .session = sl_run_session_of_end(run),
     };
     const enum sl_status status = sl_store_end_run(run->env->store, &end); /* NONE: at once */
     if (status != SL_OK) {
@@ -154,6 +155,16 @@ static void conclude(struct sl_run *run)
     run->options.on_ending(run->options.user_data, run->options.ending);
     sl_event_channel_end(run->channel);
     sl_loop_defer(run->env->loop, &run->ended_task);
+}
+
+/* Everything is dead: the promise of rest can be given (AL-3.3.5). */
+static void conclude(struct sl_run *run)
+{
+    record_text(run);
+    record_results(run);
+    if (sl_run_session_settle(run)) {
+        sl_run_settled(run);
+    }
 }
 
 /* ---- The way there -----------------------------------------------------------------------------

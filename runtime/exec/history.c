@@ -21,7 +21,7 @@ void sl_history_done(struct sl_history *history)
 {
     history->messages = sl_free(history->messages);
     sl_arena_done(&history->arena);
-    history->n_messages = history->capacity = 0;
+    history->n_messages = history->capacity = history->n_stored = 0;
 }
 
 char *sl_history_text(struct sl_history *history, struct sl_slice text)
@@ -126,6 +126,52 @@ enum sl_status sl_history_add(struct sl_history *history, const struct sl_chat_m
     return SL_OK;
 }
 
+void sl_history_cut(struct sl_history *history, size_t n_messages)
+{
+    while (history->n_messages > n_messages) {
+        history->content_bytes -= message_bytes(&history->messages[--history->n_messages]);
+    }
+}
+
+/* A system message with this text is among the stored ones. */
+static bool
+is_stored(const struct sl_history *history, size_t n_given, const struct sl_chat_message *message)
+{
+    for (size_t i = n_given; i < history->n_messages; i++) {
+        if (message->role == SL_CHAT_SYSTEM && history->messages[i].role == SL_CHAT_SYSTEM &&
+            sl_slice_equal(history->messages[i].content, message->content)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+enum sl_status sl_history_put_stored(struct sl_history *history, size_t n_given)
+{
+    const size_t n_stored = history->n_messages - n_given;
+    if (n_stored == 0) {
+        return SL_OK;
+    }
+    struct sl_chat_message *messages = sl_calloc(history->capacity, sizeof(*messages));
+    if (messages == NULL) {
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    size_t n = n_stored;
+    memcpy(messages, history->messages + n_given, n_stored * sizeof(*messages));
+    for (size_t i = 0; i < n_given; i++) {
+        if (is_stored(history, n_given, &history->messages[i])) {
+            history->content_bytes -= message_bytes(&history->messages[i]);
+        } else {
+            messages[n++] = history->messages[i];
+        }
+    }
+    (void)sl_free(history->messages);
+    history->messages = messages;
+    history->n_messages = n;
+    history->n_stored = n_stored;
+    return SL_OK;
+}
+
 /* The result of `id` among the tool messages [from, to); `to`: none. */
 static size_t find_result(const struct sl_history *history, size_t from, size_t to, const char *id)
 {
@@ -201,6 +247,7 @@ static enum sl_status repair_all(struct sl_history *history, const char *missing
     if (repair.messages == NULL) {
         return SL_RESOURCE_EXHAUSTED;
     }
+    size_t n_stored = 0;
     for (size_t i = 0; i < history->n_messages;) {
         const struct sl_chat_message *message = &history->messages[i];
         size_t end = i + 1;
@@ -216,12 +263,14 @@ static enum sl_status repair_all(struct sl_history *history, const char *missing
             }
             repair_calls(&repair, history, i, end);
         }
+        n_stored = i < history->n_stored ? repair.n_messages : n_stored;
         i = end;
     }
     (void)sl_free(history->messages);
     history->messages = repair.messages;
     history->n_messages = repair.n_messages;
     history->capacity = repair.capacity;
+    history->n_stored = n_stored;
     history->n_repairs += repair.n_repairs;
     history->content_bytes = 0;
     for (size_t i = 0; i < repair.n_messages; i++) {
@@ -234,7 +283,7 @@ enum sl_status sl_history_begin_turn(struct sl_history *history, struct sl_slice
 {
     SL_TRY(repair_all(history, NOT_EXECUTED));
     history->turn_begin = history->n_messages;
-    if (history->n_messages > 0) {
+    if (history->n_messages > history->n_stored) {
         const struct sl_chat_message *last = &history->messages[history->n_messages - 1];
         if (last->role == SL_CHAT_USER &&
             (input.size == 0 || sl_slice_equal(last->content, input))) {

@@ -18,6 +18,7 @@ struct sl_history {
     struct sl_chat_message *messages;
     size_t n_messages, capacity;
     size_t turn_begin; /* index of the input; n_messages until it is there */
+    size_t n_stored;   /* the first ones are a session's, and were not given with this request */
     size_t content_bytes;
     uint32_t n_repairs;
 };
@@ -31,9 +32,18 @@ void sl_history_done(struct sl_history *history);
 SL_CHECK enum sl_status
 sl_history_add(struct sl_history *history, const struct sl_chat_message *message);
 
+/* Removes all messages from index `n_messages` on. */
+void sl_history_cut(struct sl_history *history, size_t n_messages);
+
+/* The first `n_given` messages came with the request, those behind them are a session's: they
+ * change places, and a system message that is given and was stored before is dropped. Before
+ * _begin_turn. Fails: SL_RESOURCE_EXHAUSTED. */
+SL_CHECK enum sl_status sl_history_put_stored(struct sl_history *history, size_t n_given);
+
 /* Ends the old part: repairs it (a call without result gets one, a result without call and an
  * empty message are dropped) and appends the input as the last user message, unless the last
- * message is a user message with the same text or the input is empty. Fails: as _add. */
+ * message that was given is a user message with the same text or the input is empty. Fails: as
+ * _add. */
 SL_CHECK enum sl_status sl_history_begin_turn(struct sl_history *history, struct sl_slice input);
 
 /* Ends the conversation: calls of the last answer that have no result get one that says so. Without

@@ -216,6 +216,7 @@ static void init_rest(struct sl_run *run)
     sl_buf_init(&run->hold, run->max_delta_bytes + MAX_HELD_SLACK_BYTES);
     sl_collect_init(&run->collect, run->channel, window_bytes(run), most_text(run));
     run->collect.is_off = run->agent->omits_content;
+    sl_run_session_init(run);
     run->budget = (struct sl_budget){
         .max_tokens = run->settings.max_tokens,
         .max_calls = run->settings.max_tool_calls,
@@ -275,6 +276,7 @@ static bool emit_started(struct sl_run *run)
     started.agent_version = sl_pb_text(run->agent->version);
     started.model = sl_pb_text(run->agent->model);
     started.provider = sl_pb_text(run->agent->provider);
+    started.session_id = sl_pb_text(run->options.session_id);
     started.max_iterations = run->settings.max_iterations;
     started.deadline_ms =
         sl_loop_wall_ms(run->env->loop) + (run->deadline_ns - run->started_ns) / SL_NS_PER_MS;
@@ -291,7 +293,9 @@ enum sl_status sl_run_begin(struct sl_run *run)
     SL_ON_LOOP(run->env->loop);
     const struct sl_store_run record = {
         .run_id = run->run_id,
+        .tenant = run->options.tenant,
         .agent = run->agent->name,
+        .session_id = run->options.session_id,
         .durability = SL_STORE_NONE,
         .metadata = run->options.metadata,
         .n_metadata = run->options.n_metadata,
@@ -452,6 +456,7 @@ struct sl_run *sl_run_free(struct sl_run *run)
     run->channel = sl_event_channel_unref(run->channel);
     sl_collect_done(&run->collect);
     sl_buf_done(&run->hold);
+    sl_run_session_done(run);
     sl_history_done(&run->history);
     run->credentials = sl_credentials_free(run->credentials);
     sl_event_order_done(&run->order);

@@ -61,6 +61,10 @@ struct sl_run_options {
     struct sl_history *history; /* with the input; its content is taken when _new succeeds */
     const char *input;          /* in the history's arena */
     const char *peer;           /* for the log; in the history's arena */
+    /* Of whom, and which conversation: for the store. NULL: "", and none. The first as long as the
+     * run, the second in the history's arena, which has the conversation so far. */
+    const char *tenant, *session_id;
+    struct sl_store *session_store;       /* where it is kept; with a session */
     const struct sl_store_pair *metadata; /* for the store; in the history's arena */
     size_t n_metadata;
     /* NULL, or where they are: taken when _new succeeds, overwritten when the run is freed. */
@@ -68,6 +72,9 @@ struct sl_run_options {
     /* Nothing went out for heartbeat_ms: a StreamEvent without prefix, valid in the call. */
     void (*on_heartbeat)(void *user_data, struct sl_slice message);
     struct sl_ending *ending; /* where it is written; stays as long as the run */
+    /* What is kept of the conversation is stored, and nobody has seen the terminal event: the
+     * session is free. NULL: nobody waits for it. */
+    void (*on_settled)(void *user_data);
     /* The terminal event is in the log, which ends right after this. */
     void (*on_ending)(void *user_data, const struct sl_ending *ending);
     /* Everything is over; the run may be freed from inside. Never from inside a function of the

@@ -12,6 +12,7 @@
 #include "runtime/exec/encode.h"
 #include "runtime/exec/order.h"
 #include "runtime/exec/run.h"
+#include "runtime/exec/session.h"
 
 enum sl_run_state {
     SL_RUN_STATE_NEW,
@@ -91,6 +92,7 @@ struct sl_run {
     const struct sl_agent *agent;
     struct sl_run_options options; /* callbacks and texts */
     struct sl_store_log store_log;
+    struct sl_session_keeper session;
     char run_id[SL_ID_BYTES];
     uint64_t started_ns, deadline_ns;
     struct sl_history history;
@@ -106,9 +108,10 @@ struct sl_run {
         struct sl_arguments_job *job; /* reads the next one */
         size_t n_begun;               /* the first ones were started or answered */
         size_t n_running;
-        size_t n_recorded; /* the results of the first ones are in the history */
-        bool must_wait;    /* some of them had to wait for others */
-        uint32_t n_minted; /* in the run */
+        uint32_t n_executed; /* that were started, in the run */
+        size_t n_recorded;   /* the results of the first ones are in the history */
+        bool must_wait;      /* some of them had to wait for others */
+        uint32_t n_minted;   /* in the run */
         enum sl_budget_verdict verdict;
     } tools;
 
@@ -176,5 +179,7 @@ void sl_run_fail(struct sl_run *run, Sluice__V1__ErrorCode code);
 void sl_run_fail_full(struct sl_run *run);
 /* A tool call is over while the run is ending. */
 void sl_run_finish_go_on(struct sl_run *run);
+/* The conversation is stored. */
+void sl_run_settled(struct sl_run *run);
 
 #endif

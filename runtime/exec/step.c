@@ -10,7 +10,7 @@
 #include "runtime/exec/run_private.h"
 
 /* Room for the request's other members, in an estimate of its size. */
-enum { REQUEST_OVERHEAD_BYTES = 256 };
+enum { REQUEST_OVERHEAD_BYTES = 256, SESSION_MESSAGES = 10 };
 
 void sl_run_copy_name(char *room, size_t room_bytes, const char *text)
 {
@@ -454,6 +454,13 @@ static bool pass_gate(struct sl_run *run)
     return true;
 }
 
+/* A session grows with each run: it has a bound, also without one in the agent's file. */
+static size_t most_old_messages(const struct sl_run *run)
+{
+    const bool is_bound = run->agent->max_context_messages == 0 && run->session.store != NULL;
+    return is_bound ? SESSION_MESSAGES : run->agent->max_context_messages;
+}
+
 void sl_run_next_iteration(struct sl_run *run)
 {
     if (!pass_gate(run)) {
@@ -474,7 +481,6 @@ void sl_run_next_iteration(struct sl_run *run)
     }
     run->turn.is_open = true;
     sl_run_set_state(run, SL_RUN_STATE_MODEL);
-    sl_history_prune(
-        &run->history, run->agent->max_context_messages, run->agent->max_context_tokens);
+    sl_history_prune(&run->history, most_old_messages(run), run->agent->max_context_tokens);
     ask_model(run);
 }

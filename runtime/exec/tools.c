@@ -429,6 +429,7 @@ static void start_call(struct sl_tool_slot *slot, struct sl_tool *tool)
     atomic_store_explicit(&stats->tool_calls, n_calls + 1, memory_order_relaxed);
     slot->state = SL_SLOT_RUNNING;
     run->tools.n_running++;
+    run->tools.n_executed++;
 }
 
 /* A tool that is not listed does not exist; `ask` is deny when nobody could answer (AL-6.7). */
@@ -490,6 +491,7 @@ static void go_on(struct sl_run *run)
         sl_run_fail_full(run);
         return;
     }
+    sl_run_session_phase(run);
     sl_run_set_state(run, SL_RUN_STATE_READY);
     sl_run_next_iteration(run);
 }

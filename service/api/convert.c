@@ -5,7 +5,7 @@
 #include "runtime/base/mem.h"
 #include "runtime/base/metrics.h"
 
-enum { REQUEST_ID_BYTES = 128 }; /* as struct sl_run_spec says */
+enum { REQUEST_ID_BYTES = 128, SESSION_ID_BYTES = 128 }; /* as struct sl_run_spec says */
 
 /* Texts of fields that come later: a request that uses one is refused. */
 struct refusal {
@@ -34,7 +34,6 @@ static enum sl_status check_request(
     const Sluice__V1__ExecuteRequest *request, const struct sl_limits *limits, struct sl_error *err)
 {
     const struct refusal refusals[] = {
-        { is_set(request->session_id), "session_id" },
         { request->context != NULL && request->context->n_state_json > 0, "context.state_json" },
     };
     SL_TRY(refuse_unbuilt(refusals, SL_COUNT(refusals), err));
@@ -51,6 +50,10 @@ static enum sl_status check_request(
     if (strlen(request->request_id) > REQUEST_ID_BYTES) {
         return sl_fail(
             err, SL_INVALID_ARGUMENT, "request_id: at most %d bytes", (int)REQUEST_ID_BYTES);
+    }
+    if (strlen(request->session_id) > SESSION_ID_BYTES) {
+        return sl_fail(
+            err, SL_INVALID_ARGUMENT, "session_id: at most %d bytes", (int)SESSION_ID_BYTES);
     }
     return SL_OK;
 }
@@ -103,9 +106,6 @@ static enum sl_status check_unbuilt(const Sluice__V1__RunOptions *options, struc
           "options.durability other than NONE" },
         { options->slow_consumer > SLUICE__V1__SLOW_CONSUMER__SLOW_CONSUMER_PAUSE,
           "options.slow_consumer other than PAUSE" },
-        { options->session_policy != 0, "options.session_policy" },
-        { options->context_mode > SLUICE__V1__CONTEXT_MODE__CONTEXT_MODE_APPEND,
-          "options.context_mode other than APPEND" },
         { options->n_client_tools > 0, "options.client_tools" },
         { budget != NULL && budget->_max_cost_micros_case != 0, "options.budget.max_cost_micros" },
     };
@@ -191,6 +191,19 @@ static enum sl_status convert_disconnect(
     return SL_OK;
 }
 
+static void convert_session(const Sluice__V1__RunOptions *options, struct sl_run_spec *spec)
+{
+    static const enum sl_run_session_policy policies[] = {
+        [SLUICE__V1__SESSION_POLICY__SESSION_POLICY_UNSPECIFIED] = SL_RUN_SESSION_REJECT,
+        [SLUICE__V1__SESSION_POLICY__SESSION_POLICY_REJECT] = SL_RUN_SESSION_REJECT,
+        [SLUICE__V1__SESSION_POLICY__SESSION_POLICY_ENQUEUE] = SL_RUN_SESSION_ENQUEUE,
+        [SLUICE__V1__SESSION_POLICY__SESSION_POLICY_INTERRUPT] = SL_RUN_SESSION_INTERRUPT,
+    };
+    spec->session_policy = policies[options->session_policy];
+    spec->replaces_session =
+        options->context_mode == SLUICE__V1__CONTEXT_MODE__CONTEXT_MODE_REPLACE;
+}
+
 static enum sl_status convert_options(
     const Sluice__V1__RunOptions *options, struct sl_run_spec *spec, struct sl_error *err)
 {
@@ -206,6 +219,7 @@ static enum sl_status convert_options(
     }
     SL_TRY(convert_times(options, spec, err));
     SL_TRY(convert_disconnect(options, spec, err));
+    convert_session(options, spec);
     spec->tool_call_deltas = options->tool_call_deltas != 0;
     spec->omit_content = options->omit_content != 0;
     SL_TRY(convert_buffers(options, spec, err));
@@ -344,6 +358,7 @@ enum sl_status sl_convert_request(
     SL_TRY(check_request(request, limits, err));
     spec->agent = request->agent;
     spec->input = sl_slice_str(request->input);
+    spec->session_id = request->session_id;
     spec->request_id = request->request_id;
     SL_TRY(convert_options(request->options, spec, err));
     SL_TRY(convert_pairs(request, arena, spec, err));

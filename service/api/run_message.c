@@ -104,6 +104,7 @@ enum sl_status sl_run_message_fill(
     sluice__v1__run__init(run);
     run->run_id = borrow(info->run_id);
     run->agent = borrow(info->agent);
+    run->session_id = borrow(info->session_id);
     run->state = sl_run_message_state(info->stage);
     run->created_at_ms = info->created_at_ms;
     run->ended_at_ms = info->ended_at_ms;

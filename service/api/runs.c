@@ -230,7 +230,7 @@ enum sl_status sl_runs_cancel(
     return ask(runtime, &question);
 }
 
-/* False: there can be no such run, until there are sessions and approvals. */
+/* False: there can be no such run. */
 static bool stage_of(Sluice__V1__RunState state, enum sl_run_stage *ret_stage)
 {
     switch (state) {
@@ -278,10 +278,11 @@ enum sl_status sl_runs_list(
     struct question question = { .call = call,
                                  .ask = { .kind = SL_RUN_ASK_LIST,
                                           .agent = request->agent,
+                                          .session_id = request->session_id,
                                           .page_size = page_size > PAGE_MAX ? PAGE_MAX : page_size,
                                           .page_token = request->page_token },
                                  .list_reply = reply };
-    if (request->session_id[0] != '\0' || !stage_of(request->state, &question.ask.stage)) {
+    if (!stage_of(request->state, &question.ask.stage)) {
         return SL_OK; /* nothing fits */
     }
     return ask(runtime, &question);

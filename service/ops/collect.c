@@ -30,6 +30,9 @@ static void set_runtime(struct sl_runtime *runtime)
     struct sl_runtime_stats stats;
     sl_runtime_stats(runtime, &stats);
     SL_METRIC_SET(sluice_runs_waiting, stats.runs_waiting, NULL);
+    SL_METRIC_SET(sluice_runs_queued, stats.runs_queued, NULL);
+    SL_METRIC_SET(sluice_sessions, stats.sessions, NULL);
+    SL_METRIC_SET(sluice_session_bytes, stats.session_bytes, NULL);
     SL_METRIC_SET(sluice_events, stats.events, NULL);
     SL_METRIC_SET(sluice_event_bytes, stats.event_bytes, NULL);
     SL_METRIC_SET(sluice_tool_children, stats.tool_children, NULL);

@@ -171,10 +171,20 @@ static void on_heartbeat(void *user_data, struct sl_slice message)
     sluice__v1__stream_event__free_unpacked(event, NULL);
 }
 
+static void on_settled(void *user_data)
+{
+    struct sl_exec_rig *rig = user_data;
+    rig->n_settled++;
+    rig->n_events_when_settled = rig->n_events;
+    assert_int_equal(rig->models.n_live, 0);
+    assert_int_equal(rig->tools.n_live, 0);
+}
+
 static void on_ending(void *user_data, const struct sl_ending *ending)
 {
     struct sl_exec_rig *rig = user_data;
     assert_ptr_equal(ending, &rig->ending);
+    assert_int_equal(rig->n_settled, 1);
     assert_int_equal(rig->models.n_live, 0); /* AL-3.3.5 */
     assert_int_equal(rig->tools.n_live, 0);
 }
@@ -239,11 +249,15 @@ void sl_exec_rig_start(struct sl_exec_rig *rig, const char *input)
         .history = &rig->history,
         .input = input,
         .peer = "",
+        .tenant = "acme",
+        .session_id = rig->session_id,
+        .session_store = rig->session_store,
         .metadata = rig->metadata,
         .n_metadata = rig->n_metadata,
         .credentials = &rig->credentials,
         .on_heartbeat = on_heartbeat,
         .ending = &rig->ending,
+        .on_settled = on_settled,
         .on_ending = on_ending,
         .on_ended = on_ended,
         .user_data = rig,

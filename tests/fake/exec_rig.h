@@ -25,6 +25,10 @@ struct sl_exec_rig {
     struct sl_agents *agents;
     struct sl_run_settings settings; /* changed before _start */
     struct sl_history history;       /* the context, before _start; what was said, at the end */
+    const char *session_id;
+    struct sl_store *session_store; /* with a session */
+    size_t n_settled;
+    size_t n_events_when_settled; /* that were read */
     const struct sl_store_pair *metadata;
     size_t n_metadata;
     struct sl_credentials *credentials; /* the run takes them */

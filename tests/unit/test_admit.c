@@ -31,7 +31,12 @@ static void a_bad_request_is_refused_with_its_reason(void **state)
     check_refusal(&spec, SL_FAILED_PRECONDITION, "AGENT_DISABLED", "as ordered");
     spec = spec_of("load", "refuse=DRAINING");
     check_refusal(&spec, SL_UNAVAILABLE, "DRAINING", "as ordered");
-    CHECK_INVALID("session", .session_id = "s");
+    CHECK_INVALID("keeps no sessions (memory: None)", .session_id = "s");
+    CHECK_INVALID("session_id must be text", .session_id = "\xff");
+    CHECK_INVALID(
+        "of at most 128 bytes",
+        .session_id = "0123456789012345678901234567890123456789012345678901234567890123456789"
+                      "01234567890123456789012345678901234567890123456789012345678");
     CHECK_INVALID("max_iterations", .has_max_iterations = true, .max_iterations = 0);
     CHECK_INVALID("max_iterations", .has_max_iterations = true, .max_iterations = 1001);
     CHECK_INVALID("run_timeout_ms", .has_run_timeout = true, .run_timeout_ms = 0);

@@ -94,6 +94,7 @@ static void a_flat_file_has_the_documented_defaults(void **state)
     assert_int_equal(agent->on_disconnect, SL_DISCONNECT(CANCEL));
     assert_null(agent->temperature);
     assert_int_equal(agent->max_tokens, 0);
+    assert_int_equal(agent->memory, SL_MEMORY_STORE);
     assert_int_equal(strlen(agent->version), SL_AGENT_VERSION_CHARS);
 }
 
@@ -136,6 +137,7 @@ static void every_field_is_read(void **state)
     assert_string_equal(agent->instructions, "be kind");
     assert_int_equal(agent->n_tools, 2);
     assert_string_equal(agent->chat_tools[1].name, "sub");
+    assert_int_equal(agent->memory, SL_MEMORY_NONE);
     assert_int_equal(agent->max_context_messages, 5);
     assert_int_equal(agent->max_context_tokens, 1000);
     assert_int_equal(agent->max_iterations, 7);
@@ -158,6 +160,18 @@ static void every_field_is_read(void **state)
 
 #define FLAT "name: a\nmodel: m\n"
 
+static void sessions_are_kept_where_the_agent_says(void **state)
+{
+    (void)state;
+    assert_int_equal(load_good(FLAT "memory: InMemory\n")->memory, SL_MEMORY_PROCESS);
+}
+
+static void and_with_the_daemon_unless_it_says(void **state)
+{
+    (void)state;
+    assert_int_equal(load_good(FLAT "memory: {type: Store}\n")->memory, SL_MEMORY_STORE);
+}
+
 static void a_mistake_is_named_with_its_place(void **state)
 {
     (void)state;
@@ -174,8 +188,6 @@ static void a_mistake_is_named_with_its_place(void **state)
         { FLAT "tools: [add, add]\n", "there is another tool with the name 'add'" },
         { FLAT "tools: [no_such]\n", "a.yaml:3:9: tools[0]: there is no such tool" },
         { FLAT "tools: add\n", "a.yaml:3:" },
-        { FLAT "memory: Store\n", "memory: Store is not supported yet" },
-        { FLAT "memory: InMemory\n", "not supported yet" },
         { FLAT "memory: File:/x\n", "'store:'" },
         { FLAT "memory: {type: SQLite}\n", "'store:'" },
         { FLAT "memory: Elephant\n", "must be None" },
@@ -350,6 +362,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(a_flat_file_has_the_documented_defaults),
         TEST(every_field_is_read),
+        TEST(sessions_are_kept_where_the_agent_says),
+        TEST(and_with_the_daemon_unless_it_says),
         TEST(a_mistake_is_named_with_its_place),
         TEST(all_mistakes_of_a_file_are_reported),
         TEST(names_are_unique),

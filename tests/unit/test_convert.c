@@ -133,9 +133,6 @@ static void what_is_not_built_is_refused_by_name(void **state)
     Sluice__V1__Context__StateJsonEntry *entries[] = { &entry };
     Sluice__V1__ToolDefinition tool = SLUICE__V1__TOOL_DEFINITION__INIT;
     Sluice__V1__ToolDefinition *tools[] = { &tool };
-    request.session_id = sl_unconst("s");
-    assert_refused("session_id");
-    request.session_id = sl_unconst("");
     request.context = &context;
     context.n_state_json = 1;
     context.state_json = entries;
@@ -148,12 +145,6 @@ static void what_is_not_built_is_refused_by_name(void **state)
     options.slow_consumer = SLUICE__V1__SLOW_CONSUMER__SLOW_CONSUMER_DISCONNECT;
     assert_refused("options.slow_consumer");
     options.slow_consumer = SLUICE__V1__SLOW_CONSUMER__SLOW_CONSUMER_PAUSE;
-    options.session_policy = SLUICE__V1__SESSION_POLICY__SESSION_POLICY_INTERRUPT;
-    assert_refused("options.session_policy");
-    options.session_policy = SLUICE__V1__SESSION_POLICY__SESSION_POLICY_UNSPECIFIED;
-    options.context_mode = SLUICE__V1__CONTEXT_MODE__CONTEXT_MODE_REPLACE;
-    assert_refused("options.context_mode");
-    options.context_mode = SLUICE__V1__CONTEXT_MODE__CONTEXT_MODE_APPEND;
     options.n_client_tools = 1;
     options.client_tools = tools;
     assert_refused("options.client_tools");
@@ -163,6 +154,34 @@ static void what_is_not_built_is_refused_by_name(void **state)
     assert_refused("options.budget.max_cost_micros");
     budget._max_cost_micros_case = SLUICE__V1__BUDGET___MAX_COST_MICROS__NOT_SET;
     assert_taken();
+}
+
+static void a_session_and_its_rules_are_taken(void **state)
+{
+    (void)state;
+    char id[130] = "";
+    memset(id, 's', 129);
+    request.options = &options;
+    request.session_id = id;
+    assert_refused("session_id: at most 128 bytes");
+    id[128] = '\0';
+    options.session_policy = SLUICE__V1__SESSION_POLICY__SESSION_POLICY_UNSPECIFIED;
+    assert_taken();
+    assert_string_equal(spec.session_id, id);
+    assert_int_equal(spec.session_policy, SL_RUN_SESSION_REJECT);
+    assert_false(spec.replaces_session);
+    options.session_policy = SLUICE__V1__SESSION_POLICY__SESSION_POLICY_REJECT;
+    assert_taken();
+    assert_int_equal(spec.session_policy, SL_RUN_SESSION_REJECT);
+    options.session_policy = SLUICE__V1__SESSION_POLICY__SESSION_POLICY_ENQUEUE;
+    assert_taken();
+    assert_int_equal(spec.session_policy, SL_RUN_SESSION_ENQUEUE);
+    options.session_policy = SLUICE__V1__SESSION_POLICY__SESSION_POLICY_INTERRUPT;
+    options.context_mode = SLUICE__V1__CONTEXT_MODE__CONTEXT_MODE_REPLACE;
+    assert_taken();
+    assert_int_equal(spec.session_policy, SL_RUN_SESSION_INTERRUPT);
+    assert_true(spec.replaces_session);
+    sluice__v1__execute_request__init(&request); /* it points into this function */
 }
 
 static void an_enum_that_does_not_exist_is_refused(void **state)
@@ -386,6 +405,7 @@ int main(void)
         CASE(input_and_request_id_have_limits),
         CASE(metadata_and_credentials_are_passed_on),
         CASE(what_is_not_built_is_refused_by_name),
+        CASE(a_session_and_its_rules_are_taken),
         CASE(an_enum_that_does_not_exist_is_refused),
         CASE(numbers_are_taken_within_their_range),
         CASE(a_heartbeat_is_none_or_a_second_at_least),

@@ -110,6 +110,129 @@ static void a_new_limit_counts_for_those_that_wait(void **state)
     directory = sl_directory_free(directory);
 }
 
+static enum sl_admission
+admit_in(size_t i, const char *session_id, const char *request_id, enum sl_session_policy policy)
+{
+    static char run_ids[SL_COUNT(tickets)][SL_ID_BYTES];
+    (void)snprintf(run_ids[i], SL_ID_BYTES, "%032zu", i);
+    const struct sl_directory_ask ask = { .run_id = run_ids[i],
+                                          .digest = digest,
+                                          .agent = "a",
+                                          .session_id = session_id,
+                                          .request_id = request_id,
+                                          .policy = policy };
+    return sl_directory_admit(directory, &tickets[i], &ask, known);
+}
+
+static void check_queued(uint64_t running, uint64_t waiting, uint64_t queued)
+{
+    struct sl_directory_counts counts;
+    check_counts(running, waiting);
+    sl_directory_count(directory, &counts);
+    assert_int_equal(counts.queued, queued);
+}
+
+static void open_sessions(uint64_t max_runs, uint64_t max_waiting, uint64_t max_queue)
+{
+    const struct sl_directory_options options = { .n_loops = 1,
+                                                  .max_runs = max_runs,
+                                                  .max_waiting = max_waiting,
+                                                  .max_session_queue = max_queue,
+                                                  .request_keep_ns = 1000 };
+    assert_int_equal(sl_directory_new(&options, &directory), SL_OK);
+}
+
+/* AL-6.6 */
+static void a_session_has_one_run_and_a_queue(void **state)
+{
+    (void)state;
+    open_sessions(9, 9, 3);
+    assert_int_equal(admit_in(0, "s", "", SL_SESSION_REJECT), SL_ADMIT_RUN);
+    assert_int_equal(admit_in(1, "s", "", SL_SESSION_REJECT), SL_ADMIT_SESSION_BUSY);
+    assert_int_equal(admit_in(2, "t", "", SL_SESSION_REJECT), SL_ADMIT_RUN);
+    assert_int_equal(admit_in(1, "s", "", SL_SESSION_ENQUEUE), SL_ADMIT_QUEUE);
+    assert_string_equal(known, "");
+    assert_false(sl_directory_is_interrupted(directory, &tickets[0]));
+    assert_int_equal(admit_in(3, "s", "", SL_SESSION_INTERRUPT), SL_ADMIT_QUEUE);
+    assert_string_equal(known, "00000000000000000000000000000000"); /* the run 0 */
+    assert_true(sl_directory_is_interrupted(directory, &tickets[0]));
+    assert_int_equal(admit_in(4, "s", "", SL_SESSION_INTERRUPT), SL_ADMIT_QUEUE);
+    assert_int_equal(admit_in(5, "s", "", SL_SESSION_ENQUEUE), SL_ADMIT_SESSION_FULL);
+    check_queued(2, 0, 3);
+
+    assert_ptr_equal(sl_directory_leave_session(directory, &tickets[0]), &tickets[3]);
+    assert_null(sl_directory_leave_session(directory, &tickets[0])); /* twice */
+    assert_int_equal(tickets[3].state, SL_TICKET_TURN);
+    assert_false(sl_directory_abandon(directory, &tickets[3]));
+    assert_int_equal(sl_directory_ask_slot(directory, &tickets[3]), SL_ADMIT_RUN);
+    assert_true(sl_directory_is_interrupted(directory, &tickets[3]));
+    assert_null(sl_directory_leave(directory, &tickets[0], true, 0));
+    assert_true(sl_directory_abandon(directory, &tickets[4]));
+    assert_false(sl_directory_is_interrupted(directory, &tickets[3]));
+    assert_ptr_equal(sl_directory_leave_session(directory, &tickets[3]), &tickets[1]);
+    sl_directory_drop_turn(directory, &tickets[1]);
+    assert_null(sl_directory_leave_session(directory, &tickets[1]));
+    check_queued(2, 0, 0);
+    assert_int_equal(admit_in(5, "s", "", SL_SESSION_REJECT), SL_ADMIT_RUN); /* it is free */
+    for (size_t i = 2; i < 6; i++) {
+        assert_null(sl_directory_leave_session(directory, &tickets[i]));
+        assert_null(sl_directory_leave(directory, &tickets[i], true, 0));
+    }
+    check_queued(0, 0, 0);
+    directory = sl_directory_free(directory);
+}
+
+static void who_has_his_turn_still_needs_a_slot(void **state)
+{
+    (void)state;
+    open_sessions(1, 2, 9);
+    assert_int_equal(admit_in(0, "s", "r", SL_SESSION_REJECT), SL_ADMIT_RUN);
+    assert_int_equal(admit_in(1, "s", "r", SL_SESSION_REJECT), SL_ADMIT_KNOWN); /* not BUSY */
+    assert_int_equal(admit_in(1, "s", "", SL_SESSION_ENQUEUE), SL_ADMIT_QUEUE);
+    assert_int_equal(admit_in(2, "t", "", SL_SESSION_ENQUEUE), SL_ADMIT_WAIT);
+    assert_int_equal(admit_in(3, "u", "", SL_SESSION_ENQUEUE), SL_ADMIT_FULL);
+    assert_int_equal(admit_in(3, "s", "", SL_SESSION_ENQUEUE), SL_ADMIT_FULL);
+    assert_int_equal(admit_in(3, "u", "", SL_SESSION_REJECT), SL_ADMIT_FULL); /* not BUSY */
+    assert_ptr_equal(sl_directory_leave_session(directory, &tickets[0]), &tickets[1]);
+    assert_int_equal(sl_directory_ask_slot(directory, &tickets[1]), SL_ADMIT_WAIT);
+    check_queued(1, 2, 0);
+    assert_ptr_equal(sl_directory_leave(directory, &tickets[0], true, 0), &tickets[2]);
+    assert_true(sl_directory_abandon(directory, &tickets[1]));
+    assert_int_equal(admit_in(4, "s", "", SL_SESSION_REJECT), SL_ADMIT_SESSION_BUSY);
+    assert_null(sl_directory_leave_session(directory, &tickets[1]));
+    assert_int_equal(admit_in(4, "s", "", SL_SESSION_REJECT), SL_ADMIT_WAIT);
+    sl_directory_drain(directory);
+    assert_ptr_equal(sl_directory_take_waiting(directory), &tickets[4]);
+    assert_null(sl_directory_leave_session(directory, &tickets[4]));
+    assert_null(sl_directory_leave_session(directory, &tickets[2]));
+    assert_null(sl_directory_leave(directory, &tickets[2], true, 0));
+    directory = sl_directory_free(directory);
+}
+
+static void a_drain_takes_out_those_that_wait_for_a_session(void **state)
+{
+    (void)state;
+    open_sessions(9, 9, 9);
+    assert_int_equal(admit_in(0, "s", "", SL_SESSION_REJECT), SL_ADMIT_RUN);
+    assert_int_equal(admit_in(1, "s", "", SL_SESSION_ENQUEUE), SL_ADMIT_QUEUE);
+    assert_int_equal(admit_in(2, "s", "", SL_SESSION_INTERRUPT), SL_ADMIT_QUEUE);
+    assert_int_equal(admit_in(3, "t", "", SL_SESSION_REJECT), SL_ADMIT_RUN);
+    assert_int_equal(admit_in(4, "t", "", SL_SESSION_ENQUEUE), SL_ADMIT_QUEUE);
+    assert_ptr_equal(sl_directory_leave_session(directory, &tickets[3]), &tickets[4]);
+    sl_directory_drain(directory);
+    assert_int_equal(sl_directory_ask_slot(directory, &tickets[4]), SL_ADMIT_DRAINING);
+    assert_null(sl_directory_leave_session(directory, &tickets[4]));
+    assert_null(sl_directory_leave_session(directory, &tickets[0])); /* nobody gets it */
+    assert_ptr_equal(sl_directory_take_waiting(directory), &tickets[1]);
+    assert_ptr_equal(sl_directory_take_waiting(directory), &tickets[2]);
+    assert_null(sl_directory_take_waiting(directory));
+    assert_null(sl_directory_leave_session(directory, &tickets[1]));
+    check_queued(2, 0, 0);
+    assert_null(sl_directory_leave(directory, &tickets[0], true, 0));
+    assert_null(sl_directory_leave(directory, &tickets[3], true, 0));
+    directory = sl_directory_free(directory);
+}
+
 static enum sl_admission admit_for(size_t i, const char *tenant, const char *request_id)
 {
     char run_id[SL_ID_BYTES];
@@ -303,6 +426,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_slot_goes_to_the_one_that_waits_longest),
         cmocka_unit_test(nobody_overtakes_the_queue),
+        cmocka_unit_test(a_session_has_one_run_and_a_queue),
+        cmocka_unit_test(who_has_his_turn_still_needs_a_slot),
+        cmocka_unit_test(a_drain_takes_out_those_that_wait_for_a_session),
         cmocka_unit_test(a_new_limit_counts_for_those_that_wait),
         cmocka_unit_test(request_ids_of_two_tenants_never_meet),
         cmocka_unit_test(a_tenant_has_its_share_and_no_more),

@@ -360,7 +360,8 @@ static void a_refusal_says_why_and_that_nothing_was_started(void **state)
         request.agent = sl_unconst("load");
         request.input = sl_unconst("{\"colour\":1}");
         check_refusal(method, &request, SL_INVALID_ARGUMENT, "INVALID_REQUEST", "colour");
-        request.session_id = sl_unconst("s");
+        request.input = sl_unconst("");
+        request.session_id = sl_unconst("s"); /* memory: None */
         check_refusal(method, &request, SL_INVALID_ARGUMENT, "INVALID_REQUEST", "session_id");
     }
     assert_int_equal(n_calls(), 0);

@@ -135,6 +135,44 @@ static void no_call_stays_without_result(void **state)
     check_end("c3", "u1a2|uxc3t!", "u1a2|ux");
 }
 
+/* `given` and `stored`: messages as of add(). */
+static void
+check_stored(const char *given, const char *stored, const char *input, const char *expected)
+{
+    sl_history_init(&history, 1 << 20);
+    add(given);
+    const size_t n_given = history.n_messages;
+    add(stored);
+    assert_int_equal(sl_history_put_stored(&history, n_given), SL_OK);
+    assert_int_equal(sl_history_begin_turn(&history, sl_slice_str(input)), SL_OK);
+    assert_string_equal(show(), expected);
+    size_t bytes = 0;
+    for (size_t i = 0; i < history.n_messages; i++) {
+        bytes += history.messages[i].content.size;
+        bytes += history.messages[i].n_calls * strlen("n{}");
+    }
+    assert_int_equal(sl_history_bytes(&history), bytes);
+    sl_history_done(&history);
+}
+
+/* AL-6.6: the history, what is given, the input; and the input is never lost. */
+static void what_is_stored_comes_before_what_is_given(void **state)
+{
+    (void)state;
+    check_stored("", "", "x", "ux");
+    check_stored("", "u1a2", "x", "u1a2|ux");
+    check_stored("u3a4", "u1a2", "x", "u1a2u3a4|ux");
+    check_stored("u3a4ux", "u1a2", "x", "u1a2u3a4|ux");
+    check_stored("", "u1a2ux", "x", "u1a2ux|ux"); /* it was said before, and is said again */
+    check_stored("a-", "u1a2ux", "x", "u1a2ux|ux");
+    check_stored("ux", "u1a2ux", "x", "u1a2ux|ux");
+    check_stored("", "u1", "", "u1|");
+    check_stored("", "u1c2u3", "x", "u1c2t!u3|ux"); /* old damage */
+    check_stored("t2", "u1c2", "x", "u1c2t2|ux");
+    check_stored("s1s2u3", "s1u4a5", "x", "s1u4a5s2u3|ux");
+    check_stored("u1a2", "u1a2", "x", "u1a2u1a2|ux");
+}
+
 static void whole_old_turns_are_dropped(void **state)
 {
     (void)state;
@@ -209,6 +247,7 @@ int main(void)
         cmocka_unit_test(the_old_part_is_repaired),
         cmocka_unit_test(the_input_is_never_lost_and_never_doubled),
         cmocka_unit_test(no_call_stays_without_result),
+        cmocka_unit_test(what_is_stored_comes_before_what_is_given),
         cmocka_unit_test(whole_old_turns_are_dropped),
         cmocka_unit_test(texts_are_cleaned),
         cmocka_unit_test(its_size_is_bounded),
