@@ -26,6 +26,7 @@ foreach(name
     revoke
     runs
     script
+    sessions
     shell
     service
     terminal

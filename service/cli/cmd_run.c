@@ -20,10 +20,11 @@ enum { INPUT_MAX_BYTES = 4 * 1024 * 1024, TTL_MIN_MS = 1000, TTL_MAX_MS = 864000
 struct run_command {
     struct sl_cli cli;
     struct sl_cli_follow follow;
-    const char *max_iterations, *request_id, *on_disconnect_text;
+    const char *max_iterations, *request_id, *on_disconnect_text, *session_id, *policy_text;
     char own_id[SL_ID_BYTES];
     uint64_t n_iterations; /* 0: the agent's */
     Sluice__V1__OnDisconnect on_disconnect;
+    Sluice__V1__SessionPolicy policy;
     uint64_t detach_ttl_ms;
     bool has_tool_deltas, is_detached;
     struct sl_cli_list metadata_words, credential_words;
@@ -102,6 +103,7 @@ static void fill_options(const struct run_command *command, Sluice__V1__RunOptio
     run->tool_call_deltas = command->has_tool_deltas;
     run->on_disconnect = command->on_disconnect;
     run->detach_ttl_ms = command->detach_ttl_ms;
+    run->session_policy = command->policy;
     if (!command->is_detached) { /* Ctrl-C is a reset, and it means the run */
         run->_cancel_on_reset_case = SLUICE__V1__RUN_OPTIONS___CANCEL_ON_RESET_CANCEL_ON_RESET;
         run->cancel_on_reset = true;
@@ -119,6 +121,9 @@ static enum sl_status fill_request(
     request->agent = sl_unconst(agent);
     request->input = sl_unconst(sl_buf_cstr(&command->input));
     request->options = run;
+    if (command->session_id != NULL) {
+        request->session_id = sl_unconst(command->session_id);
+    }
     if (command->request_id != NULL) {
         request->request_id = sl_unconst(command->request_id);
     } else if (command->cli.options.n_retries > 0) {
@@ -227,6 +232,36 @@ static enum sl_status check_on_disconnect(struct run_command *command)
     return SL_OK;
 }
 
+/* What to do when the session has a run. */
+static enum sl_status check_session(struct run_command *command)
+{
+    static const char *const names[] = { "reject", "enqueue", "interrupt" };
+    static const Sluice__V1__SessionPolicy policies[] = {
+        SLUICE__V1__SESSION_POLICY__SESSION_POLICY_REJECT,
+        SLUICE__V1__SESSION_POLICY__SESSION_POLICY_ENQUEUE,
+        SLUICE__V1__SESSION_POLICY__SESSION_POLICY_INTERRUPT,
+    };
+    if (command->session_id != NULL) {
+        SL_TRY(sl_cli_check_text("--session", sl_slice_str(command->session_id)));
+    }
+    if (command->policy_text == NULL) {
+        return SL_OK;
+    }
+    if (command->session_id == NULL) {
+        sl_cli_complain("--session-policy: only with --session");
+        return SL_INVALID_ARGUMENT;
+    }
+    for (size_t i = 0; i < SL_COUNT(names); i++) {
+        if (strcmp(command->policy_text, names[i]) == 0) {
+            command->policy = policies[i];
+            return SL_OK;
+        }
+    }
+    sl_cli_complain(
+        "--session-policy: '%s' is not reject, enqueue or interrupt", command->policy_text);
+    return SL_INVALID_ARGUMENT;
+}
+
 /* What is wrong with the command line is told before anything is connected. */
 static enum sl_status check_command(struct run_command *command, int argc, char **argv)
 {
@@ -238,6 +273,7 @@ static enum sl_status check_command(struct run_command *command, int argc, char 
         return SL_INVALID_ARGUMENT;
     }
     SL_TRY(check_on_disconnect(command));
+    SL_TRY(check_session(command));
     SL_TRY(sl_cli_check_text("AGENT", sl_slice_str(argv[0])));
     if (command->request_id != NULL) {
         SL_TRY(sl_cli_check_text("--request-id", sl_slice_str(command->request_id)));
@@ -275,6 +311,13 @@ static int run_run(int argc, char **argv)
     }
 static const struct sl_cli_flag flags[] = {
     FLAG("--max-iterations", SL_CLI_TEXT, max_iterations, "N", "at most this many, for this run"),
+    FLAG("--session", SL_CLI_TEXT, session_id, "ID", "go on with this conversation"),
+    FLAG(
+        "--session-policy",
+        SL_CLI_TEXT,
+        policy_text,
+        "WHAT",
+        "when the session has a run: reject, enqueue, interrupt"),
     FLAG("--request-id", SL_CLI_TEXT, request_id, "ID", "a repeated start follows the first run"),
     FLAG(
         "--on-disconnect",

@@ -15,7 +15,7 @@ enum { LIMIT_MAX = 1000000, PAGE_MAX = 1000, PAGES_MAX = 1000000, TOKEN_BYTES = 
 
 struct runs_command {
     struct sl_cli cli;
-    const char *agent, *state_text, *limit_text;
+    const char *agent, *session_id, *state_text, *limit_text;
     bool has_context, has_head;
     Sluice__V1__RunState state;
     uint64_t limit, n_runs;
@@ -71,6 +71,9 @@ static int list_page(struct runs_command *command)
     request.state = command->state;
     if (command->agent != NULL) {
         request.agent = sl_unconst(command->agent);
+    }
+    if (command->session_id != NULL) {
+        request.session_id = sl_unconst(command->session_id);
     }
     const enum sl_status status = sl_sluice__v1__agent_runtime__list_runs__open(
         command->cli.channel, &options, &request, &reader);
@@ -196,6 +199,7 @@ static int run_runs(int argc, char **argv)
     }
 static const struct sl_cli_flag flags[] = {
     FLAG("--agent", SL_CLI_TEXT, agent, "NAME", "runs of this agent"),
+    FLAG("--session", SL_CLI_TEXT, session_id, "ID", "runs of this session"),
     FLAG("--state", SL_CLI_TEXT, state_text, "STATE", "running, done, failed or cancelled"),
     FLAG("--limit", SL_CLI_TEXT, limit_text, "N", "at most so many; without it: all"),
     FLAG("--context", SL_CLI_SWITCH, has_context, NULL, "with RUN_ID: its conversation, too"),

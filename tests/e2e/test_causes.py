@@ -297,8 +297,6 @@ class NotYet(Case):
             "context.state_json": field(3, field(2, field(1, "k") + field(2, "1"))),
             "options.durability": field(6, field(6, 3)),
             "options.slow_consumer": field(6, field(7, 2)),
-            "options.session_policy": field(6, field(15, 1)),
-            "options.context_mode": field(6, field(16, 2)),
             "options.client_tools": field(6, field(18, field(1, "t"))),
             "options.budget.max_cost_micros": field(6, field(17, field(3, 1))),
         }.items():

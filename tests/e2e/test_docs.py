@@ -27,7 +27,7 @@ FAULTS = {
 # Pages whose commands are all run, as they stand, by the suite of ./run interop that has their name.
 RUN_IN_WHOLE = {"docs/%s.md" % name: name for name in ("quickstart", "quickstart-more", "load-testing", "migration", "deployment", "troubleshooting")}
 # The same, by a test of CTest.
-RUN_BY_TEST = {"docs/library.md": "tests/package/test_package.py", "docs/grpc-c.md": "tests/package/test_package.py", "docs/runs.md": "tests/e2e/test_attach.py"}
+RUN_BY_TEST = {"docs/library.md": "tests/package/test_package.py", "docs/grpc-c.md": "tests/package/test_package.py", "docs/runs.md": "tests/e2e/test_attach.py", "docs/sessions.md": "tests/e2e/test_sessions.py"}
 # What CI runs, and what only carries other commands.
 BY_CI = ("./run test", "./run interop")
 SHELL = ("echo", "source")
