@@ -244,8 +244,8 @@ static bool memory_has_durability(const struct sl_store *store, enum sl_store_du
 static void memory_free(struct sl_store *store)
 {
     struct memory_store *memory = of_base(store);
-    SL_LIST_EACH(node, &memory->shared.used) {
-        forget(memory, SL_CONTAINER(node, struct session, node));
+    while (memory->shared.sessions != NULL) {
+        forget(memory, memory->shared.sessions);
     }
     (void)pthread_mutex_destroy(&memory->shared.lock);
     (void)sl_free(memory);

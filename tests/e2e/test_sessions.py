@@ -2,6 +2,7 @@
 
 import http.server
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -202,14 +203,17 @@ class Sessions(RunCase):
 
     def test_the_commands_of_the_page_give_what_it_shows(self):
         found = pages.blocks("docs/sessions.md", *pages.COMMANDS)
-        self.assertEqual(len(found), 1)
-        script = "set -e\n" + found[0].text
+        script = "set -e\n" + "".join(block.text + "echo '@@@@'\n" for block in found)
         with tempfile.TemporaryDirectory() as home:
             env = {"PATH": harness.BIN + ":/usr/bin:/bin", "HOME": home, "SLUICE_ADDR": self.server.address}
             done = subprocess.run(["/bin/sh"], input=script.encode(), env=env, capture_output=True, timeout=60, check=False)
         self.assertEqual(done.returncode, 0, done.stderr)
-        self.assertIsNone(pages.shows(done.stdout.decode(), found[0].output), found[0].name())
+        outputs = done.stdout.decode().split("@@@@\n")
+        self.assertEqual(len(outputs), len(found) + 1)
+        for block, output in zip(found, outputs):
+            self.assertIsNone(pages.shows(output, block.output), block.name())
 
 
 if __name__ == "__main__":
+    os.chdir(harness.ROOT)
     harness.main()
