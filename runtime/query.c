@@ -6,6 +6,7 @@
 #include "runtime/base/mem.h"
 #include "runtime/base/parse.h"
 #include "runtime/exec/encode.h"
+#include "runtime/queued.h"
 
 /* A page is cut where the runs of it would be more than this: a reply has to hold it. */
 enum { PAGE_BYTES = 2 * 1024 * 1024, RUN_BYTES = 256, TOKEN_BYTES = 64, ID_SIZE = SL_ID_BYTES - 1 };
@@ -208,17 +209,19 @@ static bool fits(const struct sl_run_query *query, const struct sl_known_run *kn
            (!query->list.has_start || compare(&query->list.start, &place) < 0);
 }
 
-/* One more than the page has is looked for: then there is another page. */
-static void add_entry(struct sl_run_query *query, const struct sl_known_run *known)
+/* One more than the page has is looked for: then there is another page. `known`: NULL, or the run
+ * that has to be measured. */
+static void
+add_entry(struct sl_run_query *query, struct entry entry, const struct sl_known_run *known)
 {
     struct entry *entries = query->list.entries;
     const size_t max = query->ask.page_size + 1;
-    struct entry entry = { .place = place_of(known), .loop = query->list.loop };
     size_t i = query->list.n_entries;
+    entry.loop = query->list.loop;
     if (i == max && compare(&entries[i - 1].place, &entry.place) < 0) {
         return;
     }
-    entry.bytes = measure(known);
+    entry.bytes = known != NULL ? measure(known) : entry.bytes;
     i -= i == max ? 1 : 0; /* the last one falls out */
     query->list.n_entries = i + 1;
     while (i > 0 && compare(&entry.place, &entries[i - 1].place) < 0) {
@@ -226,6 +229,22 @@ static void add_entry(struct sl_run_query *query, const struct sl_known_run *kno
         i--;
     }
     entries[i] = entry;
+}
+
+/* Those whose readers are here. */
+static void look_through_queue(struct sl_run_query *query, struct sl_runtime_loop *at)
+{
+    SL_LIST_EACH(node, &at->loop.queued) {
+        const struct sl_run_stream *stream =
+            SL_CONTAINER(node, struct sl_run_stream, reader.queued_node);
+        struct entry entry = { .place.created_ms = stream->reader.queued_ms,
+                               .bytes = sl_queued_bytes(stream) };
+        memcpy(entry.place.run_id, stream->run_id, sizeof(entry.place.run_id));
+        if (sl_queued_fits(stream, &query->ask) &&
+            (!query->list.has_start || compare(&query->list.start, &entry.place) < 0)) {
+            add_entry(query, entry, NULL);
+        }
+    }
 }
 
 /* All runs of the loop, for the clock may have been set back while they began. False: it goes on in
@@ -241,8 +260,12 @@ static bool look_through(struct sl_run_query *query, struct sl_runtime_loop *at)
         const struct sl_known_run *known = sl_known_walk_on(walk, at);
         query->list.is_walking = known != NULL;
         if (known != NULL && fits(query, known)) {
-            add_entry(query, known);
+            const struct entry entry = { .place = place_of(known) };
+            add_entry(query, entry, known);
         }
+    }
+    if (!query->list.is_walking) {
+        look_through_queue(query, at);
     }
     return !query->list.is_walking;
 }
@@ -290,6 +313,11 @@ static enum sl_status fill_entry(struct sl_run_query *query, struct sl_runtime_l
 {
     const char *run_id = query->list.entries[i].place.run_id;
     const struct sl_known_run *known = sl_known_find(at, run_id, query->ask.tenant);
+    const struct sl_run_stream *queued =
+        known != NULL ? NULL : sl_queued_find(at, run_id, query->ask.tenant);
+    if (queued != NULL) {
+        return sl_queued_fill(queued, &query->arena, &query->infos[i]);
+    }
     if (known == NULL || !fits_still(query, known, i)) {
         return SL_OK;
     }

@@ -258,6 +258,7 @@ make_loops(struct sl_runtime *runtime, const struct sl_runtime_options *options)
         at->base = options->loops[i];
         at->stop_task.run = run_stop;
         sl_list_init(&at->loop.streams);
+        sl_list_init(&at->loop.queued);
         sl_known_init_loop(at);
     }
     return SL_OK;

@@ -310,6 +310,7 @@ SL_CHECK enum sl_status sl_run_attach(
 
 enum sl_run_stage { /* where a run stands */
                     SL_RUN_STAGE_ANY,
+                    SL_RUN_STAGE_QUEUED, /* it waits for its session; only lists have it */
                     SL_RUN_STAGE_RUNNING,
                     SL_RUN_STAGE_DONE,
                     SL_RUN_STAGE_FAILED,

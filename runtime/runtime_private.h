@@ -23,6 +23,7 @@ struct sl_runtime_loop {
         struct sl_list streams;        /* whose run is here */
         struct sl_generation *current; /* of the runs that start; NULL: the runtime is stopping */
         bool is_stopping;
+        struct sl_list queued; /* readers here whose runs wait for their sessions (queued.h) */
         /* known.h */
         struct sl_list known, kept, walks;
         struct sl_timer forget_timer;
@@ -75,7 +76,9 @@ struct sl_run_stream {
         bool is_started;
         bool wants_early;              /* _ready was asked before there was a run */
         bool is_waiting;               /* for its session or a slot */
-        bool is_queued;                /* for its session */
+        bool is_queued;                /* for its session, since then: */
+        uint64_t queued_ms;            /* Unix */
+        struct sl_list queued_node;
         struct sl_event_cursor cursor; /* of a run on the same loop */
         struct sl_event_relay *relay;  /* of one on another loop */
         struct sl_timer wait_timer;

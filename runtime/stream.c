@@ -14,7 +14,7 @@
 #include "runtime/base/metrics.h"
 #include "runtime/exec/encode.h"
 #include "runtime/known.h"
-#include "runtime/runtime_private.h"
+#include "runtime/queued.h"
 
 /* Until one of a tenant's runs may be over: nobody knows, and its others ask again, too. */
 enum { TENANT_RETRY_MS = 1000 };
@@ -461,7 +461,7 @@ static void run_admit(struct sl_task *task)
 {
     struct sl_run_stream *stream = SL_CONTAINER(task, struct sl_run_stream, admit_task);
     stream->reader.is_waiting = false;
-    stream->reader.is_queued = false;
+    sl_queued_end(stream);
     sl_timer_stop(&stream->reader.wait_timer);
     if (stream->ticket.state == SL_TICKET_TURN) {
         take_turn(stream);
@@ -486,6 +486,7 @@ static bool stop_waiting(struct sl_run_stream *stream)
         return false;
     }
     sl_run_leave_session(stream);
+    sl_list_remove(&stream->reader.queued_node); /* is_queued is still asked for */
     stream->reader.is_waiting = false;
     sl_timer_stop(&stream->reader.wait_timer);
     sl_generation_unref(stream->generation);
@@ -627,6 +628,7 @@ struct sl_run_stream *sl_run_stream_new(
     stream->started_task.run = run_started;
     stream->close_task.run = run_close;
     sl_list_init(&stream->run.node);
+    sl_list_init(&stream->reader.queued_node);
     sl_list_init(&stream->run.reader_node);
     sl_timer_init(&stream->reader.wait_timer, loop, on_wait_timer, stream);
     return stream;

@@ -13,6 +13,8 @@ static char *borrow(const char *text)
 Sluice__V1__RunState sl_run_message_state(enum sl_run_stage stage)
 {
     switch (stage) {
+    case SL_RUN_STAGE_QUEUED:
+        return SLUICE__V1__RUN_STATE__RUN_STATE_QUEUED;
     case SL_RUN_STAGE_RUNNING:
         return SLUICE__V1__RUN_STATE__RUN_STATE_RUNNING;
     case SL_RUN_STAGE_DONE:

@@ -250,6 +250,8 @@ static bool stage_of(Sluice__V1__RunState state, enum sl_run_stage *ret_stage)
         *ret_stage = SL_RUN_STAGE_CANCELLED;
         return true;
     case SLUICE__V1__RUN_STATE__RUN_STATE_QUEUED:
+        *ret_stage = SL_RUN_STAGE_QUEUED;
+        return true;
     case SLUICE__V1__RUN_STATE__RUN_STATE_WAITING_APPROVAL:
     case _SLUICE__V1__RUN_STATE_IS_INT_SIZE:
         break;

@@ -144,6 +144,8 @@ class Sessions(RunCase):
         queued_wire = self.wire()
         queued = queued_wire.call(EXECUTE, run_request("helper", "queued") + session("s", ENQUEUE))
         self.wait_queued(1)
+        listed = fields_of(self.wire().ask(LIST_RUNS, field(4, "s") + field(5, 1)).messages()[0])
+        self.assertEqual([dict(fields_of(v))[3] for _, v in listed], [1])  # RUN_STATE_QUEUED
         full = self.wire().ask(START_RUN, run_request("helper", "x") + session("s", ENQUEUE))
         self.assertEqual((full.status(), full.data), (EXHAUSTED, b""))
         queued_wire.reset(queued, 8)

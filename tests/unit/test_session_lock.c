@@ -90,6 +90,16 @@ static const char *roles_of(const struct reader *reader)
     return answer.roles;
 }
 
+static void check_listed(enum sl_run_stage stage, const char *session_id, size_t n)
+{
+    const struct sl_run_ask question = {
+        .kind = SL_RUN_ASK_LIST, .page_size = 10, .session_id = session_id, .stage = stage
+    };
+    ask(&question);
+    assert_int_equal(answer.status, SL_OK);
+    assert_int_equal(answer.n_runs, n);
+}
+
 /* Begins, says a word, and hangs. */
 static void hang_in(struct reader *reader, const char *request_id)
 {
@@ -248,10 +258,15 @@ static void those_that_wait_come_in_their_order(void **state)
         struct sl_runtime_stats stats;
         sl_runtime_stats(runtime, &stats);
         assert_int_equal(stats.runs_queued, 3);
+        check_listed(SL_RUN_STAGE_QUEUED, "s", 3);
+        check_listed(SL_RUN_STAGE_ANY, "s", 4);
+        check_listed(SL_RUN_STAGE_RUNNING, "s", 1);
+        check_listed(SL_RUN_STAGE_QUEUED, "t", 0);
         sl_run_stream_close(readers[2].stream, SL_RUN_CLOSE_RESET, 8); /* leaves the queue */
         sl_buf_done(&readers[2].bytes);
         sl_runtime_stats(runtime, &stats);
         assert_int_equal(stats.runs_queued, 2);
+        check_listed(SL_RUN_STAGE_QUEUED, "", 2);
         assert_false(readers[1].is_started || readers[3].is_started);
         sl_run_stream_close(readers[0].stream, SL_RUN_CLOSE_LOST, 0);
         sl_buf_done(&readers[0].bytes);
@@ -259,6 +274,7 @@ static void those_that_wait_come_in_their_order(void **state)
         assert_true(readers[1].is_last);
         assert_string_equal(roles_of(&readers[1]), "uaua");
         assert_string_equal(roles_of(&readers[3]), "uauaua");
+        check_listed(SL_RUN_STAGE_QUEUED, "", 0);
         finish(&readers[1]);
         finish(&readers[3]);
         close_runtime();
