@@ -6,7 +6,9 @@
 enum sl_run_stage sl_run_info_stage(const struct sl_known_run *known)
 {
     if (!known->has_ended) {
-        return SL_RUN_STAGE_RUNNING;
+        return known->run != NULL && sl_run_is_waiting_approval(known->run)
+                   ? SL_RUN_STAGE_WAITING_APPROVAL
+                   : SL_RUN_STAGE_RUNNING;
     }
     const Sluice__V1__ErrorCode code = known->end.ending.code;
     return code == SL_CODE(UNSPECIFIED) ? SL_RUN_STAGE_DONE

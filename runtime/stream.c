@@ -14,6 +14,7 @@
 #include "runtime/base/metrics.h"
 #include "runtime/exec/encode.h"
 #include "runtime/known.h"
+#include "runtime/query.h"
 #include "runtime/runtime_private.h"
 
 /* Until one of a tenant's runs may be over: nobody knows, and its others ask again, too. */
@@ -37,9 +38,10 @@ void sl_run_stream_ref(struct sl_run_stream *stream)
 static void forget_start(struct sl_run_stream *stream)
 {
     sl_history_done(&stream->start.history);
-    stream->start.input = stream->start.peer = NULL; /* which were in it */
+    stream->start.input = stream->start.peer = stream->start.caller = NULL; /* which were in it */
     stream->start.metadata = NULL;
     stream->start.credentials = sl_credentials_free(stream->start.credentials);
+    sl_run_drop_client_tools(stream);
 }
 
 static void free_stream(struct sl_run_stream *stream)
@@ -210,10 +212,22 @@ void sl_run_stream_set_ending(struct sl_run_stream *stream, const struct sl_endi
     };
 }
 
+/* There is room for who waits with another input. */
+static void on_inputs_taken(void *user_data)
+{
+    struct sl_run_stream *stream = user_data;
+    sl_run_queries_retry(&stream->run.known->waiters, stream->run.known);
+}
+
 static void on_ending(void *user_data, const struct sl_ending *ending)
 {
     struct sl_run_stream *stream = user_data;
     sl_run_stream_set_ending(stream, ending);
+    if (ending->status == SL_OK && sl_run_has_unheard_input(stream->run.run)) {
+        stream->public_ending.status = SL_FAILED_PRECONDITION; /* of this reader only (AL-6.8) */
+        stream->public_ending.reason = "INPUT_REFUSED";
+        stream->public_ending.message = "the run is done; it had its last iteration before input";
+    }
     sl_known_ending(stream->run.known, ending);
 }
 
@@ -255,6 +269,10 @@ static enum sl_status make_run(struct sl_run_stream *stream)
         .metadata = stream->start.metadata,
         .n_metadata = stream->start.n_metadata,
         .credentials = &stream->start.credentials,
+        .caller = stream->start.caller,
+        .client_tools = stream->start.client_tools,
+        .n_client_tools = stream->start.n_client_tools,
+        .on_inputs_taken = on_inputs_taken,
         .on_heartbeat = on_heartbeat,
         .ending = &stream->ending,
         .on_ending = on_ending,

@@ -230,7 +230,7 @@ enum sl_status sl_runs_cancel(
     return ask(runtime, &question);
 }
 
-/* False: there can be no such run, until there are sessions and approvals. */
+/* False: there can be no such run, until there are sessions. */
 static bool stage_of(Sluice__V1__RunState state, enum sl_run_stage *ret_stage)
 {
     switch (state) {
@@ -239,6 +239,9 @@ static bool stage_of(Sluice__V1__RunState state, enum sl_run_stage *ret_stage)
         return true;
     case SLUICE__V1__RUN_STATE__RUN_STATE_RUNNING:
         *ret_stage = SL_RUN_STAGE_RUNNING;
+        return true;
+    case SLUICE__V1__RUN_STATE__RUN_STATE_WAITING_APPROVAL:
+        *ret_stage = SL_RUN_STAGE_WAITING_APPROVAL;
         return true;
     case SLUICE__V1__RUN_STATE__RUN_STATE_DONE:
         *ret_stage = SL_RUN_STAGE_DONE;
@@ -250,7 +253,6 @@ static bool stage_of(Sluice__V1__RunState state, enum sl_run_stage *ret_stage)
         *ret_stage = SL_RUN_STAGE_CANCELLED;
         return true;
     case SLUICE__V1__RUN_STATE__RUN_STATE_QUEUED:
-    case SLUICE__V1__RUN_STATE__RUN_STATE_WAITING_APPROVAL:
     case _SLUICE__V1__RUN_STATE_IS_INT_SIZE:
         break;
     }
