@@ -157,7 +157,7 @@ enum sl_status sl_run_info_fill(
     if (ret_info->run_id == NULL || ret_info->agent == NULL) {
         return SL_RESOURCE_EXHAUSTED;
     }
-    if (ret_info->stage != SL_RUN_STAGE_RUNNING) {
+    if (known->has_ended) {
         ret_info->ended_at_ms = known->end.ended_ms;
         SL_TRY(copy_terminal(known, arena, &ret_info->terminal));
     }

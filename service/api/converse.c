@@ -91,9 +91,12 @@ static void on_answer(const struct sl_run_answer *answer, void *user_data)
         return;
     }
     if (is_bad) {
-        fail( /* closes the query, which has the text */
-            conversation, status, answer->reason == NULL ? "out of memory" : answer->text,
-            status == SL_RESOURCE_EXHAUSTED ? "SERVER_FULL" : answer->reason);
+        struct sl_run_query *query = SL_TAKE(conversation->query); /* which has the text */
+        const bool is_full = status == SL_RESOURCE_EXHAUSTED;
+        fail(
+            conversation, status, is_full ? "out of memory" : answer->text,
+            is_full ? "SERVER_FULL" : answer->reason);
+        (void)sl_run_query_close(query);
         return;
     }
     conversation->has_unheard |=
