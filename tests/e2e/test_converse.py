@@ -467,7 +467,7 @@ class Input(Case):
                 talk.wire.data(talk.stream, piece[at : at + 16384])
             n_sent += 1
             self.server.dump()  # the server has had its turn
-            talk.wire.drain_input()
+            talk.wire.drain_input(0.05)
             updates = [frame for frame in talk.wire.frames if frame[0] == WINDOW and frame[2] == talk.stream]
             room = 262144 - 200 - n_sent * len(piece) + sum(int.from_bytes(update[3], "big") for update in updates)
         self.assertIn(n_sent, range(4, 10), "two are taken, one waits for room, and the window is closed behind it")
