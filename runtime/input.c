@@ -45,10 +45,13 @@ static enum sl_status decide(
                                                   .comment = ask->comment };
         status = sl_run_decide(known->run, &given, err);
     }
-    answer->reason = status == SL_NOT_FOUND             ? "APPROVAL_NOT_FOUND"
-                     : status == SL_FAILED_PRECONDITION ? "APPROVAL_DECIDED"
-                     : status == SL_PERMISSION_DENIED   ? "FORBIDDEN"
-                                                        : "INVALID_REQUEST";
+    if (status == SL_NOT_FOUND) {
+        answer->reason = "APPROVAL_NOT_FOUND";
+    } else if (status == SL_FAILED_PRECONDITION) {
+        answer->reason = "APPROVAL_DECIDED";
+    } else if (status == SL_PERMISSION_DENIED) {
+        answer->reason = "FORBIDDEN";
+    }
     if (status == SL_OK || status == SL_FAILED_PRECONDITION) {
         SL_TRY(fill_decision(approval, arena, answer));
     }
@@ -66,16 +69,15 @@ enum sl_status sl_run_say(
     answer->reason = "INVALID_REQUEST";
     if (ask->kind == SL_RUN_ASK_DECIDE) {
         status = decide(ask, known, arena, answer, &err);
-    } else if (known->run == NULL) {
-        status = sl_fail(&err, SL_FAILED_PRECONDITION, "the run has ended");
-        answer->reason = "RUN_ENDED";
-    } else if (ask->kind == SL_RUN_ASK_TOOL_RESULT) {
+    } else if (ask->kind == SL_RUN_ASK_TOOL_RESULT && known->run != NULL) {
         status = sl_run_tool_result(known->run, ask->tool_id, ask->text, ask->error, &err);
-    } else {
-        status = sl_run_user_input(known->run, ask->text, &err);
-        answer->reason =
-            status == SL_FAILED_PRECONDITION ? "INPUT_REFUSED" : answer->reason;
-    }
+    } else if (ask->kind == SL_RUN_ASK_USER_INPUT) {
+        status = known->run == NULL ? sl_fail(&err, SL_FAILED_PRECONDITION, "the run has ended")
+                                    : sl_run_user_input(known->run, ask->text, &err);
+        if (status == SL_FAILED_PRECONDITION) {
+            answer->reason = "INPUT_REFUSED";
+        }
+    } /* otherwise a result that comes too late */
     (void)snprintf(answer->text, sizeof(answer->text), "%s", err.text);
     return status;
 }

@@ -346,15 +346,15 @@ enum sl_run_ask_kind {
 
 struct sl_run_ask {
     enum sl_run_ask_kind kind;
-    const char *tenant; /* as of sl_run_spec */
-    const char *run_id; /* not of LIST */
-    bool wants_end;     /* CANCEL: answer when the run has ended */
+    const char *tenant;      /* as of sl_run_spec */
+    const char *run_id;      /* not of LIST */
+    bool wants_end;          /* CANCEL: answer when the run has ended */
     const char *principal;   /* DECIDE: who; NULL: not known */
     const char *approval_id; /* DECIDE, as the next three */
     struct sl_slice digest;
     bool is_approved;
     const char *comment;
-    const char *tool_id; /* TOOL_RESULT */
+    const char *tool_id;         /* TOOL_RESULT */
     struct sl_slice text, error; /* TOOL_RESULT; USER_INPUT has a text only */
     /* LIST; NULL or "" and ANY: all. */
     const char *agent;
@@ -374,8 +374,8 @@ enum sl_run_decision { /* numbers of sluice.v1.ApprovalDecision */
 /* Valid until the query is closed. */
 struct sl_run_answer {
     /* NOT_FOUND: unknown, or another tenant's; INVALID_ARGUMENT: no such page token;
-     * RESOURCE_EXHAUSTED. Of what was said to a run also, with `reason`: NOT_FOUND, FAILED_PRECONDITION,
-     * PERMISSION_DENIED, INVALID_ARGUMENT. */
+     * RESOURCE_EXHAUSTED. Of what was said to a run also, with `reason`: NOT_FOUND,
+     * FAILED_PRECONDITION, PERMISSION_DENIED, INVALID_ARGUMENT. */
     enum sl_status status;
     const char *reason; /* "APPROVAL_DECIDED"; NULL: the run is not known */
     char text[240];     /* for people, with `reason` */

@@ -98,10 +98,10 @@ struct sl_run_stream {
         const struct sl_store_pair *metadata; /* in the history's arena */
         size_t n_metadata;
         struct sl_credentials *credentials; /* NULL: none that a tool forwards */
-        const char *caller;              /* in the history's arena; NULL: not known */
-        struct sl_tool **client_tools;   /* counted; as long as the stream */
+        const char *caller;                 /* in the history's arena; NULL: not known */
+        struct sl_tool **client_tools;      /* counted; as long as the stream */
         size_t n_client_tools;
-        uint8_t digest[SL_SHA256_BYTES];    /* with a request id */
+        uint8_t digest[SL_SHA256_BYTES]; /* with a request id */
         bool wants_only_end;
     } start;
 

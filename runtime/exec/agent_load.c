@@ -404,7 +404,7 @@ static void load_run_options(struct load *load, const struct sl_conf_node *spec)
     (void)sl_conf_bool(load->conf, spec, "tool_call_deltas", &agent->tool_call_deltas);
     load_budget(load, spec);
     load_approval(load, spec);
-    static const char *const later[] = { "mcp_servers",         "output_schema", "validation_mode",
+    static const char *const later[] = { "mcp_servers", "output_schema", "validation_mode",
                                          "on_validation_error", "max_retries" };
     for (size_t i = 0; i < SL_COUNT(later); i++) {
         refuse(load, spec, later[i]);

@@ -18,8 +18,8 @@ enum { SL_APPROVAL_COMMENT_BYTES = 4096 };
 struct sl_approval {
     struct sl_approval *next;
     char approval_id[SL_ID_BYTES];
-    uint8_t digest[SL_SHA256_BYTES]; /* of the canonical arguments */
-    uint64_t expires_at_ms;          /* Unix */
+    uint8_t digest[SL_SHA256_BYTES];       /* of the canonical arguments */
+    uint64_t expires_at_ms;                /* Unix */
     Sluice__V1__ApprovalDecision decision; /* UNSPECIFIED: not yet */
     char *decided_by, *comment;            /* owned; NULL: nobody, none */
 };

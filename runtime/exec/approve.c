@@ -160,8 +160,8 @@ static enum sl_status check_answer(
     return SL_OK;
 }
 
-enum sl_status sl_run_decide(
-    struct sl_run *run, const struct sl_approval_answer *answer, struct sl_error *err)
+enum sl_status
+sl_run_decide(struct sl_run *run, const struct sl_approval_answer *answer, struct sl_error *err)
 {
     SL_ON_LOOP(run->env->loop);
     struct sl_approval *approval = NULL;

@@ -165,8 +165,8 @@ enum sl_status sl_run_tool_result(
         return SL_OK; /* the first one counts */
     }
     struct sl_client_result made;
-    if (sl_client_result_make(
-            result, error, (size_t)sl_tool_info(tool)->max_output_bytes, &made) != SL_OK) {
+    if (sl_client_result_make(result, error, (size_t)sl_tool_info(tool)->max_output_bytes, &made) !=
+        SL_OK) {
         return sl_fail(err, SL_RESOURCE_EXHAUSTED, "out of memory");
     }
     if (slot->state != SL_SLOT_CLIENT) {

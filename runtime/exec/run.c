@@ -202,7 +202,8 @@ static uint64_t find_deadline(const struct sl_run *run)
 static uint64_t most_text(const struct sl_run *run)
 {
     const struct sl_limits *limits = run->env->limits;
-    const bool goes_on = run->agent->n_tools + run->client.n_tools > 0 && limits->model_request > limits->final_text;
+    const bool goes_on =
+        run->agent->n_tools + run->client.n_tools > 0 && limits->model_request > limits->final_text;
     return goes_on ? limits->model_request : limits->final_text;
 }
 

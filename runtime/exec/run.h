@@ -121,8 +121,8 @@ void sl_run_set_observed(struct sl_run *run, bool is_observed);
 /* The one decision about a call that waits (AL-6.7). Fails: SL_NOT_FOUND no such approval;
  * SL_FAILED_PRECONDITION it is decided; SL_PERMISSION_DENIED not by him; SL_INVALID_ARGUMENT the
  * digest is another's, or the comment too long; SL_RESOURCE_EXHAUSTED. */
-SL_CHECK enum sl_status sl_run_decide(
-    struct sl_run *run, const struct sl_approval_answer *answer, struct sl_error *err);
+SL_CHECK enum sl_status
+sl_run_decide(struct sl_run *run, const struct sl_approval_answer *answer, struct sl_error *err);
 /* Every open call waits for a decision. */
 bool sl_run_is_waiting_approval(const struct sl_run *run);
 const struct sl_approvals *sl_run_approvals(const struct sl_run *run);

@@ -579,12 +579,13 @@ void sl_run_tools_go_on(struct sl_run *run)
     if (run->is_claimed || run->state != SL_RUN_STATE_TOOLS) {
         return;
     }
-    const size_t n_open = run->tools.n_running + run->tools.n_client + run->tools.n_pending +
-                          run->tools.n_approved;
+    const size_t n_open =
+        run->tools.n_running + run->tools.n_client + run->tools.n_pending + run->tools.n_approved;
     if (run->tools.n_begun == run->tools.n_slots && n_open == 0) {
         go_on(run);
     } else if (!has_room(run) && run->tools.n_begun < run->tools.n_slots) {
-        if (!run->tools.must_wait && run->agent->parallel_tools >= run->env->limits->parallel_tools) {
+        if (!run->tools.must_wait &&
+            run->agent->parallel_tools >= run->env->limits->parallel_tools) {
             sl_limit_reached(SL_LIMIT_parallel_tools);
         }
         run->tools.must_wait = true;

@@ -1,4 +1,5 @@
-/* Tools of a run's client (AL-6.8). The run waits for their results; here is only what is checked. */
+/* Tools of a run's client (AL-6.8). The run waits for their results; here is only what is checked.
+ */
 #include <stdlib.h>
 
 #include "runtime/base/mem.h"

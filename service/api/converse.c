@@ -37,8 +37,8 @@ static void on_finish(struct sl_follow *follow)
 
 /* The client's fault, or its caller's: the stream ends, which is to the run what a lost connection
  * is (AL-7.1). Nothing of the conversation may be touched afterwards. */
-static void
-fail(struct conversation *conversation, enum sl_status code, const char *message, const char *reason)
+static void fail(
+    struct conversation *conversation, enum sl_status code, const char *message, const char *reason)
 {
     struct sl_metadatum info;
     struct sl_call_status status = { .code = code, .message = message, .reason = reason };
@@ -100,8 +100,7 @@ static void on_answer(const struct sl_run_answer *answer, void *user_data)
         return;
     }
     conversation->has_unheard |=
-        answer->reason != NULL && status == SL_FAILED_PRECONDITION &&
-        (strcmp(answer->reason, "INPUT_REFUSED") == 0 || strcmp(answer->reason, "RUN_ENDED") == 0);
+        answer->reason != NULL && strcmp(answer->reason, "INPUT_REFUSED") == 0;
     conversation->query = sl_run_query_close(conversation->query);
     read_more(conversation);
 }
@@ -125,7 +124,8 @@ static bool ask(struct conversation *conversation, const struct sl_run_ask *ques
     return true; /* UNAVAILABLE: the run is being ended, too */
 }
 
-static bool take_approval(struct conversation *conversation, const Sluice__V1__ApprovalAnswer *answer)
+static bool
+take_approval(struct conversation *conversation, const Sluice__V1__ApprovalAnswer *answer)
 {
     struct sl_run_ask question;
     struct sl_error err = { .text = "" };
@@ -154,9 +154,10 @@ static bool feed(struct conversation *conversation, struct sl_run_ask *question)
 {
     const struct sl_call_identity *caller = sl_call_identity(conversation->follow.call);
     if (conversation->follow.is_observer) {
+        const char *reason = "NOT_THE_STARTER";
         fail(
             conversation, SL_FAILED_PRECONDITION,
-            "only the stream that started the run can give results and input", "NOT_THE_STARTER");
+            "only the stream that started the run can give results and input", reason);
         return false;
     }
     question->tenant = caller == NULL ? NULL : caller->tenant;
@@ -286,8 +287,9 @@ static void start(struct conversation *conversation, const Sluice__V1__ExecuteRe
     struct sl_error err = { .text = "" };
     struct sl_call *call = conversation->follow.call;
     const enum sl_status verdict =
-        request->agent[0] == '\0' ? SL_OK
-                                  : sl_identify_may_run(conversation->identify, call, request->agent);
+        request->agent[0] == '\0'
+            ? SL_OK
+            : sl_identify_may_run(conversation->identify, call, request->agent);
     enum sl_status status = verdict;
     if (verdict == SL_OK) {
         status = begin(conversation, request, &err);
@@ -360,8 +362,8 @@ end_info(const struct sl_call *call, const struct sl_metadatum **ret_info, void 
                                   : sl_follow_call_callbacks.end_info(call, ret_info, user_data);
 }
 
-enum sl_status sl_converse_start(
-    struct sl_runtime *runtime, struct sl_identify *identify, struct sl_call *call)
+enum sl_status
+sl_converse_start(struct sl_runtime *runtime, struct sl_identify *identify, struct sl_call *call)
 {
     static const struct sl_call_callbacks callbacks = { .on_readable = on_readable,
                                                         .on_ended = on_ended,

@@ -13,7 +13,7 @@
 #include "service/rpc/rpc.h"
 
 /* Gives SL_PENDING, or the status to end the call with at once. Thread: the call's loop. */
-SL_CHECK enum sl_status sl_converse_start(
-    struct sl_runtime *runtime, struct sl_identify *identify, struct sl_call *call);
+SL_CHECK enum sl_status
+sl_converse_start(struct sl_runtime *runtime, struct sl_identify *identify, struct sl_call *call);
 
 #endif

@@ -111,8 +111,8 @@ enum sl_status sl_decide_ask(
     return SL_OK;
 }
 
-static enum sl_status refuse_now(
-    struct sl_call *call, enum sl_status code, const char *message, const char *reason)
+static enum sl_status
+refuse_now(struct sl_call *call, enum sl_status code, const char *message, const char *reason)
 {
     const struct sl_call_status status = { .code = code, .message = message, .reason = reason };
     return sl_refuse(call, &status);

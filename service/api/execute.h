@@ -29,7 +29,8 @@ SL_CHECK enum sl_status sl_execute_detached(
     const Sluice__V1__ExecuteRequest *request,
     Sluice__V1__StartRunResponse *reply);
 
-/* ---- For Converse, whose start is a message ---------------------------------------------------- */
+/* ---- For Converse, whose start is a message ----------------------------------------------------
+ */
 
 /* What the request and the call ask for. Borrows from both. Fails: as sl_convert_request(). */
 SL_CHECK enum sl_status sl_execute_make_spec(

@@ -227,6 +227,45 @@ class Approvals(Case):
         self.assertEqual(talk.events(EVENT_ASK), [])
 
 
+class Commands(Case):
+    def begin(self, *flags):
+        self.start(turns([call("write")], [SAW]), [ASKED], approval=SELF)
+        child = harness.start_sluice(self.server, "run", "helper", "x", *flags)
+        self.addCleanup(child.stdout.close)
+        self.addCleanup(child.stderr.close)
+        self.addCleanup(child.kill)
+        return child
+
+    def test_sluice_run_says_how_to_approve_and_sluice_approve_does(self):
+        for flags, said, shown in (
+            ((), b"approved\n", b"saw"),
+            (("--deny", "--comment", "not now"), b"denied\n", b"write: denied: not now"),
+        ):
+            with self.subTest(flags=flags):
+                child = self.begin()
+                line = next(line for line in child.stdout if b"sluice approve" in line)
+                words = line.decode().rsplit("sluice approve ", 1)[1].split()
+                done = harness.sluice(self.server, "approve", *words, *flags)
+                self.assertEqual((done.returncode, done.stdout), (0, b"write {}\n" + said), done.stderr)
+                self.assertIn(shown, child.stdout.read())
+                self.assertEqual(child.wait(20), 0)
+                again = harness.sluice(self.server, "approve", *words)
+                self.assertEqual(again.returncode, 1)
+                self.assertIn(b"FAILED_PRECONDITION: the approval is decided already", again.stderr)
+
+    def test_sluice_run_approves_all(self):
+        child = self.begin("--approve", "all", "--json")
+        self.assertIn(b'"decision":"APPROVED"', child.stdout.read())
+        self.assertEqual(child.wait(20), 0)
+
+    def test_what_sluice_approve_refuses(self):
+        self.start()
+        done = harness.sluice(self.server, "approve", "x", "y", "--digest", "12")
+        self.assertEqual((done.returncode, b"--digest" in done.stderr), (2, True))
+        self.assertIn(b"NOT_FOUND", harness.sluice(self.server, "approve", "0" * 32, "y", "--digest", "0" * 64).stderr)
+        self.assertIn(b"NOT_FOUND", harness.sluice(self.server, "approve", "0" * 32, "y").stderr)
+
+
 class Left(Case):
     """A run that waits for an approval, or for its client, and is ended or left."""
 

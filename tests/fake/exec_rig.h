@@ -28,7 +28,7 @@ struct sl_exec_rig {
     const struct sl_store_pair *metadata;
     size_t n_metadata;
     struct sl_credentials *credentials; /* the run takes them */
-    const char *caller; /* before _start, as the next two; NULL: not known */
+    const char *caller;                 /* before _start, as the next two; NULL: not known */
     struct sl_tool *client_tools[4];
     size_t n_client_tools;
     struct sl_run *run;

@@ -14,7 +14,7 @@
 #include "tests/fake/exec_rig.h"
 
 #define AGENT                                                                                      \
-    "name: a\nmodel: m\nheartbeat_ms: 0\ntools: [add, asked]\n"                                     \
+    "name: a\nmodel: m\nheartbeat_ms: 0\ntools: [add, asked]\n"                                    \
     "approval: {approvers: [ann, bob], timeout_secs: 60}\n"
 
 static struct sl_exec_rig rig;
@@ -96,8 +96,9 @@ static void a_denied_one_does_not_and_the_model_is_told(void **state)
     (void)trace();
     assert_int_equal(decide(false, "bob", "never"), SL_OK);
     assert_string_equal(trace(), "decided tool_1 DENIED bob: never|tool tool_1 DENIED|start 2/10");
-    assert_non_null(strstr(rig.models.request, "\"code\":\"DENIED\",\"message\":\"asked: denied: "
-                                               "never\""));
+    assert_non_null(strstr(
+        rig.models.request, "\"code\":\"DENIED\",\"message\":\"asked: denied: "
+                            "never\""));
     assert_int_equal(rig.tools.n_started, 0);
     end();
 }
@@ -111,8 +112,7 @@ static void nobody_decides_in_time(void **state)
     sl_exec_rig_advance_ms(&rig, 59999);
     assert_string_equal(trace(), "");
     sl_exec_rig_advance_ms(&rig, 1);
-    assert_string_equal(
-        trace(), "decided tool_1 EXPIRED |tool tool_1 APPROVAL_EXPIRED|start 2/10");
+    assert_string_equal(trace(), "decided tool_1 EXPIRED |tool tool_1 APPROVAL_EXPIRED|start 2/10");
     assert_int_equal(decide(true, "ann", ""), SL_FAILED_PRECONDITION);
     end();
 }
@@ -331,8 +331,7 @@ static void start_with_client(const char *name, const char *more)
 
 static enum sl_status give(const char *tool_id, const char *result, const char *error)
 {
-    return sl_run_tool_result(
-        rig.run, tool_id, sl_slice_str(result), sl_slice_str(error), &err);
+    return sl_run_tool_result(rig.run, tool_id, sl_slice_str(result), sl_slice_str(error), &err);
 }
 
 static void the_client_s_result_is_the_tool_s(void **state)
@@ -435,8 +434,7 @@ static void a_client_that_is_gone_answers_nothing(void **state)
     sl_fake_model_finish(&rig.models, SL_FINISH_TOOL_USE, NULL);
     (void)trace();
     sl_run_reader_gone(rig.run, SL_RUN_GONE_LOST, 0);
-    assert_string_equal(
-        trace(), "tool tool_1 OUTCOME_UNKNOWN|tool tool_2 UNKNOWN_TOOL|start 2/10");
+    assert_string_equal(trace(), "tool tool_1 OUTCOME_UNKNOWN|tool tool_2 UNKNOWN_TOOL|start 2/10");
     end();
 }
 
@@ -457,9 +455,12 @@ static void a_result_is_json_whatever_the_client_wrote(void **state)
     static const struct {
         const char *text, *expected;
     } rows[] = {
-        { "{\"a\": 1}", "{\"a\": 1}" },        { "[1,2]", "[1,2]" },
-        { "\"x\"", "\"x\"" },                  { "null", "null" },
-        { "plain \"text\"", "\"plain \\\"text\\\"\"" }, { "{\"a\":", "\"{\\\"a\\\":\"" },
+        { "{\"a\": 1}", "{\"a\": 1}" },
+        { "[1,2]", "[1,2]" },
+        { "\"x\"", "\"x\"" },
+        { "null", "null" },
+        { "plain \"text\"", "\"plain \\\"text\\\"\"" },
+        { "{\"a\":", "\"{\\\"a\\\":\"" },
         { "{\"a\":1,\"a\":2}", "\"{\\\"a\\\":1,\\\"a\\\":2}\"" },
         { "12 34", "\"12 34\"" },
     };
@@ -467,8 +468,7 @@ static void a_result_is_json_whatever_the_client_wrote(void **state)
     (void)state;
     for (size_t i = 0; i < SL_COUNT(rows); i++) {
         assert_int_equal(
-            sl_client_result_make(
-                sl_slice_str(rows[i].text), sl_slice_str(""), 64, &result),
+            sl_client_result_make(sl_slice_str(rows[i].text), sl_slice_str(""), 64, &result),
             SL_OK);
         assert_string_equal(result.result_json, rows[i].expected);
         assert_null(result.error);
@@ -528,14 +528,11 @@ static void input_has_a_size_and_an_end(void **state)
     sl_exec_rig_init(&rig, AGENT);
     rig.limits.input = 4;
     sl_exec_rig_start(&rig, "hello");
-    assert_int_equal(
-        sl_run_user_input(rig.run, sl_slice_str(""), &err), SL_INVALID_ARGUMENT);
-    assert_int_equal(
-        sl_run_user_input(rig.run, sl_slice_str("12345"), &err), SL_INVALID_ARGUMENT);
+    assert_int_equal(sl_run_user_input(rig.run, sl_slice_str(""), &err), SL_INVALID_ARGUMENT);
+    assert_int_equal(sl_run_user_input(rig.run, sl_slice_str("12345"), &err), SL_INVALID_ARGUMENT);
     const struct sl_ending cancelled = sl_ending_cancelled(SL_CANCEL_REASON(CANCEL_RPC));
     sl_run_cancel(rig.run, &cancelled);
-    assert_int_equal(
-        sl_run_user_input(rig.run, sl_slice_str("x"), &err), SL_FAILED_PRECONDITION);
+    assert_int_equal(sl_run_user_input(rig.run, sl_slice_str("x"), &err), SL_FAILED_PRECONDITION);
     sl_exec_rig_done(&rig);
 }
 
