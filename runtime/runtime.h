@@ -420,7 +420,7 @@ void sl_runtime_stats(struct sl_runtime *runtime, struct sl_runtime_stats *ret_s
 /* One run, looked at from outside; texts are valid in the call. No content, no secrets. */
 struct sl_run_view {
     const char *run_id, *agent, *peer;
-    const char *state;         /* "ready", "model", "tools", "closing" */
+    const char *state;         /* "ready", "model", "tools", "approval", "closing" */
     const char *on_disconnect; /* "cancel", "detach", "detach_for" */
     uint64_t age_ms;
     uint32_t iteration;

@@ -513,6 +513,7 @@ bool sl_run_tools_record(struct sl_run *run)
 {
     while (run->tools.n_recorded < run->tools.n_slots) {
         const struct sl_tool_slot *slot = run->tools.slots[run->tools.n_recorded];
+        assert(slot != NULL);
         if (slot->result == NULL) {
             return false;
         }
