@@ -315,6 +315,10 @@ copy_conversation(struct sl_run_stream *stream, const struct sl_run_spec *spec)
     }
     stream->start.input = sl_history_text(history, spec->input);
     stream->start.peer = sl_history_text(history, sl_slice_str(spec->peer));
+    if (spec->principal != NULL) {
+        stream->start.caller = sl_history_text(history, sl_slice_str(spec->principal));
+        SL_TRY(stream->start.caller == NULL ? SL_RESOURCE_EXHAUSTED : SL_OK);
+    }
     return stream->start.input == NULL || stream->start.peer == NULL ? SL_RESOURCE_EXHAUSTED
                                                                      : SL_OK;
 }
@@ -404,6 +408,10 @@ enum sl_status sl_run_admit_spec(
                        set_limits(stream, spec) && set_heartbeat(stream, spec) &&
                        set_disconnect(stream, spec) && set_marks(stream, spec) &&
                        set_budget(stream, spec) && sl_run_check_pairs(stream, spec);
+    if (!*ret_is_accepted) {
+        return SL_OK;
+    }
+    SL_TRY(sl_run_admit_client_tools(stream, spec, ret_is_accepted));
     if (!*ret_is_accepted) {
         return SL_OK;
     }

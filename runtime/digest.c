@@ -30,6 +30,7 @@ static enum sl_status add_numbers(struct sl_buf *buf, const struct sl_run_spec *
         spec->tool_call_deltas,   spec->omit_content,     spec->min_flush_ms,
         spec->max_delta_bytes,    spec->n_messages,       spec->n_metadata,
         spec->session_policy,     spec->replaces_session,
+        spec->n_client_tools,
     };
     return sl_buf_add(buf, sl_slice_of(numbers, sizeof(numbers)));
 }
@@ -86,6 +87,11 @@ static enum sl_status add_all(struct sl_buf *buf, const struct sl_run_spec *spec
     SL_TRY(add_numbers(buf, spec));
     for (size_t i = 0; i < spec->n_messages; i++) {
         SL_TRY(add_message(buf, &spec->messages[i]));
+    }
+    for (size_t i = 0; i < spec->n_client_tools; i++) {
+        SL_TRY(add_text(buf, spec->client_tools[i].name));
+        SL_TRY(add_text(buf, spec->client_tools[i].description));
+        SL_TRY(add_text(buf, spec->client_tools[i].parameters_json));
     }
     return add_metadata(buf, spec);
 }

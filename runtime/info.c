@@ -6,7 +6,9 @@
 enum sl_run_stage sl_run_info_stage(const struct sl_known_run *known)
 {
     if (!known->has_ended) {
-        return SL_RUN_STAGE_RUNNING;
+        return known->run != NULL && sl_run_is_waiting_approval(known->run)
+                   ? SL_RUN_STAGE_WAITING_APPROVAL
+                   : SL_RUN_STAGE_RUNNING;
     }
     const Sluice__V1__ErrorCode code = known->end.ending.code;
     return code == SL_CODE(UNSPECIFIED) ? SL_RUN_STAGE_DONE
@@ -156,7 +158,7 @@ enum sl_status sl_run_info_fill(
     if (ret_info->run_id == NULL || ret_info->agent == NULL || ret_info->session_id == NULL) {
         return SL_RESOURCE_EXHAUSTED;
     }
-    if (ret_info->stage != SL_RUN_STAGE_RUNNING) {
+    if (known->has_ended) {
         ret_info->ended_at_ms = known->end.ended_ms;
         SL_TRY(copy_terminal(known, arena, &ret_info->terminal));
     }

@@ -102,6 +102,7 @@ static void forget(struct sl_known_run *known)
     sl_list_remove(&known->node);
     sl_directory_remove_run(known->at->runtime->directory, &known->entry);
     sl_history_done(&known->end.history);
+    sl_approvals_done(&known->end.approvals);
     known->channel = sl_event_channel_unref(known->channel);
     (void)sl_free(known);
 }
@@ -239,6 +240,7 @@ void sl_known_ended(struct sl_known_run *known)
     const struct sl_limits *limits = sl_run_limits(known->run);
     struct sl_known_end *end = &known->end;
     sl_run_take_rest(known->run, &end->history, &end->used);
+    end->approvals = sl_run_take_approvals(known->run);
     if (at->loop.is_stopping || limits->window_keep == 0) {
         known->run = NULL;
         forget(known); /* who waits for it is told */

@@ -18,6 +18,7 @@ struct sl_known_end {
     struct sl_ending ending;
     struct sl_usage used;
     struct sl_history history;
+    struct sl_approvals approvals;
 };
 
 struct sl_known_run {

@@ -38,7 +38,7 @@ struct sl_run_query {
     void *user_data;
     struct sl_list waiter_node;
     bool is_closed, is_answered; /* thread: home */
-    bool may_wait;               /* for the end of a run, on list.loop; thread: home */
+    bool may_wait;               /* for the end of a run, or room, on list.loop; thread: home */
 
     struct sl_arena arena;
     struct sl_run_answer answer;
@@ -93,6 +93,36 @@ static void go_home(struct sl_run_query *query, enum sl_status status)
 /* ---- One run -----------------------------------------------------------------------------------
  */
 
+static bool is_said(const struct sl_run_query *query)
+{
+    return query->ask.kind >= SL_RUN_ASK_DECIDE;
+}
+
+/* False: it has to wait for room. */
+static bool say(struct sl_run_query *query, const struct sl_known_run *known)
+{
+    const enum sl_status status = sl_run_say(&query->ask, known, &query->arena, &query->answer);
+    if (status != SL_AGAIN) {
+        go_home(query, status);
+    }
+    return status != SL_AGAIN;
+}
+
+void sl_run_queries_retry(struct sl_list *waiters, const struct sl_known_run *known)
+{
+    SL_LIST_EACH(node, waiters) {
+        struct sl_run_query *query = SL_CONTAINER(node, struct sl_run_query, waiter_node);
+        enum sl_status status = SL_AGAIN;
+        if (is_said(query)) {
+            status = sl_run_say(&query->ask, known, &query->arena, &query->answer);
+        }
+        if (status != SL_AGAIN) {
+            sl_list_remove(node);
+            go_home(query, status);
+        }
+    }
+}
+
 static enum sl_status fill_one(struct sl_run_query *query, const struct sl_known_run *known)
 {
     const bool wants_context = query->ask.kind == SL_RUN_ASK_CONTEXT;
@@ -111,7 +141,11 @@ static enum sl_status fill_one(struct sl_run_query *query, const struct sl_known
 
 static void answer_one(struct sl_run_query *query, const struct sl_known_run *known)
 {
-    go_home(query, fill_one(query, known));
+    if (is_said(query)) {
+        (void)say(query, known); /* of a run that is ending none waits */
+    } else {
+        go_home(query, fill_one(query, known));
+    }
 }
 
 void sl_run_queries_tell(struct sl_list *waiters, const struct sl_known_run *known)
@@ -130,6 +164,12 @@ static void run_one(struct sl_task *task)
     struct sl_known_run *known = sl_known_find(at, query->ask.run_id, query->ask.tenant);
     if (known == NULL) {
         go_home(query, SL_NOT_FOUND);
+        return;
+    }
+    if (is_said(query)) {
+        if (!say(query, known)) {
+            sl_list_add_last(&known->waiters, &query->waiter_node);
+        }
         return;
     }
     if (query->ask.kind == SL_RUN_ASK_CANCEL && !known->has_ended) {
@@ -432,7 +472,7 @@ static void begin_one(struct sl_run_query *query)
         return;
     }
     query->task.run = run_one;
-    query->may_wait = query->ask.wants_end;
+    query->may_wait = query->ask.wants_end || query->ask.kind == SL_RUN_ASK_USER_INPUT;
     go_to_loop(query, loop);
 }
 
@@ -441,6 +481,22 @@ static bool keep_text(struct sl_run_query *query, const char **text)
 {
     *text = sl_arena_dup(&query->arena, sl_slice_str(*text));
     return *text != NULL;
+}
+
+static bool keep_slice(struct sl_run_query *query, struct sl_slice *text)
+{
+    const char *copy = sl_arena_dup(&query->arena, *text);
+    *text = sl_slice_of(copy, copy == NULL ? 0 : text->size);
+    return copy != NULL;
+}
+
+static bool keep_said(struct sl_run_query *query)
+{
+    struct sl_run_ask *ask = &query->ask;
+    return keep_text(query, &ask->principal) && keep_text(query, &ask->approval_id) &&
+           keep_text(query, &ask->comment) && keep_text(query, &ask->tool_id) &&
+           keep_slice(query, &ask->digest) && keep_slice(query, &ask->text) &&
+           keep_slice(query, &ask->error);
 }
 
 enum sl_status sl_run_ask(
@@ -470,8 +526,9 @@ enum sl_status sl_run_ask(
     sl_arena_init(&query->arena, 0);
     enum sl_status status = SL_RESOURCE_EXHAUSTED;
     sl_runtime_hold(runtime); /* this loop's part of it is there now */
-    if (keep_text(query, &query->ask.run_id) && keep_text(query, &query->ask.tenant) &&
-        keep_text(query, &query->ask.agent) && keep_text(query, &query->ask.session_id) &&
+    if (keep_said(query) && keep_text(query, &query->ask.run_id) &&
+        keep_text(query, &query->ask.tenant) && keep_text(query, &query->ask.agent) &&
+        keep_text(query, &query->ask.session_id) &&
         keep_text(query, &query->ask.page_token)) {
         status = SL_OK;
         if (ask->kind == SL_RUN_ASK_LIST) {

@@ -15,6 +15,17 @@ struct sl_run_query;
 /* The end of `known` is there: answers those that wait for it, and empties the list. */
 void sl_run_queries_tell(struct sl_list *waiters, const struct sl_known_run *known);
 
+/* There is room again for inputs: those that wait with one try once more. */
+void sl_run_queries_retry(struct sl_list *waiters, const struct sl_known_run *known);
+
+/* Says what is asked to the run, and fills the answer. SL_AGAIN: it has to wait for room. Texts of
+ * the answer are copied into the arena. Thread: the run's loop. */
+enum sl_status sl_run_say(
+    const struct sl_run_ask *ask,
+    const struct sl_known_run *known,
+    struct sl_arena *arena,
+    struct sl_run_answer *answer);
+
 enum sl_run_stage sl_run_info_stage(const struct sl_known_run *known);
 /* Copies what is known of a run into the arena. Thread: the run's loop. Fails:
  * SL_RESOURCE_EXHAUSTED. */

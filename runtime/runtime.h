@@ -190,10 +190,15 @@ struct sl_run_spec {
     bool cancel_on_reset;
     bool tool_call_deltas, omit_content;
     uint32_t min_flush_ms, max_delta_bytes;
+    /* Tools that the client runs itself (AL-6.8), within limits.client_tools and
+     * limits.client_tools_size; only of a stream on which it can answer. */
+    const struct sl_agent_tool *client_tools;
+    size_t n_client_tools;
     size_t n_connection_streams; /* active streams of the connection: the mark (AL-8) */
     const char *peer;            /* for the log */
     const char *tenant; /* whose run it is: request ids and counts are the tenant's; NULL: the one
                          * there is without identities */
+    const char *principal; /* who starts it: he may not approve its calls; NULL: not known */
 };
 
 /* Why a run was not started (AL-5.3). */
@@ -312,6 +317,7 @@ enum sl_run_stage { /* where a run stands */
                     SL_RUN_STAGE_ANY,
                     SL_RUN_STAGE_QUEUED, /* it waits for its session; only lists have it */
                     SL_RUN_STAGE_RUNNING,
+                    SL_RUN_STAGE_WAITING_APPROVAL, /* every open call waits for a decision */
                     SL_RUN_STAGE_DONE,
                     SL_RUN_STAGE_FAILED,
                     SL_RUN_STAGE_CANCELLED
@@ -342,14 +348,26 @@ enum sl_run_ask_kind {
     SL_RUN_ASK_GET,     /* one run */
     SL_RUN_ASK_CONTEXT, /* with its conversation */
     SL_RUN_ASK_CANCEL,  /* cancels it (AL-7.2), and tells where it stands: run_id and stage */
-    SL_RUN_ASK_LIST     /* newest first */
+    SL_RUN_ASK_LIST,    /* newest first */
+    /* Said to a run; the answer has no run, but what came of it. */
+    SL_RUN_ASK_DECIDE,      /* about a call that waits (AL-6.7) */
+    SL_RUN_ASK_TOOL_RESULT, /* of a client's tool (AL-6.8) */
+    /* Further input; when limits.user_inputs wait already, the answer comes when there is room. */
+    SL_RUN_ASK_USER_INPUT
 };
 
 struct sl_run_ask {
     enum sl_run_ask_kind kind;
-    const char *tenant; /* as of sl_run_spec */
-    const char *run_id; /* not of LIST */
-    bool wants_end;     /* CANCEL: answer when the run has ended */
+    const char *tenant;      /* as of sl_run_spec */
+    const char *run_id;      /* not of LIST */
+    bool wants_end;          /* CANCEL: answer when the run has ended */
+    const char *principal;   /* DECIDE: who; NULL: not known */
+    const char *approval_id; /* DECIDE, as the next three */
+    struct sl_slice digest;
+    bool is_approved;
+    const char *comment;
+    const char *tool_id;         /* TOOL_RESULT */
+    struct sl_slice text, error; /* TOOL_RESULT; USER_INPUT has a text only */
     /* LIST; NULL or "" and ANY: all. */
     const char *agent, *session_id;
     enum sl_run_stage stage;
@@ -357,11 +375,25 @@ struct sl_run_ask {
     const char *page_token; /* of the answer before; NULL or "": the first page */
 };
 
+enum sl_run_decision { /* numbers of sluice.v1.ApprovalDecision */
+                       SL_RUN_DECISION_NONE,
+                       SL_RUN_APPROVED,
+                       SL_RUN_DENIED,
+                       SL_RUN_EXPIRED,
+                       SL_RUN_DECISION_CANCELLED
+};
+
 /* Valid until the query is closed. */
 struct sl_run_answer {
     /* NOT_FOUND: unknown, or another tenant's; INVALID_ARGUMENT: no such page token;
-     * RESOURCE_EXHAUSTED. */
+     * RESOURCE_EXHAUSTED. Of what was said to a run also, with `reason`: NOT_FOUND,
+     * FAILED_PRECONDITION, PERMISSION_DENIED, INVALID_ARGUMENT. */
     enum sl_status status;
+    const char *reason; /* "APPROVAL_DECIDED"; NULL: the run is not known */
+    char text[240];     /* for people, with `reason` */
+    /* DECIDE: how it was decided, now or before; NONE: it was not. */
+    enum sl_run_decision decision;
+    const char *decided_by, *comment;
     const struct sl_run_info *runs;
     size_t n_runs;
     const char *next_page_token; /* "": this is the last */
@@ -402,7 +434,7 @@ void sl_runtime_stats(struct sl_runtime *runtime, struct sl_runtime_stats *ret_s
 /* One run, looked at from outside; texts are valid in the call. No content, no secrets. */
 struct sl_run_view {
     const char *run_id, *agent, *peer;
-    const char *state;         /* "ready", "model", "tools", "closing" */
+    const char *state;         /* "ready", "model", "tools", "approval", "closing" */
     const char *on_disconnect; /* "cancel", "detach", "detach_for" */
     uint64_t age_ms;
     uint32_t iteration;

@@ -108,7 +108,10 @@ struct sl_run_stream {
         const struct sl_store_pair *metadata; /* in the history's arena */
         size_t n_metadata;
         struct sl_credentials *credentials; /* NULL: none that a tool forwards */
-        uint8_t digest[SL_SHA256_BYTES];    /* with a request id */
+        const char *caller;                 /* in the history's arena; NULL: not known */
+        struct sl_tool **client_tools;      /* counted; as long as the stream */
+        size_t n_client_tools;
+        uint8_t digest[SL_SHA256_BYTES]; /* with a request id */
         bool wants_only_end;
     } start;
 
@@ -216,6 +219,10 @@ SL_CHECK enum sl_status sl_run_admit_spec(
 bool sl_run_check_pairs(struct sl_run_stream *stream, const struct sl_run_spec *spec);
 SL_CHECK enum sl_status
 sl_run_copy_pairs(struct sl_run_stream *stream, const struct sl_run_spec *spec);
+/* The same for the client's tools. */
+SL_CHECK enum sl_status sl_run_admit_client_tools(
+    struct sl_run_stream *stream, const struct sl_run_spec *spec, bool *ret_is_accepted);
+void sl_run_drop_client_tools(struct sl_run_stream *stream);
 SL_PRINTF(4, 5)
 void sl_run_refuse(
     struct sl_run_stream *stream, enum sl_status status, const char *reason, const char *fmt, ...);

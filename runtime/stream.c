@@ -14,7 +14,9 @@
 #include "runtime/base/metrics.h"
 #include "runtime/exec/encode.h"
 #include "runtime/known.h"
+#include "runtime/query.h"
 #include "runtime/queued.h"
+#include "runtime/runtime_private.h"
 
 /* Until one of a tenant's runs may be over: nobody knows, and its others ask again, too. */
 enum { TENANT_RETRY_MS = 1000 };
@@ -37,10 +39,11 @@ void sl_run_stream_ref(struct sl_run_stream *stream)
 static void forget_start(struct sl_run_stream *stream)
 {
     sl_history_done(&stream->start.history);
-    stream->start.input = stream->start.peer = NULL; /* which were in it */
+    stream->start.input = stream->start.peer = stream->start.caller = NULL; /* which were in it */
     stream->start.session_id = NULL;
     stream->start.metadata = NULL;
     stream->start.credentials = sl_credentials_free(stream->start.credentials);
+    sl_run_drop_client_tools(stream);
 }
 
 static void free_stream(struct sl_run_stream *stream)
@@ -217,10 +220,22 @@ static void on_settled(void *user_data)
     sl_run_leave_session(user_data);
 }
 
+/* There is room for who waits with another input. */
+static void on_inputs_taken(void *user_data)
+{
+    struct sl_run_stream *stream = user_data;
+    sl_run_queries_retry(&stream->run.known->waiters, stream->run.known);
+}
+
 static void on_ending(void *user_data, const struct sl_ending *ending)
 {
     struct sl_run_stream *stream = user_data;
     sl_run_stream_set_ending(stream, ending);
+    if (ending->status == SL_OK && sl_run_has_unheard_input(stream->run.run)) {
+        stream->public_ending.status = SL_FAILED_PRECONDITION; /* of this reader only (AL-6.8) */
+        stream->public_ending.reason = "INPUT_REFUSED";
+        stream->public_ending.message = "the run is done; it had its last iteration before input";
+    }
     sl_known_ending(stream->run.known, ending);
 }
 
@@ -265,6 +280,10 @@ static enum sl_status make_run(struct sl_run_stream *stream)
         .metadata = stream->start.metadata,
         .n_metadata = stream->start.n_metadata,
         .credentials = &stream->start.credentials,
+        .caller = stream->start.caller,
+        .client_tools = stream->start.client_tools,
+        .n_client_tools = stream->start.n_client_tools,
+        .on_inputs_taken = on_inputs_taken,
         .on_heartbeat = on_heartbeat,
         .ending = &stream->ending,
         .on_settled = on_settled,

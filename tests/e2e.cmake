@@ -13,6 +13,7 @@ foreach(name
     causes
     cli
     cli_runs
+    converse
     daemon
     disconnect
     docs

@@ -80,6 +80,11 @@
     X(calls_per_run, COUNT, 100, 1, 100000, "tool calls of a run")                                 \
     X(loop_guard, COUNT, 5, 2, 1000, "the same tool call in a row")                                \
     X(parallel_tools, COUNT, 10, 1, 10, "tool calls at once, in a run")                            \
+    X(approvals, COUNT, 16, 1, 1024, "calls of a run that wait for a decision, at once")           \
+    X(client_tools, COUNT, 64, 0, 1024, "client_tools of a request")                               \
+    X(client_tools_size, BYTES, 262144, 0, 4194304, "their names, descriptions and schemas")       \
+    X(client_tool, MS, 300000, 10, 3600000, "wait for the result of a client's tool")              \
+    X(user_inputs, COUNT, 16, 1, 1024, "user_input messages that wait for an iteration")           \
     X(buffer, BYTES, 262144, 4096, 4194304, "unread events of the foreground stream")              \
     X(buffer_events, COUNT, 1024, 1, 10000, "the same, counted")                                   \
     X(event, BYTES, 4194304, 65536, 16777216, "one event")                                         \

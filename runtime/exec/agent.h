@@ -54,6 +54,11 @@ struct sl_agent {
     bool tool_call_deltas;
     uint64_t budget_tokens, budget_tool_calls; /* 0: no bound */
 
+    size_t n_approvers;     /* who may decide about calls of tools with policy ask (AL-6.7) */
+    const char **approvers; /* principals; "*": every one that is known */
+    uint64_t approval_timeout_ms;
+    bool approval_self; /* whoever started the run may, too */
+
     bool omits_content; /* RunDone.content stays empty: the built-in agent load */
 };
 

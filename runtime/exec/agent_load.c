@@ -19,7 +19,10 @@ enum {
     MIN_KEY_CHARS = 20,
     DEFAULT_ITERATIONS = 10,
     MS_PER_S = 1000,
-    MAX_DETACH_S = 24 * 3600
+    MAX_DETACH_S = 24 * 3600,
+    MAX_APPROVERS = 64,
+    DEFAULT_APPROVAL_S = 600,
+    MAX_APPROVAL_S = 24 * 3600
 };
 
 /* What the functions below share. */
@@ -341,6 +344,42 @@ static void load_budget(struct load *load, const struct sl_conf_node *spec)
     sl_conf_end(load->conf, map);
 }
 
+static void load_approvers(struct load *load, const struct sl_conf_node *map)
+{
+    const struct sl_conf_node *list = sl_conf_get_list(load->conf, map, "approvers", SL_OPTIONAL);
+    if (list == NULL) {
+        return;
+    }
+    const size_t n = sl_conf_size(list);
+    if (n > MAX_APPROVERS) {
+        sl_conf_error(load->conf, list, "at most %d approvers", MAX_APPROVERS);
+        return;
+    }
+    struct sl_agent *agent = load->agent;
+    agent->approvers = room(load, n, sizeof(*agent->approvers));
+    for (size_t i = 0; i < n && agent->approvers != NULL; i++) {
+        const struct sl_conf_node *node = sl_conf_at(list, i);
+        if (sl_conf_kind(node) != SL_CONF_SCALAR || sl_conf_text(node)[0] == '\0') {
+            sl_conf_error(load->conf, node, "must be a principal, or * for every one");
+            continue;
+        }
+        agent->approvers[agent->n_approvers++] = keep(load, sl_conf_text(node));
+    }
+}
+
+static void load_approval(struct load *load, const struct sl_conf_node *spec)
+{
+    const struct sl_conf_node *map = sl_conf_get_map(load->conf, spec, "approval", SL_OPTIONAL);
+    uint64_t timeout_s = DEFAULT_APPROVAL_S;
+    if (map != NULL) {
+        load_approvers(load, map);
+        (void)sl_conf_u64(load->conf, map, "timeout_secs", 1, MAX_APPROVAL_S, &timeout_s);
+        (void)sl_conf_bool(load->conf, map, "self", &load->agent->approval_self);
+        sl_conf_end(load->conf, map);
+    }
+    load->agent->approval_timeout_ms = timeout_s * MS_PER_S;
+}
+
 static void load_run_options(struct load *load, const struct sl_conf_node *spec)
 {
     struct sl_agent *agent = load->agent;
@@ -365,8 +404,9 @@ static void load_run_options(struct load *load, const struct sl_conf_node *spec)
     load_only(load, spec, "durability", "NONE");
     (void)sl_conf_bool(load->conf, spec, "tool_call_deltas", &agent->tool_call_deltas);
     load_budget(load, spec);
-    static const char *const later[] = { "mcp_servers",         "output_schema", "validation_mode",
-                                         "on_validation_error", "max_retries",   "approval" };
+    load_approval(load, spec);
+    static const char *const later[] = { "mcp_servers", "output_schema", "validation_mode",
+                                         "on_validation_error", "max_retries" };
     for (size_t i = 0; i < SL_COUNT(later); i++) {
         refuse(load, spec, later[i]);
     }

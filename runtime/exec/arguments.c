@@ -42,6 +42,9 @@ enum sl_status sl_arguments_read(
     if (canonical != NULL && (arguments.is_object || arguments.wrapped != NULL)) {
         status = sl_budget_digest(name, sl_slice_str(canonical), arguments.digest);
     }
+    if (status == SL_OK) {
+        status = sl_sha256(sl_slice_str(canonical), arguments.canonical);
+    }
     free(canonical);
     if (status != SL_OK) {
         sl_free(arguments.wrapped);

@@ -10,7 +10,8 @@
 struct sl_arguments {
     bool is_object; /* the text is a JSON object without repeated keys, and can stay as it is */
     char *wrapped;  /* else: an object that holds the text (AL-6.1); sl_free(). NULL: is_object */
-    uint8_t digest[SL_SHA256_BYTES]; /* of the name and the canonical form */
+    uint8_t digest[SL_SHA256_BYTES];    /* of the name and the canonical form */
+    uint8_t canonical[SL_SHA256_BYTES]; /* of the canonical form: compact, keys in order */
 };
 
 struct sl_arguments_job;

@@ -46,7 +46,8 @@ static Sluice__V1__RunPhase phase_of(const struct sl_run *run)
 {
     switch (run->state) {
     case SL_RUN_STATE_TOOLS:
-        return SLUICE__V1__RUN_PHASE__RUN_PHASE_TOOLS;
+        return sl_run_is_waiting_approval(run) ? SLUICE__V1__RUN_PHASE__RUN_PHASE_APPROVAL
+                                               : SLUICE__V1__RUN_PHASE__RUN_PHASE_TOOLS;
     case SL_RUN_STATE_CLOSING:
     case SL_RUN_STATE_ENDED:
         return SLUICE__V1__RUN_PHASE__RUN_PHASE_CLOSING;
@@ -80,7 +81,7 @@ static void send_heartbeat(struct sl_run *run)
     heartbeat.open_tool_ids = open_ids;
     for (size_t i = 0; i < run->tools.n_slots && heartbeat.n_open_tool_ids < MAX_OPEN_IDS; i++) {
         const enum sl_tool_slot_state state = run->tools.slots[i]->state;
-        if (state == SL_SLOT_ASKED || state == SL_SLOT_RUNNING) {
+        if (state != SL_SLOT_UNREAD && state != SL_SLOT_DONE) {
             open_ids[heartbeat.n_open_tool_ids++] = run->tools.slots[i]->tool_id;
         }
     }
@@ -201,7 +202,8 @@ static uint64_t find_deadline(const struct sl_run *run)
 static uint64_t most_text(const struct sl_run *run)
 {
     const struct sl_limits *limits = run->env->limits;
-    const bool goes_on = run->agent->n_tools > 0 && limits->model_request > limits->final_text;
+    const bool goes_on =
+        run->agent->n_tools + run->client.n_tools > 0 && limits->model_request > limits->final_text;
     return goes_on ? limits->model_request : limits->final_text;
 }
 
@@ -242,7 +244,8 @@ enum sl_status sl_run_new(const struct sl_run_options *options, struct sl_run **
     run->settings = *options->settings;
     run->options = *options;
     (void)snprintf(run->run_id, sizeof(run->run_id), "%s", options->run_id);
-    if (open_channel(run) != SL_OK) {
+    if (sl_run_client_init(run) != SL_OK || open_channel(run) != SL_OK) {
+        sl_run_client_done(run);
         (void)sl_free(run);
         return SL_RESOURCE_EXHAUSTED;
     }
@@ -415,6 +418,9 @@ void sl_run_reader_gone(struct sl_run *run, enum sl_run_gone how, uint32_t code)
     if (!run->is_claimed) {
         run->is_reader_gone = how != SL_RUN_GONE_READ;
         sl_run_count_detached(run);
+        if (run->is_reader_gone && run->client.n_tools > 0) {
+            sl_run_client_gone(run);
+        }
     }
 }
 
@@ -429,7 +435,7 @@ void sl_run_look(const struct sl_run *run, struct sl_run_look *ret_look)
     *ret_look = (struct sl_run_look){
         .agent = run->agent->name,
         .peer = run->options.peer == NULL ? "" : run->options.peer,
-        .state = states[run->state],
+        .state = sl_run_is_waiting_approval(run) ? "approval" : states[run->state],
         .on_disconnect = run->settings.on_disconnect == SL_DISCONNECT(CANCEL)   ? "cancel"
                          : run->settings.on_disconnect == SL_DISCONNECT(DETACH) ? "detach"
                                                                                 : "detach_for",
@@ -450,6 +456,8 @@ struct sl_run *sl_run_free(struct sl_run *run)
     assert(!run->is_begun || run->state == SL_RUN_STATE_ENDED);
     sl_run_tools_clear(run);
     (void)sl_free(run->tools.slots);
+    sl_approvals_done(&run->approvals);
+    sl_run_client_done(run);
     sl_loop_undefer(run->env->loop, &run->resume_task);
     sl_loop_undefer(run->env->loop, &run->ended_task);
     sl_event_channel_detach_producer(run->channel);

@@ -15,6 +15,7 @@
 #include "runtime/base/loop.h"
 #include "runtime/base/random.h"
 #include "runtime/exec/agent.h"
+#include "runtime/exec/approval.h"
 #include "runtime/exec/budget.h"
 #include "runtime/exec/ending.h"
 #include "runtime/exec/history.h"
@@ -69,6 +70,12 @@ struct sl_run_options {
     size_t n_metadata;
     /* NULL, or where they are: taken when _new succeeds, overwritten when the run is freed. */
     struct sl_credentials **credentials;
+    const char *caller; /* who starts it, in the history's arena; "" or NULL: not known */
+    /* Tools that the client runs; counted, and borrowed as long as the run. */
+    struct sl_tool **client_tools;
+    size_t n_client_tools;
+    /* May be NULL: inputs that waited are in the conversation now, and there is room for others. */
+    void (*on_inputs_taken)(void *user_data);
     /* Nothing went out for heartbeat_ms: a StreamEvent without prefix, valid in the call. */
     void (*on_heartbeat)(void *user_data, struct sl_slice message);
     struct sl_ending *ending; /* where it is written; stays as long as the run */
@@ -114,6 +121,37 @@ void sl_run_reader_gone(struct sl_run *run, enum sl_run_gone how, uint32_t code)
 /* Somebody follows it, or nobody does any more: DETACH_FOR counts the time in which nobody is
  * there. Thread: loop. */
 void sl_run_set_observed(struct sl_run *run, bool is_observed);
+
+/* ---- What comes from outside, by its stream or another call. Thread: loop. ---------------------
+ */
+
+/* The one decision about a call that waits (AL-6.7). Fails: SL_NOT_FOUND no such approval;
+ * SL_FAILED_PRECONDITION it is decided; SL_PERMISSION_DENIED not by him; SL_INVALID_ARGUMENT the
+ * digest is another's, or the comment too long; SL_RESOURCE_EXHAUSTED. */
+SL_CHECK enum sl_status
+sl_run_decide(struct sl_run *run, const struct sl_approval_answer *answer, struct sl_error *err);
+/* Every open call waits for a decision. */
+bool sl_run_is_waiting_approval(const struct sl_run *run);
+const struct sl_approvals *sl_run_approvals(const struct sl_run *run);
+/* After on_ended. Owns: the caller; sl_approvals_done(). */
+struct sl_approvals sl_run_take_approvals(struct sl_run *run);
+
+/* What the client's tool gave; the first result of a call counts, and one for a call that is over
+ * is ignored. Fails: SL_INVALID_ARGUMENT no such call, or not the client's; SL_RESOURCE_EXHAUSTED.
+ */
+SL_CHECK enum sl_status sl_run_tool_result(
+    struct sl_run *run,
+    const char *tool_id,
+    struct sl_slice result,
+    struct sl_slice error,
+    struct sl_error *err);
+/* Goes into the conversation before the next iteration. Fails: SL_AGAIN limits.user_inputs wait
+ * already; SL_FAILED_PRECONDITION there will be no next iteration; SL_INVALID_ARGUMENT its size;
+ * SL_RESOURCE_EXHAUSTED. */
+SL_CHECK enum sl_status
+sl_run_user_input(struct sl_run *run, struct sl_slice text, struct sl_error *err);
+/* The run has ended, or will, without what the user said last. */
+bool sl_run_has_unheard_input(const struct sl_run *run);
 
 /* The limits that it was started with. */
 const struct sl_limits *sl_run_limits(const struct sl_run *run);

@@ -1,13 +1,16 @@
 /* What the files of a run share: its inside, and who may call whom.
  *
- *   run.c ─▶ step.c ─▶ tools.c ─▶ step.c …       all of them ─▶ emit.c, finish.c */
+ *   run.c ─▶ step.c ─▶ tools.c ─▶ step.c …       all of them ─▶ emit.c, finish.c
+ *                         └─▶ approve.c, client_call.c ─▶ tools.c */
 #ifndef SL_RUNTIME_EXEC_RUN_PRIVATE_H
 #define SL_RUNTIME_EXEC_RUN_PRIVATE_H
 
 #include "runtime/base/buf.h"
 #include "runtime/base/metrics.h"
+#include "runtime/exec/approval.h"
 #include "runtime/exec/arguments.h"
 #include "runtime/exec/budget.h"
+#include "runtime/exec/client_result.h"
 #include "runtime/exec/collect.h"
 #include "runtime/exec/encode.h"
 #include "runtime/exec/order.h"
@@ -25,8 +28,15 @@ enum sl_run_state {
 
 enum { SL_TOOL_ID_BYTES = 24, SL_MODEL_NAME_BYTES = 128, SL_PROGRESS_BYTES = 4096 };
 
-/* UNREAD: nobody knows of the call yet; its arguments are being read, or wait for it. */
-enum sl_tool_slot_state { SL_SLOT_UNREAD, SL_SLOT_ASKED, SL_SLOT_RUNNING, SL_SLOT_DONE };
+enum sl_tool_slot_state {
+    SL_SLOT_UNREAD, /* nobody knows of it yet; its arguments are being read, or wait for it */
+    SL_SLOT_ASKED,
+    SL_SLOT_PENDING,  /* it waits for a decision */
+    SL_SLOT_APPROVED, /* it may run, and waits for room */
+    SL_SLOT_RUNNING,
+    SL_SLOT_CLIENT, /* the client runs it */
+    SL_SLOT_DONE
+};
 
 /* Live output of a tool that was not sent yet: at most ten events a second (AL-2.2). */
 struct sl_tool_progress {
@@ -53,6 +63,11 @@ struct sl_tool_slot {
     bool is_cut;               /* UNREAD: no call unless the arguments are an object */
     uint64_t over_bytes;       /* > 0: the arguments had more than so many; this is the beginning */
     struct sl_tool_call *call; /* RUNNING */
+    uint8_t digest[SL_SHA256_BYTES]; /* of the canonical arguments */
+    struct sl_approval *approval;    /* NULL: none was asked for */
+    struct sl_timer wait_timer;      /* PENDING, CLIENT */
+    uint64_t client_since_ns;        /* CLIENT */
+    struct sl_client_result early;   /* came before the call began */
     struct sl_tool_progress progress;
 };
 
@@ -107,13 +122,22 @@ struct sl_run {
         size_t n_read;                /* the first ones are not UNREAD */
         struct sl_arguments_job *job; /* reads the next one */
         size_t n_begun;               /* the first ones were started or answered */
-        size_t n_running;
+        size_t n_running, n_client, n_pending, n_approved;
         uint32_t n_executed; /* that were started, in the run */
         size_t n_recorded;   /* the results of the first ones are in the history */
         bool must_wait;      /* some of them had to wait for others */
         uint32_t n_minted;   /* in the run */
         enum sl_budget_verdict verdict;
     } tools;
+
+    struct sl_approvals approvals;
+    struct { /* what the client of a Converse stream brings */
+        struct sl_tool **tools;
+        size_t n_tools;                  /* 0 also once it is gone */
+        struct sl_chat_tool *chat_tools; /* the agent's, then the client's; NULL: the agent's */
+        const char **inputs;             /* wait for the next iteration; in the history's arena */
+        size_t n_inputs;
+    } client;
 
     struct sl_timer flush_timer, deadline_timer, heartbeat_timer, detach_timer;
     struct sl_task ended_task;
@@ -169,6 +193,38 @@ void sl_run_tools_cancel(struct sl_run *run, enum sl_tool_code code);
  * those before it are added, and only once. */
 bool sl_run_tools_record(struct sl_run *run);
 void sl_run_tools_clear(struct sl_run *run);
+/* Starts what there is room for, or goes on when every call is answered. Nothing when the run is
+ * ending. */
+void sl_run_tools_go_on(struct sl_run *run);
+/* The call is over, for the client and for the model. Nothing when it was over already. */
+void sl_run_slot_answer(struct sl_tool_slot *slot, const struct sl_tool_result *result);
+SL_PRINTF(3, 4)
+void sl_run_slot_fail(struct sl_tool_slot *slot, enum sl_tool_code code, const char *fmt, ...);
+/* NULL: the run has none of this name. */
+struct sl_tool *sl_run_find_tool(const struct sl_run *run, const char *name, bool *ret_is_client);
+/* The tools of the next request. */
+const struct sl_chat_tool *sl_run_chat_tools(const struct sl_run *run, size_t *ret_n);
+
+/* ---- approve.c ---------------------------------------------------------------------------------
+ */
+/* The call needs a decision: ApprovalRequested, or a failure when nobody could decide. */
+void sl_run_approval_ask(struct sl_tool_slot *slot);
+/* Of a PENDING one: the run ends. */
+void sl_run_approval_cancel(struct sl_tool_slot *slot);
+
+/* ---- client_call.c -----------------------------------------------------------------------------
+ */
+/* Fails: SL_RESOURCE_EXHAUSTED. */
+SL_CHECK enum sl_status sl_run_client_init(struct sl_run *run);
+void sl_run_client_done(struct sl_run *run);
+/* The call is the client's from here on. */
+void sl_run_client_begin(struct sl_tool_slot *slot, struct sl_tool *tool);
+/* Frees what came early. */
+void sl_run_client_forget(struct sl_tool_slot *slot);
+/* The client is gone, and the run goes on: what it had to answer, nobody answers. */
+void sl_run_client_gone(struct sl_run *run);
+/* Adds what the user said meanwhile to the conversation. False: the run is ending. */
+bool sl_run_inputs_take(struct sl_run *run);
 
 /* ---- finish.c ----------------------------------------------------------------------------------
  */

@@ -346,8 +346,10 @@ static size_t estimate_request(const struct sl_run *run)
 {
     size_t bytes = REQUEST_OVERHEAD_BYTES + sl_history_bytes(&run->history);
     bytes += run->agent->instructions == NULL ? 0 : strlen(run->agent->instructions);
-    for (size_t i = 0; i < run->agent->n_tools; i++) {
-        const struct sl_chat_tool *tool = &run->agent->chat_tools[i];
+    size_t n_tools = 0;
+    const struct sl_chat_tool *tools = sl_run_chat_tools(run, &n_tools);
+    for (size_t i = 0; i < n_tools; i++) {
+        const struct sl_chat_tool *tool = &tools[i];
         bytes += strlen(tool->name) + strlen(tool->description) + strlen(tool->parameters_json);
     }
     return bytes;
@@ -356,14 +358,16 @@ static size_t estimate_request(const struct sl_run *run)
 static struct sl_model_request make_request(const struct sl_run *run)
 {
     const struct sl_agent *agent = run->agent;
+    size_t n_tools = 0;
+    const struct sl_chat_tool *tools = sl_run_chat_tools(run, &n_tools);
     return (struct sl_model_request){
         .provider = agent->provider,
         .model = agent->model,
         .system = agent->instructions,
         .messages = run->history.messages,
         .n_messages = run->history.n_messages,
-        .tools = agent->chat_tools,
-        .n_tools = agent->n_tools,
+        .tools = tools,
+        .n_tools = n_tools,
         .temperature = agent->temperature,
         .top_p = agent->top_p,
         .max_tokens = agent->max_tokens,
@@ -481,6 +485,9 @@ void sl_run_next_iteration(struct sl_run *run)
     }
     run->turn.is_open = true;
     sl_run_set_state(run, SL_RUN_STATE_MODEL);
+    if (!sl_run_inputs_take(run)) {
+        return;
+    }
     sl_history_prune(&run->history, most_old_messages(run), run->agent->max_context_tokens);
     ask_model(run);
 }

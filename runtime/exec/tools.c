@@ -99,6 +99,7 @@ take_arguments(struct sl_run *run, struct sl_tool_slot *slot, const struct sl_ar
     if (run->tools.verdict == SL_BUDGET_OK) {
         run->tools.verdict = verdict;
     }
+    memcpy(slot->digest, arguments->canonical, SL_SHA256_BYTES);
     if (!emit_start(run, slot)) {
         return false;
     }
@@ -273,10 +274,14 @@ _Static_assert(
         (int)SL_TOOL_NOT_RUN == (int)SLUICE__V1__TOOL_ERROR_CODE__TOOL_ERROR_CODE_NOT_RUN,
     "tool codes have the numbers of the API");
 
-/* The call is over: for the client, and for the model. */
-static void answer(struct sl_tool_slot *slot, const struct sl_tool_result *result)
+void sl_run_slot_answer(struct sl_tool_slot *slot, const struct sl_tool_result *result)
 {
     struct sl_run *run = slot->run;
+    if (slot->state == SL_SLOT_DONE) {
+        return;
+    }
+    run->tools.n_approved -= slot->state == SL_SLOT_APPROVED;
+    run->tools.n_client -= slot->state == SL_SLOT_CLIENT;
     slot->state = SL_SLOT_DONE;
     slot->is_error = result->code != SL_TOOL_OK;
     slot->result = copy_result(result);
@@ -287,8 +292,7 @@ static void answer(struct sl_tool_slot *slot, const struct sl_tool_result *resul
     }
 }
 
-SL_PRINTF(3, 4)
-static void answer_failed(struct sl_tool_slot *slot, enum sl_tool_code code, const char *fmt, ...)
+void sl_run_slot_fail(struct sl_tool_slot *slot, enum sl_tool_code code, const char *fmt, ...)
 {
     char text[256];
     va_list args;
@@ -299,7 +303,7 @@ static void answer_failed(struct sl_tool_slot *slot, enum sl_tool_code code, con
         text[sl_utf8_cut(sl_slice_str(text), sizeof(text) - 2)] = '\0';
     }
     const struct sl_tool_result result = { .code = code, .error = text };
-    answer(slot, &result);
+    sl_run_slot_answer(slot, &result);
 }
 
 /* ---- Live output -------------------------------------------------------------------------------
@@ -378,28 +382,36 @@ static void end_progress(struct sl_tool_slot *slot)
 /* ---- Running -----------------------------------------------------------------------------------
  */
 
-static void start_more(struct sl_run *run);
-
 static void on_done(struct sl_tool_call *call, const struct sl_tool_result *result, void *user_data)
 {
     struct sl_tool_slot *slot = user_data;
     struct sl_run *run = slot->run;
     end_progress(slot);
-    answer(slot, result);
+    sl_run_slot_answer(slot, result);
     slot->call = sl_tool_call_free(call);
     run->tools.n_running--;
     if (run->is_claimed) {
         sl_run_finish_go_on(run);
     } else {
-        start_more(run);
+        sl_run_tools_go_on(run);
     }
 }
 
-static struct sl_tool *find_tool(const struct sl_run *run, const char *name)
+const struct sl_chat_tool *sl_run_chat_tools(const struct sl_run *run, size_t *ret_n)
 {
-    for (size_t i = 0; i < run->agent->n_tools; i++) {
-        if (strcmp(run->agent->chat_tools[i].name, name) == 0) {
-            return run->agent->tools[i];
+    *ret_n = run->agent->n_tools + run->client.n_tools;
+    return run->client.chat_tools != NULL ? run->client.chat_tools : run->agent->chat_tools;
+}
+
+struct sl_tool *sl_run_find_tool(const struct sl_run *run, const char *name, bool *ret_is_client)
+{
+    size_t n = 0;
+    const struct sl_chat_tool *tools = sl_run_chat_tools(run, &n);
+    for (size_t i = 0; i < n; i++) {
+        if (strcmp(tools[i].name, name) == 0) {
+            *ret_is_client = i >= run->agent->n_tools;
+            return *ret_is_client ? run->client.tools[i - run->agent->n_tools]
+                                  : run->agent->tools[i];
         }
     }
     return NULL;
@@ -415,6 +427,7 @@ static void start_call(struct sl_tool_slot *slot, struct sl_tool *tool)
         .tool_id = slot->tool_id,
         .remaining_ms = sl_run_remaining_ms(run),
         .credentials = run->credentials,
+        .is_approved = slot->approval != NULL,
         .on_done = on_done,
         .on_output = on_output,
         .user_data = slot,
@@ -423,7 +436,7 @@ static void start_call(struct sl_tool_slot *slot, struct sl_tool *tool)
     const uint64_t n_calls = atomic_load_explicit(&stats->tool_calls, memory_order_relaxed);
     sl_timer_init(&slot->progress.timer, run->env->loop, on_progress_timer, slot);
     if (sl_tool_call_start(run->env->tools, run->env->loop, &options, &slot->call) != SL_OK) {
-        answer_failed(slot, SL_TOOL_OUT_OF_MEMORY, "%s: no memory", slot->name);
+        sl_run_slot_fail(slot, SL_TOOL_OUT_OF_MEMORY, "%s: no memory", slot->name);
         return;
     }
     atomic_store_explicit(&stats->tool_calls, n_calls + 1, memory_order_relaxed);
@@ -432,32 +445,67 @@ static void start_call(struct sl_tool_slot *slot, struct sl_tool *tool)
     run->tools.n_executed++;
 }
 
-/* A tool that is not listed does not exist; `ask` is deny when nobody could answer (AL-6.7). */
+/* There is room for it, and nobody has anything against it. */
+static void begin_slot(struct sl_tool_slot *slot)
+{
+    bool is_client = false;
+    struct sl_tool *tool = sl_run_find_tool(slot->run, slot->name, &is_client);
+    slot->run->tools.n_approved -= slot->state == SL_SLOT_APPROVED;
+    slot->state = SL_SLOT_ASKED;
+    if (tool == NULL) { /* it was the client's, who is gone */
+        sl_run_slot_fail(
+            slot, SL_TOOL_UNKNOWN_TOOL, "%s: the client that had this tool is gone", slot->name);
+    } else if (is_client) {
+        sl_run_client_begin(slot, tool);
+    } else {
+        start_call(slot, tool);
+    }
+}
+
+/* False: the call has failed. */
+static bool check_arguments(struct sl_tool_slot *slot, const struct sl_tool *tool)
+{
+    struct sl_error err = { .text = "" };
+    if (slot->over_bytes > 0) { /* T8 */
+        sl_run_slot_fail(
+            slot, SL_TOOL_INVALID_ARGS,
+            "%s: the arguments have more than %" PRIu64 " bytes, which is the most allowed",
+            slot->name, slot->over_bytes);
+        return false;
+    }
+    if (tool == NULL ||
+        sl_tool_check_arguments(tool, sl_slice_str(slot->arguments), &err) == SL_OK) {
+        return true;
+    }
+    sl_run_slot_fail(slot, SL_TOOL_INVALID_ARGS, "%s: %s", slot->name, err.text);
+    return false;
+}
+
+/* A tool that is not listed does not exist (AL-6.7). Nobody is asked about arguments that the tool
+ * would refuse. */
 static void start_slot(struct sl_tool_slot *slot)
 {
-    struct sl_tool *tool = find_tool(slot->run, slot->name);
+    bool is_client = false;
+    struct sl_tool *tool = sl_run_find_tool(slot->run, slot->name, &is_client);
     if (tool == NULL) {
         const size_t size = sl_utf8_cut(sl_slice_str(slot->name), SHOWN_NAME_BYTES);
-        answer_failed(slot, SL_TOOL_UNKNOWN_TOOL, "there is no tool '%.*s'", (int)size, slot->name);
+        sl_run_slot_fail(
+            slot, SL_TOOL_UNKNOWN_TOOL, "there is no tool '%.*s'", (int)size, slot->name);
         return;
     }
     switch (sl_tool_info(tool)->policy) {
     case SL_TOOL_ALLOW:
-        if (slot->over_bytes > 0) { /* T8 */
-            answer_failed(
-                slot, SL_TOOL_INVALID_ARGS,
-                "%s: the arguments have more than %" PRIu64 " bytes, which is the most allowed",
-                slot->name, slot->over_bytes);
-        } else {
-            start_call(slot, tool);
+        if (check_arguments(slot, is_client ? tool : NULL)) { /* others check for themselves */
+            begin_slot(slot);
         }
         break;
     case SL_TOOL_DENY:
-        answer_failed(slot, SL_TOOL_DENIED, "%s: denied by policy", slot->name);
+        sl_run_slot_fail(slot, SL_TOOL_DENIED, "%s: denied by policy", slot->name);
         break;
     case SL_TOOL_ASK:
-        answer_failed(
-            slot, SL_TOOL_DENIED, "%s: needs an approval, and nobody can give it", slot->name);
+        if (check_arguments(slot, tool)) {
+            sl_run_approval_ask(slot);
+        }
         break;
     }
 }
@@ -466,6 +514,7 @@ bool sl_run_tools_record(struct sl_run *run)
 {
     while (run->tools.n_recorded < run->tools.n_slots) {
         const struct sl_tool_slot *slot = run->tools.slots[run->tools.n_recorded];
+        assert(slot != NULL);
         if (slot->result == NULL) {
             return false;
         }
@@ -496,23 +545,53 @@ static void go_on(struct sl_run *run)
     sl_run_next_iteration(run);
 }
 
-static void start_more(struct sl_run *run)
+static bool has_room(const struct sl_run *run)
 {
-    const size_t max_running = run->agent->parallel_tools;
-    while (!run->is_claimed && run->tools.n_begun < run->tools.n_slots &&
-           run->tools.n_running < max_running) {
-        start_slot(run->tools.slots[run->tools.n_begun++]);
+    return !run->is_claimed &&
+           run->tools.n_running + run->tools.n_client < run->agent->parallel_tools;
+}
+
+/* In call order: first those that somebody has approved meanwhile. NULL: none can begin now. */
+static struct sl_tool_slot *next_slot(struct sl_run *run)
+{
+    for (size_t i = 0; i < run->tools.n_begun && run->tools.n_approved > 0; i++) {
+        if (run->tools.slots[i]->state == SL_SLOT_APPROVED) {
+            return run->tools.slots[i];
+        }
     }
-    if (run->is_claimed) {
+    if (run->tools.n_begun == run->tools.n_slots) {
+        return NULL;
+    }
+    if (run->tools.n_pending >= run->env->limits->approvals) {
+        sl_limit_reached(SL_LIMIT_approvals);
+        return NULL;
+    }
+    return run->tools.slots[run->tools.n_begun++];
+}
+
+void sl_run_tools_go_on(struct sl_run *run)
+{
+    struct sl_tool_slot *slot;
+    while (has_room(run) && (slot = next_slot(run)) != NULL) {
+        if (slot->state == SL_SLOT_APPROVED) {
+            begin_slot(slot);
+        } else {
+            start_slot(slot);
+        }
+    }
+    if (run->is_claimed || run->state != SL_RUN_STATE_TOOLS) {
         return;
     }
-    if (run->tools.n_begun < run->tools.n_slots) {
-        if (!run->tools.must_wait && max_running >= run->env->limits->parallel_tools) {
+    const size_t n_open =
+        run->tools.n_running + run->tools.n_client + run->tools.n_pending + run->tools.n_approved;
+    if (run->tools.n_begun == run->tools.n_slots && n_open == 0) {
+        go_on(run);
+    } else if (!has_room(run) && run->tools.n_begun < run->tools.n_slots) {
+        if (!run->tools.must_wait &&
+            run->agent->parallel_tools >= run->env->limits->parallel_tools) {
             sl_limit_reached(SL_LIMIT_parallel_tools);
         }
         run->tools.must_wait = true;
-    } else if (run->tools.n_running == 0) {
-        go_on(run);
     }
 }
 
@@ -520,7 +599,7 @@ void sl_run_tools_begin(struct sl_run *run)
 {
     switch (run->tools.verdict) {
     case SL_BUDGET_OK:
-        start_more(run);
+        sl_run_tools_go_on(run);
         break;
     case SL_BUDGET_CALLS: {
         struct sl_ending ending = sl_ending_error(SL_CODE(BUDGET_EXCEEDED));
@@ -547,8 +626,17 @@ void sl_run_tools_cancel(struct sl_run *run, enum sl_tool_code code)
         switch (slot->state) {
         case SL_SLOT_UNREAD:
             break; /* nobody knows of it */
+        case SL_SLOT_PENDING:
+            sl_run_approval_cancel(slot);
+            sl_run_slot_fail(slot, code, "%s: not executed: run ended", slot->name);
+            break;
         case SL_SLOT_ASKED:
-            answer_failed(slot, code, "%s: not executed: run ended", slot->name);
+        case SL_SLOT_APPROVED:
+            sl_run_slot_fail(slot, code, "%s: not executed: run ended", slot->name);
+            break;
+        case SL_SLOT_CLIENT:
+            sl_timer_stop(&slot->wait_timer);
+            sl_run_slot_fail(slot, SL_TOOL_CANCELLED, "%s: the run ended", slot->name);
             break;
         case SL_SLOT_RUNNING:
             sl_tool_call_cancel(slot->call);
@@ -565,6 +653,7 @@ void sl_run_tools_clear(struct sl_run *run)
     for (size_t i = 0; i < run->tools.n_slots; i++) {
         struct sl_tool_slot *slot = run->tools.slots[i];
         sl_buf_done(&slot->progress.held);
+        sl_run_client_forget(slot);
         (void)sl_free(slot->result);
         (void)sl_free(slot);
     }

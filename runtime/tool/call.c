@@ -45,6 +45,7 @@ struct sl_tool_call {
     struct check *check; /* NULL: the arguments are small */
     json_t *arguments;
     const struct sl_credentials *credentials; /* the run's */
+    bool is_approved;
     struct {
         enum state state;
         enum stop stop; /* why the attempt was told to end */
@@ -576,11 +577,14 @@ static bool is_allowed(struct sl_tool_call *call)
     const struct sl_tool_info *info = &call->tool->info;
     if (info->policy == SL_TOOL_DENY) {
         sl_outcome_fail(outcome, SL_TOOL_DENIED, "%s: not allowed by its policy", info->name);
-    } else if (info->policy == SL_TOOL_ASK) {
+        return false;
+    }
+    if (info->policy == SL_TOOL_ASK && !call->is_approved) {
         sl_outcome_fail(
             outcome, SL_TOOL_DENIED, "%s: needs an approval, and nobody can give one", info->name);
+        return false;
     }
-    return info->policy == SL_TOOL_ALLOW && has_credentials(call);
+    return has_credentials(call);
 }
 
 static void begin(struct sl_tool_call *call, struct sl_slice arguments_json)
@@ -629,6 +633,7 @@ make_call(struct sl_tools *tools, struct sl_loop *loop, const struct sl_tool_cal
     call->loop = loop;
     call->tool = sl_tool_ref(options->tool);
     call->credentials = options->credentials;
+    call->is_approved = options->is_approved;
     call->on_done = options->on_done;
     call->on_output = options->on_output;
     call->user_data = options->user_data;

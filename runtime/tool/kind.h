@@ -150,5 +150,6 @@ extern const struct sl_tool_kind sl_tool_kind_current_time;
 extern const struct sl_tool_kind sl_tool_kind_system_info;
 extern const struct sl_tool_kind sl_tool_kind_http;
 extern const struct sl_tool_kind sl_tool_kind_process;
+extern const struct sl_tool_kind sl_tool_kind_client; /* never started */
 
 #endif

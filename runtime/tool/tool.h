@@ -81,6 +81,7 @@ struct sl_tool_call_options {
     uint64_t remaining_ms;          /* of the run: no attempt lives longer */
     /* What the run's request brought; NULL: nothing. Borrowed until on_done. */
     const struct sl_credentials *credentials;
+    bool is_approved; /* with policy ask: somebody who may has said yes to these arguments */
     /* Exactly once, never from inside a function of the call. The call is freed by its owner after
      * it. */
     void (*on_done)(
@@ -138,6 +139,16 @@ void sl_tools_configure(
  * entry's line and column. NULL without a new error: the entry says `enabled: false`. */
 struct sl_tool *
 sl_tools_from_conf(struct sl_tools *tools, struct sl_conf *conf, const struct sl_conf_node *entry);
+/* A tool that the client of a run has (AL-6.8): it is never started here, but its arguments are
+ * checked, and it follows default_policy. Owns: the caller, a reference. Fails:
+ * SL_INVALID_ARGUMENT: `err` says what is wrong with it; SL_RESOURCE_EXHAUSTED. Thread: any. */
+SL_CHECK enum sl_status sl_tools_add_client(
+    const struct sl_tools *tools,
+    const char *name,
+    const char *description,
+    const char *parameters_json,
+    struct sl_tool **ret_tool,
+    struct sl_error *err);
 struct sl_tool *sl_tool_ref(struct sl_tool *tool);
 struct sl_tool *sl_tool_unref(struct sl_tool *tool);
 const struct sl_tool_info *sl_tool_info(const struct sl_tool *tool);

@@ -4,6 +4,8 @@
 #include "runtime/base/mem.h"
 #include "service/api/agents.h"
 #include "service/api/attach.h"
+#include "service/api/converse.h"
+#include "service/api/decide.h"
 #include "service/api/execute.h"
 #include "service/api/identify.h"
 #include "service/api/runs.h"
@@ -35,6 +37,26 @@ static enum sl_status execute_streaming(
     const struct sl_api *api = user_data;
     (void)out; /* the run's log is the source of the call */
     return sl_execute_start(api->runtime, api->identify, call, request, NULL);
+}
+
+static enum sl_status converse(
+    struct sl_call *call,
+    struct sl_sluice__v1__agent_runtime__converse__stream *io,
+    void *user_data)
+{
+    const struct sl_api *api = user_data;
+    (void)io; /* as above */
+    return sl_converse_start(api->runtime, api->identify, call);
+}
+
+static enum sl_status decide_approval(
+    struct sl_call *call,
+    const Sluice__V1__DecideApprovalRequest *request,
+    Sluice__V1__DecideApprovalResponse *reply,
+    void *user_data)
+{
+    const struct sl_api *api = user_data;
+    return sl_decide_approval(api->runtime, api->identify, call, request, reply);
 }
 
 static enum sl_status start_run(
@@ -102,9 +124,11 @@ static const struct sl_sluice__v1__agent_runtime__handlers handlers = {
     .struct_size = sizeof(handlers),
     .execute = execute,
     .execute_streaming = execute_streaming,
+    .converse = converse,
     .start_run = start_run,
     .attach = attach,
     .cancel_run = cancel_run,
+    .decide_approval = decide_approval,
     .get_run = get_run,
     .list_runs = list_runs,
     .list_agents = list_agents,

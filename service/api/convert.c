@@ -106,7 +106,6 @@ static enum sl_status check_unbuilt(const Sluice__V1__RunOptions *options, struc
           "options.durability other than NONE" },
         { options->slow_consumer > SLUICE__V1__SLOW_CONSUMER__SLOW_CONSUMER_PAUSE,
           "options.slow_consumer other than PAUSE" },
-        { options->n_client_tools > 0, "options.client_tools" },
         { budget != NULL && budget->_max_cost_micros_case != 0, "options.budget.max_cost_micros" },
     };
     return refuse_unbuilt(refusals, SL_COUNT(refusals), err);
@@ -224,6 +223,28 @@ static enum sl_status convert_options(
     spec->omit_content = options->omit_content != 0;
     SL_TRY(convert_buffers(options, spec, err));
     return convert_budget(options->budget, spec, err);
+}
+
+static enum sl_status convert_client_tools(
+    const Sluice__V1__RunOptions *options,
+    struct sl_arena *arena,
+    struct sl_run_spec *spec,
+    struct sl_error *err)
+{
+    const size_t n = options == NULL ? 0 : options->n_client_tools;
+    struct sl_agent_tool *tools = sl_arena_calloc(arena, n + 1, sizeof(*tools));
+    if (tools == NULL) {
+        return sl_fail(err, SL_RESOURCE_EXHAUSTED, "out of memory");
+    }
+    for (size_t i = 0; i < n; i++) {
+        const Sluice__V1__ToolDefinition *tool = options->client_tools[i];
+        tools[i] = (struct sl_agent_tool){ .name = tool->name,
+                                           .description = tool->description,
+                                           .parameters_json = tool->parameters_json };
+    }
+    spec->client_tools = tools;
+    spec->n_client_tools = n;
+    return SL_OK;
 }
 
 static enum sl_status convert_calls(
@@ -361,6 +382,7 @@ enum sl_status sl_convert_request(
     spec->session_id = request->session_id;
     spec->request_id = request->request_id;
     SL_TRY(convert_options(request->options, spec, err));
+    SL_TRY(convert_client_tools(request->options, arena, spec, err));
     SL_TRY(convert_pairs(request, arena, spec, err));
     return convert_context(request->context, limits, arena, spec, err);
 }

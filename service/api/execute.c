@@ -113,10 +113,9 @@ static void read_unary(struct execution *execution)
 /* ---- What the run says -------------------------------------------------------------------------
  */
 
-/* Whose run it is, where callers are known. */
-static void log_owner(const struct sl_follow *follow, const char *run_id)
+void sl_execute_log_owner(const struct sl_call *call, const char *run_id)
 {
-    const struct sl_call_identity *caller = sl_call_identity(follow->call);
+    const struct sl_call_identity *caller = sl_call_identity(call);
     if (caller != NULL) {
         sl_log(
             SL_INFO, SL_LOG_API, "run=%s msg=\"owned\" principal=%s tenant=%s", run_id,
@@ -154,7 +153,7 @@ static void on_started(
     struct sl_follow *follow = user_data;
     struct execution *execution = of_follow(follow);
     if (refusal == NULL && !sl_run_stream_is_observer(stream)) {
-        log_owner(follow, run_id);
+        sl_execute_log_owner(follow->call, run_id);
     }
     if (is_streaming(execution)) {
         sl_follow_run_callbacks.on_started(stream, run_id, refusal, follow);
@@ -201,8 +200,7 @@ static uint64_t deadline_of(const struct sl_call *call)
     return sl_loop_now_ns(sl_call_loop(call)) + remaining_ns;
 }
 
-/* The runtime has its own copy of what it keeps. */
-static void wipe_credentials(const Sluice__V1__ExecuteRequest *request)
+void sl_execute_wipe_credentials(const Sluice__V1__ExecuteRequest *request)
 {
     for (size_t i = 0; i < request->n_credentials; i++) {
         char *value = request->credentials[i]->value;
@@ -212,7 +210,7 @@ static void wipe_credentials(const Sluice__V1__ExecuteRequest *request)
     }
 }
 
-static enum sl_status fail_request(struct sl_call *call, const struct sl_error *err)
+struct sl_call_status sl_execute_refusal(const struct sl_error *err)
 {
     const struct sl_call_status status = { .code = err->status,
                                            .message = err->text,
@@ -222,6 +220,12 @@ static enum sl_status fail_request(struct sl_call *call, const struct sl_error *
                                                          ? "DRAINING"
                                                          : "SERVER_FULL" };
     SL_METRIC_ADD(sluice_refusals, 1, "run", status.reason);
+    return status;
+}
+
+static enum sl_status fail_request(struct sl_call *call, const struct sl_error *err)
+{
+    const struct sl_call_status status = sl_execute_refusal(err);
     return sl_refuse(call, &status);
 }
 
@@ -244,7 +248,23 @@ static enum sl_status detach(struct sl_run_spec *spec, struct sl_error *err)
     return SL_OK;
 }
 
-/* What the request and the call ask for. Fails: as sl_convert_request(). */
+enum sl_status sl_execute_make_spec(
+    struct sl_call *call,
+    const Sluice__V1__ExecuteRequest *request,
+    const struct sl_limits *limits,
+    struct sl_run_spec *ret_spec,
+    struct sl_error *err)
+{
+    SL_TRY(sl_convert_request(request, limits, sl_call_arena(call), ret_spec, err));
+    const struct sl_call_identity *caller = sl_call_identity(call);
+    ret_spec->tenant = caller == NULL ? NULL : caller->tenant;
+    ret_spec->principal = caller == NULL ? NULL : caller->principal;
+    ret_spec->deadline_ns = deadline_of(call);
+    ret_spec->n_connection_streams = sl_call_n_streams(call);
+    ret_spec->peer = sl_call_peer(call);
+    return SL_OK;
+}
+
 static enum sl_status make_spec(
     const struct execution *execution,
     const Sluice__V1__ExecuteRequest *request,
@@ -252,17 +272,16 @@ static enum sl_status make_spec(
     struct sl_run_spec *spec,
     struct sl_error *err)
 {
-    struct sl_call *call = execution->follow.call;
-    SL_TRY(sl_convert_request(request, limits, sl_call_arena(call), spec, err));
+    SL_TRY(sl_execute_make_spec(execution->follow.call, request, limits, spec, err));
+    if (spec->n_client_tools > 0) {
+        return sl_fail(
+            err, SL_INVALID_ARGUMENT,
+            "options.client_tools: only with Converse, where the client can answer");
+    }
     if (execution->start_reply != NULL) {
         SL_TRY(detach(spec, err));
     }
-    const struct sl_call_identity *caller = sl_call_identity(call);
-    spec->tenant = caller == NULL ? NULL : caller->tenant;
     spec->wants_only_end = !is_streaming(execution);
-    spec->deadline_ns = deadline_of(call);
-    spec->n_connection_streams = sl_call_n_streams(call);
-    spec->peer = sl_call_peer(call);
     return SL_OK;
 }
 
@@ -317,11 +336,11 @@ static enum sl_status check_and_start(
     const enum sl_status verdict =
         request->agent[0] == '\0' ? SL_OK : sl_identify_may_run(identify, call, request->agent);
     if (verdict != SL_OK) {
-        wipe_credentials(request);
+        sl_execute_wipe_credentials(request);
         return sl_refuse_caller(call, verdict);
     }
     const enum sl_status status = start(runtime, identify, call, request, kind, &err);
-    wipe_credentials(request);
+    sl_execute_wipe_credentials(request);
     return status == SL_PENDING ? SL_PENDING : fail_request(call, &err);
 }
 

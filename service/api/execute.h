@@ -29,4 +29,21 @@ SL_CHECK enum sl_status sl_execute_detached(
     const Sluice__V1__ExecuteRequest *request,
     Sluice__V1__StartRunResponse *reply);
 
+/* ---- For Converse, whose start is a message ----------------------------------------------------
+ */
+
+/* What the request and the call ask for. Borrows from both. Fails: as sl_convert_request(). */
+SL_CHECK enum sl_status sl_execute_make_spec(
+    struct sl_call *call,
+    const Sluice__V1__ExecuteRequest *request,
+    const struct sl_limits *limits,
+    struct sl_run_spec *ret_spec,
+    struct sl_error *err);
+/* How a call ends that no run could be started for. Borrows `err`. Counts it. */
+struct sl_call_status sl_execute_refusal(const struct sl_error *err);
+/* The runtime has its own copy of what it keeps. */
+void sl_execute_wipe_credentials(const Sluice__V1__ExecuteRequest *request);
+/* Whose run it is, where callers are known. */
+void sl_execute_log_owner(const struct sl_call *call, const char *run_id);
+
 #endif

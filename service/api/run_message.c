@@ -17,6 +17,8 @@ Sluice__V1__RunState sl_run_message_state(enum sl_run_stage stage)
         return SLUICE__V1__RUN_STATE__RUN_STATE_QUEUED;
     case SL_RUN_STAGE_RUNNING:
         return SLUICE__V1__RUN_STATE__RUN_STATE_RUNNING;
+    case SL_RUN_STAGE_WAITING_APPROVAL:
+        return SLUICE__V1__RUN_STATE__RUN_STATE_WAITING_APPROVAL;
     case SL_RUN_STAGE_DONE:
         return SLUICE__V1__RUN_STATE__RUN_STATE_DONE;
     case SL_RUN_STAGE_FAILED:

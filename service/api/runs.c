@@ -240,6 +240,9 @@ static bool stage_of(Sluice__V1__RunState state, enum sl_run_stage *ret_stage)
     case SLUICE__V1__RUN_STATE__RUN_STATE_RUNNING:
         *ret_stage = SL_RUN_STAGE_RUNNING;
         return true;
+    case SLUICE__V1__RUN_STATE__RUN_STATE_WAITING_APPROVAL:
+        *ret_stage = SL_RUN_STAGE_WAITING_APPROVAL;
+        return true;
     case SLUICE__V1__RUN_STATE__RUN_STATE_DONE:
         *ret_stage = SL_RUN_STAGE_DONE;
         return true;
@@ -252,7 +255,6 @@ static bool stage_of(Sluice__V1__RunState state, enum sl_run_stage *ret_stage)
     case SLUICE__V1__RUN_STATE__RUN_STATE_QUEUED:
         *ret_stage = SL_RUN_STAGE_QUEUED;
         return true;
-    case SLUICE__V1__RUN_STATE__RUN_STATE_WAITING_APPROVAL:
     case _SLUICE__V1__RUN_STATE_IS_INT_SIZE:
         break;
     }

@@ -147,7 +147,7 @@ SL_PRINTF(1, 2) void sl_cli_complain(const char *fmt, ...);
 /* The commands. */
 extern const struct sl_cli_command sl_cmd_run, sl_cmd_agents, sl_cmd_health, sl_cmd_call,
     sl_cmd_frame, sl_cmd_proto, sl_cmd_config, sl_cmd_check_events, sl_cmd_mock_model, sl_cmd_bench,
-    sl_cmd_completion, sl_cmd_keys, sl_cmd_attach, sl_cmd_cancel, sl_cmd_runs;
+    sl_cmd_completion, sl_cmd_keys, sl_cmd_attach, sl_cmd_cancel, sl_cmd_runs, sl_cmd_approve;
 /* All of them, as --help lists them; NULL ends it (main.c). */
 extern const struct sl_cli_command *const sl_cli_commands[];
 

@@ -21,6 +21,7 @@ struct run_command {
     struct sl_cli cli;
     struct sl_cli_follow follow;
     const char *max_iterations, *request_id, *on_disconnect_text, *session_id, *policy_text;
+    const char *approve_text;
     char own_id[SL_ID_BYTES];
     uint64_t n_iterations; /* 0: the agent's */
     Sluice__V1__OnDisconnect on_disconnect;
@@ -144,6 +145,8 @@ static int follow_run(struct run_command *command, const Sluice__V1__ExecuteRequ
     struct sl_sluice__v1__agent_runtime__execute_streaming__reader *reader;
     sl_cli_follow_init(follow, &command->cli);
     follow->owns_run = true;
+    follow->approves_all =
+        command->approve_text != NULL && strcmp(command->approve_text, "all") == 0;
     follow->may_attach =
         command->on_disconnect == SLUICE__V1__ON_DISCONNECT__ON_DISCONNECT_DETACH ||
         command->on_disconnect == SLUICE__V1__ON_DISCONNECT__ON_DISCONNECT_DETACH_FOR;
@@ -274,6 +277,15 @@ static enum sl_status check_command(struct run_command *command, int argc, char 
     }
     SL_TRY(check_on_disconnect(command));
     SL_TRY(check_session(command));
+    if (command->approve_text != NULL && strcmp(command->approve_text, "all") != 0 &&
+        strcmp(command->approve_text, "none") != 0) {
+        sl_cli_complain("--approve: '%s' is not all or none", command->approve_text);
+        return SL_INVALID_ARGUMENT;
+    }
+    if (command->approve_text != NULL && command->is_detached) {
+        sl_cli_complain("--approve: with --detach nobody is there to approve");
+        return SL_INVALID_ARGUMENT;
+    }
     SL_TRY(sl_cli_check_text("AGENT", sl_slice_str(argv[0])));
     if (command->request_id != NULL) {
         SL_TRY(sl_cli_check_text("--request-id", sl_slice_str(command->request_id)));
@@ -325,6 +337,12 @@ static const struct sl_cli_flag flags[] = {
         on_disconnect_text,
         "WHAT",
         "when the connection is lost: cancel, detach, detach-for:30s"),
+    FLAG(
+        "--approve",
+        SL_CLI_TEXT,
+        approve_text,
+        "WHAT",
+        "all: approve every call that asks; none: others do"),
     FLAG("--detach", SL_CLI_SWITCH, is_detached, NULL, "start it, print its id, and go"),
     FLAG("--metadata", SL_CLI_LIST, metadata_words, "KEY=VALUE", "kept with the run; repeatable"),
     FLAG(

@@ -155,7 +155,8 @@ static enum sl_status check_list(struct runs_command *command)
     if (command->state_text != NULL &&
         sl_run_state_find(command->state_text, &command->state) != SL_OK) {
         sl_cli_complain(
-            "--state: '%s' is not running, done, failed or cancelled", command->state_text);
+            "--state: '%s' is not running, waiting_approval, done, failed or cancelled",
+            command->state_text);
         return SL_INVALID_ARGUMENT;
     }
     if (command->has_context) {
@@ -200,7 +201,12 @@ static int run_runs(int argc, char **argv)
 static const struct sl_cli_flag flags[] = {
     FLAG("--agent", SL_CLI_TEXT, agent, "NAME", "runs of this agent"),
     FLAG("--session", SL_CLI_TEXT, session_id, "ID", "runs of this session"),
-    FLAG("--state", SL_CLI_TEXT, state_text, "STATE", "running, done, failed or cancelled"),
+    FLAG(
+        "--state",
+        SL_CLI_TEXT,
+        state_text,
+        "STATE",
+        "running, waiting_approval, done, failed or cancelled"),
     FLAG("--limit", SL_CLI_TEXT, limit_text, "N", "at most so many; without it: all"),
     FLAG("--context", SL_CLI_SWITCH, has_context, NULL, "with RUN_ID: its conversation, too"),
 };

@@ -201,7 +201,12 @@ static void take_event(struct sl_cli_follow *follow, const Sluice__V1__StreamEve
     if (follow->cli->options.is_json) {
         print_json(event);
     } else {
+        (void)snprintf(follow->view.run_id, sizeof(follow->view.run_id), "%.63s", follow->run_id);
         sl_view_event(&follow->view, event);
+    }
+    if (event->event_case == SLUICE__V1__STREAM_EVENT__EVENT_APPROVAL_REQUESTED &&
+        follow->approves_all) {
+        sl_cli_approve_send(&follow->approve, follow->run_id, event->approval_requested);
     }
     if (ferror(stdout) != 0) {
         give_up(follow);
@@ -357,7 +362,8 @@ static void open_view(struct sl_cli_follow *follow)
 void sl_cli_follow_init(struct sl_cli_follow *follow, struct sl_cli *cli)
 {
     const uint64_t timeout_ms = cli->options.timeout_ms;
-    *follow = (struct sl_cli_follow){ .cli = cli, .due_ns = SL_NEVER_NS };
+    *follow =
+        (struct sl_cli_follow){ .cli = cli, .due_ns = SL_NEVER_NS, .approve = { .cli = cli } };
     if (timeout_ms > 0) {
         follow->due_ns = sl_loop_now_ns(cli->loop) + timeout_ms * NS_PER_MS;
     }
@@ -373,4 +379,5 @@ void sl_cli_follow_done(struct sl_cli_follow *follow)
 {
     follow->call = sl_client_call_free(follow->call);
     follow->cancel = sl_client_call_free(follow->cancel);
+    sl_cli_approve_done(&follow->approve);
 }

@@ -10,6 +10,7 @@
 #define SL_SERVICE_CLI_FOLLOW_H
 
 #include "proto/sluice/v1/events.pb-c.h"
+#include "service/cli/approve.h"
 #include "service/cli/cli.h"
 #include "service/cli/view.h"
 
@@ -20,11 +21,13 @@ struct sl_cli_follow {
     struct sl_client_call *call;   /* the stream; NULL: in a pause between two */
     struct sl_client_call *cancel; /* CancelRun */
     /* Set by the owner, between init and the first call. */
-    bool owns_run;   /* Ctrl-C cancels the run; without it, it only ends the following */
-    bool may_attach; /* the run goes on without its connection; RunStarted may say so later */
+    bool owns_run;     /* Ctrl-C cancels the run; without it, it only ends the following */
+    bool may_attach;   /* the run goes on without its connection; RunStarted may say so later */
+    bool approves_all; /* whatever the run asks for */
     char run_id[SL_CLI_RUN_ID_BYTES]; /* "": not known yet */
     uint64_t sequence;                /* of the last event that was seen */
     /* Its own. */
+    struct sl_cli_approve approve;
     struct sl_view view;
     bool has_view;
     bool is_attached; /* the stream is Attach's */

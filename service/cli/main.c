@@ -6,10 +6,12 @@
 #include "service/cli/cli.h"
 
 const struct sl_cli_command *const sl_cli_commands[] = {
-    &sl_cmd_run,    &sl_cmd_attach, &sl_cmd_cancel,       &sl_cmd_runs,
-    &sl_cmd_agents, &sl_cmd_health, &sl_cmd_call,         &sl_cmd_frame,
-    &sl_cmd_proto,  &sl_cmd_config, &sl_cmd_check_events, &sl_cmd_mock_model,
-    &sl_cmd_bench,  &sl_cmd_keys,   &sl_cmd_completion,   NULL,
+    &sl_cmd_run,        &sl_cmd_attach, &sl_cmd_cancel,
+    &sl_cmd_approve,    &sl_cmd_runs,   &sl_cmd_agents,
+    &sl_cmd_health,     &sl_cmd_call,   &sl_cmd_frame,
+    &sl_cmd_proto,      &sl_cmd_config, &sl_cmd_check_events,
+    &sl_cmd_mock_model, &sl_cmd_bench,  &sl_cmd_keys,
+    &sl_cmd_completion, NULL,
 };
 
 static void print_usage(FILE *out)

@@ -224,6 +224,38 @@ static void show_progress(struct sl_view *view, const Sluice__V1__ToolProgress *
     (void)fprintf(view->out, "%s\n", style(view, NORMAL));
 }
 
+/* Everything that somebody needs who decides elsewhere. */
+static void show_requested(struct sl_view *view, const Sluice__V1__ApprovalRequested *requested)
+{
+    end_line(view);
+    (void)fprintf(view->out, "%s?%s ", style(view, BOLD), style(view, NORMAL));
+    sl_text_put_line(view->out, requested->tool_name, 64);
+    (void)fputs(" needs an approval: sluice approve ", view->out);
+    sl_text_put_line(view->out, view->run_id, 64);
+    (void)fputs(" ", view->out);
+    sl_text_put_line(view->out, requested->approval_id, 64);
+    (void)fputs("\n", view->out);
+}
+
+static void show_decided(struct sl_view *view, const Sluice__V1__ApprovalDecided *decided)
+{
+    static const char *const names[] = { "decided", "approved", "denied", "expired", "cancelled" };
+    const unsigned decision = (unsigned)decided->decision;
+    end_line(view);
+    (void)fprintf(
+        view->out, "%s?%s %s", style(view, BOLD), style(view, NORMAL),
+        names[decision < SL_COUNT(names) ? decision : 0]);
+    if (decided->decided_by[0] != '\0') {
+        (void)fputs(" by ", view->out);
+        sl_text_put_line(view->out, decided->decided_by, 64);
+    }
+    if (decided->comment[0] != '\0') {
+        (void)fputs(": ", view->out);
+        sl_text_put_line(view->out, decided->comment, 120);
+    }
+    (void)fputs("\n", view->out);
+}
+
 void sl_view_event(struct sl_view *view, const Sluice__V1__StreamEvent *event)
 {
     clear_spinner(view);
@@ -258,9 +290,13 @@ void sl_view_event(struct sl_view *view, const Sluice__V1__StreamEvent *event)
     case SLUICE__V1__STREAM_EVENT__EVENT_ERROR:
         show_error(view, event->error);
         break;
-    case SLUICE__V1__STREAM_EVENT__EVENT_TOOL_CALL_DELTA:
     case SLUICE__V1__STREAM_EVENT__EVENT_APPROVAL_REQUESTED:
+        show_requested(view, event->approval_requested);
+        break;
     case SLUICE__V1__STREAM_EVENT__EVENT_APPROVAL_DECIDED:
+        show_decided(view, event->approval_decided);
+        break;
+    case SLUICE__V1__STREAM_EVENT__EVENT_TOOL_CALL_DELTA:
     case SLUICE__V1__STREAM_EVENT__EVENT_HEARTBEAT:
     case SLUICE__V1__STREAM_EVENT__EVENT__NOT_SET:
     case _SLUICE__V1__STREAM_EVENT__EVENT__CASE_IS_INT_SIZE:

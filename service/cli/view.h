@@ -34,6 +34,7 @@ struct sl_view {
         uint64_t since_ns;
     } tools[SL_VIEW_TOOLS]; /* asked for and not complete */
     size_t n_tools;
+    char run_id[64]; /* "": not known; its owner may set it */
 };
 
 /* `loop` drives the spinner. Borrows both. */

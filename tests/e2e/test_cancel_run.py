@@ -12,6 +12,7 @@ from run_case import ASSISTANT, TOOL, USER, RunCase, call, events_of, processes_
 from wire import CANCEL_RUN, EXECUTE, GET_RUN, INITIAL_WINDOW, LIST_RUNS, START_RUN, STREAMING, field, fields_of, run_request
 
 TOOL_CANCELLED = 6
+EVENT_DECIDED, DECISION_CANCELLED = 24, 4
 SLEEP = program("sleep", "/bin/sleep", "60")
 POLITE = shell("polite", "trap 'echo bye; exit 0' TERM; echo started; while :; do sleep 0.05; done")
 STUBBORN = shell("stubborn", "trap '' TERM; echo started; while :; do sleep 1; done")
@@ -120,6 +121,32 @@ class States(RunCase):
             lambda wire, stream, run_id: self.wait_text(wire, stream, b"started"),
             [(ASSISTANT, 2), (TOOL, 1), (TOOL, 1)],
         )
+
+    def wait_approval(self, run_id):
+        harness.wait_for("a wait for a decision", lambda: (self.view(run_id) or {}).get("state") == "approval")
+
+    def start_asking(self):
+        self.start(turns([call("asked")]), [shell("asked", "echo x", policy="ask")], approval={"self": True})
+
+    def test_waiting_for_an_approval(self):  # AL-6.7: decided first, then completed
+        self.start_asking()
+
+        def check(events, seen):
+            ends = [(n, e.get(3)) for _, n, e in events if n in (EVENT_DECIDED, EVENT_TOOL_COMPLETE)]
+            self.assertEqual(ends, [(EVENT_DECIDED, DECISION_CANCELLED), (EVENT_TOOL_COMPLETE, None)])
+            self.assertEqual(self.results(events), [(TOOL_CANCELLED, 0)])
+
+        self.after = check
+        self.cancelled(lambda wire, stream, run_id: self.wait_approval(run_id), [(ASSISTANT, 1), (TOOL, 1)])
+
+    def test_a_reset_while_it_waits_for_an_approval(self):
+        self.start_asking()
+        wire, stream, run_id = self.begin()
+        observer, attached = self.attach(run_id)
+        self.wait_approval(run_id)
+        wire.reset(stream)
+        events, _ = self.check_cancelled(run_id, RESET, [(observer, attached)])
+        self.assertEqual(self.results(events), [(TOOL_CANCELLED, 0)])
 
     def test_a_call_after_one_that_is_done(self):
         """What a tool has given is not lost with the cancel."""

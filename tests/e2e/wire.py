@@ -20,6 +20,8 @@ AGENTS = "/sluice.v1.AgentRuntime/ListAgents"
 EXECUTE = "/sluice.v1.AgentRuntime/Execute"
 WATCH = "/grpc.health.v1.Health/Watch"
 STREAMING = "/sluice.v1.AgentRuntime/ExecuteStreaming"
+CONVERSE = "/sluice.v1.AgentRuntime/Converse"  # a stream of requests, too
+DECIDE = "/sluice.v1.AgentRuntime/DecideApproval"
 START_RUN, ATTACH, CANCEL_RUN, GET_RUN, LIST_RUNS = (
     "/sluice.v1.AgentRuntime/" + name for name in ("StartRun", "Attach", "CancelRun", "GetRun", "ListRuns")
 )

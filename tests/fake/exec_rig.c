@@ -69,6 +69,23 @@ static void note_tool(struct sl_exec_rig *rig, const Sluice__V1__StreamEvent *ev
     } else if (event->event_case == SL_EVENT(TOOL_CALL_DELTA)) {
         const Sluice__V1__ToolCallDelta *delta = event->tool_call_delta;
         note(rig, "fragment %u %s %s", delta->index, delta->tool_name, delta->arguments_fragment);
+    } else if (event->event_case == SL_EVENT(APPROVAL_REQUESTED)) {
+        const Sluice__V1__ApprovalRequested *requested = event->approval_requested;
+        note(
+            rig, "ask %s %s %s", requested->tool_id, requested->tool_name,
+            requested->arguments_json);
+        assert_int_equal(requested->arguments_digest.len, SL_SHA256_BYTES);
+        memcpy(rig->approval_digest, requested->arguments_digest.data, SL_SHA256_BYTES);
+        (void)snprintf(rig->approval_id, sizeof(rig->approval_id), "%s", requested->approval_id);
+        rig->expires_at_ms = requested->expires_at_ms;
+    } else if (event->event_case == SL_EVENT(APPROVAL_DECIDED)) {
+        const Sluice__V1__ApprovalDecided *decided = event->approval_decided;
+        note(
+            rig, "decided %s %s %s%s%s", decided->tool_id,
+            enum_name(
+                &sluice__v1__approval_decision__descriptor, (int)decided->decision,
+                sizeof("APPROVAL_DECISION_") - 1),
+            decided->decided_by, decided->comment[0] == '\0' ? "" : ": ", decided->comment);
     } else {
         fail_msg("an event of a kind that nobody expects: %d", (int)event->event_case);
     }
@@ -180,6 +197,12 @@ static void on_settled(void *user_data)
     assert_int_equal(rig->tools.n_live, 0);
 }
 
+static void on_inputs_taken(void *user_data)
+{
+    struct sl_exec_rig *rig = user_data;
+    rig->n_inputs_taken++;
+}
+
 static void on_ending(void *user_data, const struct sl_ending *ending)
 {
     struct sl_exec_rig *rig = user_data;
@@ -197,6 +220,8 @@ static void on_ended(void *user_data)
     rig->has_ended = true;
     sl_history_done(&rig->history);
     sl_run_take_rest(rig->run, &rig->history, &used);
+    rig->has_unheard = sl_run_has_unheard_input(rig->run);
+    rig->approvals = sl_run_take_approvals(rig->run);
     rig->run = sl_run_free(rig->run);
 }
 
@@ -255,6 +280,10 @@ void sl_exec_rig_start(struct sl_exec_rig *rig, const char *input)
         .metadata = rig->metadata,
         .n_metadata = rig->n_metadata,
         .credentials = &rig->credentials,
+        .caller = rig->caller,
+        .client_tools = rig->client_tools,
+        .n_client_tools = rig->n_client_tools,
+        .on_inputs_taken = on_inputs_taken,
         .on_heartbeat = on_heartbeat,
         .ending = &rig->ending,
         .on_settled = on_settled,
@@ -324,6 +353,10 @@ void sl_exec_rig_done(struct sl_exec_rig *rig)
     assert_int_equal(rig->tools.n_live, 0);
     assert_int_equal(sl_store_n_open(rig->store), 0);
     (void)sl_agents_free(rig->agents);
+    for (size_t i = 0; i < rig->n_client_tools; i++) {
+        (void)sl_tool_unref(rig->client_tools[i]);
+    }
+    sl_approvals_done(&rig->approvals);
     assert_int_equal(rig->tools.n_tools, 0);
     sl_history_done(&rig->history);
     (void)sl_store_free(rig->store);

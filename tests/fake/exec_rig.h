@@ -32,6 +32,9 @@ struct sl_exec_rig {
     const struct sl_store_pair *metadata;
     size_t n_metadata;
     struct sl_credentials *credentials; /* the run takes them */
+    const char *caller;                 /* before _start, as the next two; NULL: not known */
+    struct sl_tool *client_tools[4];
+    size_t n_client_tools;
     struct sl_run *run;
     struct sl_event_cursor cursor;
     bool is_reading; /* what comes is read at once */
@@ -43,6 +46,12 @@ struct sl_exec_rig {
     Sluice__V1__RunPhase phase; /* of the last heartbeat, as the next three */
     uint64_t last_sequence, elapsed_ms;
     size_t n_open_tools;
+    char approval_id[SL_ID_BYTES]; /* of the last ApprovalRequested, as the next two */
+    uint8_t approval_digest[SL_SHA256_BYTES];
+    uint64_t expires_at_ms;
+    size_t n_inputs_taken;
+    bool has_unheard; /* at the end */
+    struct sl_approvals approvals;
     bool has_ended;
     struct sl_ending ending;
 };

@@ -50,17 +50,10 @@ const char *sl_tool_code_name(enum sl_tool_code code)
     return names[code];
 }
 
-struct sl_tool *
-sl_tools_from_conf(struct sl_tools *tools, struct sl_conf *conf, const struct sl_conf_node *entry)
+static struct sl_tool *make_tool(struct sl_tools *tools, const char *name)
 {
-    const char *name = sl_conf_text(entry);
-    if (sl_conf_kind(entry) != SL_CONF_SCALAR || strncmp(name, "no_", 3) == 0) {
-        sl_conf_error(conf, entry, "there is no such tool");
-        return NULL;
-    }
     struct sl_tool *tool = sl_calloc(1, sizeof(*tool));
     if (tool == NULL) {
-        sl_conf_error(conf, entry, "no memory");
         return NULL;
     }
     tool->tools = tools;
@@ -72,11 +65,31 @@ sl_tools_from_conf(struct sl_tools *tools, struct sl_conf *conf, const struct sl
         .parameters_json = "{\"type\":\"object\"}",
         .timeout_ms = 60000,
         .max_output_bytes = 65536,
-        .policy = strcmp(name, "denied") == 0  ? SL_TOOL_DENY
-                  : strcmp(name, "asked") == 0 ? SL_TOOL_ASK
-                                               : SL_TOOL_ALLOW,
+        .policy = strncmp(name, "denied", 6) == 0  ? SL_TOOL_DENY
+                  : strncmp(name, "asked", 5) == 0 ? SL_TOOL_ASK
+                                                   : SL_TOOL_ALLOW,
     };
     tools->n_tools++;
+    return tool;
+}
+
+struct sl_tool *sl_fake_tool_new(struct sl_tools *tools, const char *name)
+{
+    return make_tool(tools, name);
+}
+
+struct sl_tool *
+sl_tools_from_conf(struct sl_tools *tools, struct sl_conf *conf, const struct sl_conf_node *entry)
+{
+    const char *name = sl_conf_text(entry);
+    if (sl_conf_kind(entry) != SL_CONF_SCALAR || strncmp(name, "no_", 3) == 0) {
+        sl_conf_error(conf, entry, "there is no such tool");
+        return NULL;
+    }
+    struct sl_tool *tool = make_tool(tools, name);
+    if (tool == NULL) {
+        sl_conf_error(conf, entry, "no memory");
+    }
     return tool;
 }
 
@@ -98,6 +111,15 @@ struct sl_tool *sl_tool_unref(struct sl_tool *tool)
 const struct sl_tool_info *sl_tool_info(const struct sl_tool *tool)
 {
     return &tool->info;
+}
+
+enum sl_status sl_tool_check_arguments(
+    const struct sl_tool *tool, struct sl_slice arguments_json, struct sl_error *err)
+{
+    (void)tool;
+    return arguments_json.size == 0 || arguments_json.data[arguments_json.size - 1] == '}'
+               ? SL_OK
+               : sl_fail(err, SL_INVALID_ARGUMENT, "no object");
 }
 
 static void finish(struct sl_tool_call *call, enum sl_tool_code code, const char *result_json)

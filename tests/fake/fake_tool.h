@@ -18,6 +18,8 @@ struct sl_tools {
 };
 
 void sl_fake_tools_init(struct sl_tools *tools, struct sl_loop *loop);
+/* One that is in no configuration: a client's. "asked…" has the policy ask, "denied…" deny. */
+struct sl_tool *sl_fake_tool_new(struct sl_tools *tools, const char *name);
 /* Answers call number `index` (from 0). */
 void sl_fake_tool_done(
     struct sl_tools *tools, size_t index, enum sl_tool_code code, const char *result_json);

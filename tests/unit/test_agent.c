@@ -172,6 +172,31 @@ static void and_with_the_daemon_unless_it_says(void **state)
     assert_int_equal(load_good(FLAT "memory: {type: Store}\n")->memory, SL_MEMORY_STORE);
 }
 
+static const struct sl_agent *load_other(const char *more)
+{
+    char yaml[256];
+    (void)snprintf(yaml, sizeof(yaml), "name: b\nmodel: m\n%s", more);
+    if (load(yaml) != SL_OK) {
+        fail_msg("%s", problems);
+    }
+    return sl_agents_find(agents, "b");
+}
+
+static void approvers_are_listed_and_have_a_time(void **state)
+{
+    (void)state;
+    const struct sl_agent *agent = load_good("name: a\nmodel: m\n");
+    assert_int_equal(agent->n_approvers, 0);
+    assert_int_equal(agent->approval_timeout_ms, 600000);
+    assert_false(agent->approval_self);
+    agent = load_other("approval: {approvers: [ann, '*'], timeout_secs: 5, self: true}\n");
+    assert_int_equal(agent->n_approvers, 2);
+    assert_string_equal(agent->approvers[0], "ann");
+    assert_string_equal(agent->approvers[1], "*");
+    assert_int_equal(agent->approval_timeout_ms, 5000);
+    assert_true(agent->approval_self);
+}
+
 static void a_mistake_is_named_with_its_place(void **state)
 {
     (void)state;
@@ -196,7 +221,12 @@ static void a_mistake_is_named_with_its_place(void **state)
         { FLAT "validation_mode: strict\n", "not supported yet" },
         { FLAT "on_validation_error: fail\n", "not supported yet" },
         { FLAT "max_retries: 1\n", "not supported yet" },
-        { FLAT "approval: {approvers: [x]}\n", "approval: is not supported yet" },
+        { FLAT "approval: {approvers: [[x]]}\n", "a.yaml:3:24: approval.approvers[0]" },
+        { FLAT "approval: {approvers: x}\n", "a.yaml:3:" },
+        { FLAT "approval: {approver: [x]}\n", "a.yaml:3:12: approval.approver: unknown" },
+        { FLAT "approval: {timeout_secs: 0}\n", "a.yaml:3:26: approval.timeout_secs" },
+        { FLAT "approval: {timeout_secs: 86401}\n", "approval.timeout_secs" },
+        { FLAT "approval: {self: yes}\n", "a.yaml:3:18: approval.self" },
         { FLAT "durability: SYNC\n", "only NONE" },
         { FLAT "slow_consumer: SPILL\n", "only PAUSE" },
         { FLAT "budget: {max_cost_micros: 1}\n", "prices" },
@@ -364,6 +394,7 @@ int main(void)
         TEST(every_field_is_read),
         TEST(sessions_are_kept_where_the_agent_says),
         TEST(and_with_the_daemon_unless_it_says),
+        TEST(approvers_are_listed_and_have_a_time),
         TEST(a_mistake_is_named_with_its_place),
         TEST(all_mistakes_of_a_file_are_reported),
         TEST(names_are_unique),

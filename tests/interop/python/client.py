@@ -1,6 +1,7 @@
 """Calls a running sluiced with Debian's grpcio: streams, cancel, deadline, errors, reflection, TLS."""
 
 import os
+import queue
 import signal
 import struct
 import subprocess
@@ -44,6 +45,13 @@ class Client:
             response_deserializer=events_pb2.StreamEvent.FromString,
         )(runtime_pb2.AttachRequest(run_id=run_id, after_sequence=after_sequence), **options)
 
+    def converse(self, requests, **options):
+        return self.channel.stream_stream(
+            RUNTIME + "Converse",
+            request_serializer=runtime_pb2.ConverseRequest.SerializeToString,
+            response_deserializer=events_pb2.StreamEvent.FromString,
+        )(requests, **options)
+
     def unary(self, method, request, reply, **options):
         path = method if method.startswith("/") else RUNTIME + method
         return self.channel.unary_unary(
@@ -51,6 +59,16 @@ class Client:
             request_serializer=type(request).SerializeToString,
             response_deserializer=reply.FromString,
         )(request, **options)
+
+
+def call_until_error(call, code):
+    """The messages of a call that ends with this status."""
+    try:
+        yield from call
+    except grpc.RpcError as error:
+        assert error.code() == code, error
+    else:
+        raise AssertionError("it ended well")
 
 
 def request(agent, text="", **fields):
@@ -266,12 +284,34 @@ def a_repeated_request_follows_its_run(client):
     expect_status(lambda: client.streaming(asked), grpc.StatusCode.ALREADY_EXISTS)
 
 
-def methods_of_later_are_unimplemented(client):
-    later = runtime_pb2.DecideApprovalRequest(run_id="x")
-    expect_status(
-        lambda: client.unary("DecideApproval", later, runtime_pb2.DecideApprovalResponse),
-        grpc.StatusCode.UNIMPLEMENTED,
+def a_conversation_ends_by_its_own_words(client):
+    said = queue.SimpleQueue()
+    said.put(runtime_pb2.ConverseRequest(start=request("load", "hang=true")))
+    call = client.converse(iter(said.get, None))
+    events = []
+    for event in call_until_error(call, grpc.StatusCode.CANCELLED):
+        events.append(event)
+        if event.WhichOneof("event") == "run_started":
+            said.put(runtime_pb2.ConverseRequest(cancel=runtime_pb2.CancelCommand(reason="enough")))
+    said.put(None)
+    assert events[-1].error.cancel_reason == events_pb2.CANCEL_REASON_CANCEL_RPC
+    check_order(events)
+
+
+def a_conversation_goes_on_without_more_input(client):
+    start = runtime_pb2.ConverseRequest(start=request("echo", "hello"))
+    assert list(client.converse(iter([start])))[-1].done.content == "hello"
+    wrong = runtime_pb2.ConverseRequest(user_input=runtime_pb2.UserInput(text="x"))
+    expect_status(lambda: client.converse(iter([wrong])), grpc.StatusCode.INVALID_ARGUMENT)
+    decision = runtime_pb2.DecideApprovalRequest(
+        run_id="x", answer=runtime_pb2.ApprovalAnswer(approval_id="y", decision=events_pb2.APPROVAL_DECISION_DENIED)
     )
+    expect_status(
+        lambda: client.unary("DecideApproval", decision, runtime_pb2.DecideApprovalResponse), grpc.StatusCode.NOT_FOUND
+    )
+
+
+def methods_that_nobody_has_are_unimplemented(client):
     expect_status(
         lambda: client.unary("/no.Service/Method", runtime_pb2.CancelRunRequest(), runtime_pb2.CancelRunResponse),
         grpc.StatusCode.UNIMPLEMENTED,
@@ -393,7 +433,9 @@ CASES = [
     a_failing_model_ends_with_error_event_and_status,
     a_run_is_started_followed_and_cancelled_apart,
     a_repeated_request_follows_its_run,
-    methods_of_later_are_unimplemented,
+    a_conversation_ends_by_its_own_words,
+    a_conversation_goes_on_without_more_input,
+    methods_that_nobody_has_are_unimplemented,
     an_oversize_message_is_refused,
     a_hundred_streams_share_a_connection,
     a_slow_reader_loses_nothing,
