@@ -274,9 +274,18 @@ static enum sl_status begin(
     struct sl_run_callbacks callbacks = sl_follow_run_callbacks;
     callbacks.on_started = on_started;
     callbacks.user_data = &conversation->follow;
+    /* The message goes before the run does. */
+    const char *agent = sl_arena_dup(sl_call_arena(call), sl_slice_str(request->agent));
+    struct sl_recheck *recheck = &conversation->follow.recheck;
+    if (agent == NULL ||
+        sl_recheck_start(recheck, conversation->identify, agent[0] == '\0' ? NULL : agent) !=
+            SL_OK) {
+        return sl_fail(err, SL_RESOURCE_EXHAUSTED, "out of memory");
+    }
     if (sl_run_start(
             conversation->runtime, sl_call_loop(call), &spec, &callbacks,
             &conversation->follow.stream) != SL_OK) {
+        sl_recheck_stop(recheck);
         return sl_fail(err, SL_RESOURCE_EXHAUSTED, "out of memory");
     }
     return SL_OK;

@@ -5,7 +5,7 @@ import time
 
 import harness
 from test_identity import ALICE, BOB, CI, FORBIDDEN, NOT_FOUND, OK, OLD, UNAUTHENTICATED, Case, bearer, line
-from wire import ATTACH, CANCEL_RUN, EXECUTE, GET_RUN, HEALTH, START_RUN, STREAMING, WATCH
+from wire import ATTACH, CANCEL_RUN, CONVERSE, EXECUTE, GET_RUN, HEALTH, START_RUN, STREAMING, WATCH
 from wire import field, fields_of, run_request
 
 HANG = '{"hang": true}'
@@ -32,7 +32,8 @@ class Revoke(Case):
     def begin(self, wire, key, path=STREAMING, agent="load", more=b""):
         """A call whose run has begun: its stream and the run's id."""
         before = self.server.log()
-        stream = wire.call(path, run_request(agent, HANG) + more, bearer(key))
+        request = run_request(agent, HANG) + more
+        stream = wire.call(path, field(1, request) if path == CONVERSE else request, bearer(key))
         if path == EXECUTE:  # says nothing before its end
             harness.wait_for("a run", lambda: self.server.log()[len(before) :].count('msg="owned"') == 1)
             new = self.server.log()[len(before) :]
@@ -157,6 +158,13 @@ class Revoke(Case):
         self.assertEqual(self.state(CI, run_id), RUNNING)
         self.rekey(line(OLD, "alice acme agents=echo"), *self.keys[1:])  # the new one may less
         self.assert_revoked(alice, stream, FORBIDDEN, "FORBIDDEN", NO_AGENT)
+        self.wait_state(CI, run_id, CANCELLED)
+
+    def test_a_conversation_of_a_principal_that_is_gone_ends(self):
+        self.serve()
+        stream, run_id = self.begin(self.alice, ALICE, path=CONVERSE)
+        self.rekey(*self.keys[1:])
+        self.assert_revoked(self.alice, stream, UNAUTHENTICATED, "UNAUTHENTICATED")
         self.wait_state(CI, run_id, CANCELLED)
 
     def test_a_principal_of_another_tenant_has_none_of_the_streams_of_the_old_one(self):
