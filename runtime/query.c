@@ -528,8 +528,7 @@ enum sl_status sl_run_ask(
     sl_runtime_hold(runtime); /* this loop's part of it is there now */
     if (keep_said(query) && keep_text(query, &query->ask.run_id) &&
         keep_text(query, &query->ask.tenant) && keep_text(query, &query->ask.agent) &&
-        keep_text(query, &query->ask.session_id) &&
-        keep_text(query, &query->ask.page_token)) {
+        keep_text(query, &query->ask.session_id) && keep_text(query, &query->ask.page_token)) {
         status = SL_OK;
         if (ask->kind == SL_RUN_ASK_LIST) {
             status = begin_list(query);

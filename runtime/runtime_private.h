@@ -74,10 +74,10 @@ struct sl_run_stream {
 
     struct { /* reader's loop; what is touched for each event comes first */
         bool is_started;
-        bool wants_early;              /* _ready was asked before there was a run */
-        bool is_waiting;               /* for its session or a slot */
-        bool is_queued;                /* for its session, since then: */
-        uint64_t queued_ms;            /* Unix */
+        bool wants_early;   /* _ready was asked before there was a run */
+        bool is_waiting;    /* for its session or a slot */
+        bool is_queued;     /* for its session, since then: */
+        uint64_t queued_ms; /* Unix */
         struct sl_list queued_node;
         struct sl_event_cursor cursor; /* of a run on the same loop */
         struct sl_event_relay *relay;  /* of one on another loop */
@@ -174,6 +174,9 @@ SL_CHECK enum sl_status sl_run_stream_join(
     uint64_t after_sequence);
 /* What sl_run_stream_ending() will say. Thread: the run's loop, before the log ends. */
 void sl_run_stream_set_ending(struct sl_run_stream *stream, const struct sl_ending *ending);
+
+/* Of the run that is this stream's: a heartbeat goes to all its readers (sl_run_options). */
+void sl_run_stream_heartbeat(void *user_data, struct sl_slice message);
 
 /* Makes `stream` an observer of the run `run_id`: on_started comes. Takes no reference. */
 void sl_run_observe(struct sl_run_stream *stream, const char *run_id);

@@ -139,67 +139,6 @@ static void on_relay_readable(void *user_data)
     }
 }
 
-/* ---- Heartbeats --------------------------------------------------------------------------------
- */
-
-/* A heartbeat on its way to another loop. */
-struct heartbeat {
-    struct sl_task task;
-    struct sl_run_stream *stream;
-    size_t size_bytes;
-    uint8_t bytes[];
-};
-
-static void tell_heartbeat(struct sl_run_stream *stream, struct sl_slice message)
-{
-    bool is_last = false;
-    if (sl_run_stream_is_closed(stream) || !stream->reader.is_started ||
-        sl_run_stream_ready(stream, 1, &is_last) > 0 || is_last ||
-        !sl_run_stream_at_border(stream)) {
-        return; /* skipped, never queued */
-    }
-    stream->callbacks.on_heartbeat(stream, message, stream->callbacks.user_data);
-}
-
-static void run_heartbeat(struct sl_task *task)
-{
-    struct heartbeat *heartbeat = SL_CONTAINER(task, struct heartbeat, task);
-    struct sl_run_stream *stream = heartbeat->stream;
-    tell_heartbeat(stream, sl_slice_of(heartbeat->bytes, heartbeat->size_bytes));
-    (void)sl_free(heartbeat);
-    sl_run_stream_unref(stream);
-}
-
-static void send_heartbeat(struct sl_run_stream *stream, struct sl_slice message)
-{
-    if (!stream->is_remote) {
-        tell_heartbeat(stream, message);
-        return;
-    }
-    struct heartbeat *heartbeat = sl_alloc(sizeof(*heartbeat) + message.size);
-    if (heartbeat == NULL || sl_run_stream_is_closed(stream)) {
-        (void)sl_free(heartbeat);
-        return; /* the next one will do */
-    }
-    heartbeat->task = (struct sl_task){ .run = run_heartbeat };
-    heartbeat->stream = stream;
-    heartbeat->size_bytes = message.size;
-    memcpy(heartbeat->bytes, message.data, message.size);
-    sl_run_stream_ref(stream);
-    sl_loop_post(stream->reader_loop, &heartbeat->task);
-}
-
-/* To all who read the run. */
-static void on_heartbeat(void *user_data, struct sl_slice message)
-{
-    struct sl_run_stream *stream = user_data;
-    struct sl_known_run *known = stream->run.known;
-    SL_LIST_EACH(node, &known->readers) {
-        send_heartbeat(SL_CONTAINER(node, struct sl_run_stream, run.reader_node), message);
-    }
-    send_heartbeat(stream, message);
-}
-
 /* ---- On the run's loop -------------------------------------------------------------------------
  */
 
@@ -284,7 +223,7 @@ static enum sl_status make_run(struct sl_run_stream *stream)
         .client_tools = stream->start.client_tools,
         .n_client_tools = stream->start.n_client_tools,
         .on_inputs_taken = on_inputs_taken,
-        .on_heartbeat = on_heartbeat,
+        .on_heartbeat = sl_run_stream_heartbeat,
         .ending = &stream->ending,
         .on_settled = on_settled,
         .on_ending = on_ending,

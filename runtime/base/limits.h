@@ -96,7 +96,7 @@
     X(session_queue, COUNT, 10, 0, 1000, "runs that wait for one session")                         \
     X(session_size, BYTES, 4194304, 1024, 16777216, "a session; the oldest turns go")              \
     X(sessions, COUNT, 10000, 1, 10000000, "sessions kept in memory; those unused longest go")     \
-    X(sessions_total, BYTES, 67108864, 4096, 17179869184, "their bytes")                              \
+    X(sessions_total, BYTES, 67108864, 4096, 17179869184, "their bytes")                           \
     X(heartbeat, MS, 15000, 0, 60000, "silence before a heartbeat; 0: none")                       \
     /* tools */                                                                                    \
     X(tool_timeout, MS, 3600000, 100, 3600000, "one tool call")                                    \

@@ -486,7 +486,7 @@ class Response(WireCase):
             (refuse(run_request("nobody"), path=EXECUTE), 5, "AGENT_NOT_FOUND"),
             (refuse(field(2, "no number")), INVALID_ARGUMENT, bad),
             (refuse(path="/sluice.v1.AgentRuntime/Nothing"), UNIMPLEMENTED, bad),
-            (refuse(path="/sluice.v1.AgentRuntime/DecideApproval"), UNIMPLEMENTED, bad),
+            (refuse(path="/sluice.v1.AgentRuntime/DecideApproval"), INVALID_ARGUMENT, bad),
             (refuse(path="/sluice.v1.AgentRuntime/CancelRun"), INVALID_ARGUMENT, bad),
             (refuse(path="/sluice.v9.AgentRuntime/ListAgents"), UNIMPLEMENTED, bad),
             (refuse(path="/sluice.v1.AgentRuntime/ListAgents/"), UNIMPLEMENTED, bad),
