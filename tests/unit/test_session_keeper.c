@@ -366,7 +366,9 @@ static void add_old(const char *text, size_t size)
 {
     static char room[4096];
     memset(room, 'x', sizeof(room));
-    memcpy(room, text, strlen(text));
+    for (size_t i = 0; text[i] != '\0'; i++) {
+        room[i] = text[i];
+    }
     const struct sl_chat_message message = { .role = SL_CHAT_USER,
                                              .content = sl_slice_of(room, size) };
     assert_int_equal(sl_history_add(&rig.history, &message), SL_OK);

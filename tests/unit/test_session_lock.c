@@ -525,6 +525,36 @@ static void old_sessions_go(void **state)
 
 enum { N_RACERS = 40 };
 
+static void start_racer(struct reader *reader, size_t i)
+{
+    struct sl_run_spec spec = spec_in(
+        i % 4 == 0 ? "s" : "t", i % 5 == 0 ? "hang=true" : "events=20",
+        i % 7 == 0 ? SL_RUN_SESSION_INTERRUPT : SL_RUN_SESSION_ENQUEUE);
+    spec.deadline_ns = sl_loop_now_ns(bases[0]) + 300 * SL_NS_PER_MS;
+    reader->max_take = 0;
+    start(reader, &spec);
+    if (i % 3 == 0) {
+        step();
+    }
+    if (i % 11 == 0) {
+        sl_run_stream_leave(reader->stream, SL_RUN_CLOSE_RESET, 8);
+    }
+}
+
+static void end_racer(struct reader *reader, size_t i)
+{
+    if (i % 11 == 0) {
+        wait_until(&reader->is_gone);
+        sl_buf_done(&reader->bytes);
+        return;
+    }
+    wait_until(&reader->is_started);
+    if (!reader->is_refused) {
+        wait_until(&reader->is_last);
+    }
+    finish(reader);
+}
+
 /* All policies at once, on two loops, with readers that go at any time; TSan looks on. */
 static void many_want_the_same_session(void **state)
 {
@@ -534,30 +564,10 @@ static void many_want_the_same_session(void **state)
     open_sessions(2);
     for (int round = 0; round < 5; round++) {
         for (size_t i = 0; i < N_RACERS; i++) {
-            struct sl_run_spec spec = spec_in(
-                i % 4 == 0 ? "s" : "t", i % 5 == 0 ? "hang=true" : "events=20",
-                i % 7 == 0 ? SL_RUN_SESSION_INTERRUPT : SL_RUN_SESSION_ENQUEUE);
-            spec.deadline_ns = sl_loop_now_ns(bases[0]) + 300 * SL_NS_PER_MS;
-            readers[i].max_take = 0;
-            start(&readers[i], &spec);
-            if (i % 3 == 0) {
-                step();
-            }
-            if (i % 11 == 0) {
-                sl_run_stream_leave(readers[i].stream, SL_RUN_CLOSE_RESET, 8);
-            }
+            start_racer(&readers[i], i);
         }
         for (size_t i = 0; i < N_RACERS; i++) {
-            if (i % 11 == 0) {
-                wait_until(&readers[i].is_gone);
-                sl_buf_done(&readers[i].bytes);
-                continue;
-            }
-            wait_until(&readers[i].is_started);
-            if (!readers[i].is_refused) {
-                wait_until(&readers[i].is_last);
-            }
-            finish(&readers[i]);
+            end_racer(&readers[i], i);
         }
     }
     struct sl_runtime_stats stats;
