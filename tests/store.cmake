@@ -16,3 +16,6 @@ target_link_libraries(store_victim PRIVATE sl_store_sqlite sl_base)
 sl_add_test(store_crash sl_fake_store)
 target_compile_definitions(test_store_crash PRIVATE SL_STORE_VICTIM="$<TARGET_FILE:store_victim>")
 add_dependencies(test_store_crash store_victim)
+# They wait for the disk, which others use as well.
+set_tests_properties(unit.store unit.store_rows unit.store_sqlite unit.store_recovery unit.store_faults unit.store_crash
+  PROPERTIES TIMEOUT 240)
