@@ -315,12 +315,14 @@ copy_conversation(struct sl_run_stream *stream, const struct sl_run_spec *spec)
     }
     stream->start.input = sl_history_text(history, spec->input);
     stream->start.peer = sl_history_text(history, sl_slice_str(spec->peer));
+    stream->start.request_id = sl_history_text(history, sl_slice_str(spec->request_id));
     if (spec->principal != NULL) {
         stream->start.caller = sl_history_text(history, sl_slice_str(spec->principal));
         SL_TRY(stream->start.caller == NULL ? SL_RESOURCE_EXHAUSTED : SL_OK);
     }
-    return stream->start.input == NULL || stream->start.peer == NULL ? SL_RESOURCE_EXHAUSTED
-                                                                     : SL_OK;
+    const bool is_whole = stream->start.input != NULL && stream->start.peer != NULL &&
+                          stream->start.request_id != NULL;
+    return is_whole ? SL_OK : SL_RESOURCE_EXHAUSTED;
 }
 
 /* ---- The whole ---------------------------------------------------------------------------------
@@ -403,11 +405,11 @@ enum sl_status sl_run_admit_spec(
 {
     const struct sl_limits *limits = &stream->generation->limits;
     sl_history_init(&stream->start.history, limits->model_request * HISTORY_FACTOR);
-    *ret_is_accepted = check_ids(stream, spec) && check_sizes(stream, spec) &&
-                       check_agent(stream, spec) && check_session(stream, spec) &&
-                       set_limits(stream, spec) && set_heartbeat(stream, spec) &&
-                       set_disconnect(stream, spec) && set_marks(stream, spec) &&
-                       set_budget(stream, spec) && sl_run_check_pairs(stream, spec);
+    *ret_is_accepted =
+        check_ids(stream, spec) && check_sizes(stream, spec) && check_agent(stream, spec) &&
+        check_session(stream, spec) && set_limits(stream, spec) && set_heartbeat(stream, spec) &&
+        set_disconnect(stream, spec) && set_marks(stream, spec) && set_budget(stream, spec) &&
+        sl_run_set_durability(stream, spec) && sl_run_check_pairs(stream, spec);
     if (!*ret_is_accepted) {
         return SL_OK;
     }

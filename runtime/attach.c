@@ -36,7 +36,7 @@ static void refuse_unknown(struct sl_run_stream *stream)
 static void refuse_range(struct sl_run_stream *stream, const struct sl_event_channel *channel)
 {
     const uint64_t floor = sl_event_channel_floor(channel);
-    const uint64_t last = sl_event_channel_last_sequence(channel);
+    const uint64_t last = sl_event_channel_shown_sequence(channel);
     const uint64_t after = stream->attach.after_sequence;
     if (after > last) {
         sl_run_refuse(

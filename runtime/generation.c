@@ -215,6 +215,7 @@ static enum sl_status make_loops(struct sl_generation *generation)
         at->swap_task.run = run_swap;
         at->close_task.run = run_close;
         at->env = (struct sl_run_env){
+            .records = &runtime->loops[i].loop.records,
             .loop = runtime->loops[i].base,
             .limits = &generation->limits,
             .models = generation->models,

@@ -16,32 +16,21 @@ enum sl_run_stage sl_run_info_stage(const struct sl_known_run *known)
                                         : SL_RUN_STAGE_FAILED;
 }
 
-struct copy {
-    struct sl_arena *arena;
-    struct sl_slice bytes; /* data NULL: no memory */
-};
-
-static bool copy_event(void *user_data, uint64_t sequence, struct sl_slice event)
-{
-    struct copy *copy = user_data;
-    const size_t size = event.size - SL_EVENT_PREFIX_BYTES;
-    uint8_t *room = sl_arena_alloc(copy->arena, size);
-    (void)sequence;
-    if (room != NULL) {
-        memcpy(room, event.data + SL_EVENT_PREFIX_BYTES, size);
-        copy->bytes = sl_slice_of(room, size);
-    }
-    return false;
-}
-
 static enum sl_status
 copy_terminal(const struct sl_known_run *known, struct sl_arena *arena, struct sl_slice *ret_bytes)
 {
-    struct copy copy = { .arena = arena };
-    const uint64_t last = sl_event_channel_last_sequence(known->channel);
-    sl_event_channel_visit(known->channel, last, last, copy_event, &copy);
-    *ret_bytes = copy.bytes;
-    return copy.bytes.data == NULL ? SL_RESOURCE_EXHAUSTED : SL_OK;
+    const struct sl_slice event = sl_event_channel_last_event(known->channel);
+    if (event.size == 0) { /* not even the first one */
+        return SL_OK;
+    }
+    const size_t size = event.size - SL_EVENT_PREFIX_BYTES;
+    uint8_t *room = sl_arena_alloc(arena, size);
+    if (room == NULL) {
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    memcpy(room, event.data + SL_EVENT_PREFIX_BYTES, size);
+    *ret_bytes = sl_slice_of(room, size);
+    return SL_OK;
 }
 
 static struct sl_run_usage usage_of(const struct sl_usage *used)
@@ -149,7 +138,7 @@ enum sl_status sl_run_info_fill(
     *ret_info = (struct sl_run_info){
         .stage = sl_run_info_stage(known),
         .created_at_ms = known->created_ms,
-        .last_sequence = sl_event_channel_last_sequence(known->channel),
+        .last_sequence = sl_event_channel_shown_sequence(known->channel),
         .usage = usage_of(used),
     };
     ret_info->run_id = sl_arena_dup(arena, sl_slice_str(known->entry.run_id));

@@ -22,6 +22,16 @@ void sl_runtime_release(struct sl_runtime *runtime)
     }
 }
 
+static void hold_runtime(void *user_data)
+{
+    sl_runtime_hold(user_data);
+}
+
+static void release_runtime(void *user_data)
+{
+    sl_runtime_release(user_data);
+}
+
 static void run_idle(struct sl_task *task)
 {
     struct sl_runtime *runtime = SL_CONTAINER(task, struct sl_runtime, idle_task);
@@ -33,6 +43,7 @@ static void run_stop(struct sl_task *task)
     struct sl_runtime_loop *at = SL_CONTAINER(task, struct sl_runtime_loop, stop_task);
     const struct sl_ending ending = sl_ending_error(SLUICE__V1__ERROR_CODE__ERROR_CODE_DRAINING);
     at->loop.is_stopping = true;
+    sl_record_room_stop(&at->loop.records);
     SL_LIST_EACH(node, &at->loop.streams) {
         const struct sl_run_stream *stream = SL_CONTAINER(node, struct sl_run_stream, run.node);
         sl_run_cancel(stream->run.run, &ending);
@@ -260,6 +271,10 @@ make_loops(struct sl_runtime *runtime, const struct sl_runtime_options *options)
         sl_list_init(&at->loop.streams);
         sl_list_init(&at->loop.queued);
         sl_known_init_loop(at);
+        sl_record_room_init(&at->loop.records);
+        at->loop.records.hold = hold_runtime;
+        at->loop.records.release = release_runtime;
+        at->loop.records.user_data = runtime;
     }
     return SL_OK;
 }

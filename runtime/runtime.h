@@ -133,6 +133,15 @@ enum sl_run_session_policy { /* when the session has a run */
                              SL_RUN_SESSION_INTERRUPT /* cancel it, and wait for its end */
 };
 
+/* What of a run outlives the server (reliability 4.1): the numbers of sluice.v1.Durability.
+ * DEFAULT: the agent's; if that says nothing ASYNC where there is a store, else NONE. */
+enum sl_run_durability {
+    SL_RUN_DURABILITY_DEFAULT,
+    SL_RUN_DURABILITY_NONE,
+    SL_RUN_DURABILITY_ASYNC,
+    SL_RUN_DURABILITY_SYNC
+};
+
 enum sl_run_role { SL_RUN_SYSTEM, SL_RUN_USER, SL_RUN_ASSISTANT, SL_RUN_TOOL };
 
 struct sl_run_call {
@@ -187,6 +196,7 @@ struct sl_run_spec {
     uint32_t max_iterations, heartbeat_ms, buffer_bytes, buffer_events, max_tool_calls;
     uint64_t run_timeout_ms, max_tokens, detach_ttl_ms;
     enum sl_run_on_disconnect on_disconnect;
+    enum sl_run_durability durability;
     bool cancel_on_reset;
     bool tool_call_deltas, omit_content;
     uint32_t min_flush_ms, max_delta_bytes;
@@ -221,8 +231,9 @@ struct sl_run_ending {
 
 /* Called on the reader's loop, never from inside a function of the stream. */
 struct sl_run_callbacks {
-    /* The run exists (RunStarted is in its log), or it was refused: then the stream gives nothing
-     * and must be closed. `run_id` is valid as long as the stream. */
+    /* The run exists (RunStarted is in its log, and stored unless its durability is NONE), or it
+     * was refused: then the stream gives nothing and must be closed. `run_id` is valid as long as
+     * the stream. */
     void (*on_started)(
         struct sl_run_stream *stream,
         const char *run_id,

@@ -27,6 +27,7 @@ struct sl_runtime_loop {
         /* known.h */
         struct sl_list known, kept, walks;
         struct sl_timer forget_timer;
+        struct sl_record_room records;
     } loop;
 };
 
@@ -37,6 +38,10 @@ struct sl_runtime {
     char *launcher; /* NULL: none */
     struct sl_store *store;
     struct sl_store *memory; /* for the sessions of agents with memory InMemory, or without store */
+    /* Follows a run that only the store has, from its first event, for a request that came again:
+     * `stream` has a reader, and no run. Tells it how that went, as sl_run_observe() does; takes no
+     * reference. Thread: the reader's loop. NULL: nobody can. */
+    void (*follow_stored)(struct sl_run_stream *stream, const char *run_id);
     struct sl_tool_slots *slots;
     struct sl_directory *directory;
     size_t n_loops;
@@ -105,6 +110,7 @@ struct sl_run_stream {
         const char *session_id;
         struct sl_store *session_store;
         bool replaces_session;
+        const char *request_id;               /* "": none */
         const struct sl_store_pair *metadata; /* in the history's arena */
         size_t n_metadata;
         struct sl_credentials *credentials; /* NULL: none that a tool forwards */
@@ -178,6 +184,15 @@ void sl_run_stream_set_ending(struct sl_run_stream *stream, const struct sl_endi
 /* Of the run that is this stream's: a heartbeat goes to all its readers (sl_run_options). */
 void sl_run_stream_heartbeat(void *user_data, struct sl_slice message);
 
+/* The store has refused the run of `stream`, on the run's loop: what is told to those who wait for
+ * it or have found it meanwhile; the refusal (before the first event: all of it may be tried
+ * again); and, when its request was that of a run which the store has, with that run's id in the
+ * stream, the way to it. That takes a reference and a hold on the runtime. */
+void sl_run_stream_end_known(struct sl_run_stream *stream, enum sl_status status);
+void sl_run_stream_refuse_begin(
+    struct sl_run_stream *stream, const struct sl_record_answer *answer);
+void sl_run_stream_follow_found(struct sl_run_stream *stream);
+
 /* Makes `stream` an observer of the run `run_id`: on_started comes. Takes no reference. */
 void sl_run_observe(struct sl_run_stream *stream, const char *run_id);
 /* Of an observer, on the run's loop: it goes. */
@@ -213,6 +228,9 @@ sl_run_spec_digest(const struct sl_run_spec *spec, uint8_t ret_digest[SL_SHA256_
 /* The mark of the foreground stream (AL-8): what was asked for, and a fair share of what a
  * connection may have queued. */
 uint32_t sl_run_mark_bytes(const struct sl_run_stream *stream, size_t n_connection_streams);
+
+/* Decides whether the run is recorded. False: refused. */
+bool sl_run_set_durability(struct sl_run_stream *stream, const struct sl_run_spec *spec);
 
 /* Checks a spec and fills `stream->start`. False: `stream->refusal` says why (AL-5.3). Thread:
  * reader. Fails: SL_RESOURCE_EXHAUSTED. */

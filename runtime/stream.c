@@ -42,6 +42,7 @@ static void forget_start(struct sl_run_stream *stream)
     stream->start.input = stream->start.peer = stream->start.caller = NULL; /* which were in it */
     stream->start.session_id = NULL;
     stream->start.metadata = NULL;
+    stream->start.request_id = NULL;
     stream->start.credentials = sl_credentials_free(stream->start.credentials);
     sl_run_drop_client_tools(stream);
 }
@@ -203,8 +204,11 @@ enum sl_status sl_run_stream_join(
         &stream->reader.cursor, channel, kind, after_sequence, on_cursor_readable);
 }
 
+static void on_begun(void *user_data, const struct sl_record_answer *answer);
+
 static enum sl_status make_run(struct sl_run_stream *stream)
 {
+    const bool has_request_id = sl_slice_str(stream->start.request_id).size > 0;
     const struct sl_run_options options = {
         .env = &stream->generation->loops[stream->owner->base->index].env,
         .agent = stream->start.agent,
@@ -216,6 +220,8 @@ static enum sl_status make_run(struct sl_run_stream *stream)
         .tenant = stream->tenant,
         .session_id = stream->start.session_id,
         .session_store = stream->start.session_store,
+        .request_id = stream->start.request_id,
+        .digest = sl_slice_of(stream->start.digest, has_request_id ? SL_SHA256_BYTES : 0),
         .metadata = stream->start.metadata,
         .n_metadata = stream->start.n_metadata,
         .credentials = &stream->start.credentials,
@@ -224,6 +230,7 @@ static enum sl_status make_run(struct sl_run_stream *stream)
         .n_client_tools = stream->start.n_client_tools,
         .on_inputs_taken = on_inputs_taken,
         .on_heartbeat = sl_run_stream_heartbeat,
+        .on_begun = on_begun,
         .ending = &stream->ending,
         .on_settled = on_settled,
         .on_ending = on_ending,
@@ -241,6 +248,18 @@ static enum sl_status open_run(struct sl_run_stream *stream)
     return sl_run_begin(stream->run.run);
 }
 
+/* There is no run after all. */
+static void undo_begin(struct sl_run_stream *stream)
+{
+    sl_list_remove(&stream->run.node);
+    stream->run.known = sl_known_drop(stream->run.known);
+    if (!stream->is_remote) {
+        sl_event_cursor_close(&stream->reader.cursor);
+    }
+    stream->run.run = sl_run_free(stream->run.run);
+}
+
+/* SL_PENDING: on_begun tells. */
 static enum sl_status begin(struct sl_run_stream *stream)
 {
     const uint32_t window_bytes = sl_known_reserve_window(stream);
@@ -250,20 +269,53 @@ static enum sl_status begin(struct sl_run_stream *stream)
         sl_list_add_last(&stream->owner->loop.streams, &stream->run.node);
         status = open_run(stream);
     }
-    if (status == SL_OK) {
+    if (status == SL_OK || status == SL_PENDING) {
         sl_run_heed_session(stream);
-        return SL_OK;
+        return status;
     }
     if (stream->run.known == NULL) {
         sl_known_release_window(stream->runtime, window_bytes);
     }
-    sl_list_remove(&stream->run.node);
-    stream->run.known = sl_known_drop(stream->run.known);
-    if (!stream->is_remote) {
-        sl_event_cursor_close(&stream->reader.cursor);
-    }
-    stream->run.run = sl_run_free(stream->run.run);
+    undo_begin(stream);
     return status;
+}
+
+/* It has begun, or was refused. */
+static void tell(struct sl_run_stream *stream)
+{
+    if (stream->is_remote) {
+        sl_run_stream_tell_later(stream);
+    } else {
+        sl_run_stream_ref(stream);
+        tell_started(stream);
+    }
+}
+
+static void on_begun(void *user_data, const struct sl_record_answer *answer)
+{
+    struct sl_run_stream *stream = user_data;
+    const uint64_t now_ns = sl_loop_now_ns(stream->owner->base);
+    if (answer->status == SL_OK) {
+        tell(stream);
+        return;
+    }
+    sl_log(
+        SL_WARN, SL_LOG_EXEC, "run=%s msg=\"not begun\" status=%s why=\"%s\"", stream->run_id,
+        sl_status_name(answer->status), answer->why == NULL ? "" : answer->why);
+    sl_run_stream_end_known(stream, answer->status);
+    undo_begin(stream);
+    if (answer->status == SL_ALREADY_EXISTS && answer->found_same) {
+        (void)snprintf(stream->run_id, sizeof(stream->run_id), "%s", answer->found_run_id);
+        forget_start(stream);
+        sl_runtime_hold(stream->runtime); /* the slot's goes */
+        leave(stream, false, now_ns);
+        sl_run_stream_follow_found(stream);
+        return;
+    }
+    sl_run_stream_refuse_begin(stream, answer);
+    tell(stream);
+    leave(stream, false, now_ns);
+    sl_run_stream_unref(stream);
 }
 
 /* The run's own reference is the one that `place` took. */
@@ -271,25 +323,24 @@ static void begin_loaded(struct sl_run_stream *stream)
 {
     struct sl_runtime_loop *at = stream->owner;
     const uint64_t now_ns = sl_loop_now_ns(at->base);
-    bool is_begun = false;
+    enum sl_status status = SL_UNAVAILABLE;
     if (sl_run_stream_is_closed(stream)) {
         stream->is_refused = true; /* nobody wants it any more, and nobody will hear */
     } else if (at->loop.is_stopping) {
         sl_run_refuse(stream, SL_UNAVAILABLE, "DRAINING", "the server is going down");
     } else if (stream->is_refused) {
-        is_begun = false; /* its session could not be loaded */
-    } else if (begin(stream) != SL_OK) {
-        sl_run_refuse(stream, SL_RESOURCE_EXHAUSTED, "SERVER_FULL", "no memory for a run");
+        status = SL_FAILED_PRECONDITION; /* its session could not be loaded */
     } else {
-        is_begun = true;
+        status = begin(stream);
+        if (status == SL_PENDING) {
+            return;
+        }
+        if (status != SL_OK) {
+            sl_run_refuse(stream, SL_RESOURCE_EXHAUSTED, "SERVER_FULL", "no memory for a run");
+        }
     }
-    if (stream->is_remote) {
-        sl_run_stream_tell_later(stream);
-    } else {
-        sl_run_stream_ref(stream);
-        tell_started(stream);
-    }
-    if (!is_begun) {
+    tell(stream);
+    if (status != SL_OK) {
         leave(stream, false, now_ns);
         sl_run_stream_unref(stream);
     }
@@ -627,98 +678,6 @@ enum sl_status sl_run_start(
     }
     *ret_stream = stream;
     return SL_OK;
-}
-
-size_t sl_run_stream_ready(struct sl_run_stream *stream, size_t max, bool *ret_is_last)
-{
-    *ret_is_last = false;
-    if (!stream->reader.is_started) {
-        stream->reader.wants_early = true;
-        return 0;
-    }
-    const size_t ready = stream->is_remote
-                             ? sl_event_relay_ready(stream->reader.relay, max, ret_is_last)
-                             : sl_event_cursor_ready(&stream->reader.cursor, max, ret_is_last);
-    if (ready == 0 && stream->is_observer) {
-        sl_run_observer_check(stream);
-    }
-    return ready;
-}
-
-void sl_run_stream_take(struct sl_run_stream *stream, uint8_t *dst, size_t n)
-{
-    if (stream->is_remote) {
-        sl_event_relay_take(stream->reader.relay, dst, n);
-    } else {
-        sl_event_cursor_take(&stream->reader.cursor, dst, n);
-    }
-}
-
-void sl_run_stream_share(struct sl_run_stream *stream, size_t n_connection_streams)
-{
-    SL_ON_LOOP(stream->reader_loop);
-    const uint32_t mark_bytes = sl_run_mark_bytes(stream, n_connection_streams);
-    if (!stream->reader.is_started || stream->is_observer ||
-        mark_bytes == atomic_load(&stream->mark_bytes)) {
-        return;
-    }
-    atomic_store(&stream->mark_bytes, mark_bytes);
-    if (!stream->is_remote && stream->run.run != NULL) {
-        sl_run_set_mark(stream->run.run, mark_bytes);
-    } else if (stream->is_remote && !atomic_exchange(&stream->is_mark_sent, true)) {
-        sl_run_stream_ref(stream);
-        sl_loop_post(stream->owner->base, &stream->mark_task);
-    }
-}
-
-bool sl_run_stream_at_border(const struct sl_run_stream *stream)
-{
-    if (!stream->reader.is_started) {
-        return true;
-    }
-    return stream->is_remote ? sl_event_relay_at_border(stream->reader.relay)
-                             : sl_event_cursor_at_border(&stream->reader.cursor);
-}
-
-uint64_t sl_run_stream_sequence(const struct sl_run_stream *stream)
-{
-    if (!stream->reader.is_started) {
-        return 0;
-    }
-    return stream->is_remote ? sl_event_relay_sequence(stream->reader.relay)
-                             : stream->reader.cursor.sequence;
-}
-
-bool sl_run_stream_is_observer(const struct sl_run_stream *stream)
-{
-    return stream->is_observer;
-}
-
-const struct sl_run_ending *sl_run_stream_ending(const struct sl_run_stream *stream)
-{
-    return &stream->public_ending;
-}
-
-bool sl_run_stream_outlives(const struct sl_run_stream *stream, enum sl_run_close how)
-{
-    const struct sl_run_settings *settings = &stream->start.settings;
-    const bool is_detached = settings->on_disconnect == SL_DISCONNECT(DETACH) ||
-                             settings->on_disconnect == SL_DISCONNECT(DETACH_FOR);
-    if (stream->is_observer) {
-        return true;
-    }
-    switch (how) {
-    case SL_RUN_CLOSE_READ:
-        return true;
-    case SL_RUN_CLOSE_RESET:
-        return is_detached && !settings->cancel_on_reset;
-    case SL_RUN_CLOSE_LOST:
-    case SL_RUN_CLOSE_DEADLINE:
-        return is_detached;
-    case SL_RUN_CLOSE_DRAIN:
-        return false;
-    }
-    return false;
 }
 
 void sl_run_stream_close(struct sl_run_stream *stream, enum sl_run_close how, uint32_t code)

@@ -30,7 +30,7 @@ static bool find_needed(struct sl_event_channel *channel, uint64_t *ret_needed)
     struct sl_event_cursor *cursor = begin;
     *ret_needed = window < end ? end - window : 0;
     while (cursor != NULL && *ret_needed >= oldest_end) {
-        const bool counts = cursor->kind == SL_CURSOR_FOREGROUND || end - cursor->position <= near;
+        const bool counts = cursor->kind != SL_CURSOR_OBSERVER || end - cursor->position <= near;
         if (counts && cursor->position < *ret_needed) {
             *ret_needed = cursor->position;
             channel->keeper = cursor;
@@ -93,6 +93,11 @@ static enum sl_status open_segment(struct sl_event_channel *channel, size_t size
     return SL_OK;
 }
 
+bool sl_event_channel_open_new(struct sl_event_channel *channel, size_t size_bytes)
+{
+    return open_segment(channel, size_bytes) == SL_OK;
+}
+
 /* The open segment becomes the last one of the log. */
 static void join_open(struct sl_event_channel *channel)
 {
@@ -110,7 +115,7 @@ static void join_open(struct sl_event_channel *channel)
 
 /* ---- Wake-ups -------------------------------------------------------------------------------- */
 
-static void wake_later(struct sl_event_channel *channel)
+void sl_event_channel_wake_later(struct sl_event_channel *channel)
 {
     if (channel->n_waiting > 0 || channel->must_tell_writable) {
         sl_loop_defer(channel->loop, &channel->wake);
@@ -154,9 +159,11 @@ static void run_wake(struct sl_task *task)
     struct sl_event_cursor *cursor = channel->cursors;
     while (cursor != NULL) {
         channel->next_to_wake = cursor->next;
-        const bool has_news = cursor->position < channel->end || channel->is_ended;
+        const bool is_record = cursor->kind == SL_CURSOR_RECORD;
+        const bool has_news = cursor->position < channel->shown_end || channel->is_ended ||
+                              (is_record && cursor->position < channel->end);
         if (cursor->wants_wake && has_news) {
-            sl_event_cursor_set_waiting(cursor, false);
+            sl_event_cursor_set_waiting(cursor, is_record);
             cursor->on_readable(cursor);
         }
         cursor = channel->next_to_wake;
@@ -298,6 +305,9 @@ bool sl_event_channel_commit(struct sl_event_channel *channel, size_t size_bytes
     assert(sl_event_size(segment->bytes + segment->used) == size_bytes);
     segment->used += (uint32_t)size_bytes;
     channel->end += size_bytes;
+    if (!channel->is_hiding) {
+        channel->shown_end = channel->end;
+    }
     channel->last_sequence++;
     if (channel->n_waiting > 0) {
         sl_loop_defer(channel->loop, &channel->wake);
@@ -317,10 +327,10 @@ void sl_event_channel_end(struct sl_event_channel *channel)
     SL_ON_LOOP(channel->loop);
     if (!channel->is_ended) {
         channel->is_ended = true;
-        channel->is_full = false;
+        channel->is_full = channel->is_held = false;
         drop_open(channel);
         channel->spare = sl_segment_unref(channel->spare);
-        wake_later(channel);
+        sl_event_channel_wake_later(channel);
     }
 }
 
@@ -382,7 +392,7 @@ size_t sl_event_channel_bytes(const struct sl_event_channel *channel)
 static bool release(struct sl_event_channel *channel)
 {
     const struct sl_event_cursor *cursor = channel->foreground;
-    if (!channel->is_full) {
+    if (!channel->is_full || channel->is_held) {
         return false;
     }
     if (cursor != NULL &&
@@ -394,11 +404,11 @@ static bool release(struct sl_event_channel *channel)
     return true;
 }
 
-static void release_later(struct sl_event_channel *channel)
+void sl_event_channel_release_later(struct sl_event_channel *channel)
 {
     if (release(channel)) {
         channel->must_tell_writable = true;
-        wake_later(channel);
+        sl_event_channel_wake_later(channel);
     }
 }
 
@@ -408,7 +418,7 @@ void sl_event_channel_set_mark(
     SL_ON_LOOP(channel->loop);
     channel->options.mark_bytes = mark_bytes;
     channel->options.mark_events = mark_events;
-    release_later(channel);
+    sl_event_channel_release_later(channel);
 }
 
 void sl_event_channel_visit(
@@ -492,7 +502,7 @@ void sl_event_channel_remove_cursor(
         sl_event_channel_note_lag(channel);
         channel->foreground = NULL;
         note_unread(channel);
-        release_later(channel);
+        sl_event_channel_release_later(channel);
     }
     sl_event_channel_trim(channel);
     free_if_unused(channel);

@@ -63,6 +63,18 @@ struct sl_event_channel_options {
 struct sl_event_channel;
 struct sl_event_cursor;
 
+/* A place between two events. */
+struct sl_event_place {
+    uint64_t offset;   /* in the log */
+    uint64_t sequence; /* of the event before it */
+};
+
+/* Committed bytes of one segment. */
+struct sl_event_range {
+    struct sl_segment *segment;
+    uint32_t from, to;
+};
+
 /* Owns: the caller; sl_event_channel_unref(). Thread: loop. Fails: SL_RESOURCE_EXHAUSTED. */
 SL_CHECK enum sl_status sl_event_channel_new(
     struct sl_loop *loop,
@@ -98,8 +110,31 @@ SL_CHECK bool sl_event_channel_commit(struct sl_event_channel *channel, size_t s
  */
 void sl_event_channel_end(struct sl_event_channel *channel);
 
+/* ---- A log that is recorded --------------------------------------------------------------------
+ */
+
+/* Behind the last event. */
+struct sl_event_place sl_event_channel_head(const struct sl_event_channel *channel);
+/* Readers get nothing behind `place` from now on; it is not before what they may have got already.
+ * A record's cursor is taken from by sl_event_cursor_collect() alone, which gives everything. */
+void sl_event_channel_show(struct sl_event_channel *channel, struct sl_event_place place);
+/* Readers get everything again. */
+void sl_event_channel_show_all(struct sl_event_channel *channel);
+/* Drops what readers do not get. The bytes stay as they are for whoever has a reference: nothing
+ * may follow but a tail, and the end. */
+void sl_event_channel_cut(struct sl_event_channel *channel);
+/* Appends the last event, with its prefix, of a log that cannot be recorded: it has no sequence
+ * (AL-5.1). False: no memory, also no spare room. */
+bool sl_event_channel_append_tail(struct sl_event_channel *channel, struct sl_slice event);
+/* Stops the producer whatever the foreground cursor does, as a mark does, or no longer. */
+void sl_event_channel_hold(struct sl_event_channel *channel, bool is_held);
+/* Sequence of the last event that readers may get. */
+uint64_t sl_event_channel_shown_sequence(const struct sl_event_channel *channel);
+/* The last event of a log that has ended, with its prefix; empty: it is not held. */
+struct sl_slice sl_event_channel_last_event(const struct sl_event_channel *channel);
+
 bool sl_event_channel_is_ended(const struct sl_event_channel *channel);
-/* True while the foreground cursor is above its mark. */
+/* True while the foreground cursor is above its mark, or the producer is held back. */
 bool sl_event_channel_is_full(const struct sl_event_channel *channel);
 uint64_t sl_event_channel_last_sequence(const struct sl_event_channel *channel);
 /* Sequence of the oldest event that a new cursor can still get; 1 when nothing was dropped. */
@@ -126,7 +161,8 @@ void sl_event_channel_visit(
 
 enum sl_cursor_kind {
     SL_CURSOR_FOREGROUND, /* holds the producer back; at most one */
-    SL_CURSOR_OBSERVER    /* never holds anything back; falls out of the window */
+    SL_CURSOR_OBSERVER,   /* never holds anything back; falls out of the window */
+    SL_CURSOR_RECORD      /* keeps what it has not passed; woken in each turn with news */
 };
 
 /* One subscriber, embedded in its owner. */
@@ -146,7 +182,7 @@ struct sl_event_cursor {
 /* Opens a cursor behind event `after_sequence` (0: from the start). on_readable is called at the
  * end of a turn in which there is something new (or the log ended), after _ready said 0; never from
  * inside a call of the cursor's owner. Thread: loop. Fails: SL_OUT_OF_RANGE below the floor or
- * beyond the head; SL_ALREADY_EXISTS a second foreground cursor. */
+ * beyond what readers get; SL_ALREADY_EXISTS a second foreground cursor. */
 SL_CHECK enum sl_status sl_event_cursor_open(
     struct sl_event_cursor *cursor,
     struct sl_event_channel *channel,
@@ -165,6 +201,19 @@ void sl_event_cursor_take(struct sl_event_cursor *cursor, uint8_t *dst, size_t n
 struct sl_slice sl_event_cursor_peek(
     struct sl_event_cursor *cursor, size_t max, bool whole, struct sl_segment **ret_segment);
 void sl_event_cursor_skip(struct sl_event_cursor *cursor, size_t n);
+/* Of a record's cursor: whole events from its place to `until`, at most about `max_bytes` and
+ * `max_ranges`, without moving it. Segments are borrowed. `*ret_end`: behind the last of them. 0:
+ * nothing is there. */
+size_t sl_event_cursor_collect(
+    struct sl_event_cursor *cursor,
+    struct sl_event_place until,
+    size_t max_bytes,
+    struct sl_event_range *ranges,
+    size_t max_ranges,
+    struct sl_event_place *ret_end);
+/* Moves it there; the window may drop what is before. */
+void sl_event_cursor_pass(struct sl_event_cursor *cursor, struct sl_event_place place);
+
 /* True between two events. */
 bool sl_event_cursor_at_border(const struct sl_event_cursor *cursor);
 

@@ -7,6 +7,14 @@ static uint64_t end_of(const struct sl_segment *segment)
     return segment->base + segment->used;
 }
 
+/* The same, as far as readers get. */
+static uint64_t end_in(const struct sl_event_cursor *cursor, const struct sl_segment *segment)
+{
+    const uint64_t end = end_of(segment);
+    const uint64_t shown_end = cursor->channel->shown_end;
+    return end < shown_end ? end : shown_end;
+}
+
 void sl_event_cursor_set_waiting(struct sl_event_cursor *cursor, bool is_waiting)
 {
     if (cursor->wants_wake != is_waiting) {
@@ -47,13 +55,13 @@ static uint64_t count_available(const struct sl_event_cursor *cursor)
     const struct sl_event_channel *channel = cursor->channel;
     const uint64_t floor = sl_event_channel_floor_offset(channel);
     if (cursor->position >= floor) {
-        return channel->end - cursor->position;
+        return channel->shown_end - cursor->position;
     }
     if (cursor->segment == NULL) {
         return 0;
     }
     const uint64_t end = end_of(cursor->segment);
-    return (end == floor ? channel->end : end) - cursor->position;
+    return (end == floor ? channel->shown_end : end) - cursor->position;
 }
 
 /* Notes that there was nothing to give. */
@@ -76,7 +84,7 @@ static void seek(struct sl_event_cursor *cursor, uint64_t after_sequence)
     struct sl_segment *segment = channel->first;
     cursor->sequence = after_sequence;
     if (after_sequence == channel->last_sequence) {
-        cursor->position = cursor->event_end = channel->end;
+        cursor->position = cursor->event_end = channel->end - channel->tail_bytes;
         return;
     }
     while (segment->next != NULL && segment->next->first_sequence <= after_sequence + 1) {
@@ -98,7 +106,7 @@ enum sl_status sl_event_cursor_open(
     void (*on_readable)(struct sl_event_cursor *cursor))
 {
     SL_ON_LOOP(channel->loop);
-    if (after_sequence > channel->last_sequence) {
+    if (after_sequence > sl_event_channel_shown_sequence(channel)) {
         return SL_OUT_OF_RANGE;
     }
     if (after_sequence + 1 < sl_event_channel_floor(channel)) {
@@ -112,6 +120,7 @@ enum sl_status sl_event_cursor_open(
         (struct sl_event_cursor){ .channel = channel, .kind = kind, .on_readable = on_readable };
     seek(cursor, after_sequence);
     sl_event_channel_add_cursor(channel, cursor);
+    sl_event_cursor_set_waiting(cursor, kind == SL_CURSOR_RECORD);
     return SL_OK;
 }
 
@@ -138,7 +147,7 @@ size_t sl_event_cursor_ready(struct sl_event_cursor *cursor, size_t max, bool *r
     }
     if (!cursor->is_lost) {
         *ret_is_last =
-            cursor->channel->is_ended && cursor->position + ready == cursor->channel->end;
+            cursor->channel->is_ended && cursor->position + ready == cursor->channel->shown_end;
     }
     return ready;
 }
@@ -200,7 +209,7 @@ void sl_event_cursor_skip(struct sl_event_cursor *cursor, size_t n)
 static size_t measure_whole(const struct sl_event_cursor *cursor, size_t max)
 {
     const struct sl_segment *segment = cursor->segment;
-    const uint64_t end = end_of(segment);
+    const uint64_t end = end_in(cursor, segment);
     uint64_t whole = cursor->event_end; /* behind the rest of an event of which a part was taken */
     if (whole == cursor->position) {
         whole += sl_event_size(segment->bytes + (whole - segment->base));
@@ -223,10 +232,53 @@ struct sl_slice sl_event_cursor_peek(
         return sl_slice_of(NULL, 0);
     }
     struct sl_segment *segment = cursor->segment;
-    const uint64_t left = end_of(segment) - cursor->position;
+    const uint64_t left = end_in(cursor, segment) - cursor->position;
     const size_t size = whole ? measure_whole(cursor, max) : left < max ? (size_t)left : max;
     *ret_segment = segment;
     return sl_slice_of(segment->bytes + (cursor->position - segment->base), size);
+}
+
+size_t sl_event_cursor_collect(
+    struct sl_event_cursor *cursor,
+    struct sl_event_place until,
+    size_t max_bytes,
+    struct sl_event_range *ranges,
+    size_t max_ranges,
+    struct sl_event_place *ret_end)
+{
+    size_t n = 0;
+    uint64_t at = cursor->position;
+    *ret_end = (struct sl_event_place){ .offset = at, .sequence = cursor->sequence };
+    if (at >= until.offset || !find_segment(cursor)) {
+        return 0;
+    }
+    const uint64_t most = at + max_bytes;
+    for (struct sl_segment *segment = cursor->segment;
+         segment != NULL && n < max_ranges && at < until.offset && at < most;
+         segment = segment->next) {
+        const uint64_t end = end_of(segment);
+        const bool is_cut = end >= until.offset;
+        ranges[n++] = (struct sl_event_range){
+            .segment = segment,
+            .from = (uint32_t)(at - segment->base),
+            .to = (uint32_t)((is_cut ? until.offset : end) - segment->base),
+        };
+        at = is_cut ? until.offset : end;
+        ret_end->sequence = is_cut                  ? until.sequence
+                            : segment->next != NULL ? segment->next->first_sequence - 1
+                                                    : cursor->channel->last_sequence;
+    }
+    ret_end->offset = at;
+    return n;
+}
+
+void sl_event_cursor_pass(struct sl_event_cursor *cursor, struct sl_event_place place)
+{
+    SL_ON_LOOP(cursor->channel->loop);
+    cursor->position = cursor->event_end = place.offset;
+    cursor->sequence = place.sequence;
+    (void)find_segment(cursor);
+    sl_event_channel_trim(cursor->channel);
 }
 
 bool sl_event_cursor_at_border(const struct sl_event_cursor *cursor)

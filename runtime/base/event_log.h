@@ -16,7 +16,10 @@ struct sl_event_channel {
     uint64_t send_share; /* of the process's send queues: what the foreground has not read */
     uint64_t end;        /* log offset behind the last byte */
     uint64_t last_sequence;
-    struct sl_event_lag most; /* the foreground cursor was behind, when it was last looked at */
+    uint64_t shown_end;          /* log offset behind what readers get */
+    struct sl_event_place shown; /* is_hiding: the same as a place */
+    size_t tail_bytes;           /* of the last event, when it has no sequence */
+    struct sl_event_lag most;    /* the foreground cursor was behind, when it was last looked at */
     struct sl_event_cursor *cursors;
     struct sl_event_cursor *foreground;
     struct sl_event_cursor *next_to_wake; /* inside the wake task */
@@ -24,7 +27,9 @@ struct sl_event_channel {
     unsigned n_waiting;                   /* cursors with wants_wake */
     struct sl_task wake;
     bool is_waking;
-    bool is_full; /* the producer was told to stop */
+    bool is_full;   /* the producer was told to stop */
+    bool is_hiding; /* otherwise readers get everything */
+    bool is_held;   /* whatever the foreground cursor does */
     bool is_ended;
     bool must_tell_writable;
 };
@@ -36,6 +41,12 @@ static inline size_t sl_event_size(const uint8_t *event)
                                     (size_t)event[3] << 8 | (size_t)event[4]);
 }
 
+/* The next event goes into a new segment. False: no memory. */
+bool sl_event_channel_open_new(struct sl_event_channel *channel, size_t size_bytes);
+/* Cursors that wait are told at the end of the turn. */
+void sl_event_channel_wake_later(struct sl_event_channel *channel);
+/* So is the producer, when nothing holds it back any more. */
+void sl_event_channel_release_later(struct sl_event_channel *channel);
 void sl_event_channel_trim(struct sl_event_channel *channel);
 uint64_t sl_event_channel_floor_offset(const struct sl_event_channel *channel);
 /* The foreground cursor takes something, or goes: it is as far behind as it will be. */

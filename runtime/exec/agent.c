@@ -260,6 +260,7 @@ sl_agents_add_builtin(struct sl_agents *agents, const char *name, struct sl_erro
     for (struct sl_agent *agent = agents->first; agent != NULL; agent = agent->next) {
         if (strcmp(agent->name, name) == 0) {
             agent->omits_content = builtin->omits_content;
+            agent->is_never_recorded = builtin->is_never_recorded;
         }
     }
     return SL_OK;

@@ -10,6 +10,7 @@
 #include "runtime/base/limits.h"
 #include "runtime/base/status.h"
 #include "runtime/model/model.h"
+#include "runtime/store/store.h"
 #include "runtime/tool/tool.h"
 
 /* Where sessions are kept. */
@@ -51,6 +52,8 @@ struct sl_agent {
     uint64_t heartbeat_ms; /* 0: none */
     Sluice__V1__OnDisconnect on_disconnect;
     uint64_t detach_ttl_ms;
+    bool has_durability; /* otherwise what the server has */
+    enum sl_store_durability durability;
     bool tool_call_deltas;
     uint64_t budget_tokens, budget_tool_calls; /* 0: no bound */
 
@@ -59,7 +62,8 @@ struct sl_agent {
     uint64_t approval_timeout_ms;
     bool approval_self; /* whoever started the run may, too */
 
-    bool omits_content; /* RunDone.content stays empty: the built-in agent load */
+    bool is_never_recorded; /* the built-in agents echo and load */
+    bool omits_content;     /* RunDone.content stays empty: the built-in agent load */
 };
 
 struct sl_agents;

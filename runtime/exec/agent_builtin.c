@@ -58,8 +58,8 @@ static const char load_yaml[] = "name: load\n"
 
 const struct sl_agent_builtin sl_agent_builtins[] = {
     { .name = "demo", .yaml = demo_yaml, .scenario_name = "demo", .scenario = demo_scenario },
-    { .name = "echo", .yaml = echo_yaml },
-    { .name = "load", .yaml = load_yaml, .omits_content = true },
+    { .name = "echo", .yaml = echo_yaml, .is_never_recorded = true },
+    { .name = "load", .yaml = load_yaml, .is_never_recorded = true, .omits_content = true },
 };
 const size_t sl_agent_n_builtins = sizeof(sl_agent_builtins) / sizeof(sl_agent_builtins[0]);
 

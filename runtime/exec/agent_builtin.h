@@ -10,7 +10,7 @@ struct sl_agent_builtin {
     const char *yaml;
     const char *scenario_name; /* model name of provider "scripted" */
     const char *scenario;      /* NULL: none */
-    bool omits_content;
+    bool is_never_recorded, omits_content;
 };
 
 extern const struct sl_agent_builtin sl_agent_builtins[];

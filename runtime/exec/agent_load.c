@@ -314,6 +314,16 @@ static void load_disconnect(struct load *load, const struct sl_conf_node *spec)
     }
 }
 
+static void load_durability(struct load *load, const struct sl_conf_node *spec)
+{
+    static const char *const names[] = { "NONE", "ASYNC", "SYNC", NULL };
+    static const enum sl_store_durability values[] = { SL_STORE_NONE, SL_STORE_ASYNC,
+                                                       SL_STORE_SYNC };
+    int index = 0;
+    load->agent->has_durability = sl_conf_enum(load->conf, spec, "durability", names, &index);
+    load->agent->durability = values[index];
+}
+
 /* A key of which only one value is there yet. */
 static void
 load_only(struct load *load, const struct sl_conf_node *spec, const char *key, const char *only)
@@ -401,7 +411,7 @@ static void load_run_options(struct load *load, const struct sl_conf_node *spec)
     load_heartbeat(load, spec);
     load_disconnect(load, spec);
     load_only(load, spec, "slow_consumer", "PAUSE");
-    load_only(load, spec, "durability", "NONE");
+    load_durability(load, spec);
     (void)sl_conf_bool(load->conf, spec, "tool_call_deltas", &agent->tool_call_deltas);
     load_budget(load, spec);
     load_approval(load, spec);

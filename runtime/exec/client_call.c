@@ -113,7 +113,7 @@ void sl_run_client_gone(struct sl_run *run)
                 "%s: the client that ran it is gone; nobody knows what became of it", slot->name);
         }
     }
-    if (run->state == SL_RUN_STATE_TOOLS) {
+    if (run->state == SL_RUN_STATE_TOOLS && run->tools.n_begun > 0) { /* or they wait to begin */
         sl_run_tools_go_on(run);
     }
 }

@@ -95,6 +95,38 @@ enum sl_status sl_encode_event(
     return SL_OK;
 }
 
+struct sl_segment *sl_encode_tail(uint64_t wall_ms, Sluice__V1__StreamEvent *event)
+{
+    event->sequence = 0; /* so that its field is not packed */
+    event->timestamp_ms = wall_ms;
+    assert(protobuf_c_message_check(&event->base));
+    const size_t message_bytes = sluice__v1__stream_event__get_packed_size(event);
+    const size_t size_bytes = SL_EVENT_PREFIX_BYTES + message_bytes;
+    struct sl_segment *segment =
+        message_bytes > UINT32_MAX / 2 ? NULL : sl_segment_new((uint32_t)size_bytes);
+    if (segment != NULL) {
+        (void)sluice__v1__stream_event__pack(event, put_prefix(segment->bytes, message_bytes));
+        segment->used = (uint32_t)size_bytes;
+    }
+    return segment;
+}
+
+struct sl_segment *sl_encode_numbered(const struct sl_segment *tail, uint64_t sequence)
+{
+    const size_t rest_bytes = tail->used - SL_EVENT_PREFIX_BYTES;
+    const size_t message_bytes = 1 + varint_size(sequence) + rest_bytes;
+    const size_t size_bytes = SL_EVENT_PREFIX_BYTES + message_bytes;
+    struct sl_segment *segment = sl_segment_new((uint32_t)size_bytes);
+    if (segment != NULL) {
+        uint8_t *at = put_prefix(segment->bytes, message_bytes);
+        *at++ = TAG_SEQUENCE;
+        at = put_varint(at, sequence);
+        memcpy(at, tail->bytes + SL_EVENT_PREFIX_BYTES, rest_bytes);
+        segment->used = (uint32_t)size_bytes;
+    }
+    return segment;
+}
+
 /* Takes a varint off the front; false: there is none. */
 static bool take_varint(struct sl_slice *bytes, uint64_t *ret_value)
 {

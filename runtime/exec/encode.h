@@ -46,6 +46,12 @@ SL_CHECK enum sl_status sl_encode_event(
     Sluice__V1__StreamEvent *event,
     struct sl_encoded *ret_encoded);
 
+/* Packs a terminal event that is in no log, with its prefix, into a segment of its own; it has no
+ * sequence. NULL: no memory. Owns: the caller. Thread: any. */
+SL_CHECK struct sl_segment *sl_encode_tail(uint64_t wall_ms, Sluice__V1__StreamEvent *event);
+/* A copy of it that has a sequence, for a log. */
+SL_CHECK struct sl_segment *sl_encode_numbered(const struct sl_segment *tail, uint64_t sequence);
+
 /* The text inside an event that sl_encode_text packed, with or without its prefix; false: it is
  * another event. */
 bool sl_encode_text_of(

@@ -53,29 +53,54 @@ static bool emit_done(struct sl_run *run)
     return sl_run_emit(run, &event);
 }
 
+static void
+fill_error(const struct sl_run *run, Sluice__V1__RunError *error, Sluice__V1__Usage *usage)
+{
+    const struct sl_ending *ending = run->options.ending;
+    *usage = sl_run_usage_message(&run->budget.used);
+    sluice__v1__run_error__init(error);
+    error->message = sl_pb_text(ending->message);
+    error->code = ending->code;
+    error->retryable = ending->is_retryable;
+    if (ending->has_retry_after) {
+        error->_retry_after_ms_case = SLUICE__V1__RUN_ERROR___RETRY_AFTER_MS_RETRY_AFTER_MS;
+        error->retry_after_ms = ending->retry_after_ms;
+    }
+    error->provider_status = ending->provider_status;
+    error->cancel_reason = ending->cancel_reason;
+    error->error_id = sl_pb_text(ending->error_id);
+    error->total_iterations = run->iteration;
+    error->execution_time_ms = sl_run_elapsed_ms(run);
+    error->usage = usage;
+}
+
 static bool emit_error(struct sl_run *run)
 {
-    Sluice__V1__Usage usage = sl_run_usage_message(&run->budget.used);
+    Sluice__V1__Usage usage;
     Sluice__V1__RunError error;
-    sluice__v1__run_error__init(&error);
-    error.message = run->options.ending->message;
-    error.code = run->options.ending->code;
-    error.retryable = run->options.ending->is_retryable;
-    if (run->options.ending->has_retry_after) {
-        error._retry_after_ms_case = SLUICE__V1__RUN_ERROR___RETRY_AFTER_MS_RETRY_AFTER_MS;
-        error.retry_after_ms = run->options.ending->retry_after_ms;
-    }
-    error.provider_status = run->options.ending->provider_status;
-    error.cancel_reason = run->options.ending->cancel_reason;
-    error.error_id = run->options.ending->error_id;
-    error.total_iterations = run->iteration;
-    error.execution_time_ms = sl_run_elapsed_ms(run);
-    error.usage = &usage;
     Sluice__V1__StreamEvent event;
+    fill_error(run, &error, &usage);
     sluice__v1__stream_event__init(&event);
     event.event_case = SL_EVENT(ERROR);
     event.error = &error;
     return sl_run_emit(run, &event);
+}
+
+bool sl_run_emit_terminal(struct sl_run *run)
+{
+    return run->options.ending->code == SL_CODE(UNSPECIFIED) ? emit_done(run) : emit_error(run);
+}
+
+struct sl_segment *sl_run_make_tail(const struct sl_run *run)
+{
+    Sluice__V1__Usage usage;
+    Sluice__V1__RunError error;
+    Sluice__V1__StreamEvent event;
+    fill_error(run, &error, &usage);
+    sluice__v1__stream_event__init(&event);
+    event.event_case = SL_EVENT(ERROR);
+    event.error = &error;
+    return sl_encode_tail(sl_loop_wall_ms(run->env->loop), &event);
 }
 
 /* The text of the last answer, or what came of it, ends the conversation (AL-5, column "history").
@@ -124,30 +149,13 @@ static void log_end(const struct sl_run *run)
         run->progress_dropped_bytes, ending->error_id);
 }
 
-void sl_run_settled(struct sl_run *run)
+void sl_run_close(struct sl_run *run)
 {
     sl_timer_stop(&run->heartbeat_timer);
     if (run->options.on_settled != NULL) {
         run->options.on_settled(run->options.user_data);
     }
-    if (!(run->options.ending->code == SL_CODE(UNSPECIFIED) ? emit_done(run) : emit_error(run))) {
-        /* Not even the spare room was enough: the stream's status has to say it. */
-        *run->options.ending = sl_ending_error(SL_CODE(OUT_OF_MEMORY));
-    }
-    struct sl_store_end end = {
-        .log = &run->store_log,
-        .sequence = sl_event_channel_last_sequence(run->channel),
-        .session = sl_run_session_of_end(run),
-    };
-    const enum sl_status status = sl_store_end_run(run->env->store, &end); /* NONE: at once */
-    if (status != SL_OK) {
-        sl_log(SL_ERROR, SL_LOG_EXEC, "run=%s msg=\"not recorded, ignoring\"", run->run_id);
-    }
-    if (run->is_paused) {
-        run->is_paused = false;
-        sl_run_count_paused(-1);
-        run->paused_ns += sl_loop_now_ns(run->env->loop) - run->paused_since_ns;
-    }
+    sl_run_end_pause(run);
     log_end(run);
     sl_run_count_end(run);
     sl_run_set_state(run, SL_RUN_STATE_ENDED);
@@ -155,6 +163,32 @@ void sl_run_settled(struct sl_run *run)
     run->options.on_ending(run->options.user_data, run->options.ending);
     sl_event_channel_end(run->channel);
     sl_loop_defer(run->env->loop, &run->ended_task);
+}
+
+static void conclude_unrecorded(struct sl_run *run)
+{
+    if (!sl_run_emit_terminal(run)) {
+        /* Not even the spare room was enough: the stream's status has to say it. */
+        *run->options.ending = sl_ending_error(SL_CODE(OUT_OF_MEMORY));
+    }
+    struct sl_store_end end = {
+        .log = &run->store_log,
+        .sequence = sl_event_channel_last_sequence(run->channel),
+    };
+    const enum sl_status status = sl_store_end_run(run->env->store, &end); /* NONE: at once */
+    if (status != SL_OK) {
+        sl_log(SL_ERROR, SL_LOG_EXEC, "run=%s msg=\"not recorded, ignoring\"", run->run_id);
+    }
+    sl_run_close(run);
+}
+
+void sl_run_settled(struct sl_run *run)
+{
+    if (run->settings.durability != SL_STORE_NONE) {
+        sl_run_record_conclude(run);
+    } else {
+        conclude_unrecorded(run);
+    }
 }
 
 /* Everything is dead: the promise of rest can be given (AL-3.3.5). */
@@ -196,6 +230,10 @@ static enum sl_tool_code code_of_open_calls(const struct sl_ending *ending)
 void sl_run_finish(struct sl_run *run, const struct sl_ending *ending)
 {
     if (run->is_claimed) {
+        return;
+    }
+    if (run->is_starting) {
+        sl_run_record_refuse(run, ending);
         return;
     }
     (void)sl_run_emit_held(run);

@@ -276,6 +276,19 @@ check_error(struct sl_event_order *order, const Sluice__V1__RunError *error, str
     return SL_OK;
 }
 
+/* AL-5.28: it stands outside of the log, which may break off anywhere before it. */
+static enum sl_status check_unlogged(
+    struct sl_event_order *order, const Sluice__V1__RunError *error, struct sl_error *err)
+{
+    const bool is_between = order->state != SL_ORDER_NEW && order->state != SL_ORDER_END;
+    SL_TRY(need(order, is_between, "RunError without sequence", err));
+    if (error->usage == NULL) {
+        return REFUSE(err, "the RunError after event %" PRIu64 ": no usage", order->sequence);
+    }
+    order->state = SL_ORDER_END;
+    return SL_OK;
+}
+
 static enum sl_status check_call_start(
     struct sl_event_order *order, const Sluice__V1__ToolCallStart *start, struct sl_error *err)
 {
@@ -361,6 +374,10 @@ enum sl_status sl_event_order_check(
             order->promised = event->heartbeat->last_sequence;
         }
         return SL_OK;
+    }
+    if (event->sequence == 0 && event->event_case == EVENT(ERROR) &&
+        event->error->code == SLUICE__V1__ERROR_CODE__ERROR_CODE_STORE_UNAVAILABLE) {
+        return check_unlogged(order, event->error, err);
     }
     if (event->sequence != order->sequence + 1) {
         return REFUSE(

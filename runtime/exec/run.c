@@ -77,7 +77,7 @@ static void send_heartbeat(struct sl_run *run)
     sluice__v1__heartbeat__init(&heartbeat);
     heartbeat.phase = phase_of(run);
     heartbeat.elapsed_ms = sl_run_elapsed_ms(run);
-    heartbeat.last_sequence = sl_event_channel_last_sequence(run->channel);
+    heartbeat.last_sequence = sl_event_channel_shown_sequence(run->channel);
     heartbeat.open_tool_ids = open_ids;
     for (size_t i = 0; i < run->tools.n_slots && heartbeat.n_open_tool_ids < MAX_OPEN_IDS; i++) {
         const enum sl_tool_slot_state state = run->tools.slots[i]->state;
@@ -145,17 +145,22 @@ static void on_writable(void *user_data)
     sl_loop_defer(run->env->loop, &run->resume_task);
 }
 
+void sl_run_end_pause(struct sl_run *run)
+{
+    if (run->is_paused) {
+        run->is_paused = false;
+        sl_run_count_paused(-1);
+        run->paused_ns += sl_loop_now_ns(run->env->loop) - run->paused_since_ns;
+    }
+}
+
 static void run_resume(struct sl_task *task)
 {
     struct sl_run *run = SL_CONTAINER(task, struct sl_run, resume_task);
     if (sl_event_channel_is_full(run->channel)) {
         return; /* again */
     }
-    if (run->is_paused) {
-        run->is_paused = false;
-        sl_run_count_paused(-1);
-        run->paused_ns += sl_loop_now_ns(run->env->loop) - run->paused_since_ns;
-    }
+    sl_run_end_pause(run);
     if (run->turn.handle != NULL) {
         sl_model_turn_resume(run->turn.handle);
     }
@@ -291,32 +296,54 @@ static bool emit_started(struct sl_run *run)
     return sl_run_emit(run, &event);
 }
 
+/* The store only counts it, and answers at once. */
+static enum sl_status begin_unrecorded(struct sl_run *run)
+{
+    const struct sl_store_run record = { .run_id = run->run_id,
+                                         .agent = run->agent->name,
+                                         .metadata = run->options.metadata,
+                                         .n_metadata = run->options.n_metadata,
+                                         .durability = SL_STORE_NONE };
+    struct sl_store_begin begin = { .log = &run->store_log, .run = &record };
+    SL_TRY(sl_store_begin_run(run->env->store, &begin));
+    if (!emit_started(run)) {
+        sl_store_log_drop(run->env->store, &run->store_log);
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    sl_run_go(run);
+    return SL_OK;
+}
+
+/* Nobody sees anything of it before the store has it. */
+static enum sl_status begin_recorded(struct sl_run *run)
+{
+    sl_event_channel_show(run->channel, sl_event_channel_head(run->channel));
+    if (!emit_started(run)) {
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    SL_TRY(sl_run_record_begin(run));
+    return SL_PENDING;
+}
+
 enum sl_status sl_run_begin(struct sl_run *run)
 {
     SL_ON_LOOP(run->env->loop);
-    const struct sl_store_run record = {
-        .run_id = run->run_id,
-        .tenant = run->options.tenant,
-        .agent = run->agent->name,
-        .session_id = run->options.session_id,
-        .durability = SL_STORE_NONE,
-        .metadata = run->options.metadata,
-        .n_metadata = run->options.n_metadata,
-        .created_ms = sl_loop_wall_ms(run->env->loop),
-    };
-    struct sl_store_begin begin = { .log = &run->store_log, .run = &record };
     run->started_ns = sl_loop_now_ns(run->env->loop);
     run->deadline_ns = find_deadline(run);
     if (run->deadline_ns < run->started_ns) {
         run->deadline_ns = run->started_ns; /* over already: it ends in the first gate */
     }
-    SL_TRY(sl_store_begin_run(run->env->store, &begin)); /* NONE is answered at once */
-    if (!emit_started(run)) {
-        sl_store_log_drop(run->env->store, &run->store_log);
-        return SL_RESOURCE_EXHAUSTED;
-    }
+    const bool is_recorded = run->settings.durability != SL_STORE_NONE;
+    return is_recorded ? begin_recorded(run) : begin_unrecorded(run);
+}
+
+void sl_run_go(struct sl_run *run)
+{
     run->is_begun = true;
     sl_run_count_begin(run);
+    if (run->is_reader_gone) {
+        sl_run_count_detached(run);
+    }
     sl_log(
         SL_INFO, SL_LOG_EXEC,
         "run=%s msg=\"started\" agent=%s version=%s provider=%s loop=%" PRIu32 " peer=%s",
@@ -328,12 +355,14 @@ enum sl_status sl_run_begin(struct sl_run *run)
         sl_timer_start_ms(&run->heartbeat_timer, run->settings.heartbeat_ms);
     }
     sl_run_next_iteration(run);
-    return SL_OK;
 }
 
 void sl_run_cancel(struct sl_run *run, const struct sl_ending *ending)
 {
     SL_ON_LOOP(run->env->loop);
+    if (run->is_claimed) {
+        sl_run_record_hurry(run);
+    }
     sl_run_finish(run, ending);
 }
 
@@ -417,7 +446,9 @@ void sl_run_reader_gone(struct sl_run *run, enum sl_run_gone how, uint32_t code)
     }
     if (!run->is_claimed) {
         run->is_reader_gone = how != SL_RUN_GONE_READ;
-        sl_run_count_detached(run);
+        if (run->is_begun) {
+            sl_run_count_detached(run);
+        }
         if (run->is_reader_gone && run->client.n_tools > 0) {
             sl_run_client_gone(run);
         }
@@ -453,7 +484,9 @@ struct sl_run *sl_run_free(struct sl_run *run)
     if (run == NULL) {
         return NULL;
     }
-    assert(!run->is_begun || run->state == SL_RUN_STATE_ENDED);
+    assert(!run->is_starting && (!run->is_begun || run->state == SL_RUN_STATE_ENDED));
+    sl_run_end_pause(run); /* of one that was refused, as the timer */
+    sl_timer_stop(&run->detach_timer);
     sl_run_tools_clear(run);
     (void)sl_free(run->tools.slots);
     sl_approvals_done(&run->approvals);

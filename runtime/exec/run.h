@@ -19,6 +19,7 @@
 #include "runtime/exec/budget.h"
 #include "runtime/exec/ending.h"
 #include "runtime/exec/history.h"
+#include "runtime/exec/record.h"
 #include "runtime/store/store.h"
 
 /* Written on the loop, read anywhere. */
@@ -33,6 +34,7 @@ struct sl_run_env {
     struct sl_models *models;
     struct sl_tools *tools;
     struct sl_store *store;
+    struct sl_record_room *records; /* NULL: as of sl_record_options */
     struct sl_exec_stats *stats;
     uint32_t window_bytes; /* of each run's log, unless its settings have one */
 };
@@ -52,6 +54,7 @@ struct sl_run_settings {
     uint32_t window_bytes; /* 0: the environment's */
     uint64_t max_tokens;   /* 0: no bound */
     uint64_t max_tool_calls;
+    enum sl_store_durability durability; /* that the environment's store has */
 };
 
 struct sl_run_options {
@@ -65,6 +68,8 @@ struct sl_run_options {
     /* Of whom, and which conversation: for the store. NULL: "", and none. The first as long as the
      * run, the second in the history's arena, which has the conversation so far. */
     const char *tenant, *session_id;
+    const char *request_id; /* for the store, until _begin returns; NULL: "", as the next */
+    struct sl_slice digest;
     struct sl_store *session_store;       /* where it is kept; with a session */
     const struct sl_store_pair *metadata; /* for the store; in the history's arena */
     size_t n_metadata;
@@ -78,6 +83,9 @@ struct sl_run_options {
     void (*on_inputs_taken)(void *user_data);
     /* Nothing went out for heartbeat_ms: a StreamEvent without prefix, valid in the call. */
     void (*on_heartbeat)(void *user_data, struct sl_slice message);
+    /* After _begin said SL_PENDING, once, unless it is SL_OK never from inside a function of the
+     * run: the run goes on, or was refused and may be freed from inside. */
+    void (*on_begun)(void *user_data, const struct sl_record_answer *answer);
     struct sl_ending *ending; /* where it is written; stays as long as the run */
     /* What is kept of the conversation is stored, and nobody has seen the terminal event: the
      * session is free. NULL: nobody waits for it. */
@@ -99,10 +107,12 @@ SL_CHECK enum sl_status sl_run_new(const struct sl_run_options *options, struct 
 struct sl_event_channel *sl_run_channel(struct sl_run *run);
 /* How far the run may be ahead of its reader, instead of settings.mark_bytes. Thread: loop. */
 void sl_run_set_mark(struct sl_run *run, uint32_t mark_bytes);
-/* Appends RunStarted and goes on by itself; on_ended comes once. Fails: SL_RESOURCE_EXHAUSTED no
- * memory for RunStarted; SL_UNIMPLEMENTED the store refuses; there is no run then. */
+/* Appends RunStarted and goes on by itself; on_ended comes once. SL_PENDING: it goes on once
+ * RunStarted is stored (ASYNC, SYNC), and on_begun tells. Fails: SL_RESOURCE_EXHAUSTED no memory
+ * for RunStarted; SL_UNIMPLEMENTED the store refuses; there is no run then. */
 SL_CHECK enum sl_status sl_run_begin(struct sl_run *run);
-/* Ends it early, unless it is ending already. */
+/* Ends it early, unless it is ending already; then it waits no longer for the store than a stopped
+ * run does. One that has not begun yet is refused: on_begun comes, with SL_CANCELLED. */
 void sl_run_cancel(struct sl_run *run, const struct sl_ending *ending);
 
 /* How the foreground stream went. */

@@ -14,6 +14,7 @@
 #include "runtime/exec/collect.h"
 #include "runtime/exec/encode.h"
 #include "runtime/exec/order.h"
+#include "runtime/exec/record.h"
 #include "runtime/exec/run.h"
 #include "runtime/exec/session.h"
 
@@ -106,7 +107,13 @@ struct sl_run {
 
     const struct sl_agent *agent;
     struct sl_run_options options; /* callbacks and texts */
-    struct sl_store_log store_log;
+    struct sl_store_log store_log; /* of durability NONE */
+    struct sl_record *record;      /* of the others, while it is recorded; else NULL */
+    enum sl_record_fault record_fault;
+    bool is_starting;  /* _begin said SL_PENDING, and on_begun has not come */
+    bool is_recording; /* the terminal event is in the log, and on its way into the store */
+    bool must_hurry;   /* it was stopped */
+    void (*when_stored)(struct sl_run *run);
     struct sl_session_keeper session;
     char run_id[SL_ID_BYTES];
     uint64_t started_ns, deadline_ns;
@@ -237,5 +244,31 @@ void sl_run_fail_full(struct sl_run *run);
 void sl_run_finish_go_on(struct sl_run *run);
 /* The conversation is stored. */
 void sl_run_settled(struct sl_run *run);
+/* The terminal event, in the log or, as RunError, outside of it. */
+bool sl_run_emit_terminal(struct sl_run *run);
+SL_CHECK struct sl_segment *sl_run_make_tail(const struct sl_run *run);
+/* Everything of the run is over, and readers have what they get. */
+void sl_run_close(struct sl_run *run);
+
+/* ---- run.c ------------------------------------------------------------------------------------
+ */
+/* The model is not held back any more. */
+void sl_run_end_pause(struct sl_run *run);
+/* RunStarted is in the log, or in the store: the first iteration. */
+void sl_run_go(struct sl_run *run);
+
+/* ---- run_record.c: of a run that is recorded ----------------------------------------------------
+ */
+/* RunStarted is in the log. Fails: SL_RESOURCE_EXHAUSTED. */
+SL_CHECK enum sl_status sl_run_record_begin(struct sl_run *run);
+/* It is to end before it has begun. */
+void sl_run_record_refuse(struct sl_run *run, const struct sl_ending *ending);
+/* What is in the log is stored, or need not be. False: `when_stored` is called when it is, unless
+ * the run ends before. */
+bool sl_run_record_wait(struct sl_run *run, void (*when_stored)(struct sl_run *run));
+/* Everything is dead: ends the log and its record. */
+void sl_run_record_conclude(struct sl_run *run);
+/* Somebody waits for the end. */
+void sl_run_record_hurry(struct sl_run *run);
 
 #endif

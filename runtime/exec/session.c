@@ -131,15 +131,19 @@ static void on_saved(struct sl_store_request *request)
     }
 }
 
+/* The run's end transaction has it. */
+static bool is_of_end(const struct sl_run *run)
+{
+    return run->record != NULL && run->session.store == run->env->store;
+}
+
 /* True: it is stored, or will never be. */
 static bool save(struct sl_run *run)
 {
     struct sl_session_keeper *keeper = &run->session;
     keeper->save = (struct sl_store_save){
         .request = { .loop = run->env->loop, .on_done = on_saved },
-        .log = run->store_log.durability == SL_STORE_NONE || keeper->store != run->env->store
-                   ? NULL
-                   : &run->store_log,
+        .log = is_of_end(run) ? sl_record_log(run->record) : NULL,
         .session = &keeper->now,
     };
     const enum sl_status status = sl_store_save(keeper->store, &keeper->save);
@@ -149,12 +153,6 @@ static bool save(struct sl_run *run)
         sl_store_request_done(&keeper->save.request);
     }
     return !keeper->is_saving;
-}
-
-/* The run's end transaction has it. */
-static bool is_of_end(const struct sl_run *run)
-{
-    return run->store_log.durability != SL_STORE_NONE && run->session.store == run->env->store;
 }
 
 void sl_run_session_init(struct sl_run *run)

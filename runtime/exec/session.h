@@ -40,8 +40,8 @@ void sl_run_session_phase(struct sl_run *run);
  * stored. False: sl_run_settled() comes. A success whose conversation cannot be stored is none: the
  * ending says so. */
 SL_CHECK bool sl_run_session_settle(struct sl_run *run);
-/* For the run's own end transaction; NULL: nothing, or _settle has stored it. Valid as long as the
- * run. */
+/* For the run's own end transaction; NULL: nothing, or _settle has stored it. Its messages are
+ * those of the keeper's `bytes`. */
 const struct sl_store_session *sl_run_session_of_end(struct sl_run *run);
 
 #endif

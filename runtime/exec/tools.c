@@ -599,7 +599,10 @@ void sl_run_tools_begin(struct sl_run *run)
 {
     switch (run->tools.verdict) {
     case SL_BUDGET_OK:
-        sl_run_tools_go_on(run);
+        /* What nobody knows of is not done (AL-6.2). */
+        if (sl_run_record_wait(run, sl_run_tools_go_on)) {
+            sl_run_tools_go_on(run);
+        }
         break;
     case SL_BUDGET_CALLS: {
         struct sl_ending ending = sl_ending_error(SL_CODE(BUDGET_EXCEEDED));

@@ -143,6 +143,7 @@ void sl_exec_rig_read(struct sl_exec_rig *rig, size_t max)
         }
         for (size_t at = 0; at < bytes.size;) {
             const size_t size = sl_event_size(bytes.data + at);
+            assert_int_equal(sl_buf_add(&rig->bytes, sl_slice_of(bytes.data + at, size)), SL_OK);
             take_event(rig, bytes.data + at, size);
             at += size;
         }
@@ -212,6 +213,21 @@ static void on_ending(void *user_data, const struct sl_ending *ending)
     assert_int_equal(rig->tools.n_live, 0);
 }
 
+static void on_begun(void *user_data, const struct sl_record_answer *answer)
+{
+    struct sl_exec_rig *rig = user_data;
+    assert_false(rig->has_begun || rig->is_refused);
+    rig->has_begun = answer->status == SL_OK;
+    rig->is_refused = !rig->has_begun;
+    if (rig->is_refused) {
+        rig->refused_status = answer->status;
+        rig->found_same = answer->found_same;
+        (void)snprintf(rig->found_run_id, sizeof(rig->found_run_id), "%s", answer->found_run_id);
+        rig->run = sl_run_free(rig->run);
+        rig->has_ended = true;
+    }
+}
+
 static void on_ended(void *user_data)
 {
     struct sl_exec_rig *rig = user_data;
@@ -233,6 +249,7 @@ void sl_exec_rig_init(struct sl_exec_rig *rig, const char *yaml)
     sl_fake_models_init(&rig->models);
     sl_fake_tools_init(&rig->tools, &rig->loop.base);
     sl_buf_init(&rig->trace, TRACE_BYTES);
+    sl_buf_init(&rig->bytes, TRACE_BYTES);
     sl_history_init(&rig->history, HISTORY_BYTES);
     assert_int_equal(sl_store_memory_new(&rig->store), SL_OK);
     const struct sl_agents_options options = { .models = &rig->models,
@@ -274,11 +291,14 @@ void sl_exec_rig_start(struct sl_exec_rig *rig, const char *input)
         .history = &rig->history,
         .input = input,
         .peer = "",
-        .tenant = "acme",
+        .tenant = rig->tenant == NULL ? "acme" : rig->tenant,
         .session_id = rig->session_id,
         .session_store = rig->session_store,
+        .request_id = rig->request_id,
+        .digest = rig->digest,
         .metadata = rig->metadata,
         .n_metadata = rig->n_metadata,
+        .on_begun = on_begun,
         .credentials = &rig->credentials,
         .caller = rig->caller,
         .client_tools = rig->client_tools,
@@ -296,7 +316,8 @@ void sl_exec_rig_start(struct sl_exec_rig *rig, const char *input)
         sl_event_cursor_open(
             &rig->cursor, sl_run_channel(rig->run), SL_CURSOR_FOREGROUND, 0, on_readable),
         SL_OK);
-    assert_int_equal(sl_run_begin(rig->run), SL_OK);
+    const bool is_recorded = rig->settings.durability != SL_STORE_NONE;
+    assert_int_equal(sl_run_begin(rig->run), is_recorded ? SL_PENDING : SL_OK);
     sl_exec_rig_turn(rig);
 }
 
@@ -345,7 +366,9 @@ void sl_exec_rig_done(struct sl_exec_rig *rig)
     sl_exec_rig_turn(rig);
     assert_true(rig->has_ended);
     check_conversation(&rig->history);
-    if (rig->cursor.channel != NULL && rig->ending.code != SL_CODE(OUT_OF_MEMORY)) {
+    const bool has_terminal = !rig->is_refused && rig->ending.code != SL_CODE(OUT_OF_MEMORY) &&
+                              rig->ending.code != SL_CODE(WORKER_LOST);
+    if (rig->cursor.channel != NULL && has_terminal) {
         assert_int_equal(sl_event_order_finish(&rig->order, &err), SL_OK);
     }
     sl_event_cursor_close(&rig->cursor);
@@ -362,6 +385,7 @@ void sl_exec_rig_done(struct sl_exec_rig *rig)
     (void)sl_store_free(rig->store);
     sl_event_order_done(&rig->order);
     sl_buf_done(&rig->trace);
+    sl_buf_done(&rig->bytes);
     if (rig->last != NULL) {
         sluice__v1__stream_event__free_unpacked(rig->last, NULL);
     }

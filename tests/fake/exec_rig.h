@@ -25,7 +25,8 @@ struct sl_exec_rig {
     struct sl_agents *agents;
     struct sl_run_settings settings; /* changed before _start */
     struct sl_history history;       /* the context, before _start; what was said, at the end */
-    const char *session_id;
+    const char *tenant, *session_id, *request_id;
+    struct sl_slice digest;
     struct sl_store *session_store; /* with a session */
     size_t n_settled;
     size_t n_events_when_settled; /* that were read */
@@ -52,8 +53,14 @@ struct sl_exec_rig {
     size_t n_inputs_taken;
     bool has_unheard; /* at the end */
     struct sl_approvals approvals;
+    bool has_begun; /* of a recorded run: on_begun said so */
+    bool is_refused;
+    enum sl_status refused_status;
+    char found_run_id[64];
+    bool found_same;
     bool has_ended;
     struct sl_ending ending;
+    struct sl_buf bytes; /* all that was read */
 };
 
 /* The agent is "a" of this YAML. */

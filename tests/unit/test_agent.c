@@ -92,6 +92,7 @@ static void a_flat_file_has_the_documented_defaults(void **state)
     assert_int_equal(agent->parallel_tools, 10);
     assert_int_equal(agent->heartbeat_ms, 15000);
     assert_int_equal(agent->on_disconnect, SL_DISCONNECT(CANCEL));
+    assert_false(agent->has_durability);
     assert_null(agent->temperature);
     assert_int_equal(agent->max_tokens, 0);
     assert_int_equal(agent->memory, SL_MEMORY_STORE);
@@ -127,7 +128,7 @@ static void every_field_is_read(void **state)
                                              "  on_disconnect: DETACH_FOR\n"
                                              "  detach_ttl_secs: 30\n"
                                              "  slow_consumer: PAUSE\n"
-                                             "  durability: NONE\n"
+                                             "  durability: SYNC\n"
                                              "  tool_call_deltas: true\n"
                                              "  budget: {max_tokens: 5000, max_tool_calls: 9}\n");
     assert_int_equal(agent->n_labels, 2);
@@ -152,6 +153,8 @@ static void every_field_is_read(void **state)
     assert_int_equal(agent->parallel_tools, 2);
     assert_int_equal(agent->heartbeat_ms, 1000);
     assert_int_equal(agent->on_disconnect, SL_DISCONNECT(DETACH_FOR));
+    assert_true(agent->has_durability);
+    assert_int_equal(agent->durability, SL_STORE_SYNC);
     assert_int_equal(agent->detach_ttl_ms, 30000);
     assert_true(agent->tool_call_deltas);
     assert_int_equal(agent->budget_tokens, 5000);
@@ -227,7 +230,7 @@ static void a_mistake_is_named_with_its_place(void **state)
         { FLAT "approval: {timeout_secs: 0}\n", "a.yaml:3:26: approval.timeout_secs" },
         { FLAT "approval: {timeout_secs: 86401}\n", "approval.timeout_secs" },
         { FLAT "approval: {self: yes}\n", "a.yaml:3:18: approval.self" },
-        { FLAT "durability: SYNC\n", "only NONE" },
+        { FLAT "durability: FULL\n", "durability" },
         { FLAT "slow_consumer: SPILL\n", "only PAUSE" },
         { FLAT "budget: {max_cost_micros: 1}\n", "prices" },
         { FLAT "budget: {max_tool_calls: 101}\n", "budget.max_tool_calls" },

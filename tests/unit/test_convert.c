@@ -139,9 +139,6 @@ static void what_is_not_built_is_refused_by_name(void **state)
     assert_refused("context.state_json");
     request.context = NULL;
     request.options = &options;
-    options.durability = SLUICE__V1__DURABILITY__DURABILITY_SYNC;
-    assert_refused("options.durability");
-    options.durability = SLUICE__V1__DURABILITY__DURABILITY_NONE;
     options.slow_consumer = SLUICE__V1__SLOW_CONSUMER__SLOW_CONSUMER_DISCONNECT;
     assert_refused("options.slow_consumer");
     options.slow_consumer = SLUICE__V1__SLOW_CONSUMER__SLOW_CONSUMER_PAUSE;
@@ -282,6 +279,11 @@ static void a_detach_time_belongs_to_detach_for(void **state)
     options._cancel_on_reset_case = SLUICE__V1__RUN_OPTIONS___CANCEL_ON_RESET_CANCEL_ON_RESET;
     assert_taken();
     assert_int_equal(spec.on_disconnect, SL_RUN_DETACH_FOR);
+    assert_int_equal(spec.durability, SL_RUN_DURABILITY_DEFAULT);
+    options.durability = SLUICE__V1__DURABILITY__DURABILITY_SYNC;
+    assert_taken();
+    assert_int_equal(spec.durability, SL_RUN_DURABILITY_SYNC);
+    options.durability = SLUICE__V1__DURABILITY__DURABILITY_UNSPECIFIED;
     assert_int_equal(spec.detach_ttl_ms, 5000);
     assert_true(spec.has_cancel_on_reset);
     assert_false(spec.cancel_on_reset);

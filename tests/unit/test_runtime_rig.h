@@ -81,8 +81,8 @@ static inline void configure(const char *yaml)
     (void)sl_conf_free(conf);
 }
 
-/* `limits` may be changed before. */
-static inline void open_runtime(size_t n, const char *yaml)
+/* The second loop does not run yet. `limits` may be changed before. */
+static inline void prepare_runtime(size_t n, const char *yaml)
 {
     struct sl_error err = { .text = "" };
     n_loops = n;
@@ -99,6 +99,11 @@ static inline void open_runtime(size_t n, const char *yaml)
         fail_msg("%s", err.text);
     }
     configure(yaml);
+}
+
+static inline void open_runtime(size_t n, const char *yaml)
+{
+    prepare_runtime(n, yaml);
     if (n > 1) {
         assert_int_equal(pthread_create(&second_thread, NULL, run_second, loops[1]), 0);
     }

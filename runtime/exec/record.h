@@ -1,0 +1,107 @@
+/* One run's way into the store: its log is read by a cursor, and what is committed goes there in
+ * appends, one at a time; what comes meanwhile is the next one.
+ *
+ *   new ─▶ [begin] ─ RunStarted is stored: on_begun ─▶ [append]* ─ sl_record_end ─▶ [end] ─
+ * on_ended └─ on_begun: refused         └─ on_fault ─▶ give_up ─▶ [append, end]: alone
+ *
+ * With SYNC readers get what is stored and nothing else. A record that is behind holds the run back
+ * (AL-8): by bytes, by time, or because the store says so. A store that cannot write is asked again
+ * for limits.store_retry, then the run is told (AL-5.28). One that knows another owner of the run
+ * is not asked again (RL-G10).
+ *
+ * Everything happens on the run's loop. Callbacks come from tasks and timers, never from inside a
+ * function of the record, which may be given up in any of them. */
+#ifndef SL_RUNTIME_EXEC_RECORD_H
+#define SL_RUNTIME_EXEC_RECORD_H
+
+#include "runtime/base/event_channel.h"
+#include "runtime/base/limits.h"
+#include "runtime/store/store.h"
+
+enum { SL_RECORD_STOP_MS = 3000 }; /* a stopped run waits so long for the store (AL-7.3) */
+
+/* The records of a loop that have no run any more, but something to say to the store. */
+struct sl_record_room {
+    struct sl_list alone;
+    bool is_stopping;
+    /* For each of them; may be NULL. */
+    void (*hold)(void *user_data);
+    void (*release)(void *user_data);
+    void *user_data;
+};
+void sl_record_room_init(struct sl_record_room *room);
+/* They give up, and so do those to come: the store is going to be closed. */
+void sl_record_room_stop(struct sl_record_room *room);
+
+/* How the beginning went. Valid in the call. */
+struct sl_record_answer {
+    /* SL_OK: RunStarted is stored. Otherwise there is no run: as sl_store_begin_run(), or
+     * SL_UNAVAILABLE. */
+    enum sl_status status;
+    const char *why;          /* for the log; NULL: nothing to add */
+    const char *found_run_id; /* SL_ALREADY_EXISTS; else "" */
+    bool found_same;
+};
+
+enum sl_record_fault {
+    SL_RECORD_SOUND,
+    SL_RECORD_UNAVAILABLE, /* the store cannot write */
+    SL_RECORD_FENCED       /* somebody else has the run */
+};
+
+struct sl_record_callbacks {
+    void (*on_begun)(void *user_data, const struct sl_record_answer *answer);
+    /* What sl_record_await() waits for is stored. */
+    void (*on_stored)(void *user_data);
+    /* Nothing more will be stored: give it up. After a beginning that went well, once. */
+    void (*on_fault)(void *user_data, enum sl_record_fault fault);
+    /* The terminal event is stored, and all before it. */
+    void (*on_ended)(void *user_data);
+    void *user_data;
+};
+
+struct sl_record_options {
+    struct sl_loop *loop;
+    struct sl_store *store;
+    struct sl_record_room *room; /* NULL: nobody asks for those that are alone */
+    struct sl_event_channel *channel;
+    const struct sl_limits *limits;
+    const struct sl_store_run *run; /* copied; durability is not NONE */
+    struct sl_record_callbacks callbacks;
+};
+
+struct sl_record;
+
+/* Begins it. Owns: the caller; sl_record_give_up(). Fails: SL_RESOURCE_EXHAUSTED. */
+SL_CHECK enum sl_status
+sl_record_new(const struct sl_record_options *options, struct sl_record **ret_record);
+
+/* True: the events up to `sequence` are stored. False: on_stored comes when they are. */
+bool sl_record_await(struct sl_record *record, uint64_t sequence);
+/* For what else is written of the run, while it has the record. */
+struct sl_store_log *sl_record_log(struct sl_record *record);
+uint64_t sl_record_stored(const struct sl_record *record);
+
+/* The last event of the log, behind `from`, is the terminal one: on_ended, or on_fault. `messages`:
+ * the conversation of the session in the form that is kept, taken; NULL: it stays as it is. */
+void sl_record_end(
+    struct sl_record *record,
+    struct sl_event_place from,
+    enum sl_store_state state,
+    struct sl_buf *messages);
+/* From now on it waits at most SL_RECORD_STOP_MS for the store. */
+void sl_record_hurry(struct sl_record *record);
+
+/* How a run ended that is not recorded. */
+struct sl_record_tail {
+    struct sl_segment *segment; /* a terminal event without sequence; owned by the record */
+    enum sl_store_state state;
+    uint64_t sent; /* last sequence that readers got */
+};
+
+/* The run goes. What is under way is waited for; with `tail` it then tries for limits.store_retry
+ * to end the run in the store with that, behind what is stored. Before the log is cut. Accepts
+ * NULL; gives NULL. */
+struct sl_record *sl_record_give_up(struct sl_record *record, const struct sl_record_tail *tail);
+
+#endif

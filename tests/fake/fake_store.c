@@ -1,0 +1,164 @@
+#include "tests/fake/fake_store.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+
+#include <cmocka.h>
+
+#include "runtime/base/mem.h"
+
+enum { MOST_BYTES = 64 * 1024 * 1024 };
+
+static struct sl_fake_store *of(struct sl_store *base)
+{
+    return SL_CONTAINER(base, struct sl_fake_store, base);
+}
+
+static void keep(struct sl_fake_store *store, const struct sl_store_range *range)
+{
+    const struct sl_slice bytes =
+        sl_slice_of(range->segment->bytes + range->from, range->to - range->from);
+    assert_int_equal(sl_buf_add(&store->bytes, bytes), SL_OK);
+}
+
+static void do_begin(struct sl_fake_store *store, struct sl_store_begin *begin)
+{
+    const struct sl_store_run *run = begin->run;
+    int size = snprintf(
+        store->texts, sizeof(store->texts), "%s %s %s %s %.*s|", run->tenant, run->agent,
+        run->session_id, run->request_id, SL_SLICE_FMT(run->digest));
+    for (size_t i = 0; i < run->n_metadata; i++) {
+        size += snprintf(
+            store->texts + size, sizeof(store->texts) - (size_t)size, "%s=%s", run->metadata[i].key,
+            run->metadata[i].value);
+    }
+    assert_false(store->is_begun);
+    store->is_begun = true;
+    store->durability = run->durability;
+}
+
+/* The same append may come again. */
+static enum sl_status do_append(struct sl_fake_store *store, const struct sl_store_append *append)
+{
+    if (append->last_sequence == store->stored) {
+        return SL_OK;
+    }
+    if (append->first_sequence != store->stored + 1 || store->is_ended) {
+        return SL_FAILED_PRECONDITION;
+    }
+    for (uint32_t i = 0; i < append->n_ranges; i++) {
+        keep(store, &append->ranges[i]);
+    }
+    store->stored = append->last_sequence;
+    return SL_OK;
+}
+
+static enum sl_status do_end(struct sl_fake_store *store, const struct sl_store_end *end)
+{
+    if (end->sequence != store->stored + 1 || store->is_ended) {
+        return SL_FAILED_PRECONDITION;
+    }
+    keep(store, &end->range);
+    store->stored = end->sequence;
+    store->is_ended = true;
+    store->state = end->state;
+    store->has_lost = end->has_lost;
+    store->ended_ms = end->ended_ms;
+    if (end->session != NULL) {
+        (void)snprintf(
+            store->messages, sizeof(store->messages), "%s %s %s %.*s", end->session->tenant,
+            end->session->agent, end->session->session_id, SL_SLICE_FMT(end->session->messages));
+    }
+    return SL_OK;
+}
+
+static enum sl_status carry_out(struct sl_fake_store *store, struct sl_store_request *request)
+{
+    if (request->kind == SL_STORE_BEGIN) {
+        struct sl_store_begin *begin = SL_CONTAINER(request, struct sl_store_begin, request);
+        if (store->begin_failure == SL_OK) {
+            do_begin(store, begin);
+        } else if (store->found_run_id != NULL) {
+            (void)snprintf(
+                begin->found_run_id, sizeof(begin->found_run_id), "%s", store->found_run_id);
+            begin->found_same = store->found_same;
+        }
+        return store->begin_failure;
+    }
+    if (store->failure != SL_OK && !store->lies) {
+        return store->failure;
+    }
+    const enum sl_status status =
+        request->kind == SL_STORE_APPEND
+            ? do_append(store, SL_CONTAINER(request, struct sl_store_append, request))
+            : do_end(store, SL_CONTAINER(request, struct sl_store_end, request));
+    return store->failure != SL_OK ? store->failure : status;
+}
+
+static void answer(struct sl_fake_store *store, struct sl_store_request *request)
+{
+    sl_store_answer(request, carry_out(store, request), "the test says so");
+}
+
+void sl_fake_store_answer(struct sl_fake_store *store)
+{
+    assert_true(store->n_pending > 0);
+    struct sl_store_request *request = store->pending[0];
+    store->n_pending--;
+    memmove(&store->pending[0], &store->pending[1], store->n_pending * sizeof(store->pending[0]));
+    answer(store, request);
+}
+
+static enum sl_status fake_submit(struct sl_store *base, struct sl_store_request *request)
+{
+    struct sl_fake_store *store = of(base);
+    const bool is_append = request->kind == SL_STORE_APPEND;
+    store->n_begins += request->kind == SL_STORE_BEGIN;
+    store->n_appends += is_append;
+    store->n_ends += request->kind == SL_STORE_END;
+    if (store->holds) {
+        assert_int_equal(store->n_pending, 0); /* one at a time */
+        store->pending[store->n_pending++] = request;
+    } else {
+        answer(store, request);
+    }
+    return is_append && store->says_again ? SL_AGAIN : SL_PENDING;
+}
+
+static bool fake_take_back(struct sl_store *store, struct sl_store_request *request)
+{
+    (void)store;
+    (void)request;
+    return false;
+}
+
+static bool fake_has_durability(const struct sl_store *store, enum sl_store_durability durability)
+{
+    (void)store;
+    (void)durability;
+    return true;
+}
+
+static void fake_free(struct sl_store *store)
+{
+    (void)store;
+}
+
+static const struct sl_store_ops ops = { .submit = fake_submit,
+                                         .take_back = fake_take_back,
+                                         .has_durability = fake_has_durability,
+                                         .free = fake_free };
+
+void sl_fake_store_init(struct sl_fake_store *store)
+{
+    *store = (struct sl_fake_store){ .base.ops = &ops };
+    sl_buf_init(&store->bytes, MOST_BYTES);
+}
+
+void sl_fake_store_done(struct sl_fake_store *store)
+{
+    assert_int_equal(store->n_pending, 0);
+    sl_buf_done(&store->bytes);
+}
