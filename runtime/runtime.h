@@ -37,6 +37,22 @@ SL_CHECK enum sl_status sl_runtime_new(
     const struct sl_runtime_options *options,
     struct sl_runtime **ret_runtime,
     struct sl_error *err);
+/* Where runs are recorded: a SQLite database on a local disk. 0: the store's default. */
+struct sl_runtime_store {
+    const char *path;
+    bool is_normal;               /* a power cut may take the last commits */
+    bool quarantine;              /* a damaged database is moved aside, and an empty one begun */
+    uint64_t keep_ms, keep_bytes; /* of runs that have ended; 0: for ever */
+    unsigned min_free_percent;    /* of the file system: no new runs below; over 100: no look */
+};
+
+/* Opens it in place of the memory: blocks. Once, after sl_runtime_configure() and before the loops
+ * run. Fails, with one line: SL_FAILED_PRECONDITION another process has it, it is on a network's
+ * file system, or a newer version made it; SL_DATA_LOSS it is damaged; SL_UNAVAILABLE it cannot be
+ * read or written; SL_RESOURCE_EXHAUSTED. */
+SL_CHECK enum sl_status sl_runtime_open_store(
+    struct sl_runtime *runtime, const struct sl_runtime_store *options, struct sl_error *err);
+
 /* Reads its keys of the configuration's top map (may be NULL): providers, default_provider, tools,
  * builtin_agents, and adds the built-in agents: all of them, unless that list says which. Mistakes
  * are recorded in `conf`. Once, before the agents are loaded and the loops run. */
@@ -438,6 +454,17 @@ struct sl_runtime_stats {
     uint64_t runs_kept, kept_bytes; /* that have ended, and can still be asked for */
     uint64_t generations; /* readings of the configuration that some run still uses, or will */
 };
+
+/* How it is with the store; all zero without one that lasts. Thread: any. */
+struct sl_runtime_store_stats {
+    bool is_there;
+    bool is_failing; /* its last commit failed */
+    uint64_t queued_bytes, queued_requests, commits, failed_commits, commit_ns, longest_commit_ns;
+    uint64_t appends, event_bytes, wal_bytes, kept_bytes, runs_open, runs_removed;
+    uint64_t runs_recovered; /* at the start */
+};
+void sl_runtime_store_stats(
+    const struct sl_runtime *runtime, struct sl_runtime_store_stats *ret_stats);
 
 /* A sum over the loops. Thread: any. */
 void sl_runtime_stats(struct sl_runtime *runtime, struct sl_runtime_stats *ret_stats);

@@ -23,6 +23,8 @@ const char sl_config_usage[] =
     "(SLUICE_TLS_CLIENT_CA)\n"
     "  --insecure             allow plaintext on addresses that are not loopback "
     "(SLUICE_INSECURE=true)\n"
+    "  --store FILE           record runs in this SQLite database (SLUICE_STORE)\n"
+    "  --quarantine           a damaged store is moved aside, and an empty one begun\n"
     "  --profile load         lift the limits that count connections, streams and runs; loopback "
     "only\n"
     "  --loops N              event loops; 0: one per core (SLUICE_LOOPS)\n"
@@ -268,7 +270,7 @@ static bool is_option(const char *flag)
                                          "--tls-cert",   "--tls-key",   "--tls-client-ca",
                                          "--loops",      "--log-level", "--log-format",
                                          "--port-file",  "--limit",     "--profile",
-                                         "--ops-listen", NULL };
+                                         "--ops-listen", "--store",     NULL };
     return name_index(names, flag) >= 0;
 }
 
@@ -296,6 +298,8 @@ static void take_option(struct loader *loader, const char *flag, const char *val
         config->log_format = (enum sl_log_format)choice(loader, flag, format_names, value);
     } else if (strcmp(flag, "--ops-listen") == 0) {
         config->ops_listen = value;
+    } else if (strcmp(flag, "--store") == 0) {
+        config->store.path = value;
     } else if (strcmp(flag, "--port-file") == 0) {
         config->port_file = value;
     } else if (strcmp(flag, "--limit") == 0) {
@@ -310,6 +314,8 @@ static bool take_switch(struct loader *loader, const char *flag)
     if (strcmp(flag, "--insecure") == 0) {
         config->is_insecure = true;
         note_flag(loader, flag);
+    } else if (strcmp(flag, "--quarantine") == 0) {
+        config->store.quarantine = true;
     } else if (strcmp(flag, "--check") == 0) {
         config->only_check = true;
     } else if (strcmp(flag, "--help") == 0) {
@@ -350,11 +356,11 @@ static void load_environment(struct loader *loader)
     static const struct {
         const char *variable, *flag;
     } table[] = {
-        { "SLUICE_LISTEN", "--listen" },        { "SLUICE_OPS_LISTEN", "--ops-listen" },
-        { "SLUICE_AGENTS", "--agents" },        { "SLUICE_TLS_CERT", "--tls-cert" },
-        { "SLUICE_TLS_KEY", "--tls-key" },      { "SLUICE_TLS_CLIENT_CA", "--tls-client-ca" },
-        { "SLUICE_LOOPS", "--loops" },          { "SLUICE_LOG_LEVEL", "--log-level" },
-        { "SLUICE_LOG_FORMAT", "--log-format" }
+        { "SLUICE_LISTEN", "--listen" },         { "SLUICE_OPS_LISTEN", "--ops-listen" },
+        { "SLUICE_AGENTS", "--agents" },         { "SLUICE_TLS_CERT", "--tls-cert" },
+        { "SLUICE_TLS_KEY", "--tls-key" },       { "SLUICE_TLS_CLIENT_CA", "--tls-client-ca" },
+        { "SLUICE_LOOPS", "--loops" },           { "SLUICE_LOG_LEVEL", "--log-level" },
+        { "SLUICE_LOG_FORMAT", "--log-format" }, { "SLUICE_STORE", "--store" }
     };
     for (size_t i = 0; i < SL_COUNT(table); i++) {
         const char *value = sl_config_env(table[i].variable);
@@ -520,6 +526,7 @@ static void load_top(struct loader *loader, const struct sl_conf_node *top)
     (void)sl_conf_enum(file, top, "reflection", reflection_names, &config->reflection);
     (void)sl_conf_str(file, top, "launcher", SL_OPTIONAL, &config->launcher);
     (void)sl_conf_str(file, top, "ops_listen", SL_OPTIONAL, &config->ops_listen);
+    sl_config_load_store(file, top, &config->store);
     load_log(config, top);
     load_limits(loader, top);
     note_keys(loader, top, "");
@@ -692,6 +699,19 @@ static void check_windows(struct loader *loader)
     }
 }
 
+/* A section without a path is a mistake, unless a flag or the environment has it. */
+static void check_store(struct loader *loader)
+{
+    const struct sl_config_store *store = &loader->config->store;
+    if (store->node != NULL && store->path == NULL) {
+        sl_conf_error(loader->config->file, store->node, "sqlite.path is missing");
+    } else if (store->path != NULL && store->path[0] == '\0') {
+        problem(loader, "store: the path is empty");
+    } else if (store->path == NULL && store->quarantine) {
+        problem(loader, "--quarantine: there is no store");
+    }
+}
+
 enum sl_status sl_config_load(
     struct sl_config *config,
     int argc,
@@ -702,6 +722,7 @@ enum sl_status sl_config_load(
     struct loader loader = { .config = config, .on_problem = on_problem, .user_data = user_data };
     *config = (struct sl_config){ .log_level = SL_INFO };
     sl_limits_init(&config->limits);
+    sl_config_init_store(&config->store);
     loader.file = find_file(argc, argv);
     load_file(&loader);
     loader.source = FROM_ENVIRONMENT;
@@ -718,6 +739,7 @@ enum sl_status sl_config_load(
     check_listeners(&loader);
     check_ops(&loader);
     check_windows(&loader);
+    check_store(&loader);
     return loader.is_wrong ? SL_FAILED_PRECONDITION : SL_OK;
 }
 

@@ -33,6 +33,17 @@ struct sl_config_listen {
     bool is_reset_loss; /* `reset_is_disconnect` */
 };
 
+/* Where runs are recorded. */
+struct sl_config_store {
+    const char *path;          /* of the SQLite database; NULL: nothing outlives the process */
+    int synchronous;           /* 0 full, 1 normal */
+    uint64_t keep_ms;          /* ended runs are removed so long after their end; 0: never */
+    uint64_t keep_bytes;       /* the oldest of them are removed over so many; 0: never */
+    uint64_t min_free_percent; /* of the file system: no new runs below; 0: nobody looks */
+    bool quarantine;           /* a damaged database is moved aside */
+    const struct sl_conf_node *node; /* in the file; NULL: it is not there */
+};
+
 /* Texts belong to the configuration, the command line or the environment. */
 struct sl_config {
     struct sl_config_listen listen[SL_CONFIG_LISTENERS];
@@ -48,6 +59,7 @@ struct sl_config {
     const char *ops_listen; /* NULL: no operations port */
     const char *port_file;  /* gets the first listener's address once calls are served */
     const char *launcher;   /* NULL: sluice-exec beside this program */
+    struct sl_config_store store;
     struct sl_limits limits;
     bool only_check, only_help, only_version;
 
@@ -90,6 +102,12 @@ struct sl_config_origin sl_config_origin_of(const struct sl_config *config, cons
 const char *sl_config_level_name(const struct sl_config *config);
 const char *sl_config_format_name(const struct sl_config *config);
 const char *sl_config_reflection_name(const struct sl_config *config);
+const char *sl_config_synchronous_name(const struct sl_config_store *store);
+
+/* The defaults, and what `store` in the file says; mistakes are recorded there. */
+void sl_config_init_store(struct sl_config_store *store);
+void sl_config_load_store(
+    struct sl_conf *file, const struct sl_conf_node *top, struct sl_config_store *store);
 
 /* The environment, read through here and nowhere else. */
 const char *sl_config_env(const char *name);

@@ -107,6 +107,28 @@ static enum sl_status make_runtime(struct daemon *daemon, struct sl_error *err)
     return SL_OK;
 }
 
+/* Blocks, and so before any loop runs. */
+static enum sl_status open_store(struct daemon *daemon, struct sl_error *err)
+{
+    const struct sl_config_store *store = &daemon->config.store;
+    if (store->path == NULL) {
+        return SL_OK;
+    }
+    const struct sl_runtime_store options = {
+        .path = store->path,
+        .is_normal = store->synchronous == 1,
+        .quarantine = store->quarantine,
+        .keep_ms = store->keep_ms,
+        .keep_bytes = store->keep_bytes,
+        .min_free_percent = store->min_free_percent == 0 ? 101 : (unsigned)store->min_free_percent,
+    };
+    SL_TRY(sl_runtime_open_store(daemon->runtime, &options, err));
+    sl_log(
+        SL_INFO, SL_LOG_MAIN, "path=%s synchronous=%s msg=\"store opened\"",
+        SL_LOG_QUOTE(sl_slice_str(store->path)), sl_config_synchronous_name(store));
+    return SL_OK;
+}
+
 static bool wants_reflection(const struct sl_config *config)
 {
     bool is_local = true;
@@ -348,7 +370,7 @@ static void free_all(struct daemon *daemon)
 static int exit_code_of(enum sl_status status)
 {
     return status == SL_FAILED_PRECONDITION || status == SL_INVALID_ARGUMENT ||
-                   status == SL_NOT_FOUND
+                   status == SL_NOT_FOUND || status == SL_DATA_LOSS
                ? EXIT_CONFIG
                : EXIT_UNAVAILABLE;
 }
@@ -373,6 +395,7 @@ static enum sl_status start(struct daemon *daemon, struct sl_error *err)
     if (daemon->config.only_check) {
         return SL_OK;
     }
+    SL_TRY(open_store(daemon, err));
     SL_TRY(make_server(daemon, err));
     SL_TRY(make_ops(daemon, err));
     for (size_t i = 0; i < daemon->config.n_listen; i++) {

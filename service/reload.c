@@ -84,6 +84,13 @@ static void refuse_change(struct attempt *attempt, const char *key)
         "cannot change while sluiced runs: start it anew");
 }
 
+static bool has_same_store(const struct sl_config_store *old, const struct sl_config_store *fresh)
+{
+    return is_same(old->path, fresh->path) && old->synchronous == fresh->synchronous &&
+           old->keep_ms == fresh->keep_ms && old->keep_bytes == fresh->keep_bytes &&
+           old->min_free_percent == fresh->min_free_percent && old->quarantine == fresh->quarantine;
+}
+
 static void check_fixed(struct attempt *attempt)
 {
     const struct sl_config *old = attempt->reload->config;
@@ -95,6 +102,7 @@ static void check_fixed(struct attempt *attempt)
                    { old->n_loops != fresh->n_loops, "loops" },
                    { old->reflection != fresh->reflection, "reflection" },
                    { !is_same(old->launcher, fresh->launcher), "launcher" },
+                   { !has_same_store(&old->store, &fresh->store), "store" },
                    { !is_same(old->ops_listen, fresh->ops_listen), "ops_listen" },
                    { old->log_format != fresh->log_format, "log" } };
     for (size_t i = 0; i < SL_COUNT(checks); i++) {

@@ -5,7 +5,7 @@
  *              └────────────────────┴─── a mistake: logged, counted, seen in health
  *
  * What cannot change while it runs is a mistake, too: listeners, loops, launcher, reflection, the
- * log's format. Runs keep what they started with, connections what they came with. */
+ * store, the log's format. Runs keep what they started with, connections what they came with. */
 #ifndef SL_SERVICE_RELOAD_H
 #define SL_SERVICE_RELOAD_H
 

@@ -120,7 +120,7 @@ need "reason of a fault:" $(grep -ohE '(session_break\(session|over\(SL_LIMIT_[a
 need "reason of a refusal:" $(tr '\n' ' ' <service/rpc/admission.c | tr -s ' ' |
     grep -oE '(refuse(_http)?\( ?request|count\(), ?"[a-z_0-9]+"' | grep -oE '"[a-z_0-9]+"' | quoted)
 need "variable:" $(grep -ohE '"[A-Z]+_[A-Z_]+"' service/config.c service/cli/options.c runtime/model/presets.c | quoted)
-need "key of the configuration:" $(keys_of service/config.c) $(keys_of runtime/runtime.c) \
+need "key of the configuration:" $(keys_of service/config.c) $(keys_of service/config_store.c) $(keys_of runtime/runtime.c) \
     $(sed -n '/runtime_keys\[\]/,/}/p' service/config.c | grep -oE '"[a-z_]+"' | quoted)
 need "key of identity and access:" $(keys_of service/identity/load.c) \
     $(grep -oE '\(loader, map, "[a-z]+", SL_' service/identity/load.c | grep -oE '"[a-z]+"' | quoted)

@@ -30,6 +30,7 @@ foreach(name
     sessions
     shell
     service
+    store
     terminal
     wire)
   add_test(NAME e2e.${name} COMMAND ${PYTHON3} -B ${CMAKE_CURRENT_SOURCE_DIR}/e2e/test_${name}.py)

@@ -108,6 +108,23 @@
       "Time of a tool call, from its first attempt.")                                              \
     X(sluice_tool_children, GAUGE, ONE, NONE, "", "Processes of tools that are not reaped.")       \
     X(sluice_tool_unreaped, GAUGE, ONE, NONE, "", "Processes of tools that the kernel keeps.")     \
+    /* the store */                                                                                \
+    X(sluice_store_queued_bytes, GAUGE, ONE, NONE, "", "Bytes that wait to be written.")           \
+    X(sluice_store_queued_requests, GAUGE, ONE, NONE, "", "Requests that wait to be written.")     \
+    X(sluice_store_commits, COUNTER, ONE, NONE, "", "Transactions that were written.")             \
+    X(sluice_store_failed_commits, COUNTER, ONE, NONE, "", "Transactions that could not be.")      \
+    X(sluice_store_commit_seconds, COUNTER, NS, NONE, "", "Time of all transactions.")             \
+    X(sluice_store_longest_commit_seconds, GAUGE, NS, NONE, "", "Time of the longest of them.")    \
+    X(sluice_store_appends, COUNTER, ONE, NONE, "", "Appends of events that were written.")        \
+    X(sluice_store_event_bytes, COUNTER, ONE, NONE, "", "Bytes of these events.")                  \
+    X(sluice_store_wal_bytes, GAUGE, ONE, NONE, "",                                                \
+      "Bytes of its log that are not in the database yet.")                                        \
+    X(sluice_store_kept_bytes, GAUGE, ONE, NONE, "", "Bytes of the events that are kept.")         \
+    X(sluice_store_runs_open, GAUGE, ONE, NONE, "", "Runs that are recorded and go on.")           \
+    X(sluice_store_runs_removed, COUNTER, ONE, NONE, "", "Ended runs that were removed.")          \
+    X(sluice_store_runs_recovered, COUNTER, ONE, NONE, "",                                         \
+      "Runs that were ended at the start: their owner was lost.")                                  \
+    X(sluice_store_failing, GAUGE, ONE, NONE, "", "1: the last transaction failed.")               \
     /* the process */                                                                              \
     X(sluice_build_info, GAUGE, ONE, NONE, "version", "Always 1.")                                 \
     X(sluice_config_reloads, COUNTER, ONE, NONE, "result",                                         \

@@ -3,6 +3,7 @@
 #include <time.h>
 
 #include "runtime/base/mem.h"
+#include "runtime/base/metrics.h"
 
 enum sl_status
 sl_store_queue_init(struct sl_store_queue *queue, size_t max_bytes, size_t max_run_bytes)
@@ -55,10 +56,14 @@ enum sl_status sl_store_queue_put_charged(
     } else {
         queue->shared.bytes += request->charged_bytes;
         log->queued_bytes += request->charged_bytes;
-        if (queue->shared.bytes > queue->max_bytes || log->queued_bytes > queue->max_run_bytes) {
-            log->is_over = true;
+        if (queue->shared.bytes > queue->max_bytes) {
+            sl_limit_reached(SL_LIMIT_store_queue);
+            status = SL_AGAIN;
+        } else if (log->queued_bytes > queue->max_run_bytes) {
+            sl_limit_reached(SL_LIMIT_store_queue_run);
             status = SL_AGAIN;
         }
+        log->is_over = status == SL_AGAIN;
         put(queue, request);
     }
     (void)pthread_mutex_unlock(&queue->shared.lock);

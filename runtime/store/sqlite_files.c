@@ -7,6 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "runtime/base/log.h"
 #include "runtime/base/mem.h"
 #include "runtime/store/sqlite_private.h"
 
@@ -261,6 +262,10 @@ enum sl_status sl_sqlite_files_quarantine(struct sl_sqlite_files *files, struct 
         return fail_errno(err, SL_UNAVAILABLE, files->wal_path, "cannot be moved aside");
     }
     (void)unlink(files->shm_path); /* made anew of the other two */
+    sl_log(
+        SL_WARN, SL_LOG_STORE,
+        "path=%s moved_to=%s msg=\"the store is damaged and was moved aside\"",
+        SL_LOG_QUOTE(sl_slice_str(files->path)), SL_LOG_QUOTE(sl_slice_str(target)));
     return sl_sqlite_files_mark(files, false, err);
 }
 

@@ -153,6 +153,17 @@ static json_t *text_or_null(const char *text)
     return text == NULL ? json_null() : json_string(text);
 }
 
+static json_t *store_of(const struct sl_config_store *store)
+{
+    return store->path == NULL
+               ? json_null()
+               : json_pack(
+                     "{s:s, s:s, s:I, s:I, s:I, s:b}", "path", store->path, "synchronous",
+                     sl_config_synchronous_name(store), "keep_ms", (json_int_t)store->keep_ms,
+                     "keep_bytes", (json_int_t)store->keep_bytes, "min_free_percent",
+                     (json_int_t)store->min_free_percent, "quarantine", store->quarantine);
+}
+
 static json_t *settings_of(const struct sl_config *config)
 {
     const struct {
@@ -169,6 +180,7 @@ static json_t *settings_of(const struct sl_config *config)
         { "log.level", "log-level", json_string(sl_config_level_name(config)) },
         { "log.format", "log-format", json_string(sl_config_format_name(config)) },
         { "port_file", "port-file", text_or_null(config->port_file) },
+        { "store", "store", store_of(&config->store) },
         { "launcher", "launcher", text_or_null(config->launcher) },
     };
     json_t *settings = json_object();

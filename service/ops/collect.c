@@ -38,6 +38,26 @@ static void set_runtime(struct sl_runtime *runtime)
     SL_METRIC_SET(sluice_tool_children, stats.tool_children, NULL);
 }
 
+static void set_store(const struct sl_runtime *runtime)
+{
+    struct sl_runtime_store_stats stats;
+    sl_runtime_store_stats(runtime, &stats);
+    SL_METRIC_SET(sluice_store_queued_bytes, stats.queued_bytes, NULL);
+    SL_METRIC_SET(sluice_store_queued_requests, stats.queued_requests, NULL);
+    SL_METRIC_SET(sluice_store_commits, stats.commits, NULL);
+    SL_METRIC_SET(sluice_store_failed_commits, stats.failed_commits, NULL);
+    SL_METRIC_SET(sluice_store_commit_seconds, stats.commit_ns, NULL);
+    SL_METRIC_SET(sluice_store_longest_commit_seconds, stats.longest_commit_ns, NULL);
+    SL_METRIC_SET(sluice_store_appends, stats.appends, NULL);
+    SL_METRIC_SET(sluice_store_event_bytes, stats.event_bytes, NULL);
+    SL_METRIC_SET(sluice_store_wal_bytes, stats.wal_bytes, NULL);
+    SL_METRIC_SET(sluice_store_kept_bytes, stats.kept_bytes, NULL);
+    SL_METRIC_SET(sluice_store_runs_open, stats.runs_open, NULL);
+    SL_METRIC_SET(sluice_store_runs_removed, stats.runs_removed, NULL);
+    SL_METRIC_SET(sluice_store_runs_recovered, stats.runs_recovered, NULL);
+    SL_METRIC_SET(sluice_store_failing, stats.is_failing ? 1 : 0, NULL);
+}
+
 static uint64_t ns_of(struct timeval time)
 {
     return (uint64_t)time.tv_sec * SL_NS_PER_S + (uint64_t)time.tv_usec * 1000;
@@ -125,6 +145,7 @@ enum sl_status sl_ops_collect(struct sl_ops *ops, struct sl_buf *out)
 {
     set_server(ops->server);
     set_runtime(ops->runtime);
+    set_store(ops->runtime);
     set_process();
     SL_METRIC_SET(sluice_stream_buffer_bytes, sl_send_total_bytes(), NULL);
     SL_METRIC_SET(sluice_log_dropped, sl_log_dropped(), NULL);

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "runtime/base/mem.h"
+#include "runtime/base/metrics.h"
 #include "runtime/store/queue.h"
 
 static void ready(struct sl_store_request *request, size_t charged_bytes)
@@ -37,6 +38,7 @@ static void a_run_over_its_bound_waits_until_it_is_empty(void **state)
     struct sl_store_request requests[4];
     struct sl_store_log log = { 0 };
     struct sl_store_log other = { 0 };
+    const uint64_t n_before = sl_limit_n_reached(SL_LIMIT_store_queue_run);
     assert_int_equal(sl_store_queue_init(&queue, 1000, 100), SL_OK);
     for (size_t i = 0; i < SL_COUNT(requests); i++) {
         ready(&requests[i], 60);
@@ -45,6 +47,7 @@ static void a_run_over_its_bound_waits_until_it_is_empty(void **state)
     assert_int_equal(sl_store_queue_put_charged(&queue, &requests[1], &log), SL_AGAIN);
     assert_int_equal(sl_store_queue_put_charged(&queue, &requests[2], &log), SL_RESOURCE_EXHAUSTED);
     assert_int_equal(log.queued_bytes, 120);
+    assert_int_equal(sl_limit_n_reached(SL_LIMIT_store_queue_run), n_before + 1);
     /* Another run is not held up by it. */
     assert_int_equal(sl_store_queue_put_charged(&queue, &requests[3], &other), SL_PENDING);
     assert_int_equal(take(&queue, SIZE_MAX, 10), 3);
@@ -63,6 +66,7 @@ static void all_runs_together_have_a_bound(void **state)
     struct sl_store_log logs[4] = { { 0 } };
     size_t n_bytes = 0;
     size_t n_requests = 0;
+    const uint64_t n_before = sl_limit_n_reached(SL_LIMIT_store_queue);
     assert_int_equal(sl_store_queue_init(&queue, 100, 100), SL_OK);
     for (size_t i = 0; i < SL_COUNT(requests); i++) {
         ready(&requests[i], 60);
@@ -72,6 +76,7 @@ static void all_runs_together_have_a_bound(void **state)
     }
     sl_store_queue_look(&queue, &n_bytes, &n_requests);
     assert_int_equal(n_bytes, 240);
+    assert_int_equal(sl_limit_n_reached(SL_LIMIT_store_queue), n_before + 3);
     assert_int_equal(n_requests, 4);
     assert_int_equal(take(&queue, SIZE_MAX, 10), 4);
     for (size_t i = 0; i < SL_COUNT(requests); i++) {

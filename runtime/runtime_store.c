@@ -1,0 +1,58 @@
+/* The store of a runtime: how it is opened, and how it is with it. */
+#include "runtime/runtime_private.h"
+
+/* Whoever has the old one by now has written nothing. */
+static void use_store(struct sl_runtime *runtime, struct sl_store *store)
+{
+    (void)sl_store_free(runtime->store);
+    runtime->store = store;
+    runtime->has_store = true;
+    for (size_t i = 0; i < runtime->n_loops; i++) {
+        runtime->newest->loops[i].env.store = store;
+    }
+}
+
+enum sl_status sl_runtime_open_store(
+    struct sl_runtime *runtime, const struct sl_runtime_store *options, struct sl_error *err)
+{
+    const struct sl_limits *limits = &runtime->newest->limits;
+    const struct sl_store_sqlite_options sqlite = {
+        .path = options->path,
+        .is_normal = options->is_normal,
+        .quarantine = options->quarantine,
+        .max_queue_bytes = limits->store_queue,
+        .max_run_bytes = limits->store_queue_run,
+        .keep_ms = options->keep_ms,
+        .keep_bytes = options->keep_bytes,
+        .min_free_percent = options->min_free_percent,
+    };
+    struct sl_store *store = NULL;
+    SL_TRY(sl_store_sqlite_new(&sqlite, &store, err));
+    use_store(runtime, store);
+    return SL_OK;
+}
+
+void sl_runtime_store_stats(
+    const struct sl_runtime *runtime, struct sl_runtime_store_stats *ret_stats)
+{
+    struct sl_store_stats stats;
+    *ret_stats = (struct sl_runtime_store_stats){ .is_there = runtime->has_store };
+    if (!runtime->has_store) {
+        return;
+    }
+    sl_store_stats(runtime->store, &stats);
+    ret_stats->is_failing = stats.is_failing;
+    ret_stats->queued_bytes = stats.queued_bytes;
+    ret_stats->queued_requests = stats.queued_requests;
+    ret_stats->commits = stats.commits;
+    ret_stats->failed_commits = stats.failed_commits;
+    ret_stats->commit_ns = stats.commit_ns;
+    ret_stats->longest_commit_ns = stats.longest_commit_ns;
+    ret_stats->appends = stats.appends;
+    ret_stats->event_bytes = stats.event_bytes;
+    ret_stats->wal_bytes = stats.wal_bytes;
+    ret_stats->kept_bytes = stats.kept_bytes;
+    ret_stats->runs_open = sl_store_n_open(runtime->store);
+    ret_stats->runs_removed = stats.runs_removed;
+    ret_stats->runs_recovered = runtime->n_recovered;
+}
