@@ -53,6 +53,16 @@ struct sl_runtime_store {
 SL_CHECK enum sl_status sl_runtime_open_store(
     struct sl_runtime *runtime, const struct sl_runtime_store *options, struct sl_error *err);
 
+/* Ends the runs in the store whose owner is gone: WORKER_LOST (AL-5.27). on_done comes once, on
+ * `loop`, with SL_OK also when there were none, or with what the store says. Once, after
+ * sl_runtime_open_store() and before anybody is served. Thread: `loop`. Fails:
+ * SL_RESOURCE_EXHAUSTED; nothing comes then. */
+SL_CHECK enum sl_status sl_runtime_recover(
+    struct sl_runtime *runtime,
+    struct sl_loop *loop,
+    void (*on_done)(enum sl_status status, void *user_data),
+    void *user_data);
+
 /* Reads its keys of the configuration's top map (may be NULL): providers, default_provider, tools,
  * builtin_agents, and adds the built-in agents: all of them, unless that list says which. Mistakes
  * are recorded in `conf`. Once, before the agents are loaded and the loops run. */

@@ -43,7 +43,7 @@ struct sl_runtime {
      * reference. Thread: the reader's loop. NULL: nobody can. */
     void (*follow_stored)(struct sl_run_stream *stream, const char *run_id);
     bool has_store; /* one that outlives the process */
-    uint64_t n_recovered;
+    _Atomic uint64_t n_recovered;
     struct sl_tool_slots *slots;
     struct sl_directory *directory;
     size_t n_loops;

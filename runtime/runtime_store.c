@@ -54,5 +54,5 @@ void sl_runtime_store_stats(
     ret_stats->kept_bytes = stats.kept_bytes;
     ret_stats->runs_open = sl_store_n_open(runtime->store);
     ret_stats->runs_removed = stats.runs_removed;
-    ret_stats->runs_recovered = runtime->n_recovered;
+    ret_stats->runs_recovered = atomic_load_explicit(&runtime->n_recovered, memory_order_relaxed);
 }

@@ -29,7 +29,7 @@
 #include "service/watchdog.h"
 
 enum { EXIT_USAGE = 2, EXIT_SOFTWARE = 70, EXIT_UNAVAILABLE = 69, EXIT_CONFIG = 78 };
-enum { FORCED_MS = 3000, LOOK_MS = 100, LONGEST_WAIT_MS = 60000 };
+enum { FORCED_MS = 3000, LOOK_MS = 100, LONGEST_WAIT_MS = 60000, STEP_MS = 1000 };
 
 struct daemon {
     struct sl_config config;
@@ -127,6 +127,40 @@ static enum sl_status open_store(struct daemon *daemon, struct sl_error *err)
         SL_INFO, SL_LOG_MAIN, "path=%s synchronous=%s msg=\"store opened\"",
         SL_LOG_QUOTE(sl_slice_str(store->path)), sl_config_synchronous_name(store));
     return SL_OK;
+}
+
+struct recovery {
+    bool is_done;
+    enum sl_status status;
+};
+
+static void on_recovered(enum sl_status status, void *user_data)
+{
+    struct recovery *recovery = user_data;
+    recovery->status = status;
+    recovery->is_done = true;
+}
+
+/* Nobody is served before every run has an owner or an end; the first loop, which does not run
+ * yet, is turned here. */
+static enum sl_status recover_runs(struct daemon *daemon, struct sl_error *err)
+{
+    struct recovery recovery = { .is_done = false };
+    const char *path = daemon->config.store.path;
+    if (path == NULL) {
+        return SL_OK;
+    }
+    if (sl_runtime_recover(daemon->runtime, daemon->loops[0], on_recovered, &recovery) != SL_OK) {
+        return sl_fail(err, SL_RESOURCE_EXHAUSTED, "%s: out of memory", path);
+    }
+    while (!recovery.is_done) {
+        sl_loop_uv_step(daemon->uv_loops[0], STEP_MS);
+    }
+    return recovery.status == SL_OK
+               ? SL_OK
+               : sl_fail(
+                     err, SL_UNAVAILABLE, "%s: runs that lost their owner cannot be ended: %s",
+                     path, sl_status_name(recovery.status));
 }
 
 static bool wants_reflection(const struct sl_config *config)
@@ -396,6 +430,7 @@ static enum sl_status start(struct daemon *daemon, struct sl_error *err)
         return SL_OK;
     }
     SL_TRY(open_store(daemon, err));
+    SL_TRY(recover_runs(daemon, err));
     SL_TRY(make_server(daemon, err));
     SL_TRY(make_ops(daemon, err));
     for (size_t i = 0; i < daemon->config.n_listen; i++) {

@@ -127,6 +127,20 @@ struct sl_segment *sl_encode_numbered(const struct sl_segment *tail, uint64_t se
     return segment;
 }
 
+enum sl_status sl_encode_into(struct sl_buf *out, const Sluice__V1__StreamEvent *event)
+{
+    assert(protobuf_c_message_check(&event->base));
+    const size_t message_bytes = sluice__v1__stream_event__get_packed_size(event);
+    if (message_bytes > UINT32_MAX / 2) {
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    uint8_t *room = NULL;
+    SL_TRY(sl_buf_reserve(out, SL_EVENT_PREFIX_BYTES + message_bytes, &room));
+    (void)sluice__v1__stream_event__pack(event, put_prefix(room, message_bytes));
+    sl_buf_commit(out, SL_EVENT_PREFIX_BYTES + message_bytes);
+    return SL_OK;
+}
+
 /* Takes a varint off the front; false: there is none. */
 static bool take_varint(struct sl_slice *bytes, uint64_t *ret_value)
 {

@@ -5,6 +5,7 @@
 #define SL_RUNTIME_EXEC_ENCODE_H
 
 #include "proto/sluice/v1/events.pb-c.h"
+#include "runtime/base/buf.h"
 #include "runtime/base/event_channel.h"
 #include "runtime/base/mem.h"
 
@@ -51,6 +52,9 @@ SL_CHECK enum sl_status sl_encode_event(
 SL_CHECK struct sl_segment *sl_encode_tail(uint64_t wall_ms, Sluice__V1__StreamEvent *event);
 /* A copy of it that has a sequence, for a log. */
 SL_CHECK struct sl_segment *sl_encode_numbered(const struct sl_segment *tail, uint64_t sequence);
+/* Packs any event behind what `out` has, with its prefix; sequence and time are the caller's.
+ * Strings are clean UTF-8. Thread: any. Fails: SL_RESOURCE_EXHAUSTED. */
+SL_CHECK enum sl_status sl_encode_into(struct sl_buf *out, const Sluice__V1__StreamEvent *event);
 
 /* The text inside an event that sl_encode_text packed, with or without its prefix; false: it is
  * another event. */
