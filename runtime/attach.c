@@ -4,11 +4,14 @@
  *   sl_run_attach ─▶ sl_run_observe ──attach_task──▶ find, join
  *        on_started ◀──────────────── started_task ◀──┘
  *        _ready, _take ◀═══════ cursor, or relay ═════  log
- *        _close ────────────────────── close_task ───▶ nothing but a count */
+ *        _close ────────────────────── close_task ───▶ nothing but a count
+ *
+ * What memory has not may be in the store: stored.h. */
 #include <inttypes.h>
 #include <stdio.h>
 
 #include "runtime/known.h"
+#include "runtime/stored.h"
 
 enum { PENDING_RETRY_MS = 250 };
 
@@ -57,6 +60,7 @@ static void attach(struct sl_run_stream *stream)
     struct sl_known_run *known = sl_known_find(stream->owner, stream->run_id, stream->tenant);
     if (known == NULL) {
         refuse_unknown(stream);
+        stream->attach.wants_store = stream->runtime->has_store;
         return;
     }
     if (stream->attach.wants_only_end) {
@@ -66,6 +70,8 @@ static void attach(struct sl_run_stream *stream)
         stream, known->channel, SL_CURSOR_OBSERVER, stream->attach.after_sequence);
     if (status == SL_OUT_OF_RANGE) {
         refuse_range(stream, known->channel);
+        stream->attach.wants_store =
+            stream->runtime->has_store && stream->attach.after_sequence < stream->refusal.floor;
     } else if (status != SL_OK) {
         sl_run_refuse(stream, SL_RESOURCE_EXHAUSTED, "SERVER_FULL", "no memory for a reader");
     } else {
@@ -79,6 +85,10 @@ static void run_attach(struct sl_task *task)
     struct sl_runtime *runtime = stream->runtime;
     if (!sl_run_stream_is_closed(stream)) {
         attach(stream);
+    }
+    if (stream->attach.wants_store) {
+        sl_loop_post(stream->reader_loop, &stream->store_task);
+        return;
     }
     sl_run_stream_tell_later(stream);
     sl_run_stream_unref(stream);
@@ -95,6 +105,26 @@ void sl_run_observer_part(struct sl_run_stream *stream)
 /* ---- On the reader's loop ----------------------------------------------------------------------
  */
 
+/* Memory has not got what it wants: what it would have been refused with is said if the store has
+ * not got it either. */
+static void ask_store(struct sl_run_stream *stream)
+{
+    const struct sl_run_refusal fallback = stream->refusal;
+    stream->is_refused = false;
+    sl_stored_open(stream, &fallback);
+}
+
+static void run_store(struct sl_task *task)
+{
+    struct sl_run_stream *stream = SL_CONTAINER(task, struct sl_run_stream, store_task);
+    struct sl_runtime *runtime = stream->runtime;
+    if (!sl_run_stream_is_closed(stream)) {
+        ask_store(stream);
+    }
+    sl_run_stream_unref(stream);
+    sl_runtime_release(runtime);
+}
+
 /* It fell below the window: told by a task, because it is found out inside a function of his. */
 static void run_lost(struct sl_task *task)
 {
@@ -105,7 +135,9 @@ static void run_lost(struct sl_task *task)
     (void)snprintf(
         refusal.text, sizeof(refusal.text),
         "the reader was too slow: the oldest event that is kept is %" PRIu64, refusal.floor);
-    stream->callbacks.on_lost(stream, &refusal, stream->callbacks.user_data);
+    if (!stream->runtime->has_store || !sl_stored_fall(stream, &refusal)) {
+        stream->callbacks.on_lost(stream, &refusal, stream->callbacks.user_data);
+    }
 }
 
 void sl_run_observer_check(struct sl_run_stream *stream)
@@ -123,11 +155,18 @@ void sl_run_observe(struct sl_run_stream *stream, const char *run_id)
     uint32_t loop = 0;
     stream->is_observer = true;
     stream->attach_task.run = run_attach;
+    stream->store_task.run = run_store;
     stream->lost_task.run = run_lost;
     (void)snprintf(stream->run_id, sizeof(stream->run_id), "%s", run_id);
     if (!sl_directory_find_run(runtime->directory, run_id, &loop)) {
+        stream->owner = NULL; /* of a repeat: it is on no loop any more */
+        stream->is_remote = false;
         refuse_unknown(stream);
-        sl_run_stream_tell_later(stream);
+        if (runtime->has_store) {
+            ask_store(stream);
+        } else {
+            sl_run_stream_tell_later(stream);
+        }
         return;
     }
     stream->owner = &runtime->loops[loop];

@@ -33,7 +33,7 @@ copy_terminal(const struct sl_known_run *known, struct sl_arena *arena, struct s
     return SL_OK;
 }
 
-static struct sl_run_usage usage_of(const struct sl_usage *used)
+struct sl_run_usage sl_run_info_usage(const struct sl_usage *used)
 {
     return (struct sl_run_usage){
         .input_tokens = used->input_tokens,
@@ -139,7 +139,7 @@ enum sl_status sl_run_info_fill(
         .stage = sl_run_info_stage(known),
         .created_at_ms = known->created_ms,
         .last_sequence = sl_event_channel_shown_sequence(known->channel),
-        .usage = usage_of(used),
+        .usage = sl_run_info_usage(used),
     };
     ret_info->run_id = sl_arena_dup(arena, sl_slice_str(known->entry.run_id));
     ret_info->agent = sl_arena_dup(arena, sl_slice_str(known->agent));

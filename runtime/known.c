@@ -239,6 +239,7 @@ void sl_known_ended(struct sl_known_run *known)
     struct sl_runtime_loop *at = known->at;
     const struct sl_limits *limits = sl_run_limits(known->run);
     struct sl_known_end *end = &known->end;
+    known->was_recorded = sl_run_is_recorded(known->run);
     sl_run_take_rest(known->run, &end->history, &end->used);
     end->approvals = sl_run_take_approvals(known->run);
     if (at->loop.is_stopping || limits->window_keep == 0) {
@@ -266,6 +267,11 @@ sl_known_find(struct sl_runtime_loop *at, const char *run_id, const char *tenant
     }
     struct sl_known_run *known = SL_CONTAINER(entry, struct sl_known_run, entry);
     return strcmp(known->tenant, tenant) == 0 ? known : NULL;
+}
+
+bool sl_known_is_recorded(const struct sl_known_run *known)
+{
+    return known->run != NULL ? sl_run_is_recorded(known->run) : known->was_recorded;
 }
 
 void sl_known_add_reader(struct sl_known_run *known, struct sl_run_stream *stream)

@@ -32,6 +32,7 @@ struct sl_known_run {
     struct sl_run *run;               /* NULL: it is over */
     struct sl_known_end end;          /* there is room for it: a run never ends unknown */
     bool has_ended;
+    bool was_recorded; /* once it is over */
     uint64_t created_ms;
     uint64_t reserved_bytes;              /* of all windows; 0: its share is enough */
     const struct sl_store_pair *metadata; /* in the run's history, and so in the end's */
@@ -74,6 +75,9 @@ struct sl_known_walk {
 void sl_known_walk_begin(struct sl_known_walk *walk, struct sl_runtime_loop *at);
 /* NULL: that was the last one, and the walk has ended. */
 struct sl_known_run *sl_known_walk_on(struct sl_known_walk *walk, struct sl_runtime_loop *at);
+
+/* The store has it, too. */
+bool sl_known_is_recorded(const struct sl_known_run *known);
 
 /* An observer comes, or goes: DETACH_FOR counts them. */
 void sl_known_add_reader(struct sl_known_run *known, struct sl_run_stream *stream);

@@ -1,6 +1,6 @@
 /* A question about runs on its way from loop to loop (sl_run_ask):
  *
- *   home ─▶ the run's loop ─▶ home                    one run
+ *   home ─▶ the run's loop ─▶ home                    one run; if no loop knows it: the store
  *   home ─▶ loop 0 ─▶ 1 ─ … ─▶ loop 0 ─▶ 1 ─ … ─▶ home   a list: first which ones, then what of
  * them
  */
@@ -11,6 +11,7 @@
 #include "runtime/known.h"
 
 struct sl_run_query;
+struct sl_usage;
 
 /* The end of `known` is there: answers those that wait for it, and empties the list. */
 void sl_run_queries_tell(struct sl_list *waiters, const struct sl_known_run *known);
@@ -27,6 +28,7 @@ enum sl_status sl_run_say(
     struct sl_run_answer *answer);
 
 enum sl_run_stage sl_run_info_stage(const struct sl_known_run *known);
+struct sl_run_usage sl_run_info_usage(const struct sl_usage *used);
 /* Copies what is known of a run into the arena. Thread: the run's loop. Fails:
  * SL_RESOURCE_EXHAUSTED. */
 SL_CHECK enum sl_status sl_run_info_fill(

@@ -422,9 +422,9 @@ enum sl_run_decision { /* numbers of sluice.v1.ApprovalDecision */
 
 /* Valid until the query is closed. */
 struct sl_run_answer {
-    /* NOT_FOUND: unknown, or another tenant's; INVALID_ARGUMENT: no such page token;
-     * RESOURCE_EXHAUSTED. Of what was said to a run also, with `reason`: NOT_FOUND,
-     * FAILED_PRECONDITION, PERMISSION_DENIED, INVALID_ARGUMENT. */
+    /* NOT_FOUND: unknown, or another tenant's; INVALID_ARGUMENT: no such page token; UNAVAILABLE:
+     * the store cannot be read; RESOURCE_EXHAUSTED. Of what was said to a run also, with `reason`:
+     * NOT_FOUND, FAILED_PRECONDITION, PERMISSION_DENIED, INVALID_ARGUMENT. */
     enum sl_status status;
     const char *reason; /* "APPROVAL_DECIDED"; NULL: the run is not known */
     char text[240];     /* for people, with `reason` */

@@ -88,6 +88,7 @@ struct sl_run_stream {
         struct sl_list queued_node;
         struct sl_event_cursor cursor; /* of a run on the same loop */
         struct sl_event_relay *relay;  /* of one on another loop */
+        struct sl_stored *stored;      /* reads from the store; NULL: from the log */
         struct sl_timer wait_timer;
         uint64_t asked_bytes, connection_bytes; /* of which the mark is made (AL-8) */
     } reader;
@@ -131,12 +132,14 @@ struct sl_run_stream {
     struct sl_task started_task; /* to the reader */
     struct sl_task close_task;   /* to the owner */
     struct sl_task attach_task;  /* to the owner */
+    struct sl_task store_task;   /* to the reader: memory has not got it */
     struct sl_task lost_task;    /* the reader's own */
     struct {                     /* of an observer */
         uint64_t after_sequence;
         bool wants_only_end; /* begins as early as it can */
         bool is_repeat;      /* of the request that started the run */
         bool was_over;       /* the run had ended when it was repeated */
+        bool wants_store;    /* it was refused, unless the store has what it wants */
     } attach;
     union { /* a stream that was refused has no run that ends */
         struct sl_run_refusal refusal;
@@ -194,6 +197,9 @@ void sl_run_stream_end_known(struct sl_run_stream *stream, enum sl_status status
 void sl_run_stream_refuse_begin(
     struct sl_run_stream *stream, const struct sl_record_answer *answer);
 void sl_run_stream_follow_found(struct sl_run_stream *stream);
+
+/* For the status of a stream; texts are the ending's. */
+struct sl_run_ending sl_run_ending_of(const struct sl_ending *ending);
 
 /* Makes `stream` an observer of the run `run_id`: on_started comes. Takes no reference. */
 void sl_run_observe(struct sl_run_stream *stream, const char *run_id);

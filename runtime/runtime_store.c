@@ -7,6 +7,7 @@ static void use_store(struct sl_runtime *runtime, struct sl_store *store)
     (void)sl_store_free(runtime->store);
     runtime->store = store;
     runtime->has_store = true;
+    runtime->follow_stored = sl_run_observe; /* which asks the store */
     for (size_t i = 0; i < runtime->n_loops; i++) {
         runtime->newest->loops[i].env.store = store;
     }

@@ -17,6 +17,7 @@
 #include "runtime/query.h"
 #include "runtime/queued.h"
 #include "runtime/runtime_private.h"
+#include "runtime/stored.h"
 
 /* Until one of a tenant's runs may be over: nobody knows, and its others ask again, too. */
 enum { TENANT_RETRY_MS = 1000 };
@@ -143,16 +144,20 @@ static void on_relay_readable(void *user_data)
 /* ---- On the run's loop -------------------------------------------------------------------------
  */
 
-void sl_run_stream_set_ending(struct sl_run_stream *stream, const struct sl_ending *ending)
+struct sl_run_ending sl_run_ending_of(const struct sl_ending *ending)
 {
-    stream->ending = *ending;
-    ending = &stream->ending;
-    stream->public_ending = (struct sl_run_ending){
+    return (struct sl_run_ending){
         .status = ending->status,
         .reason = ending->reason,
         .message = ending->message,
         .retry_after_ms = ending->has_retry_after ? (int64_t)ending->retry_after_ms : 0,
     };
+}
+
+void sl_run_stream_set_ending(struct sl_run_stream *stream, const struct sl_ending *ending)
+{
+    stream->ending = *ending;
+    stream->public_ending = sl_run_ending_of(&stream->ending);
 }
 
 static void on_settled(void *user_data)
@@ -694,7 +699,7 @@ void sl_run_stream_close(struct sl_run_stream *stream, enum sl_run_close how, ui
     }
     sl_timer_stop(&stream->reader.wait_timer);
     sl_loop_undefer(stream->reader_loop, &stream->lost_task);
-    if (stream->is_remote && stream->reader.relay != NULL) {
+    if (stream->is_remote && (stream->reader.relay != NULL || stream->reader.stored != NULL)) {
         sl_event_relay_close(stream->reader.relay);
         sl_run_stream_ref(stream);
         sl_loop_post(stream->owner->base, &stream->close_task);
@@ -702,6 +707,7 @@ void sl_run_stream_close(struct sl_run_stream *stream, enum sl_run_close how, ui
         sl_event_cursor_close(&stream->reader.cursor);
         part(stream);
     }
+    stream->reader.stored = sl_stored_close(stream->reader.stored);
     sl_run_stream_unref(stream);
 }
 

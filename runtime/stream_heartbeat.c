@@ -15,7 +15,7 @@ static void tell_heartbeat(struct sl_run_stream *stream, struct sl_slice message
 {
     bool is_last = false;
     if (sl_run_stream_is_closed(stream) || !stream->reader.is_started ||
-        sl_run_stream_ready(stream, 1, &is_last) > 0 || is_last ||
+        stream->reader.stored != NULL || sl_run_stream_ready(stream, 1, &is_last) > 0 || is_last ||
         !sl_run_stream_at_border(stream)) {
         return; /* skipped, never queued */
     }

@@ -1,6 +1,7 @@
 /* What the reader of a run asks of his stream: events, how far he is, and how it ended. */
 #include "runtime/exec/encode.h"
 #include "runtime/runtime_private.h"
+#include "runtime/stored.h"
 
 size_t sl_run_stream_ready(struct sl_run_stream *stream, size_t max, bool *ret_is_last)
 {
@@ -8,6 +9,9 @@ size_t sl_run_stream_ready(struct sl_run_stream *stream, size_t max, bool *ret_i
     if (!stream->reader.is_started) {
         stream->reader.wants_early = true;
         return 0;
+    }
+    if (stream->reader.stored != NULL) {
+        return sl_stored_ready(stream->reader.stored, max, ret_is_last);
     }
     const size_t ready = stream->is_remote
                              ? sl_event_relay_ready(stream->reader.relay, max, ret_is_last)
@@ -20,7 +24,9 @@ size_t sl_run_stream_ready(struct sl_run_stream *stream, size_t max, bool *ret_i
 
 void sl_run_stream_take(struct sl_run_stream *stream, uint8_t *dst, size_t n)
 {
-    if (stream->is_remote) {
+    if (stream->reader.stored != NULL) {
+        sl_stored_take(stream->reader.stored, dst, n);
+    } else if (stream->is_remote) {
         sl_event_relay_take(stream->reader.relay, dst, n);
     } else {
         sl_event_cursor_take(&stream->reader.cursor, dst, n);
@@ -49,6 +55,9 @@ bool sl_run_stream_at_border(const struct sl_run_stream *stream)
     if (!stream->reader.is_started) {
         return true;
     }
+    if (stream->reader.stored != NULL) {
+        return sl_stored_at_border(stream->reader.stored);
+    }
     return stream->is_remote ? sl_event_relay_at_border(stream->reader.relay)
                              : sl_event_cursor_at_border(&stream->reader.cursor);
 }
@@ -57,6 +66,9 @@ uint64_t sl_run_stream_sequence(const struct sl_run_stream *stream)
 {
     if (!stream->reader.is_started) {
         return 0;
+    }
+    if (stream->reader.stored != NULL) {
+        return sl_stored_sequence(stream->reader.stored);
     }
     return stream->is_remote ? sl_event_relay_sequence(stream->reader.relay)
                              : stream->reader.cursor.sequence;
@@ -69,7 +81,8 @@ bool sl_run_stream_is_observer(const struct sl_run_stream *stream)
 
 const struct sl_run_ending *sl_run_stream_ending(const struct sl_run_stream *stream)
 {
-    return &stream->public_ending;
+    return stream->reader.stored != NULL ? sl_stored_ending(stream->reader.stored)
+                                         : &stream->public_ending;
 }
 
 bool sl_run_stream_outlives(const struct sl_run_stream *stream, enum sl_run_close how)

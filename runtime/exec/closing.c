@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "runtime/base/buf.h"
+#include "runtime/base/event_log.h"
 #include "runtime/exec/encode.h"
 #include "runtime/exec/run_private.h"
 #include "runtime/exec/terminal.h"
@@ -184,11 +185,8 @@ static enum sl_status feed_one(struct sl_closing *closing, struct sl_slice event
 enum sl_status sl_closing_feed(struct sl_closing *closing, struct sl_slice events)
 {
     while (events.size > 0) {
-        const size_t size = events.size < SL_EVENT_PREFIX_BYTES
-                                ? SIZE_MAX
-                                : SL_EVENT_PREFIX_BYTES +
-                                      ((size_t)events.data[1] << 24 | (size_t)events.data[2] << 16 |
-                                       (size_t)events.data[3] << 8 | (size_t)events.data[4]);
+        const size_t size =
+            events.size < SL_EVENT_PREFIX_BYTES ? SIZE_MAX : sl_event_size(events.data);
         if (size > events.size) {
             return SL_DATA_LOSS;
         }

@@ -393,6 +393,11 @@ const struct sl_limits *sl_run_limits(const struct sl_run *run)
     return run->env->limits;
 }
 
+bool sl_run_is_recorded(const struct sl_run *run)
+{
+    return run->settings.durability != SL_STORE_NONE;
+}
+
 const struct sl_history *sl_run_history(const struct sl_run *run)
 {
     return &run->history;

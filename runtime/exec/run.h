@@ -172,6 +172,9 @@ const struct sl_usage *sl_run_usage(const struct sl_run *run);
 void sl_run_take_rest(
     struct sl_run *run, struct sl_history *ret_history, struct sl_usage *ret_used);
 
+/* The store has it: its durability is not NONE. From _begin on. Thread: loop. */
+bool sl_run_is_recorded(const struct sl_run *run);
+
 /* How it is now, for people; texts are valid as long as the run. Thread: loop. */
 struct sl_run_look {
     const char *agent, *peer, *state, *on_disconnect;

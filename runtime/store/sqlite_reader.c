@@ -294,6 +294,7 @@ static int list_rows(
         if (!sl_sqlite_fill_run(statement, arena, run)) {
             return SQLITE_NOMEM;
         }
+        run->number = number;
         rc = read_terminal(db, number, arena, run);
         if (rc != SQLITE_OK) {
             return rc;

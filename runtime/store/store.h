@@ -70,6 +70,7 @@ struct sl_store_run {
     struct sl_slice resume; /* what it takes to take the run up again; empty: nothing */
 
     /* What the store adds; begin does not read it. */
+    uint64_t number; /* of a list: its place there, see sl_store_list.before */
     enum sl_store_state state;
     const char *node; /* that has it, or had */
     uint64_t epoch;
@@ -247,7 +248,7 @@ struct sl_store_list {
     const char *agent, *session_id;
     enum sl_store_state state;
     size_t page_size; /* 1 to SL_STORE_PAGE */
-    uint64_t before;  /* `next` of the page before; 0: the first page */
+    uint64_t before;  /* `next` of the page before, or the number of a run; 0: the first page */
     /* of the answer */
     struct sl_store_run *runs;
     size_t n_runs;

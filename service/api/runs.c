@@ -56,8 +56,8 @@ static void refuse_answer(struct question *question, enum sl_status code)
         status.message = "page_token: not a token of this server";
         status.reason = "INVALID_REQUEST";
     } else if (code == SL_UNAVAILABLE) {
-        status.message = "the server is going down";
-        status.reason = "DRAINING";
+        status.message = "the store cannot be read";
+        status.reason = "STORE_UNAVAILABLE";
     }
     finish(question, &status, false);
 }

@@ -45,6 +45,7 @@ static size_t n_loops;
 static pthread_t second_thread;
 static struct sl_limits limits;
 static struct sl_runtime *runtime;
+static const char *store_path; /* NULL: runs are in memory only */
 static bool is_idle;
 
 static inline const char *no_env(const char *name)
@@ -99,6 +100,10 @@ static inline void prepare_runtime(size_t n, const char *yaml)
         fail_msg("%s", err.text);
     }
     configure(yaml);
+    const struct sl_runtime_store store = { .path = store_path };
+    if (store_path != NULL && sl_runtime_open_store(runtime, &store, &err) != SL_OK) {
+        fail_msg("%s", err.text);
+    }
 }
 
 static inline void open_runtime(size_t n, const char *yaml)
