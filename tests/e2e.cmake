@@ -23,6 +23,7 @@ foreach(name
     man
     models
     ops
+    recovery
     reload
     revoke
     runs
