@@ -150,6 +150,7 @@ static enum sl_status recover_runs(struct daemon *daemon, struct sl_error *err)
     if (path == NULL) {
         return SL_OK;
     }
+    assert(daemon->loops != NULL);
     if (sl_runtime_recover(daemon->runtime, daemon->loops[0], on_recovered, &recovery) != SL_OK) {
         return sl_fail(err, SL_RESOURCE_EXHAUSTED, "%s: out of memory", path);
     }

@@ -234,14 +234,19 @@ class Docs(harness.Case):
         self.assertIn("USER %d:%d" % (pod["securityContext"]["runAsUser"], pod["securityContext"]["runAsGroup"]), dockerfile)
 
     def test_the_compose_file_lets_a_drain_end_and_publishes_on_this_machine_only(self):
-        (service,) = yaml.safe_load(read("docker/compose.yaml"))["services"].values()
+        compose = yaml.safe_load(read("docker/compose.yaml"))
+        (service,) = compose["services"].values()
         self.assertGreater(milliseconds(service["stop_grace_period"]), limit("drain_delay") + limit("drain_timeout"))
         self.assertTrue(service["read_only"])
         self.assertEqual(service["cap_drop"], ["ALL"])
         for port in service["ports"]:
             self.assertRegex(port, r"^127\.0\.0\.1:")
         for volume in service["volumes"]:
-            self.assertTrue(os.path.isdir("docker/" + volume.split(":")[0]), volume)
+            name = volume.split(":")[0]
+            self.assertTrue(name in compose["volumes"] or os.path.isdir("docker/" + name), volume)
+        (store,) = [volume.split(":")[1] for volume in service["volumes"] if volume.startswith("runs:")]
+        self.assertIn("VOLUME %s\n" % store, read("docker/Dockerfile"))
+        self.assertEqual(os.path.dirname(yaml.safe_load(read("docker/sluiced.yaml"))["store"]["sqlite"]["path"]), store)
 
     def test_the_service_config_of_the_page_is_the_examples(self):
         (block,) = pages.blocks("docs/deployment.md", "json")
