@@ -45,12 +45,14 @@ static void add(struct script *script, Sluice__V1__StreamEvent *event)
     assert_int_equal(sl_encode_into(&script->bytes, event), SL_OK);
 }
 
-static void add_call(struct script *script, Sluice__V1__StreamEvent *event, char step)
+static void add_call(struct script *script, char step)
 {
+    Sluice__V1__StreamEvent event;
     static char id[16];
     Sluice__V1__ToolCallStart start;
     Sluice__V1__ToolCallComplete complete;
     Sluice__V1__ToolProgress progress;
+    sluice__v1__stream_event__init(&event);
     sluice__v1__tool_call_start__init(&start);
     sluice__v1__tool_call_complete__init(&complete);
     sluice__v1__tool_progress__init(&progress);
@@ -64,25 +66,27 @@ static void add_call(struct script *script, Sluice__V1__StreamEvent *event, char
         step == 'c'   ? script->n_calls
         : step == 'r' ? script->n_results
                       : script->n_results + 1);
-    event->event_case = step == 'c'   ? SL_EVENT(TOOL_CALL_START)
-                        : step == 'r' ? SL_EVENT(TOOL_CALL_COMPLETE)
-                                      : SL_EVENT(TOOL_PROGRESS);
+    event.event_case = step == 'c'   ? SL_EVENT(TOOL_CALL_START)
+                       : step == 'r' ? SL_EVENT(TOOL_CALL_COMPLETE)
+                                     : SL_EVENT(TOOL_PROGRESS);
     if (step == 'c') {
-        event->tool_call_start = &start;
+        event.tool_call_start = &start;
     } else if (step == 'r') {
-        event->tool_call_complete = &complete;
+        event.tool_call_complete = &complete;
     } else {
-        event->tool_progress = &progress;
+        event.tool_progress = &progress;
     }
-    add(script, event);
+    add(script, &event);
 }
 
-static void add_approval(struct script *script, Sluice__V1__StreamEvent *event, char step)
+static void add_approval(struct script *script, char step)
 {
+    Sluice__V1__StreamEvent event;
     char id[16];
     char call[16];
     Sluice__V1__ApprovalRequested requested;
     Sluice__V1__ApprovalDecided decided;
+    sluice__v1__stream_event__init(&event);
     sluice__v1__approval_requested__init(&requested);
     sluice__v1__approval_decided__init(&decided);
     script->n_approvals += step == 'a';
@@ -92,20 +96,22 @@ static void add_approval(struct script *script, Sluice__V1__StreamEvent *event, 
     requested.tool_id = decided.tool_id = call;
     decided.decision = SLUICE__V1__APPROVAL_DECISION__APPROVAL_DECISION_APPROVED;
     if (step == 'a') {
-        event->event_case = SL_EVENT(APPROVAL_REQUESTED);
-        event->approval_requested = &requested;
+        event.event_case = SL_EVENT(APPROVAL_REQUESTED);
+        event.approval_requested = &requested;
     } else {
-        event->event_case = SL_EVENT(APPROVAL_DECIDED);
-        event->approval_decided = &decided;
+        event.event_case = SL_EVENT(APPROVAL_DECIDED);
+        event.approval_decided = &decided;
     }
-    add(script, event);
+    add(script, &event);
 }
 
-static void add_iteration(struct script *script, Sluice__V1__StreamEvent *event, char step)
+static void add_iteration(struct script *script, char step)
 {
+    Sluice__V1__StreamEvent event;
     Sluice__V1__IterationStart start;
     Sluice__V1__IterationComplete complete;
     Sluice__V1__Usage usage;
+    sluice__v1__stream_event__init(&event);
     sluice__v1__iteration_start__init(&start);
     sluice__v1__iteration_complete__init(&complete);
     sluice__v1__usage__init(&usage);
@@ -118,13 +124,13 @@ static void add_iteration(struct script *script, Sluice__V1__StreamEvent *event,
     start.iteration = complete.iteration = script->n_iterations;
     start.attempt = 1;
     if (step == 'I') {
-        event->event_case = SL_EVENT(ITERATION_START);
-        event->iteration_start = &start;
+        event.event_case = SL_EVENT(ITERATION_START);
+        event.iteration_start = &start;
     } else {
-        event->event_case = SL_EVENT(ITERATION_COMPLETE);
-        event->iteration_complete = &complete;
+        event.event_case = SL_EVENT(ITERATION_COMPLETE);
+        event.iteration_complete = &complete;
     }
-    add(script, event);
+    add(script, &event);
 }
 
 static void add_step(struct script *script, char step)
@@ -147,11 +153,11 @@ static void add_step(struct script *script, char step)
         event.text_delta = &text;
         add(script, &event);
     } else if (strchr("ITE", step) != NULL) {
-        add_iteration(script, &event, step);
+        add_iteration(script, step);
     } else if (strchr("ad", step) != NULL) {
-        add_approval(script, &event, step);
+        add_approval(script, step);
     } else {
-        add_call(script, &event, step);
+        add_call(script, step);
     }
 }
 
@@ -353,7 +359,8 @@ static void many_runs_are_ended_whatever_their_length(void **state)
     enum { N = 100, LONG = 6000 };
     static char steps[LONG + 1];
     memset(steps, 't', LONG);
-    memcpy(steps, "SI", 2);
+    steps[0] = 'S';
+    steps[1] = 'I';
     sl_store_rig_open(&rig);
     for (int i = 0; i < N; i++) {
         char run_id[16];
