@@ -7,6 +7,7 @@ import tempfile
 
 import harness
 from harness import sluice
+from test_sessions import Provider
 
 # Of the built-in model that writes as it is told; recorded, unlike the built-in agent `load`.
 AGENTS = {
@@ -195,6 +196,22 @@ class Recovery(harness.Case):
         call = next(event for event in events if event["type"] == "tool_call_complete")
         self.assertEqual((call["success"], call["error_code"]), (False, "OUTCOME_UNKNOWN"))
         self.assertEqual([event["type"] for event in events[-2:]], ["tool_call_complete", "error"])
+
+    def test_a_session_goes_on_where_it_was(self):
+        provider = Provider()
+        self.addCleanup(provider.server_close)
+        self.addCleanup(provider.shutdown)
+        agents = {"helper.yaml": "name: helper\nmodel: openai:mock-1\n"}
+        for text in ("one", "two"):
+            server = harness.Daemon(agents=agents, env=provider.env(), flags=["--store", self.path])
+            self.addCleanup(self.end, server)
+            done = sluice(server, "run", "helper", text, "--session", "s")
+            self.assertEqual(done.returncode, 0, done.stderr.decode() + server.log()[-2000:])
+            self.crash(server)
+        self.assertEqual(provider.asked(), [("user", "one"), ("assistant", "re: one"), ("user", "two")])
+        server = self.serve()
+        listed = sluice(server, "runs", "--session", "s").stdout.decode()
+        self.assertEqual(listed.count(" helper "), 2, listed)
 
 
 if __name__ == "__main__":
