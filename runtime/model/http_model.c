@@ -128,6 +128,7 @@ void sl_http_turn_fail(
         .retry_after_ms = asked_ms,
         .http_status = status,
         .message = error->text,
+        .received_bytes = self->received_bytes,
     };
     chunk.is_retryable = sl_model_fault_is_retryable(chunk.fault);
     give_end(self, &chunk);
@@ -217,7 +218,10 @@ static bool on_chunk(void *user_data, const struct sl_model_chunk *chunk)
     case SL_CHUNK_TEXT:
     case SL_CHUNK_REASONING:
     case SL_CHUNK_CALL_FRAGMENT:
-    case SL_CHUNK_CALL:
+        self->received_bytes += chunk->text.size;
+        self->has_output = true;
+        break;
+    case SL_CHUNK_CALL: /* its fragments were counted */
         self->has_output = true;
         break;
     case SL_CHUNK_OPAQUE:

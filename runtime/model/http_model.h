@@ -36,6 +36,7 @@ struct sl_http_turn {
     unsigned n_retries;
     uint32_t n_requests;
     uint64_t request_bytes;
+    uint64_t received_bytes; /* text, reasoning and arguments that were given on */
     bool has_output;
     enum sl_model_fault early_fault; /* why nothing could be sent */
     bool has_early_fault;

@@ -111,6 +111,28 @@ static void cut(struct world *world, const char *bytes, size_t n, enum sl_fake_h
     }
 }
 
+/* AL-2.3: who reads the estimate must not be told that nothing came. */
+static void what_came_before_a_fault_is_counted(void **state)
+{
+    static const char *const answers[] = {
+        HEAD CHUNK("\"content\":\"Hello\"", "null"),
+        HEAD CHUNK("\"reasoning_content\":\"Hello\"", "null"),
+        HEAD CHUNK(
+            "\"content\":\"Hello\"", "null") "data: {\"error\":{\"type\":\"server_error\"}}\n\n",
+        HEAD CHUNK(
+            "\"tool_calls\":[{\"index\":0,\"id\":\"a\",\"function\":"
+            "{\"name\":\"f\",\"arguments\":\"{\\\"a\\\":\"}}]",
+            "null"),
+    };
+    struct world *world = *state;
+    for (size_t i = 0; i < SL_COUNT(answers); i++) {
+        ask_text(world, answers[i]);
+        assert_int_equal(world->sink.end.kind, SL_CHUNK_FAIL);
+        assert_int_equal(world->sink.end.received_bytes, 5);
+        assert_true(world->sink.end.request_bytes > 20);
+    }
+}
+
 static void a_cut_at_any_byte_is_never_taken_for_an_end(void **state)
 {
     static const char bytes[] = HEAD STORY DONE;
@@ -432,6 +454,7 @@ int main(void)
         CASE(the_request_is_as_the_vendors_want_it),
         CASE(a_json_reply_gives_the_same_chunks),
         CASE(a_missing_end_mark_after_the_finish_reason_is_no_fault),
+        CASE(what_came_before_a_fault_is_counted),
         CASE(a_cut_at_any_byte_is_never_taken_for_an_end),
         CASE(a_chunked_answer_that_is_cut_is_truncated),
         CASE(done_without_a_finish_reason_is_truncated),
