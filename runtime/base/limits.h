@@ -78,6 +78,7 @@
     /* a run */                                                                                    \
     X(run_timeout, MS, 3600000, 1, 604800000, "a run")                                             \
     X(iterations, COUNT, 1000, 1, 1000, "max_iterations of an agent")                              \
+    X(restarts, COUNT, 2, 0, 10, "answers that were cut off and are asked for again")              \
     X(calls_per_iteration, COUNT, 64, 1, 1024, "tool calls of one model answer")                   \
     X(calls_per_run, COUNT, 100, 1, 100000, "tool calls of a run")                                 \
     X(loop_guard, COUNT, 5, 2, 1000, "the same tool call in a row")                                \

@@ -98,6 +98,8 @@
       "Tokens that no provider counted, estimated.")                                               \
     X(sluice_provider_retries, COUNTER, ONE, NONE, "provider,code",                                \
       "Retries, by the failure before.")                                                           \
+    X(sluice_iteration_restarts, COUNTER, ONE, NONE, "provider,code",                              \
+      "Answers that were cut off and asked for again, by the failure.")                            \
     X(sluice_provider_errors, COUNTER, ONE, NONE, "provider,code",                                 \
       "Answers that failed, after the retries.")                                                   \
     X(sluice_provider_unknown_finish, COUNTER, ONE, NONE, "provider",                              \

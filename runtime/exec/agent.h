@@ -55,6 +55,7 @@ struct sl_agent {
     bool has_durability; /* otherwise what the server has */
     enum sl_store_durability durability;
     bool tool_call_deltas;
+    bool restart_interrupted;                  /* an answer that was cut off is asked for again */
     uint64_t budget_tokens, budget_tool_calls; /* 0: no bound */
 
     size_t n_approvers;     /* who may decide about calls of tools with policy ask (AL-6.7) */

@@ -413,6 +413,7 @@ static void load_run_options(struct load *load, const struct sl_conf_node *spec)
     load_only(load, spec, "slow_consumer", "PAUSE");
     load_durability(load, spec);
     (void)sl_conf_bool(load->conf, spec, "tool_call_deltas", &agent->tool_call_deltas);
+    (void)sl_conf_bool(load->conf, spec, "restart_interrupted", &agent->restart_interrupted);
     load_budget(load, spec);
     load_approval(load, spec);
     static const char *const later[] = { "mcp_servers", "output_schema", "validation_mode",

@@ -93,11 +93,14 @@ void sl_run_count_answer(struct sl_run *run, const struct sl_usage *usage)
     }
     const struct sl_usage_facts *facts = &run->turn.facts;
     const bool is_whole = facts->lost_bytes == 0;
+    const char *error = run->turn.failure != NULL ? run->turn.failure
+                        : run->is_claimed         ? run->options.ending->reason
+                                                  : "";
     run->counted.is_measured = false;
     SL_METRIC_OBSERVE(
         gen_ai_client_operation_duration_seconds,
         sl_loop_now_ns(run->env->loop) - run->counted.request_ns, OPERATION, run->agent->provider,
-        run->agent->model, run->is_claimed ? run->options.ending->reason : "");
+        run->agent->model, error);
     count_tokens(run, "input", usage->input_tokens, facts->reported.has_input && is_whole);
     count_tokens(run, "output", usage->output_tokens, facts->reported.has_output && is_whole);
 }

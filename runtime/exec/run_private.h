@@ -99,8 +99,10 @@ struct sl_run {
         uint32_t n_retries;      /* begun, the pause before included */
         const char *opaque_json; /* in the history's arena; NULL: none */
         enum sl_model_finish finish;
-        bool is_waiting;  /* the answer is complete, and arguments are still being read */
-        bool is_recorded; /* the answer is in the history */
+        bool is_waiting;         /* the answer is complete, and arguments are still being read */
+        bool is_recorded;        /* the answer is in the history */
+        const char *failure;     /* the code that it failed with, static; NULL: it did not */
+        struct sl_budget before; /* the calls that were counted before this answer */
         /* In the history's arena; NULL: not said. */
         const char *raw, *answered_model;
     } turn;
@@ -120,7 +122,8 @@ struct sl_run {
     struct sl_history history;
     struct sl_credentials *credentials; /* NULL: none */
     struct sl_budget budget;
-    uint32_t iteration;
+    uint32_t iteration, attempt;
+    uint32_t n_restarts;
     Sluice__V1__StopReason last_stop;
 
     struct { /* the calls of the iteration, in call order */
@@ -187,6 +190,14 @@ bool sl_run_emit_iteration_complete(struct sl_run *run, Sluice__V1__StopReason s
 void sl_run_answered(struct sl_run *run);
 /* The gate (AL-4.4), and the next request to the model. */
 void sl_run_next_iteration(struct sl_run *run);
+/* The same iteration from its beginning: nothing of its answer counts. */
+void sl_run_repeat_iteration(struct sl_run *run);
+
+/* ---- restart.c ---------------------------------------------------------------------------------
+ */
+/* The model has failed so, and its turn is freed. True: the iteration is complete, and begun again
+ * if the gate lets it through. */
+bool sl_run_restart(struct sl_run *run, const struct sl_ending *ending);
 
 /* ---- tools.c -----------------------------------------------------------------------------------
  */

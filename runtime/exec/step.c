@@ -220,7 +220,10 @@ static void on_fail(struct sl_run *run, const struct sl_model_chunk *chunk)
     /* Never sent, or answered with an HTTP error. */
     run->turn.facts.is_unused = chunk->request_bytes == 0 && chunk->received_bytes == 0;
     run->turn.handle = sl_model_turn_free(run->turn.handle);
-    sl_run_finish(run, &ending);
+    run->turn.failure = ending.reason;
+    if (!sl_run_restart(run, &ending)) {
+        sl_run_finish(run, &ending);
+    }
 }
 
 /* ---- Chunks ------------------------------------------------------------------------------------
@@ -423,7 +426,7 @@ static bool emit_iteration_start(struct sl_run *run)
     sluice__v1__iteration_start__init(&start);
     start.iteration = run->iteration;
     start.max_iterations = run->settings.max_iterations;
-    start.attempt = 1;
+    start.attempt = run->attempt;
     Sluice__V1__StreamEvent event;
     sluice__v1__stream_event__init(&event);
     event.event_case = SL_EVENT(ITERATION_START);
@@ -431,8 +434,8 @@ static bool emit_iteration_start(struct sl_run *run)
     return sl_run_emit(run, &event);
 }
 
-/* True: another iteration may begin. */
-static bool pass_gate(struct sl_run *run)
+/* True: this iteration may begin, or begin again. */
+static bool pass_gate(struct sl_run *run, uint32_t iteration)
 {
     if (run->is_claimed) {
         return false;
@@ -445,7 +448,7 @@ static bool pass_gate(struct sl_run *run)
         sl_run_fail(run, SL_CODE(BUDGET_EXCEEDED));
         return false;
     }
-    if (run->iteration >= run->settings.max_iterations) {
+    if (iteration > run->settings.max_iterations) {
         struct sl_ending ending = sl_ending_error(SL_CODE(MAX_ITERATIONS));
         if (run->settings.max_iterations >= run->env->limits->iterations) {
             sl_limit_reached(SL_LIMIT_iterations);
@@ -465,18 +468,21 @@ static size_t most_old_messages(const struct sl_run *run)
     return is_bound ? SESSION_MESSAGES : run->agent->max_context_messages;
 }
 
-void sl_run_next_iteration(struct sl_run *run)
+static void begin_iteration(struct sl_run *run, uint32_t iteration, uint32_t attempt)
 {
-    if (!pass_gate(run)) {
+    if (!pass_gate(run, iteration)) {
         return;
     }
     sl_run_tools_clear(run);
-    run->iteration++;
+    run->iteration = iteration;
+    run->attempt = attempt;
     run->turn.phase = SL_MODEL_WAIT;
     run->turn.n_retries = 0;
     run->turn.facts = (struct sl_usage_facts){ .n_requests = 0 };
     run->turn.is_waiting = false;
     run->turn.is_recorded = false;
+    run->turn.failure = NULL;
+    run->turn.before = run->budget;
     run->turn.raw = run->turn.answered_model = NULL;
     run->turn.opaque_json = NULL;
     sl_collect_begin(&run->collect); /* first: an end from here on has no text of the last one */
@@ -490,4 +496,14 @@ void sl_run_next_iteration(struct sl_run *run)
     }
     sl_history_prune(&run->history, most_old_messages(run), run->agent->max_context_tokens);
     ask_model(run);
+}
+
+void sl_run_next_iteration(struct sl_run *run)
+{
+    begin_iteration(run, run->iteration + 1, 1);
+}
+
+void sl_run_repeat_iteration(struct sl_run *run)
+{
+    begin_iteration(run, run->iteration, run->attempt + 1);
 }

@@ -106,9 +106,26 @@ class Models(harness.Case):
         self.assertEqual(mock.stats()["requests"], 2)
         self.assertEqual(harness.text_of(events), "back", "nothing of the failed attempt is seen")
 
+    def test_a_cut_answer_is_asked_for_again_if_the_agent_wants_that(self):  # AL-4.8
+        mock = self.mock(
+            "turns:\n  - steps:\n      - text: first\n      - error: {in_band: true, code: server_error, attempts: 1}\n"
+            "      - text: ', second'\n"
+        )
+        server = self.daemon(agents={"helper.yaml": harness.HELPER + "restart_interrupted: true\n"}, env=mock.env())
+        events = harness.run_agent(server, "helper", "x")
+        self.assertEqual(
+            [(e["iteration"], e["attempt"]) for e in events if e["type"] == "iteration_start"], [(1, 1), (1, 2)]
+        )
+        self.assertEqual(
+            [e["stop_reason"] for e in events if e["type"] == "iteration_complete"], ["INTERRUPTED", "END_TURN"]
+        )
+        self.assertEqual(events[-1]["content"], "first, second", "only what the second attempt said")
+        self.assertEqual((events[-1]["total_iterations"], events[-1]["usage"]["model_calls"]), (1, 2))
+        self.assertEqual(mock.stats()["requests"], 2)
+
     def test_a_cut_stream_is_an_error_and_not_an_end(self):
         last = self.fails_with("turns:\n  - steps:\n      - text: half\n      - cut: true\n", "PROVIDER_TRUNCATED", "ABORTED")
-        self.assertTrue(last["usage"]["estimated"])
+        self.assertEqual((last["usage"]["estimated"], last["usage"]["output_tokens"]), (True, 1), "a quarter of the bytes")
 
     def test_silence_is_a_timeout(self):
         self.fails_with(HANG, "PROVIDER_TIMEOUT", "ABORTED", flags=("--limit", "model_idle=300ms"))

@@ -96,9 +96,11 @@ static void note_event(struct sl_exec_rig *rig, const Sluice__V1__StreamEvent *e
     if (event->event_case == SL_EVENT(RUN_STARTED)) {
         note(rig, "run %s", event->run_started->agent_name);
     } else if (event->event_case == SL_EVENT(ITERATION_START)) {
-        note(
-            rig, "start %u/%u", event->iteration_start->iteration,
-            event->iteration_start->max_iterations);
+        const Sluice__V1__IterationStart *start = event->iteration_start;
+        note(rig, "start %u/%u", start->iteration, start->max_iterations);
+        if (start->attempt != 1) {
+            note(rig, "attempt %u", start->attempt);
+        }
     } else if (event->event_case == SL_EVENT(TEXT_DELTA)) {
         note(rig, "text %.*s", SHOWN_TEXT_BYTES, event->text_delta->delta);
     } else if (event->event_case == SL_EVENT(THINKING)) {

@@ -88,6 +88,7 @@ static void a_flat_file_has_the_documented_defaults(void **state)
     assert_string_equal(agent->provider, "fake");
     assert_null(agent->instructions);
     assert_int_equal(agent->max_iterations, 10);
+    assert_false(agent->restart_interrupted);
     assert_int_equal(agent->run_timeout_ms, 3600000);
     assert_int_equal(agent->parallel_tools, 10);
     assert_int_equal(agent->heartbeat_ms, 15000);
@@ -130,6 +131,7 @@ static void every_field_is_read(void **state)
                                              "  slow_consumer: PAUSE\n"
                                              "  durability: SYNC\n"
                                              "  tool_call_deltas: true\n"
+                                             "  restart_interrupted: true\n"
                                              "  budget: {max_tokens: 5000, max_tool_calls: 9}\n");
     assert_int_equal(agent->n_labels, 2);
     assert_string_equal(agent->label_keys[1], "yes");
@@ -157,6 +159,7 @@ static void every_field_is_read(void **state)
     assert_int_equal(agent->durability, SL_STORE_SYNC);
     assert_int_equal(agent->detach_ttl_ms, 30000);
     assert_true(agent->tool_call_deltas);
+    assert_true(agent->restart_interrupted);
     assert_int_equal(agent->budget_tokens, 5000);
     assert_int_equal(agent->budget_tool_calls, 9);
 }
@@ -250,6 +253,7 @@ static void a_mistake_is_named_with_its_place(void **state)
         { FLAT "on_disconnect: DETACH_FOR\n", "needs 'detach_ttl_secs'" },
         { FLAT "on_disconnect: MAYBE\n", "on_disconnect" },
         { FLAT "tool_call_deltas: yes\n", "tool_call_deltas" },
+        { FLAT "restart_interrupted: 2\n", "restart_interrupted" },
         { FLAT "instructions: sk-abcdefghijklmnopqrstuvwx\n", "looks like a key" },
         { FLAT "labels: {}\n", "labels" },
         { "apiVersion: v1\nkind: Agent\nmetadata: {name: a}\nspec: {model: m}\n", "apiVersion" },
