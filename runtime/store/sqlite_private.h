@@ -146,6 +146,28 @@ void sl_sqlite_watch_wal(struct sl_sqlite *store);
 /* Does a write inside the open transaction. The request's status says how it went; the code, if
  * it is not SQLITE_OK, that the transaction cannot be committed (sqlite_write.c). */
 SL_CHECK int sl_sqlite_write(struct sl_sqlite *store, struct sl_store_request *request);
+/* Conversations of runs (sqlite_context.c). The first three: inside the open transaction. */
+SL_CHECK int
+sl_sqlite_context_add(struct sl_sqlite *store, uint64_t number, const struct sl_store_run *run);
+SL_CHECK int sl_sqlite_context_put(
+    struct sl_sqlite *store,
+    uint64_t number,
+    uint64_t sequence,
+    bool is_final,
+    struct sl_slice bytes);
+SL_CHECK int sl_sqlite_context_size(struct sl_sqlite *store, uint64_t number, uint64_t *ret_size);
+/* What a run that is ended may write over: see sl_store_end.session_if_own. */
+SL_CHECK int sl_sqlite_context_owns_session(
+    struct sl_sqlite *store,
+    uint64_t number,
+    const struct sl_store_session *session,
+    bool *ret_owns);
+SL_CHECK int
+sl_sqlite_context_set_session(struct sl_sqlite *store, uint64_t number, struct sl_slice messages);
+/* Fills what an answer has of it. */
+SL_CHECK int sl_sqlite_context_read(
+    struct sl_sqlite_db *db, uint64_t number, struct sl_arena *arena, struct sl_store_run *ret_run);
+
 /* The transaction with this write is committed, or it is not (sqlite_write.c). */
 void sl_sqlite_settle(struct sl_sqlite *store, struct sl_store_request *request, bool is_written);
 

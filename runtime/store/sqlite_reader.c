@@ -262,7 +262,13 @@ static int get_run(struct sl_sqlite_db *db, struct sl_store_get *get, enum sl_st
     if (rc != SQLITE_ROW && rc != SQLITE_DONE) {
         return rc;
     }
-    return *ret == SL_OK ? read_terminal(db, number, arena, &get->run) : SQLITE_OK;
+    if (*ret != SL_OK) {
+        return SQLITE_OK;
+    }
+    rc = read_terminal(db, number, arena, &get->run);
+    return rc == SQLITE_OK && get->wants_context
+               ? sl_sqlite_context_read(db, number, arena, &get->run)
+               : rc;
 }
 
 static bool is_wanted(sqlite3_stmt *statement, const struct sl_store_list *list)

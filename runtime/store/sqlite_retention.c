@@ -26,7 +26,7 @@ static int find_oldest(struct sl_sqlite *store, uint64_t *ret_number, uint64_t *
 
 struct part { /* the oldest rows of a run */
     uint64_t last_sequence, n_bytes;
-    bool is_all;
+    bool is_all; /* with the run's conversation */
 };
 
 static int look_at_part(struct sl_sqlite *store, uint64_t number, struct part *ret_part)
@@ -47,7 +47,13 @@ static int look_at_part(struct sl_sqlite *store, uint64_t number, struct part *r
         n_rows++;
     }
     (void)sqlite3_reset(statement);
-    return rc == SQLITE_ROW || rc == SQLITE_DONE ? SQLITE_OK : rc;
+    if (rc != SQLITE_ROW && rc != SQLITE_DONE) {
+        return rc;
+    }
+    uint64_t context_bytes = 0;
+    rc = ret_part->is_all ? sl_sqlite_context_size(store, number, &context_bytes) : SQLITE_OK;
+    ret_part->n_bytes += context_bytes;
+    return rc;
 }
 
 static int

@@ -30,6 +30,13 @@ static const char *const steps[] = {
     " messages BLOB NOT NULL, crc INTEGER NOT NULL, updated_ms INTEGER NOT NULL,"
     " PRIMARY KEY (tenant, agent, session_id));"
     "CREATE INDEX sessions_by_age ON sessions (updated_ms);",
+    /* A version that does not know of conversations removes runs as well, and numbers come again:
+     * hence the trigger. session_crc: of the session as the run knows it; NULL: there is none. */
+    "CREATE TABLE contexts (run INTEGER PRIMARY KEY, sequence INTEGER NOT NULL,"
+    " is_final INTEGER NOT NULL, keeps_session INTEGER NOT NULL, session_crc INTEGER,"
+    " crc INTEGER NOT NULL, bytes BLOB NOT NULL);"
+    "CREATE TRIGGER contexts_go AFTER DELETE ON runs"
+    " BEGIN DELETE FROM contexts WHERE run = old.number; END;",
 };
 
 const struct sl_sqlite_schema sl_sqlite_schema = {

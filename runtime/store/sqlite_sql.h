@@ -20,7 +20,8 @@
       "INSERT INTO runs (run_id, tenant, agent, session_id, request_id, digest, durability, "      \
       "on_disconnect, created_ms, metadata, node, state) "                                         \
       "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) ON CONFLICT DO NOTHING")         \
-    X(ADD_HEAD, "INSERT INTO heads (run, epoch) VALUES (?1, ?2)")                                  \
+    X(ADD_HEAD, "INSERT INTO heads (run, epoch, bytes) VALUES (?1, ?2, ?3)")                       \
+    X(ADD_BYTES, "UPDATE heads SET bytes = bytes + ?2 WHERE run = ?1")                             \
     X(FIND_REQUEST,                                                                                \
       "SELECT run_id, agent, digest FROM runs WHERE tenant = ?1 AND request_id = ?2")              \
     X(PUT_RESUME, "INSERT INTO resumes (run, bytes, crc) VALUES (?1, ?2, ?3) "                     \
@@ -53,7 +54,24 @@
       "UPDATE heads SET epoch = ?2, recovered_after = CASE WHEN rests THEN recovered_after "       \
       "ELSE coalesce(recovered_after, last_sequence) END WHERE run = ?1")                          \
     X(SET_NODE, "UPDATE runs SET node = ?2 WHERE number = ?1")                                     \
-    /* conversations */                                                                            \
+    /* conversations of runs */                                                                    \
+    X(ADD_CONTEXT,                                                                                 \
+      "INSERT INTO contexts (run, sequence, is_final, keeps_session, session_crc, crc, bytes) "    \
+      "VALUES (?1, 0, 0, ?2, (SELECT crc FROM sessions "                                           \
+      "WHERE tenant = ?3 AND agent = ?4 AND session_id = ?5), ?6, ?7)")                            \
+    X(PUT_CONTEXT,                                                                                 \
+      "INSERT INTO contexts (run, sequence, is_final, keeps_session, crc, bytes) "                 \
+      "VALUES (?1, ?2, ?3, 0, ?4, ?5) ON CONFLICT (run) DO UPDATE SET "                            \
+      "sequence = excluded.sequence, is_final = excluded.is_final, crc = excluded.crc, "           \
+      "bytes = excluded.bytes")                                                                    \
+    X(GET_CONTEXT, "SELECT sequence, is_final, crc, bytes FROM contexts WHERE run = ?1")           \
+    X(GET_CONTEXT_SIZE, "SELECT length(bytes) FROM contexts WHERE run = ?1")                       \
+    X(SET_OWN_SESSION, "UPDATE contexts SET session_crc = ?2 WHERE run = ?1")                      \
+    X(HAS_OWN_SESSION,                                                                             \
+      "SELECT 1 FROM contexts AS c LEFT JOIN sessions AS s ON s.tenant = ?2 AND s.agent = ?3 "     \
+      "AND s.session_id = ?4 "                                                                     \
+      "WHERE c.run = ?1 AND c.keeps_session = 1 AND c.session_crc IS s.crc")                       \
+    /* sessions */                                                                                 \
     X(PUT_SESSION,                                                                                 \
       "INSERT INTO sessions (tenant, agent, session_id, messages, crc, updated_ms) "               \
       "VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (tenant, agent, session_id) DO UPDATE SET "     \

@@ -69,11 +69,13 @@ static int add_run(
     return rc;
 }
 
-static int add_head(struct sl_sqlite *store, uint64_t number)
+static int add_head(struct sl_sqlite *store, uint64_t number, size_t n_bytes)
 {
     STATEMENT(ADD_HEAD)
     sl_sqlite_bind_number(statement, 1, number);
     sl_sqlite_bind_number(statement, 2, store->base.epoch);
+    sl_sqlite_bind_number(statement, 3, n_bytes);
+    store->writer.kept_change += (int64_t)n_bytes;
     return sl_sqlite_run(statement);
 }
 
@@ -131,7 +133,10 @@ static int begin_run(struct sl_sqlite *store, struct sl_store_begin *begin)
         return find_request(store, begin);
     }
     if (rc == SQLITE_OK) {
-        rc = add_head(store, number);
+        rc = add_head(store, number, begin->run->context.size);
+    }
+    if (rc == SQLITE_OK && begin->run->context.size > 0) {
+        rc = sl_sqlite_context_add(store, number, begin->run);
     }
     if (rc == SQLITE_OK && begin->run->resume.size > 0) {
         rc = put_resume(store, number, begin->run->resume);
@@ -338,6 +343,14 @@ static int put_session(struct sl_sqlite *store, const struct sl_store_session *s
     return sl_sqlite_run(statement);
 }
 
+static int take_context(struct sl_sqlite *store, const struct sl_store_save *save)
+{
+    const uint64_t number = save->log->number;
+    const struct sl_slice messages = save->session->messages;
+    const int rc = sl_sqlite_context_put(store, number, save->context_sequence, false, messages);
+    return rc == SQLITE_OK ? sl_sqlite_context_set_session(store, number, messages) : rc;
+}
+
 static int save(struct sl_sqlite *store, struct sl_store_save *save)
 {
     if (save->log != NULL && save->log->durability != SL_STORE_NONE) {
@@ -356,7 +369,11 @@ static int save(struct sl_sqlite *store, struct sl_store_save *save)
             return refuse(&save->request, SL_ABORTED, "another owner has the run");
         }
     }
-    return put_session(store, save->session);
+    int rc = put_session(store, save->session);
+    if (rc == SQLITE_OK && save->log != NULL && save->context_sequence > 0) {
+        rc = take_context(store, save);
+    }
+    return rc;
 }
 
 static int set_ended(struct sl_sqlite *store, const struct sl_store_end *end)
@@ -383,6 +400,18 @@ static int set_lost(struct sl_sqlite *store, uint64_t number, uint64_t after_seq
     return sl_sqlite_run(statement);
 }
 
+static int put_session_of_end(struct sl_sqlite *store, const struct sl_store_end *end)
+{
+    bool owns = true;
+    if (end->session_if_own) {
+        const int rc = sl_sqlite_context_owns_session(store, end->log->number, end->session, &owns);
+        if (rc != SQLITE_OK) {
+            return rc;
+        }
+    }
+    return owns ? put_session(store, end->session) : SQLITE_OK;
+}
+
 static int end_run(struct sl_sqlite *store, struct sl_store_end *end)
 {
     struct step step = {
@@ -406,7 +435,10 @@ static int end_run(struct sl_sqlite *store, struct sl_store_end *end)
         rc = set_lost(store, end->log->number, end->sequence - 1);
     }
     if (rc == SQLITE_OK && end->session != NULL) {
-        rc = put_session(store, end->session);
+        rc = put_session_of_end(store, end);
+    }
+    if (rc == SQLITE_OK && end->context.size > 0) {
+        rc = sl_sqlite_context_put(store, end->log->number, end->sequence, true, end->context);
     }
     return rc;
 }
@@ -483,6 +515,10 @@ static int recover(struct sl_sqlite *store, struct sl_store_recover *recover)
     }
     if (rc == SQLITE_OK) {
         rc = read_resume(store, recover, number);
+    }
+    if (rc == SQLITE_OK) {
+        rc = sl_sqlite_context_read(
+            &store->writer.db, number, &recover->request.memory, &recover->run);
     }
     if (!recover->run.is_rested && !recover->run.is_recovered) {
         recover->run.is_recovered = true;

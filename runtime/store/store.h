@@ -50,6 +50,14 @@ enum {
     SL_STORE_PAGE = 1000             /* runs of one answer */
 };
 
+/* What is kept of a run's own conversation. */
+enum sl_store_context {
+    SL_STORE_CONTEXT_NONE,   /* nothing: it was not given, or an older version made the run */
+    SL_STORE_CONTEXT_BASE,   /* as it was at some event: of a run that was not ended with it */
+    SL_STORE_CONTEXT_FINAL,  /* the whole one of a run that has ended */
+    SL_STORE_CONTEXT_DAMAGED /* it cannot be read any more */
+};
+
 /* Of the request's metadata: clean UTF-8, the key is not empty. */
 struct sl_store_pair {
     const char *key, *value;
@@ -68,6 +76,10 @@ struct sl_store_run {
     const struct sl_store_pair *metadata;
     size_t n_metadata;
     struct sl_slice resume; /* what it takes to take the run up again; empty: nothing */
+    /* Its conversation as it begins, in the executor's own form; empty: it is not kept. Of an
+     * answer: as it is, if it was asked for. */
+    struct sl_slice context;
+    bool keeps_session; /* that of session_id is in this store; no answer has it */
 
     /* What the store adds; begin does not read it. */
     uint64_t number; /* of a list: its place there, see sl_store_list.before */
@@ -81,6 +93,8 @@ struct sl_store_run {
     bool is_recovered;
     bool is_rested; /* its owner went at rest: nothing after last_sequence was ever seen */
     struct sl_slice terminal; /* its last event with its prefix; empty: not ended, or not asked */
+    enum sl_store_context context_state;
+    uint64_t context_sequence; /* events up to this one are in it; 0: as the run began */
 };
 
 /* ---- Requests ----------------------------------------------------------------------------------
@@ -191,6 +205,10 @@ struct sl_store_end {
     bool has_lost; /* events after sequence - 1 were sent and are not stored: recovered_after */
     const struct sl_store_session
         *session; /* NULL: it stays as it is; with NONE, save it yourself */
+    /* The session is written only if it is what the run began with, or what the run saved last: by
+     * whoever ends it for an owner that is gone. */
+    bool session_if_own;
+    struct sl_slice context; /* the run's whole conversation; empty: it is not kept */
 };
 
 /* Writes a conversation: as long as the run is still its owner's. on_done: as sl_store_append(). */
@@ -198,6 +216,9 @@ struct sl_store_save {
     struct sl_store_request request;
     struct sl_store_log *log; /* NULL, or of durability NONE: whoever it is */
     const struct sl_store_session *session;
+    /* It is the run's own conversation, too, and the events up to this one are in it; 0: it is
+     * not. */
+    uint64_t context_sequence;
 };
 
 /* Claims the next run whose owner is gone: it has the store's epoch from here on, and belongs to
@@ -206,7 +227,7 @@ struct sl_store_save {
 struct sl_store_recover {
     struct sl_store_request request;
     struct sl_store_log *log;
-    struct sl_store_run run; /* of the answer, with `resume` */
+    struct sl_store_run run; /* of the answer, with `resume` and `context` */
 };
 
 /* Keeps the leases of all runs of this node. */
@@ -236,7 +257,8 @@ struct sl_store_get {
     struct sl_store_request request;
     const char *run_id; /* NULL: by request_id */
     const char *request_id;
-    const char *tenant;      /* NULL: any, only with run_id */
+    const char *tenant; /* NULL: any, only with run_id */
+    bool wants_context;
     struct sl_store_run run; /* of the answer */
 };
 
@@ -282,7 +304,7 @@ struct sl_store_stats {
     uint64_t commit_ns, longest_commit_ns; /* of all; of one */
     uint64_t appends, event_bytes;
     uint64_t wal_bytes;  /* not yet in the database itself */
-    uint64_t kept_bytes; /* events of all runs that are kept */
+    uint64_t kept_bytes; /* events and conversations of all runs that are kept */
     uint64_t runs_removed;
     uint64_t sessions, session_bytes; /* conversations that are kept */
     uint64_t sessions_removed;        /* too old, or too many */
@@ -321,8 +343,8 @@ struct sl_store_sqlite_options {
     /* Ended runs are removed so long after their end, conversations so long after they were
      * written; 0: never. */
     uint64_t keep_ms;
-    /* The oldest ended runs are removed over so many bytes of events, and the oldest conversations
-     * over so many bytes of conversations; 0: never. */
+    /* The oldest ended runs are removed over so many bytes of them, and the oldest sessions over so
+     * many bytes of sessions; 0: never. */
     uint64_t keep_bytes;
     unsigned min_free_percent; /* of the file system: no new runs below; 0: 5; over 100: no look */
 };
