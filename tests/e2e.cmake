@@ -10,6 +10,7 @@ foreach(name
     call
     cancel
     cancel_run
+    cancel_stored
     causes
     cli
     cli_runs
