@@ -1,4 +1,5 @@
-/* All statements of the SQLite store. The tables are in sqlite_schema.c. */
+/* All statements of the SQLite store. The tables are in sqlite_schema.c. An index of a part of the
+ * rows is used only where the statement says the index's own condition, word for word. */
 #ifndef SL_RUNTIME_STORE_SQLITE_SQL_H
 #define SL_RUNTIME_STORE_SQLITE_SQL_H
 
@@ -22,8 +23,8 @@
       "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) ON CONFLICT DO NOTHING")         \
     X(ADD_HEAD, "INSERT INTO heads (run, epoch, bytes) VALUES (?1, ?2, ?3)")                       \
     X(ADD_BYTES, "UPDATE heads SET bytes = bytes + ?2 WHERE run = ?1")                             \
-    X(FIND_REQUEST,                                                                                \
-      "SELECT run_id, agent, digest FROM runs WHERE tenant = ?1 AND request_id = ?2")              \
+    X(FIND_REQUEST, "SELECT run_id, agent, digest FROM runs "                                      \
+                    "WHERE tenant = ?1 AND request_id = ?2 AND request_id <> ''")                  \
     X(PUT_RESUME, "INSERT INTO resumes (run, bytes, crc) VALUES (?1, ?2, ?3) "                     \
                   "ON CONFLICT (run) DO UPDATE SET bytes = excluded.bytes, crc = excluded.crc")    \
     X(GET_RESUME, "SELECT bytes, crc FROM resumes WHERE run = ?1")                                 \
@@ -44,7 +45,8 @@
                "WHERE run = ?1 AND last_sequence = ?2")                                            \
     /* asking */                                                                                   \
     X(GET_RUN, "SELECT " SL_SQL_RUN "WHERE r.run_id = ?1")                                         \
-    X(GET_RUN_OF_REQUEST, "SELECT " SL_SQL_RUN "WHERE r.tenant = ?1 AND r.request_id = ?2")        \
+    X(GET_RUN_OF_REQUEST, "SELECT " SL_SQL_RUN "WHERE r.tenant = ?1 AND r.request_id = ?2 "        \
+                          "AND r.request_id <> ''")                                                \
     X(LIST_RUNS,                                                                                   \
       "SELECT " SL_SQL_RUN "WHERE r.tenant = ?1 AND r.number < ?2 ORDER BY r.number DESC")         \
     /* recovery */                                                                                 \
