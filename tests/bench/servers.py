@@ -8,13 +8,13 @@ import tempfile
 import time
 
 
+CORES = sorted(os.sched_getaffinity(0))  # before anything is pinned: a child inherits what its parent has left
+
+
 def pinned(core):
-    """For preexec_fn: the child keeps to one core, if there are several. None: to none."""
+    """For preexec_fn: the child keeps to one core, if there are several. None: it has all of them."""
     def pin():
-        if core is None:
-            return
-        cores = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, {cores[core % len(cores)]})
+        os.sched_setaffinity(0, CORES if core is None else {CORES[core % len(CORES)]})
     return pin
 
 
@@ -103,7 +103,7 @@ class Process:
 class Server(Process):
     """sluiced, with one loop on core 0; without `config` with the limits of --profile load."""
 
-    def __init__(self, bin_dir, config=None, wrapper=(), profile=None, tls=False, loops=1):
+    def __init__(self, bin_dir, config=None, wrapper=(), profile=None, tls=False, loops=1, flags=()):
         super().__init__(bin_dir)
         command = [*wrapper, self.tool("sluiced"), "--listen", "127.0.0.1:0", "--loops", str(loops),
                    "--limit", "drain_delay=0"]
@@ -120,6 +120,7 @@ class Server(Process):
             with open(os.path.join(agents, "relay.yaml"), "w", encoding="utf-8") as file:
                 file.write(config["agent"])
             command += ["--config", path, "--agents", agents]
+        command += flags
         self.start(command, 0 if loops == 1 else None, 60 if wrapper else 10)
 
 
