@@ -11,30 +11,13 @@ import sys
 import tempfile
 import time
 
+import durability
 import peers
+from client import MESSAGE_BYTES, bench, median
 from raw_client import Provider, RawClient, cancels, field, lone_events
 from servers import BareServer, MockModel, Server, certificate, pinned, relay_config, size_kib
 
-MESSAGE_BYTES = 100
 CALLGRIND_STREAMS = 100
-
-
-def bench(server, agent, text, streams, runs, extra=()):
-    """One `sluice bench`; its report with the server's CPU seconds and memory beside it."""
-    command = [server.tool("sluice"), "bench", "--addr", server.address, "--agent", agent, "--input", text,
-               "--streams", str(streams), "--runs", str(runs), "--json", *extra]
-    before = server.cpu_seconds()
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, preexec_fn=pinned(1))
-    cpu = server.cpu_seconds() - before
-    if done.returncode != 0:
-        sys.exit(f"bench failed ({done.returncode}): {done.stdout}{done.stderr}")
-    report = json.loads(done.stdout)
-    if list(report["status"]) != ["OK"]:
-        sys.exit(f"not every run ended well: {report['status']}")
-    report.update(cpu_s=cpu, cpu_us_per_message=cpu * 1e6 / report["messages"],
-                  cpu_us_per_run=cpu * 1e6 / report["calls"], busy=cpu / report["seconds"],
-                  rss_peak_kib=server.status("VmHWM"))
-    return report
 
 
 def saturated(bin_dir, streams, total):
@@ -255,15 +238,6 @@ def compare_bare(bin_dir, is_short, n_rounds):
     return results
 
 
-def median(rounds, *keys):
-    values = []
-    for value in rounds:
-        for key in keys:
-            value = value[key]
-        values.append(value)
-    return statistics.median(values)
-
-
 def print_table(results):
     print(f"{'case':<26}{'messages':>10}{'per CPU s':>12}{'CPU us each':>12}{'busy':>6}{'first p50':>11}"
           f"{'p99 ms':>9}{'gap p50':>10}{'p99 ms':>9}{'peak MB':>9}")
@@ -283,6 +257,8 @@ def main():
     parser.add_argument("--callgrind", action="store_true", help="only instructions per event, by valgrind")
     parser.add_argument("--bare", action="store_true", help="only the comparison with a bare server")
     parser.add_argument("--peers", action="store_true", help="only the library beside grpc-go and gRPC C++")
+    parser.add_argument("--durability", action="store_true", help="only what a store costs: NONE, ASYNC and SYNC in turns")
+    parser.add_argument("--store", metavar="FOLDER", help="where --durability has its stores (the folder of temporary files)")
     parser.add_argument("--json", metavar="FILE", help="every figure of every round")
     parser.add_argument("--bin", default="build/release/bin", help="the binaries (build/release/bin)")
     options = parser.parse_args()
@@ -294,6 +270,8 @@ def main():
               f"({CALLGRIND_STREAMS} streams, {MESSAGE_BYTES} bytes)")
     elif options.bare:
         figures["bare"] = compare_bare(options.bin, options.short, n_rounds)
+    elif options.durability:
+        figures["durability"] = durability.compare(options.bin, options.store, options.short, n_rounds)
     elif options.peers:
         figures["peers"] = peers.compare(options.bin, options.short, n_rounds)
     else:

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 import xml.etree.ElementTree as ElementTree
@@ -300,6 +301,33 @@ class OfAnyMethod(harness.Case):
         )
         self.assertEqual((report["calls"], report["stream_limit"]), (30, 2))
         self.assertTrue(any("MAX_CONCURRENT_STREAMS" in remark for remark in report["remarks"]))
+
+
+class OfDurability(harness.Case):
+    def test_the_cost_of_a_store_is_measured_with_one_command(self):
+        with tempfile.TemporaryDirectory() as work:
+            words = ("--durability", "--short", "--store", work, "--json", work + "/figures.json", "--bin", harness.BIN)
+            done = subprocess.run(
+                [sys.executable, "-B", harness.ROOT + "/tests/bench/measure.py", *words],
+                capture_output=True,
+                timeout=300,
+                check=False,
+            )
+            self.assertEqual(done.returncode, 0, done.stderr.decode() + done.stdout.decode())
+            with open(work + "/figures.json", encoding="utf-8") as file:
+                cases = json.load(file)["durability"]["cases"]
+            self.assertEqual(os.listdir(work), ["figures.json"], "the stores are removed")
+        for name, streams, events in (("1 stream", 1, 100_000), ("100 streams", 100, 1_000), ("lone event", 1, 100)):
+            for mode, report in cases[name][0].items():
+                self.assertEqual(report["messages"], streams * (events + 4), (name, mode))
+                self.assertEqual(report["status"], {"OK": streams})
+                if mode == "NONE":
+                    self.assertEqual((report["store_appends"], report["store_event_bytes"]), (0, 0))
+                else:
+                    self.assertGreater(report["store_event_bytes"], streams * events * 100)
+                    self.assertGreater(report["store_commits"], 0)
+        self.assertEqual({mode: report["p50_us"] > 0 for mode, report in cases["lone event"][0].items()},
+                         {"NONE": True, "ASYNC": True, "SYNC": True})  # fmt: skip
 
 
 if __name__ == "__main__":
