@@ -15,6 +15,7 @@ foreach(name
     cli
     cli_runs
     converse
+    crash
     daemon
     disconnect
     docs
