@@ -19,6 +19,7 @@ enum {
 
 enum state {
     BEGINNING,
+    UNSURE, /* the beginning has failed, and the store may have the run all the same */
     OPEN,
     OVER /* the store is not asked for anything any more */
 };
@@ -53,6 +54,8 @@ struct sl_record {
     struct sl_timer retry_timer, patience_timer;
 
     struct sl_store_begin begin;
+    struct sl_store_get look; /* UNSURE: is it there? */
+    bool is_found;
     struct sl_store_append append;
     struct sl_store_end end;
     struct sl_store_request *answered; /* with its call; on_done comes by the task */
@@ -270,13 +273,31 @@ static void on_begin_done(struct sl_store_request *request)
 {
     struct sl_record *record = SL_CONTAINER(request, struct sl_record, begin.request);
     record->is_busy = false;
-    record->state = request->status == SL_OK ? OPEN : OVER;
-    if (record->is_alone || request->status == SL_OK) {
+    record->state = request->status == SL_OK ? OPEN : is_passing(request->status) ? UNSURE : OVER;
+    if (record->is_alone && record->state == UNSURE) {
+        retry_later(record);
+    } else if (record->is_alone || request->status == SL_OK) {
         go_on(record);
     } else if (!record->is_failed) {
         record->is_failed = true;
         tell_refused(record, request->status, request->why);
     }
+}
+
+/* The run is gone, and its beginning may have been committed, whatever was said of it (RL-G6). */
+static void on_looked(struct sl_store_request *request)
+{
+    struct sl_record *record = SL_CONTAINER(request, struct sl_record, look.request);
+    const enum sl_status status = request->status;
+    record->is_busy = false;
+    sl_store_request_done(request);
+    if (is_passing(status)) {
+        retry_later(record);
+        return;
+    }
+    record->is_found = status == SL_OK;
+    record->state = record->is_found ? UNSURE : OVER;
+    go_on(record);
 }
 
 static void note_stored(struct sl_record *record)
@@ -373,6 +394,16 @@ static void send_begin(struct sl_record *record)
     sent(record, &begin->request, sl_store_begin_run(record->store, begin));
 }
 
+static void send_look(struct sl_record *record)
+{
+    record->look = (struct sl_store_get){
+        .request = { .loop = record->loop, .on_done = on_looked },
+        .run_id = record->run.run_id,
+        .tenant = record->run.tenant,
+    };
+    sent(record, &record->look.request, sl_store_get(record->store, &record->look));
+}
+
 /* Takes what is in the log: false, nothing. */
 static bool fill_append(struct sl_record *record)
 {
@@ -450,11 +481,15 @@ static void send_last_end(struct sl_record *record)
 
 static void go_on_alone(struct sl_record *record)
 {
-    const bool may_try = record->state == OPEN && record->tail.segment != NULL &&
+    const bool may_try = record->state != OVER && record->tail.segment != NULL &&
                          now_ns(record) < record->alone_ns &&
                          (record->room == NULL || !record->room->is_stopping);
     if (!may_try) {
         free_record(record);
+    } else if (record->state == UNSURE && record->is_found) {
+        send_begin(record); /* again, which only finds it */
+    } else if (record->state == UNSURE) {
+        send_look(record);
     } else if (record->append.n_ranges > 0) {
         send_append(record);
     } else {
@@ -638,14 +673,16 @@ struct sl_record *sl_record_give_up(struct sl_record *record, const struct sl_re
     sl_event_cursor_close(&record->cursor);
     sl_timer_stop(&record->patience_timer);
     sl_timer_stop(&record->retry_timer);
-    if (!record->is_busy && (record->state != OPEN || tail == NULL)) {
+    if (!record->is_busy && (record->state == OVER || tail == NULL)) {
         free_record(record);
         return NULL;
     }
     record->is_alone = true;
     record->alone_ns = now_ns(record) + record->retry_ms * SL_NS_PER_MS;
     join_room(record);
-    if (!record->is_busy) {
+    if (record->state == UNSURE) {
+        go_on(record);
+    } else if (!record->is_busy) {
         retry_later(record); /* it has just failed */
     }
     return NULL;

@@ -23,6 +23,9 @@
       "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) ON CONFLICT DO NOTHING")         \
     X(ADD_HEAD, "INSERT INTO heads (run, epoch, bytes) VALUES (?1, ?2, ?3)")                       \
     X(ADD_BYTES, "UPDATE heads SET bytes = bytes + ?2 WHERE run = ?1")                             \
+    X(FIND_BEGUN,                                                                                  \
+      "SELECT r.number FROM runs AS r JOIN heads AS h ON h.run = r.number "                        \
+      "WHERE r.run_id = ?1 AND r.tenant = ?2 AND h.epoch = ?3 AND h.last_sequence = 0")            \
     X(FIND_REQUEST, "SELECT run_id, agent, digest FROM runs "                                      \
                     "WHERE tenant = ?1 AND request_id = ?2 AND request_id <> ''")                  \
     X(PUT_RESUME, "INSERT INTO resumes (run, bytes, crc) VALUES (?1, ?2, ?3) "                     \

@@ -88,7 +88,27 @@ static int put_resume(struct sl_sqlite *store, uint64_t number, struct sl_slice 
     return sl_sqlite_run(statement);
 }
 
-/* The run was not added: because of its request_id, or its own id. */
+/* The run was not added: an earlier try was committed, whatever it was told (G6). */
+static int find_begun(
+    struct sl_sqlite *store,
+    const struct sl_store_run *run,
+    bool *ret_is_begun,
+    uint64_t *ret_number)
+{
+    STATEMENT(FIND_BEGUN)
+    sl_sqlite_bind_text(statement, 1, run->run_id);
+    sl_sqlite_bind_text(statement, 2, run->tenant);
+    sl_sqlite_bind_number(statement, 3, store->base.epoch);
+    rc = sqlite3_step(statement);
+    *ret_is_begun = rc == SQLITE_ROW;
+    if (rc == SQLITE_ROW) {
+        *ret_number = sl_sqlite_number(statement, 0);
+    }
+    (void)sqlite3_reset(statement);
+    return rc == SQLITE_ROW || rc == SQLITE_DONE ? SQLITE_OK : rc;
+}
+
+/* Or because of its request_id, or its own id. */
 static int find_request(struct sl_sqlite *store, struct sl_store_begin *begin)
 {
     STATEMENT(FIND_REQUEST)
@@ -111,6 +131,18 @@ static int find_request(struct sl_sqlite *store, struct sl_store_begin *begin)
     return rc;
 }
 
+static int add_rest(struct sl_sqlite *store, const struct sl_store_run *run, uint64_t number)
+{
+    int rc = add_head(store, number, run->context.size);
+    if (rc == SQLITE_OK && run->context.size > 0) {
+        rc = sl_sqlite_context_add(store, number, run);
+    }
+    if (rc == SQLITE_OK && run->resume.size > 0) {
+        rc = put_resume(store, number, run->resume);
+    }
+    return rc;
+}
+
 static int begin_run(struct sl_sqlite *store, struct sl_store_begin *begin)
 {
     if (is_space_low(store)) {
@@ -126,20 +158,17 @@ static int begin_run(struct sl_sqlite *store, struct sl_store_begin *begin)
             "no memory for the metadata, or too much of it");
     }
     bool is_new = false;
+    bool is_begun = false;
     uint64_t number = 0;
     int rc = add_run(store, begin->run, sl_buf_slice(&metadata), &is_new, &number);
     sl_buf_done(&metadata);
-    if (rc == SQLITE_OK && !is_new) {
-        return find_request(store, begin);
-    }
-    if (rc == SQLITE_OK) {
-        rc = add_head(store, number, begin->run->context.size);
-    }
-    if (rc == SQLITE_OK && begin->run->context.size > 0) {
-        rc = sl_sqlite_context_add(store, number, begin->run);
-    }
-    if (rc == SQLITE_OK && begin->run->resume.size > 0) {
-        rc = put_resume(store, number, begin->run->resume);
+    if (rc == SQLITE_OK && is_new) {
+        rc = add_rest(store, begin->run, number);
+    } else if (rc == SQLITE_OK) {
+        rc = find_begun(store, begin->run, &is_begun, &number);
+        if (rc == SQLITE_OK && !is_begun) {
+            return find_request(store, begin);
+        }
     }
     begin->log->number = number; /* for the appends behind it in the same transaction */
     begin->log->epoch = store->base.epoch;

@@ -148,9 +148,9 @@ struct sl_store_log {
     uint64_t queued_bytes;
 };
 
-/* Records a run. on_done: SL_OK; SL_ALREADY_EXISTS its request_id is known (`found` says by which
- * run); SL_RESOURCE_EXHAUSTED too little room is left on the disk; otherwise as sl_store_append().
- */
+/* Records a run. on_done: SL_OK, also when this store has begun it before and has no event of it;
+ * SL_ALREADY_EXISTS its request_id is known (`found` says by which run); SL_RESOURCE_EXHAUSTED too
+ * little room is left on the disk; otherwise as sl_store_append(). */
 struct sl_store_begin {
     struct sl_store_request request;
     struct sl_store_log *log;

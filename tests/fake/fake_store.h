@@ -1,5 +1,6 @@
-/* A store that does what the test says: it takes begins, appends and ends, keeps the bytes, and
- * answers at once, when it is told to, or with a failure. One run at a time. */
+/* A store that does what the test says: it takes begins, appends and ends, keeps the bytes, says
+ * whether it has the run, and answers at once, when it is told to, or with a failure. One run at a
+ * time. */
 #ifndef SL_TESTS_FAKE_FAKE_STORE_H
 #define SL_TESTS_FAKE_FAKE_STORE_H
 
@@ -17,7 +18,7 @@ struct sl_fake_store {
     bool lies; /* what fails is stored all the same */
     struct sl_store_request *pending[4];
     size_t n_pending, n_asked;
-    size_t n_begins, n_appends, n_ends; /* that were asked for */
+    size_t n_begins, n_appends, n_ends, n_looks; /* that were asked for */
     /* What it has. */
     struct sl_buf bytes;
     uint64_t stored;

@@ -148,6 +148,42 @@ static void all_of_a_failed_transaction_are_told(void **state)
     sl_store_rig_done(&rig);
 }
 
+/* RL-G6: a fault of the disk behind the last byte of the commit. Whoever begins again is told that
+ * it is begun, and the run is there once. */
+static void a_beginning_can_be_asked_for_again(void **state)
+{
+    (void)state;
+    int n_committed = 0;
+    uint64_t n_calls = UINT64_MAX;
+    for (uint64_t k = 1; k <= n_calls; k++) {
+        open_faulty();
+        sl_store_rig_open(&rig);
+        struct sl_store_run run = sl_store_rig_run("r1");
+        struct sl_store_log log = { 0 };
+        run.request_id = k % 2 == 0 ? "q1" : "";
+        sl_fault_vfs_fail(k, SQLITE_IOERR_FSYNC, false);
+        enum sl_status status = sl_store_rig_begin(&rig, &log, &run);
+        n_calls = status == SL_OK ? k : n_calls;
+        sl_fault_vfs_fail(0, SQLITE_OK, false);
+        struct sl_store_get get = { .request = sl_store_rig_request(&rig) };
+        for (int i = 0; i < MAX_TRIES && status == SL_UNAVAILABLE; i++) {
+            sl_loop_uv_step(rig.uv, 5);
+            status = sl_store_rig_get(&rig, &get, "r1");
+            sl_store_request_done(&get.request);
+            n_committed += status == SL_OK ? 1 : 0;
+        }
+        assert_int_equal(sl_store_rig_begin(&rig, &log, &run), SL_OK);
+        assert_int_equal(sl_store_rig_append(&rig, &log, 1, 1), SL_OK);
+        struct sl_store_log other = { 0 }; /* with an event of it, it is somebody's */
+        const enum sl_status again = sl_store_rig_begin(&rig, &other, &run);
+        assert_int_equal(again, k % 2 == 0 ? SL_ALREADY_EXISTS : SL_INTERNAL);
+        assert_int_equal(sl_store_rig_end(&rig, &log, 2, 1), SL_OK);
+        assert_int_equal(sl_store_rig_read_all(&rig, "r1", &status), 2);
+        sl_store_rig_done(&rig);
+    }
+    assert_true(n_committed > 0);
+}
+
 /* One that cannot be written by itself does not take its neighbours with it. */
 static void one_that_is_too_large_fails_alone(void **state)
 {
@@ -410,6 +446,7 @@ int main(void)
         cmocka_unit_test(a_disk_that_stays_broken_takes_nothing_until_it_is_well),
         cmocka_unit_test(a_full_disk_is_told_as_that),
         cmocka_unit_test(all_of_a_failed_transaction_are_told),
+        cmocka_unit_test(a_beginning_can_be_asked_for_again),
         cmocka_unit_test(one_that_is_too_large_fails_alone),
         cmocka_unit_test(a_store_that_could_not_be_opened_can_be_opened_later),
         cmocka_unit_test(without_memory_each_request_says_so),
