@@ -247,6 +247,12 @@ static bool is_passing(enum sl_status status)
     return status == SL_UNAVAILABLE || status == SL_RESOURCE_EXHAUSTED;
 }
 
+/* Somebody else writes the run, or has removed it; a damaged database says nothing of that. */
+static bool is_fenced(enum sl_status status)
+{
+    return status == SL_ABORTED || status == SL_FAILED_PRECONDITION || status == SL_NOT_FOUND;
+}
+
 /* An append or the end went wrong. */
 static void take_failure(struct sl_record *record, const struct sl_store_request *request)
 {
@@ -261,7 +267,7 @@ static void take_failure(struct sl_record *record, const struct sl_store_request
         go_on(record);
     } else if (!record->is_failed) {
         fail(
-            record, request->status == SL_INTERNAL ? SL_RECORD_UNAVAILABLE : SL_RECORD_FENCED,
+            record, is_fenced(request->status) ? SL_RECORD_FENCED : SL_RECORD_UNAVAILABLE,
             request->why);
     }
 }

@@ -444,6 +444,26 @@ static void a_run_that_somebody_else_has_writes_nothing_more(void **state)
     }
 }
 
+/* RL-S4: a page that is damaged is nobody's claim. The reader gets an event that says so. */
+static void a_store_that_is_damaged_ends_the_run_at_once(void **state)
+{
+    (void)state;
+    static const enum sl_status answers[] = { SL_DATA_LOSS, SL_INTERNAL };
+    for (size_t i = 0; i < SL_COUNT(both) * SL_COUNT(answers); i++) {
+        start(both[i % 2]);
+        store.failure = answers[i / 2];
+        sl_fake_model_text(&rig.models, "one");
+        const char *expected = both[i % 2] == SL_STORE_SYNC
+                                   ? "error STORE_UNAVAILABLE"
+                                   : "text one|complete 1 INTERRUPTED|error STORE_UNAVAILABLE";
+        assert_string_equal(trace(), expected);
+        assert_true(rig.has_ended);
+        check_unlogged();
+        assert_int_equal(store.n_ends, 0);
+        finish();
+    }
+}
+
 /* AL-7.4: in a store append. */
 static void a_cancel_does_not_wait_for_a_store_that_hangs(void **state)
 {
@@ -616,6 +636,7 @@ int main(void)
         cmocka_unit_test(how_long_the_store_may_be_away_is_a_limit),
         cmocka_unit_test(an_end_that_is_not_stored_is_not_seen),
         cmocka_unit_test(a_run_that_somebody_else_has_writes_nothing_more),
+        cmocka_unit_test(a_store_that_is_damaged_ends_the_run_at_once),
         cmocka_unit_test(a_cancel_does_not_wait_for_a_store_that_hangs),
         cmocka_unit_test(a_cancel_of_a_run_that_is_ending_ends_the_wait),
         cmocka_unit_test(a_cancel_is_recorded),
