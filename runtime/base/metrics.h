@@ -104,6 +104,8 @@
       "Answers that failed, after the retries.")                                                   \
     X(sluice_provider_unknown_finish, COUNTER, ONE, NONE, "provider",                              \
       "Answers with a finish reason that nobody knows.")                                           \
+    X(sluice_output_violations, COUNTER, ONE, NONE, "agent",                                       \
+      "Last answers that do not fit their agent's output schema.")                                 \
     /* tools */                                                                                    \
     X(sluice_tool_calls, COUNTER, ONE, NONE, "tool,code", "Tool calls that have ended.")           \
     X(sluice_tool_duration_seconds, HISTOGRAM, NS, CALL, "tool",                                   \

@@ -32,6 +32,7 @@ struct sl_agent *sl_agent_free(struct sl_agent *agent)
         for (size_t i = 0; i < agent->n_tools; i++) {
             (void)sl_tool_unref(agent->tools[i]);
         }
+        json_decref(agent->output.schema);
         sl_arena_done(&agent->arena);
     }
     return sl_free(agent);

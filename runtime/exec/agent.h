@@ -9,6 +9,7 @@
 #include "runtime/base/conf.h"
 #include "runtime/base/limits.h"
 #include "runtime/base/status.h"
+#include "runtime/exec/output.h"
 #include "runtime/model/model.h"
 #include "runtime/store/store.h"
 #include "runtime/tool/tool.h"
@@ -43,6 +44,8 @@ struct sl_agent {
     const char **stop;
     const char *reasoning_effort; /* NULL: not sent */
     bool hides_reasoning;
+
+    struct sl_output output; /* what its last answer must look like */
 
     enum sl_agent_memory memory;
     uint64_t max_context_messages, max_context_tokens; /* 0: no bound */

@@ -9,6 +9,7 @@
 #include "runtime/base/mem.h"
 #include "runtime/exec/agent.h"
 #include "runtime/exec/encode.h"
+#include "runtime/tool/schema.h"
 
 enum {
     AGENT_BYTES = 4 * 1024 * 1024,
@@ -22,7 +23,9 @@ enum {
     MAX_DETACH_S = 24 * 3600,
     MAX_APPROVERS = 64,
     DEFAULT_APPROVAL_S = 600,
-    MAX_APPROVAL_S = 24 * 3600
+    MAX_APPROVAL_S = 24 * 3600,
+    DEFAULT_OUTPUT_RETRIES = 1,
+    MAX_OUTPUT_RETRIES = 10
 };
 
 /* What the functions below share. */
@@ -279,6 +282,61 @@ static void load_sampling(struct load *load, const struct sl_conf_node *spec)
     load_reasoning(load, spec);
 }
 
+/* ---- The output ------------------------------------------------------------------------------ */
+
+/* False: there is none, or a mistake. */
+static bool load_schema(struct load *load, const struct sl_conf_node *spec)
+{
+    struct sl_output *output = &load->agent->output;
+    const struct sl_conf_node *map =
+        sl_conf_get_map(load->conf, spec, "output_schema", SL_OPTIONAL);
+    if (map == NULL) {
+        return false;
+    }
+    struct sl_error err = { .text = "" };
+    output->schema = sl_conf_to_json(map);
+    char *text = output->schema == NULL ? NULL : json_dumps(output->schema, JSON_COMPACT);
+    if (text == NULL) {
+        load->is_out_of_memory = true;
+    } else {
+        output->schema_json = keep(load, text);
+    }
+    free(text);
+    if (output->schema != NULL && sl_schema_check(output->schema, &err) != SL_OK) {
+        sl_conf_error(load->conf, map, "%s", err.text);
+    }
+    return true;
+}
+
+static void load_output(struct load *load, const struct sl_conf_node *spec)
+{
+    static const char *const modes[] = { "strict", "lenient", NULL };
+    static const char *const rules[] = { "fail", "retry", "passthrough", NULL };
+    static const char *const others[] = { "validation_mode", "on_validation_error", "max_retries" };
+    struct sl_output *output = &load->agent->output;
+    int mode = 0;
+    int rule = 0;
+    output->max_retries = DEFAULT_OUTPUT_RETRIES;
+    const bool has_schema = load_schema(load, spec);
+    (void)sl_conf_enum(load->conf, spec, "validation_mode", modes, &mode);
+    (void)sl_conf_enum(load->conf, spec, "on_validation_error", rules, &rule);
+    const bool has_max =
+        sl_conf_u64(load->conf, spec, "max_retries", 1, MAX_OUTPUT_RETRIES, &output->max_retries);
+    output->is_lenient = mode == 1;
+    output->rule = (enum sl_output_rule)rule; /* in the order of their names */
+    for (size_t i = 0; i < SL_COUNT(others); i++) {
+        const struct sl_conf_node *node = sl_conf_get(load->conf, spec, others[i], SL_OPTIONAL);
+        if (node != NULL && !has_schema) {
+            sl_conf_error(load->conf, node, "needs 'output_schema'");
+        }
+    }
+    if (has_schema && has_max && output->rule != SL_OUTPUT_RETRY) {
+        sl_conf_error(
+            load->conf, sl_conf_get(load->conf, spec, "max_retries", SL_OPTIONAL),
+            "is for on_validation_error: retry");
+    }
+}
+
 /* ---- The run's options ----------------------------------------------------------------------- */
 
 static void load_heartbeat(struct load *load, const struct sl_conf_node *spec)
@@ -416,11 +474,7 @@ static void load_run_options(struct load *load, const struct sl_conf_node *spec)
     (void)sl_conf_bool(load->conf, spec, "restart_interrupted", &agent->restart_interrupted);
     load_budget(load, spec);
     load_approval(load, spec);
-    static const char *const later[] = { "mcp_servers", "output_schema", "validation_mode",
-                                         "on_validation_error", "max_retries" };
-    for (size_t i = 0; i < SL_COUNT(later); i++) {
-        refuse(load, spec, later[i]);
-    }
+    refuse(load, spec, "mcp_servers");
 }
 
 /* ---- Tools ----------------------------------------------------------------------------------- */
@@ -544,6 +598,7 @@ static void load_document(struct load *load, const struct sl_conf_node *document
     load_instructions(load, spec);
     load_memory(load, spec);
     load_sampling(load, spec);
+    load_output(load, spec);
     load_run_options(load, spec);
     load_tools(load, spec);
     sl_conf_end(load->conf, spec);

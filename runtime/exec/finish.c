@@ -213,6 +213,7 @@ static void stop_model(struct sl_run *run)
         run->turn.facts.n_requests =
             run->turn.n_retries + (run->turn.phase == SL_MODEL_RETRY_WAIT ? 0 : 1);
     }
+    run->turn.output_job = sl_output_drop(run->turn.output_job);
     if (run->turn.is_open) {
         (void)sl_run_emit_iteration_complete(run, SL_STOP_REASON(INTERRUPTED));
     }

@@ -208,8 +208,9 @@ static uint64_t most_text(const struct sl_run *run)
 {
     const struct sl_limits *limits = run->env->limits;
     const bool goes_on =
-        run->agent->n_tools + run->client.n_tools > 0 && limits->model_request > limits->final_text;
-    return goes_on ? limits->model_request : limits->final_text;
+        run->agent->n_tools + run->client.n_tools > 0 || run->agent->output.schema_json != NULL;
+    return goes_on && limits->model_request > limits->final_text ? limits->model_request
+                                                                 : limits->final_text;
 }
 
 static void init_rest(struct sl_run *run)

@@ -99,7 +99,11 @@ struct sl_run {
         uint32_t n_retries;      /* begun, the pause before included */
         const char *opaque_json; /* in the history's arena; NULL: none */
         enum sl_model_finish finish;
-        bool is_waiting;         /* the answer is complete, and arguments are still being read */
+        bool is_waiting; /* the answer is complete, and arguments are still being read */
+        Sluice__V1__StopReason stop;      /* of the answer, when it is complete */
+        struct sl_output_job *output_job; /* reads it */
+        bool is_violation;                /* it does not fit the agent's output schema */
+        struct sl_error violation;
         bool is_recorded;        /* the answer is in the history */
         const char *failure;     /* the code that it failed with, static; NULL: it did not */
         struct sl_budget before; /* the calls that were counted before this answer */
@@ -123,7 +127,7 @@ struct sl_run {
     struct sl_credentials *credentials; /* NULL: none */
     struct sl_budget budget;
     uint32_t iteration, attempt;
-    uint32_t n_restarts;
+    uint32_t n_restarts, n_output_retries;
     Sluice__V1__StopReason last_stop;
 
     struct { /* the calls of the iteration, in call order */
@@ -188,6 +192,10 @@ bool sl_run_emit_iteration_complete(struct sl_run *run, Sluice__V1__StopReason s
  */
 /* The answer is complete, and every call of it is read. */
 void sl_run_answered(struct sl_run *run);
+/* The answer was read, and is taken: IterationComplete, and what follows from it. */
+void sl_run_complete(struct sl_run *run);
+/* Adds what the model has said and asked for to the conversation. False: the run is ending. */
+bool sl_run_record_answer(struct sl_run *run);
 /* The gate (AL-4.4), and the next request to the model. */
 void sl_run_next_iteration(struct sl_run *run);
 /* The same iteration from its beginning: nothing of its answer counts. */
@@ -198,6 +206,14 @@ void sl_run_repeat_iteration(struct sl_run *run);
 /* The model has failed so, and its turn is freed. True: the iteration is complete, and begun again
  * if the gate lets it through. */
 bool sl_run_restart(struct sl_run *run, const struct sl_ending *ending);
+
+/* ---- answer.c ----------------------------------------------------------------------------------
+ */
+/* Looks whether the answer fits the agent's output schema. False: the pool does so, and
+ * sl_run_complete() follows; or the run is ending. */
+bool sl_run_answer_read(struct sl_run *run);
+/* It does not, and its iteration is complete. */
+void sl_run_answer_misfits(struct sl_run *run);
 
 /* ---- tools.c -----------------------------------------------------------------------------------
  */

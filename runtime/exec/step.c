@@ -56,8 +56,7 @@ static Sluice__V1__StopReason effective_stop(enum sl_model_finish finish, bool h
     return SL_STOP_REASON(UNSPECIFIED);
 }
 
-/* Adds what the model has said and asked for to the conversation; false: the run is ending. */
-static bool record_answer(struct sl_run *run)
+bool sl_run_record_answer(struct sl_run *run)
 {
     sl_collect_finish(&run->collect);
     struct sl_chat_call *calls = NULL;
@@ -106,16 +105,18 @@ static void branch(struct sl_run *run, Sluice__V1__StopReason stop)
 {
     if (stop == SL_STOP_REASON(TOOL_USE)) {
         sl_run_set_state(run, SL_RUN_STATE_TOOLS);
-        if (record_answer(run)) {
+        if (sl_run_record_answer(run)) {
             sl_run_tools_begin(run);
         }
     } else if (stop == SL_STOP_REASON(PAUSE_TURN)) {
         sl_run_set_state(run, SL_RUN_STATE_READY);
-        if (record_answer(run)) {
+        if (sl_run_record_answer(run)) {
             sl_run_next_iteration(run);
         }
     } else if (stop == SL_STOP_REASON(CONTENT_FILTER)) {
         sl_run_fail(run, SL_CODE(CONTENT_FILTER));
+    } else if (run->turn.is_violation) {
+        sl_run_answer_misfits(run);
     } else {
         const struct sl_ending ending = sl_ending_done(stop);
         sl_run_finish(run, &ending);
@@ -146,14 +147,21 @@ static void on_finish(struct sl_run *run, const struct sl_model_chunk *chunk)
     }
 }
 
+void sl_run_complete(struct sl_run *run)
+{
+    if (sl_run_emit_iteration_complete(run, run->turn.stop)) {
+        branch(run, run->turn.stop);
+    }
+}
+
 void sl_run_answered(struct sl_run *run)
 {
-    const Sluice__V1__StopReason stop = effective_stop(run->turn.finish, run->tools.n_slots > 0);
+    run->turn.stop = effective_stop(run->turn.finish, run->tools.n_slots > 0);
     run->turn.is_waiting = false;
-    if (stop == SL_STOP_REASON(UNSPECIFIED)) {
+    if (run->turn.stop == SL_STOP_REASON(UNSPECIFIED)) {
         sl_run_fail(run, SL_CODE(PROVIDER_PROTOCOL));
-    } else if (sl_run_emit_held(run) && sl_run_emit_iteration_complete(run, stop)) {
-        branch(run, stop);
+    } else if (sl_run_emit_held(run) && sl_run_answer_read(run)) {
+        sl_run_complete(run);
     }
 }
 
@@ -349,6 +357,7 @@ static size_t estimate_request(const struct sl_run *run)
 {
     size_t bytes = REQUEST_OVERHEAD_BYTES + sl_history_bytes(&run->history);
     bytes += run->agent->instructions == NULL ? 0 : strlen(run->agent->instructions);
+    bytes += run->agent->output.schema_json == NULL ? 0 : strlen(run->agent->output.schema_json);
     size_t n_tools = 0;
     const struct sl_chat_tool *tools = sl_run_chat_tools(run, &n_tools);
     for (size_t i = 0; i < n_tools; i++) {
@@ -377,6 +386,7 @@ static struct sl_model_request make_request(const struct sl_run *run)
         .stop = agent->stop,
         .n_stop = agent->n_stop,
         .reasoning_effort = agent->reasoning_effort,
+        .output_schema_json = agent->output.schema_json,
         .remaining_ms = sl_run_remaining_ms(run),
         .run_id = run->run_id,
         .iteration = run->iteration,
@@ -482,6 +492,7 @@ static void begin_iteration(struct sl_run *run, uint32_t iteration, uint32_t att
     run->turn.is_waiting = false;
     run->turn.is_recorded = false;
     run->turn.failure = NULL;
+    run->turn.is_violation = false;
     run->turn.before = run->budget;
     run->turn.raw = run->turn.answered_model = NULL;
     run->turn.opaque_json = NULL;

@@ -123,6 +123,21 @@ class Models(harness.Case):
         self.assertEqual((events[-1]["total_iterations"], events[-1]["usage"]["model_calls"]), (1, 2))
         self.assertEqual(mock.stats()["requests"], 2)
 
+    def test_an_answer_that_does_not_fit_its_schema_is_asked_for_again(self):  # AL-4.8, AL-5.8
+        scenario = "turns:\n  - steps: [{text: 'The grade is 2.'}]\n  - {match: does not fit, steps: [{text: '%s'}]}\n"
+        agent = harness.HELPER + "output_schema: {type: object, required: [grade]}\non_validation_error: retry\n"
+        mock = self.mock(scenario % '{"grade": 2}')
+        server = self.daemon(agents={"helper.yaml": agent}, env=mock.env())
+        events = harness.run_agent(server, "helper", "x")
+        self.assertEqual(events[-1]["content"], '{"grade": 2}')
+        self.assertEqual([e["iteration"] for e in events if e["type"] == "iteration_start"], [1, 2])
+        self.assertEqual(harness.rises({}, server.metrics(), "sluice_output_violations_total"), {'agent="helper"': 1})
+        mock = self.mock(scenario % '{"grad": 2}')
+        server = self.daemon(agents={"helper.yaml": agent}, env=mock.env())
+        events = harness.run_agent(server, "helper", "x", expected=1)
+        self.assertEqual((events[-1]["code"], events[-1]["retryable"]), ("OUTPUT_INVALID", False))
+        self.assertEqual(mock.stats()["completed"], 2)
+
     def test_a_cut_stream_is_an_error_and_not_an_end(self):
         last = self.fails_with("turns:\n  - steps:\n      - text: half\n      - cut: true\n", "PROVIDER_TRUNCATED", "ABORTED")
         self.assertEqual((last["usage"]["estimated"], last["usage"]["output_tokens"]), (True, 1), "a quarter of the bytes")

@@ -89,6 +89,7 @@ static void a_flat_file_has_the_documented_defaults(void **state)
     assert_null(agent->instructions);
     assert_int_equal(agent->max_iterations, 10);
     assert_false(agent->restart_interrupted);
+    assert_null(agent->output.schema_json);
     assert_int_equal(agent->run_timeout_ms, 3600000);
     assert_int_equal(agent->parallel_tools, 10);
     assert_int_equal(agent->heartbeat_ms, 15000);
@@ -132,6 +133,10 @@ static void every_field_is_read(void **state)
                                              "  durability: SYNC\n"
                                              "  tool_call_deltas: true\n"
                                              "  restart_interrupted: true\n"
+                                             "  output_schema: {type: object}\n"
+                                             "  validation_mode: lenient\n"
+                                             "  on_validation_error: retry\n"
+                                             "  max_retries: 3\n"
                                              "  budget: {max_tokens: 5000, max_tool_calls: 9}\n");
     assert_int_equal(agent->n_labels, 2);
     assert_string_equal(agent->label_keys[1], "yes");
@@ -160,6 +165,10 @@ static void every_field_is_read(void **state)
     assert_int_equal(agent->detach_ttl_ms, 30000);
     assert_true(agent->tool_call_deltas);
     assert_true(agent->restart_interrupted);
+    assert_string_equal(agent->output.schema_json, "{\"type\":\"object\"}");
+    assert_true(agent->output.is_lenient);
+    assert_int_equal(agent->output.rule, SL_OUTPUT_RETRY);
+    assert_int_equal(agent->output.max_retries, 3);
     assert_int_equal(agent->budget_tokens, 5000);
     assert_int_equal(agent->budget_tool_calls, 9);
 }
@@ -223,10 +232,16 @@ static void a_mistake_is_named_with_its_place(void **state)
         { FLAT "memory: {type: SQLite}\n", "'store:'" },
         { FLAT "memory: Elephant\n", "must be None" },
         { FLAT "mcp_servers: []\n", "mcp_servers: is not supported yet" },
-        { FLAT "output_schema: {}\n", "output_schema: is not supported yet" },
-        { FLAT "validation_mode: strict\n", "not supported yet" },
-        { FLAT "on_validation_error: fail\n", "not supported yet" },
-        { FLAT "max_retries: 1\n", "not supported yet" },
+        { FLAT "output_schema: {type: thing}\n", "output_schema: " },
+        { FLAT "output_schema: text\n", "output_schema: " },
+        { FLAT "validation_mode: lenient\n", "validation_mode: needs 'output_schema'" },
+        { FLAT "max_retries: 2\n", "max_retries: needs 'output_schema'" },
+        { FLAT "output_schema: {}\nvalidation_mode: coerce\n", "validation_mode: " },
+        { FLAT "output_schema: {}\non_validation_error: ignore\n", "on_validation_error: " },
+        { FLAT "output_schema: {}\nmax_retries: 2\n",
+          "max_retries: is for on_validation_error: retry" },
+        { FLAT "output_schema: {}\non_validation_error: retry\nmax_retries: 11\n",
+          "max_retries: " },
         { FLAT "approval: {approvers: [[x]]}\n", "a.yaml:3:24: approval.approvers[0]" },
         { FLAT "approval: {approvers: x}\n", "a.yaml:3:" },
         { FLAT "approval: {approver: [x]}\n", "a.yaml:3:12: approval.approver: unknown" },
