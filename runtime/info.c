@@ -110,11 +110,9 @@ copy_message(const struct sl_chat_message *from, struct sl_arena *arena, struct 
     return copy_calls(from, arena, to);
 }
 
-static enum sl_status
-copy_context(const struct sl_known_run *known, struct sl_arena *arena, struct sl_run_info *info)
+enum sl_status sl_run_info_fill_context(
+    const struct sl_history *history, struct sl_arena *arena, struct sl_run_info *info)
 {
-    const struct sl_history *history =
-        known->run != NULL ? sl_run_history(known->run) : &known->end.history;
     struct sl_run_message *messages =
         sl_arena_calloc(arena, history->n_messages + 1, sizeof(*messages));
     if (messages == NULL) {
@@ -152,5 +150,7 @@ enum sl_status sl_run_info_fill(
         SL_TRY(copy_terminal(known, arena, &ret_info->terminal));
     }
     SL_TRY(copy_metadata(known, arena, ret_info));
-    return wants_context ? copy_context(known, arena, ret_info) : SL_OK;
+    const struct sl_history *history =
+        known->run != NULL ? sl_run_history(known->run) : &known->end.history;
+    return wants_context ? sl_run_info_fill_context(history, arena, ret_info) : SL_OK;
 }

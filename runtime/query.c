@@ -1,7 +1,10 @@
 #include "runtime/base/mem.h"
 #include "runtime/exec/encode.h"
+#include "runtime/exec/session_codec.h"
 #include "runtime/exec/terminal.h"
 #include "runtime/query_private.h"
+
+enum { CONTEXT_BYTES = 256 * 1024 * 1024 }; /* of one that is read, with all its structures */
 
 static void unref_query(struct sl_run_query *query)
 {
@@ -116,13 +119,51 @@ enum sl_status sl_query_fill_stored(
     return SL_OK;
 }
 
+static enum sl_status
+read_context(struct sl_slice bytes, struct sl_arena *arena, struct sl_run_info *info)
+{
+    struct sl_history history;
+    sl_history_init(&history, CONTEXT_BYTES);
+    enum sl_status status = sl_session_read(bytes, &history);
+    if (status == SL_OK) {
+        status = sl_run_info_fill_context(&history, arena, info);
+    } else if (status == SL_UNIMPLEMENTED) {
+        info->context_absent = "a newer version of this server wrote it";
+        status = SL_OK;
+    }
+    sl_history_done(&history);
+    return status;
+}
+
+/* The conversation, or why there is none. Fails: SL_DATA_LOSS; SL_RESOURCE_EXHAUSTED. */
+static enum sl_status
+fill_context(const struct sl_store_run *run, struct sl_arena *arena, struct sl_run_info *info)
+{
+    const bool is_whole = run->context_state == SL_STORE_CONTEXT_FINAL ||
+                          (run->context_state == SL_STORE_CONTEXT_BASE && run->ended_ms == 0);
+    if (run->context_state == SL_STORE_CONTEXT_DAMAGED) {
+        return SL_DATA_LOSS;
+    }
+    if (is_whole) {
+        return read_context(run->context, arena, info);
+    }
+    info->context_absent = "it is not in the store: larger than limits.run_context, or an older "
+                           "version of this server recorded the run";
+    return SL_OK;
+}
+
 static enum sl_status fill_got(struct sl_run_query *query)
 {
+    const struct sl_store_run *run = &query->stored.get.run;
     query->answer.n_runs = 1;
     query->infos = sl_arena_calloc(&query->arena, 1, sizeof(*query->infos));
-    return query->infos == NULL
-               ? SL_RESOURCE_EXHAUSTED
-               : sl_query_fill_stored(&query->stored.get.run, &query->arena, &query->infos[0]);
+    if (query->infos == NULL) {
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    SL_TRY(sl_query_fill_stored(run, &query->arena, &query->infos[0]));
+    return query->ask.kind == SL_RUN_ASK_CONTEXT
+               ? fill_context(run, &query->arena, &query->infos[0])
+               : SL_OK;
 }
 
 static void got(struct sl_run_query *query, enum sl_status status)
@@ -143,6 +184,7 @@ static void run_get(struct sl_task *task)
         .request = sl_query_request(query, on_got),
         .run_id = query->ask.run_id,
         .tenant = query->ask.tenant,
+        .wants_context = query->ask.kind == SL_RUN_ASK_CONTEXT,
     };
     const enum sl_status status = sl_store_get(query->runtime->store, &query->stored.get);
     if (status != SL_PENDING) {

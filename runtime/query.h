@@ -29,6 +29,9 @@ enum sl_status sl_run_say(
 
 enum sl_run_stage sl_run_info_stage(const struct sl_known_run *known);
 struct sl_run_usage sl_run_info_usage(const struct sl_usage *used);
+/* Copies the conversation into the arena. Fails: SL_RESOURCE_EXHAUSTED. */
+SL_CHECK enum sl_status sl_run_info_fill_context(
+    const struct sl_history *history, struct sl_arena *arena, struct sl_run_info *info);
 /* Copies what is known of a run into the arena. Thread: the run's loop. Fails:
  * SL_RESOURCE_EXHAUSTED. */
 SL_CHECK enum sl_status sl_run_info_fill(

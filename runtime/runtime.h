@@ -379,6 +379,7 @@ struct sl_run_info {
     /* SL_RUN_ASK_CONTEXT: the conversation as it is. The contents are terminated. */
     const struct sl_run_message *messages;
     size_t n_messages;
+    const char *context_absent; /* why there is none, a static text; NULL: it is there */
 };
 
 enum sl_run_ask_kind {

@@ -96,6 +96,7 @@
     X(window_total, BYTES, 268435456, 0, 17179869184, "the same, of the process")                  \
     X(window_keep, MS, 120000, 0, 86400000, "the same, after the end of the run")                  \
     X(store_retry, MS, 30000, 100, 3600000, "events not taken by the store; then a run ends")      \
+    X(run_context, BYTES, 4194304, 1024, 16777216, "its conversation in the store; or none is")    \
     X(final_text, BYTES, 1048576, 1024, 4194304, "content of RunDone")                             \
     X(session_queue, COUNT, 10, 0, 1000, "runs that wait for one session")                         \
     X(session_size, BYTES, 4194304, 1024, 16777216, "a session; the oldest turns go")              \

@@ -63,7 +63,8 @@ struct sl_record {
 
     struct sl_arena texts;
     struct sl_store_run run; /* in `texts` */
-    struct sl_buf messages;
+    struct sl_buf context;   /* how it begins; until the store has it */
+    struct sl_buf messages;  /* in the end */
     struct sl_store_session session;
 
     struct sl_record_tail tail; /* alone: how the run ended */
@@ -119,6 +120,7 @@ static void free_record(struct sl_record *record)
     drop_end(record);
     sl_event_cursor_close(&record->cursor);
     record->tail.segment = sl_segment_unref(record->tail.segment);
+    sl_buf_done(&record->context);
     sl_buf_done(&record->messages);
     sl_arena_done(&record->texts);
     sl_list_remove(&record->node);
@@ -279,6 +281,8 @@ static void on_begin_done(struct sl_store_request *request)
 {
     struct sl_record *record = SL_CONTAINER(request, struct sl_record, begin.request);
     record->is_busy = false;
+    record->run.context = sl_slice_of(NULL, 0);
+    sl_buf_done(&record->context);
     record->state = request->status == SL_OK ? OPEN : is_passing(request->status) ? UNSURE : OVER;
     if (record->is_alone && record->state == UNSURE) {
         retry_later(record);
@@ -532,6 +536,12 @@ static void on_readable(struct sl_event_cursor *cursor)
 /* ---- Life --------------------------------------------------------------------------------------
  */
 
+static void take_buf(struct sl_buf *buf, struct sl_buf *from)
+{
+    *buf = *from;
+    sl_buf_init(from, from->max_bytes);
+}
+
 static const char *keep(struct sl_record *record, const char *text)
 {
     return sl_arena_dup(&record->texts, sl_slice_str(text == NULL ? "" : text));
@@ -562,6 +572,7 @@ static bool keep_run(struct sl_record *record, const struct sl_store_run *from)
     run->session_id = keep(record, from->session_id);
     run->request_id = keep(record, from->request_id);
     run->resume = sl_slice_of(NULL, 0);
+    run->context = sl_buf_slice(&record->context);
     const char *digest = sl_arena_dup(&record->texts, from->digest);
     run->digest = sl_slice_of(digest, from->digest.size);
     return run->run_id != NULL && run->tenant != NULL && run->agent != NULL &&
@@ -587,7 +598,8 @@ enum sl_status sl_record_new(const struct sl_record_options *options, struct sl_
     record->at_once.run = run_at_once;
     sl_list_init(&record->node);
     sl_arena_init(&record->texts, TEXT_BYTES);
-    sl_buf_init(&record->messages, SIZE_MAX);
+    sl_buf_init(&record->messages, 0);
+    take_buf(&record->context, options->context);
     sl_timer_init(&record->retry_timer, record->loop, on_retry_timer, record);
     sl_timer_init(&record->patience_timer, record->loop, on_patience_timer, record);
     if (!keep_run(record, options->run) ||
@@ -621,15 +633,17 @@ void sl_record_end(
     struct sl_record *record,
     struct sl_event_place from,
     enum sl_store_state state,
-    struct sl_buf *messages)
+    const struct sl_record_rest *rest)
 {
     record->has_end = true;
     record->until = from;
     record->awaited = 0;
     record->end.state = state;
-    if (messages != NULL) {
-        record->messages = *messages;
-        sl_buf_init(messages, messages->max_bytes);
+    take_buf(&record->messages, rest->messages);
+    if (rest->is_context) {
+        record->end.context = sl_buf_slice(&record->messages);
+    }
+    if (rest->is_session) {
         record->session = (struct sl_store_session){
             .tenant = record->run.tenant,
             .agent = record->run.agent,
@@ -671,6 +685,10 @@ struct sl_record *sl_record_give_up(struct sl_record *record, const struct sl_re
     }
     if (tail != NULL) {
         record->tail = *tail;
+        if (!record->has_end) {
+            take_buf(&record->messages, tail->context);
+            record->end.context = sl_buf_slice(&record->messages);
+        }
         if (record->stored == 0 && record->append.n_ranges == 0) {
             (void)fill_append(record); /* RunStarted is not sent yet, and comes before the end */
         }

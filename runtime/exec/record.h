@@ -67,6 +67,7 @@ struct sl_record_options {
     struct sl_event_channel *channel;
     const struct sl_limits *limits;
     const struct sl_store_run *run; /* copied; durability is not NONE */
+    struct sl_buf *context;         /* what the run begins with, in the form that is kept: taken */
     struct sl_record_callbacks callbacks;
 };
 
@@ -82,13 +83,19 @@ bool sl_record_await(struct sl_record *record, uint64_t sequence);
 struct sl_store_log *sl_record_log(struct sl_record *record);
 uint64_t sl_record_stored(const struct sl_record *record);
 
-/* The last event of the log, behind `from`, is the terminal one: on_ended, or on_fault. `messages`:
- * the conversation of the session in the form that is kept, taken; NULL: it stays as it is. */
+/* What the run leaves behind: its conversation in the form that is kept. */
+struct sl_record_rest {
+    struct sl_buf *messages; /* taken */
+    bool is_context;         /* it is kept with the run, */
+    bool is_session;         /* and as its session; otherwise that stays as it is */
+};
+
+/* The last event of the log, behind `from`, is the terminal one: on_ended, or on_fault. */
 void sl_record_end(
     struct sl_record *record,
     struct sl_event_place from,
     enum sl_store_state state,
-    struct sl_buf *messages);
+    const struct sl_record_rest *rest);
 /* From now on it waits at most SL_RECORD_STOP_MS for the store. */
 void sl_record_hurry(struct sl_record *record);
 
@@ -96,7 +103,8 @@ void sl_record_hurry(struct sl_record *record);
 struct sl_record_tail {
     struct sl_segment *segment; /* a terminal event without sequence; owned by the record */
     enum sl_store_state state;
-    uint64_t sent; /* last sequence that readers got */
+    uint64_t sent;          /* last sequence that readers got */
+    struct sl_buf *context; /* the conversation, taken, unless sl_record_end() has one; or empty */
 };
 
 /* The run goes. What is under way is waited for; with `tail` it then tries for limits.store_retry

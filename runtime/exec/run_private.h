@@ -198,6 +198,8 @@ void sl_run_complete(struct sl_run *run);
 bool sl_run_record_answer(struct sl_run *run);
 /* The gate (AL-4.4), and the next request to the model. */
 void sl_run_next_iteration(struct sl_run *run);
+/* Drops what the next request may not have of the conversation. */
+void sl_run_prune(struct sl_run *run);
 /* The same iteration from its beginning: nothing of its answer counts. */
 void sl_run_repeat_iteration(struct sl_run *run);
 

@@ -5,6 +5,7 @@
 #include "runtime/base/log.h"
 #include "runtime/base/mem.h"
 #include "runtime/exec/run_private.h"
+#include "runtime/exec/session_codec.h"
 
 static bool is_sync(const struct sl_run *run)
 {
@@ -18,6 +19,24 @@ static enum sl_store_state state_of(const struct sl_ending *ending)
                                                 : SL_STORE_STATE_FAILED;
 }
 
+/* ---- The conversation --------------------------------------------------------------------------
+ */
+
+/* As it is kept with the run. Empty: it is larger than that may be, or there is no memory; a run
+ * does not fail for it. Owns: the caller. */
+static void write_context(const struct sl_run *run, struct sl_buf *ret_bytes)
+{
+    const struct sl_history *history = &run->history;
+    sl_buf_init(ret_bytes, (size_t)run->env->limits->run_context);
+    if (sl_session_write(history->messages, history->n_messages, ret_bytes) != SL_OK) {
+        sl_limit_reached(SL_LIMIT_run_context);
+        sl_log(
+            SL_WARN, SL_LOG_EXEC, "run=%s msg=\"its conversation is too large to be stored\"",
+            run->run_id);
+        sl_buf_done(ret_bytes);
+    }
+}
+
 /* ---- The end without a record ------------------------------------------------------------------
  */
 
@@ -26,12 +45,16 @@ static enum sl_store_state state_of(const struct sl_ending *ending)
 static struct sl_segment *leave_record(struct sl_run *run)
 {
     struct sl_segment *segment = sl_run_make_tail(run);
+    struct sl_buf context;
+    write_context(run, &context);
     const struct sl_record_tail tail = {
         .segment = segment == NULL ? NULL : sl_segment_ref(segment),
         .state = state_of(run->options.ending),
         .sent = sl_event_channel_shown_sequence(run->channel),
+        .context = &context,
     };
     run->record = sl_record_give_up(run->record, segment == NULL ? NULL : &tail);
+    sl_buf_done(&context);
     return segment;
 }
 
@@ -134,6 +157,7 @@ static void on_ended(void *user_data)
 
 enum sl_status sl_run_record_begin(struct sl_run *run)
 {
+    struct sl_buf context;
     const struct sl_store_run record = {
         .run_id = run->run_id,
         .tenant = run->options.tenant,
@@ -146,6 +170,7 @@ enum sl_status sl_run_record_begin(struct sl_run *run)
         .created_ms = sl_loop_wall_ms(run->env->loop),
         .metadata = run->options.metadata,
         .n_metadata = run->options.n_metadata,
+        .keeps_session = sl_run_session_is_of_end(run),
     };
     const struct sl_record_options options = {
         .loop = run->env->loop,
@@ -154,15 +179,19 @@ enum sl_status sl_run_record_begin(struct sl_run *run)
         .channel = run->channel,
         .limits = run->env->limits,
         .run = &record,
+        .context = &context,
         .callbacks = { .on_begun = on_begun,
                        .on_stored = on_stored,
                        .on_fault = on_fault,
                        .on_ended = on_ended,
                        .user_data = run },
     };
-    SL_TRY(sl_record_new(&options, &run->record));
-    run->is_starting = true;
-    return SL_OK;
+    sl_run_prune(run); /* what the first request has */
+    write_context(run, &context);
+    const enum sl_status status = sl_record_new(&options, &run->record);
+    sl_buf_done(&context);
+    run->is_starting = status == SL_OK;
+    return status;
 }
 
 static void run_refused(struct sl_task *task)
@@ -207,6 +236,22 @@ void sl_run_record_hurry(struct sl_run *run)
     }
 }
 
+/* What is kept as its session is its conversation, too. */
+static void end_record(struct sl_run *run, struct sl_event_place from)
+{
+    struct sl_buf context;
+    struct sl_record_rest rest = { .messages = &run->session.bytes, .is_session = true };
+    if (sl_run_session_of_end(run) != NULL) {
+        sl_buf_init(&context, 0);
+        rest.is_context = sl_run_session_is_context(run);
+    } else {
+        write_context(run, &context);
+        rest = (struct sl_record_rest){ .messages = &context, .is_context = context.size > 0 };
+    }
+    sl_record_end(run->record, from, state_of(run->options.ending), &rest);
+    sl_buf_done(&context);
+}
+
 void sl_run_record_conclude(struct sl_run *run)
 {
     if (run->record_fault != SL_RECORD_SOUND) {
@@ -225,9 +270,8 @@ void sl_run_record_conclude(struct sl_run *run)
         sl_run_close(run);
         return;
     }
-    struct sl_buf *messages = sl_run_session_of_end(run) == NULL ? NULL : &run->session.bytes;
     run->is_recording = true;
-    sl_record_end(run->record, from, state_of(run->options.ending), messages);
+    end_record(run, from);
     if (is_stopped(run)) {
         sl_record_hurry(run->record);
     }

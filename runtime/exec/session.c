@@ -131,10 +131,32 @@ static void on_saved(struct sl_store_request *request)
     }
 }
 
+bool sl_run_session_is_of_end(const struct sl_run *run)
+{
+    return sl_run_is_recorded(run) && run->session.store == run->env->store;
+}
+
+bool sl_run_session_is_context(const struct sl_run *run)
+{
+    const bool fits = run->session.bytes.size <= run->env->limits->run_context;
+    if (!fits) {
+        sl_limit_reached(SL_LIMIT_run_context);
+    }
+    return fits;
+}
+
 /* The run's end transaction has it. */
 static bool is_of_end(const struct sl_run *run)
 {
-    return run->record != NULL && run->session.store == run->env->store;
+    return run->record != NULL && sl_run_session_is_of_end(run);
+}
+
+/* Of what is saved while the run goes on: up to which event it is the run's conversation. */
+static uint64_t context_sequence(const struct sl_run *run)
+{
+    return is_of_end(run) && sl_run_session_is_context(run)
+               ? sl_event_channel_last_sequence(run->channel)
+               : 0;
 }
 
 /* True: it is stored, or will never be. */
@@ -145,6 +167,7 @@ static bool save(struct sl_run *run)
         .request = { .loop = run->env->loop, .on_done = on_saved },
         .log = is_of_end(run) ? sl_record_log(run->record) : NULL,
         .session = &keeper->now,
+        .context_sequence = context_sequence(run),
     };
     const enum sl_status status = sl_store_save(keeper->store, &keeper->save);
     keeper->is_saving = status == SL_PENDING;

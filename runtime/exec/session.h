@@ -43,5 +43,9 @@ SL_CHECK bool sl_run_session_settle(struct sl_run *run);
 /* For the run's own end transaction; NULL: nothing, or _settle has stored it. Its messages are
  * those of the keeper's `bytes`. */
 const struct sl_store_session *sl_run_session_of_end(struct sl_run *run);
+/* The run is recorded where its session is. */
+bool sl_run_session_is_of_end(const struct sl_run *run);
+/* What the keeper has may be kept as the run's own conversation, too: limits.run_context. */
+bool sl_run_session_is_context(const struct sl_run *run);
 
 #endif

@@ -505,8 +505,13 @@ static void begin_iteration(struct sl_run *run, uint32_t iteration, uint32_t att
     if (!sl_run_inputs_take(run)) {
         return;
     }
-    sl_history_prune(&run->history, most_old_messages(run), run->agent->max_context_tokens);
+    sl_run_prune(run);
     ask_model(run);
+}
+
+void sl_run_prune(struct sl_run *run)
+{
+    sl_history_prune(&run->history, most_old_messages(run), run->agent->max_context_tokens);
 }
 
 void sl_run_next_iteration(struct sl_run *run)

@@ -161,8 +161,12 @@ static enum sl_status fill_message(
 }
 
 enum sl_status sl_run_message_fill_context(
-    const struct sl_run_info *info, struct sl_arena *arena, Sluice__V1__Context **ret_context)
+    const struct sl_run_info *info, struct sl_arena *arena, Sluice__V1__GetRunResponse *reply)
 {
+    if (info->context_absent != NULL) {
+        reply->context_absent = sl_unconst(info->context_absent);
+        return SL_OK;
+    }
     Sluice__V1__Context *context = sl_arena_alloc(arena, sizeof(*context));
     Sluice__V1__Message *messages = sl_arena_calloc(arena, info->n_messages + 1, sizeof(*messages));
     if (context == NULL || messages == NULL) {
@@ -178,6 +182,6 @@ enum sl_status sl_run_message_fill_context(
         context->messages[i] = &messages[i];
     }
     context->n_messages = info->n_messages;
-    *ret_context = context;
+    reply->context = context;
     return SL_OK;
 }

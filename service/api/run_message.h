@@ -13,8 +13,9 @@ SL_CHECK enum sl_status sl_run_message_fill(
     const struct sl_limits *limits,
     struct sl_arena *arena,
     Sluice__V1__Run **ret_run);
+/* Fills `context`, or `context_absent`. */
 SL_CHECK enum sl_status sl_run_message_fill_context(
-    const struct sl_run_info *info, struct sl_arena *arena, Sluice__V1__Context **ret_context);
+    const struct sl_run_info *info, struct sl_arena *arena, Sluice__V1__GetRunResponse *reply);
 
 Sluice__V1__RunState sl_run_message_state(enum sl_run_stage stage);
 

@@ -58,6 +58,9 @@ static void refuse_answer(struct question *question, enum sl_status code)
     } else if (code == SL_UNAVAILABLE) {
         status.message = "the store cannot be read";
         status.reason = "STORE_UNAVAILABLE";
+    } else if (code == SL_DATA_LOSS) { /* what else is known of the run is not */
+        status.message = "the conversation of the run is damaged in the store";
+        status.reason = "DATA_LOSS";
     }
     finish(question, &status, false);
 }
@@ -73,8 +76,7 @@ static enum sl_status reply_get(const struct question *question, const struct sl
     if (question->ask.kind != SL_RUN_ASK_CONTEXT) {
         return SL_OK;
     }
-    return sl_run_message_fill_context(
-        &answer->runs[0], sl_call_arena(call), &question->get_reply->context);
+    return sl_run_message_fill_context(&answer->runs[0], sl_call_arena(call), question->get_reply);
 }
 
 static enum sl_status

@@ -103,6 +103,8 @@ static void print_json(const Sluice__V1__GetRunResponse *reply)
     json_t *json = sl_message_to_json(&reply->run->base);
     if (json != NULL && reply->context != NULL) {
         (void)json_object_set_new(json, "context", sl_message_to_json(&reply->context->base));
+    } else if (json != NULL && reply->context_absent[0] != '\0') {
+        (void)json_object_set_new(json, "context_absent", json_string(reply->context_absent));
     }
     sl_text_put_json(stdout, json);
     json_decref(json);
@@ -122,6 +124,8 @@ static void on_run(const void *message, void *user_data)
     sl_run_print_page(stdout, reply->run, now_ms());
     if (reply->context != NULL) {
         sl_run_print_context(stdout, reply->context);
+    } else if (reply->context_absent[0] != '\0') {
+        sl_cli_complain("no conversation: %s", reply->context_absent);
     }
 }
 

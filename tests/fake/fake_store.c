@@ -9,7 +9,7 @@
 
 #include "runtime/base/mem.h"
 
-enum { MOST_BYTES = 64 * 1024 * 1024 };
+enum { MOST_BYTES = 64 * 1024 * 1024, CONTEXT_BYTES = 4096 };
 
 static struct sl_fake_store *of(struct sl_store *base)
 {
@@ -36,6 +36,7 @@ static void do_begin(struct sl_fake_store *store, struct sl_store_begin *begin)
     }
     assert_true(!store->is_begun || store->stored == 0); /* again, before there was an event */
     store->is_begun = true;
+    assert_int_equal(sl_buf_add(&store->begun_context, run->context), SL_OK);
     store->durability = run->durability;
 }
 
@@ -66,6 +67,7 @@ static enum sl_status do_end(struct sl_fake_store *store, const struct sl_store_
     store->state = end->state;
     store->has_lost = end->has_lost;
     store->ended_ms = end->ended_ms;
+    assert_int_equal(sl_buf_add(&store->ended_context, end->context), SL_OK);
     if (end->session != NULL) {
         (void)snprintf(
             store->messages, sizeof(store->messages), "%s %s %s %.*s", end->session->tenant,
@@ -92,6 +94,12 @@ static enum sl_status carry_out(struct sl_fake_store *store, struct sl_store_req
     }
     if (request->kind == SL_STORE_GET) {
         return store->failure != SL_OK ? store->failure : store->is_begun ? SL_OK : SL_NOT_FOUND;
+    }
+    if (request->kind == SL_STORE_SAVE) {
+        store->n_saves++;
+        store->saved_sequence =
+            SL_CONTAINER(request, struct sl_store_save, request)->context_sequence;
+        return store->failure;
     }
     const enum sl_status status =
         request->kind == SL_STORE_APPEND
@@ -155,14 +163,26 @@ static const struct sl_store_ops ops = { .submit = fake_submit,
                                          .has_durability = fake_has_durability,
                                          .free = fake_free };
 
+/* For tests that have no memory later. */
+static void make_room(struct sl_buf *buf)
+{
+    uint8_t *room = NULL;
+    sl_buf_init(buf, MOST_BYTES);
+    assert_int_equal(sl_buf_reserve(buf, CONTEXT_BYTES, &room), SL_OK);
+}
+
 void sl_fake_store_init(struct sl_fake_store *store)
 {
     *store = (struct sl_fake_store){ .base.ops = &ops };
     sl_buf_init(&store->bytes, MOST_BYTES);
+    make_room(&store->begun_context);
+    make_room(&store->ended_context);
 }
 
 void sl_fake_store_done(struct sl_fake_store *store)
 {
     assert_int_equal(store->n_pending, 0);
     sl_buf_done(&store->bytes);
+    sl_buf_done(&store->begun_context);
+    sl_buf_done(&store->ended_context);
 }

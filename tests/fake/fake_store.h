@@ -1,6 +1,6 @@
-/* A store that does what the test says: it takes begins, appends and ends, keeps the bytes, says
- * whether it has the run, and answers at once, when it is told to, or with a failure. One run at a
- * time. */
+/* A store that does what the test says: it takes begins, appends, saves and ends, keeps the bytes,
+ * says whether it has the run, and answers at once, when it is told to, or with a failure. One run
+ * at a time. */
 #ifndef SL_TESTS_FAKE_FAKE_STORE_H
 #define SL_TESTS_FAKE_FAKE_STORE_H
 
@@ -29,6 +29,9 @@ struct sl_fake_store {
     uint64_t ended_ms;
     char texts[512];    /* of the begin: "tenant agent session_id request_id digest|key=value" */
     char messages[128]; /* of the end */
+    struct sl_buf begun_context, ended_context;
+    uint64_t saved_sequence; /* of the last save: context_sequence */
+    size_t n_saves;
 };
 
 void sl_fake_store_init(struct sl_fake_store *store);

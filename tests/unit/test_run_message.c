@@ -43,18 +43,39 @@ static void the_texts_of_a_conversation_are_not_copied_again(void **state)
 {
     static const char text[] = "one two";
     struct sl_arena arena;
-    Sluice__V1__Context *context = NULL;
+    Sluice__V1__GetRunResponse reply;
     (void)state;
+    sluice__v1__get_run_response__init(&reply);
     sl_arena_init(&arena, 0);
     const struct sl_run_message messages[] = {
         { .role = SL_RUN_USER, .content = sl_slice_str(text) },
         { .role = SL_RUN_ASSISTANT, .content = sl_slice_str("") },
     };
     const struct sl_run_info info = { .messages = messages, .n_messages = SL_COUNT(messages) };
-    assert_int_equal(sl_run_message_fill_context(&info, &arena, &context), SL_OK);
+    assert_int_equal(sl_run_message_fill_context(&info, &arena, &reply), SL_OK);
+    const Sluice__V1__Context *context = reply.context;
     assert_int_equal(context->n_messages, SL_COUNT(messages));
     assert_ptr_equal(context->messages[0]->content, text);
     assert_string_equal(context->messages[1]->content, "");
+    sl_arena_done(&arena);
+}
+
+static void a_conversation_that_is_absent_is_not_an_empty_one(void **state)
+{
+    struct sl_arena arena;
+    Sluice__V1__GetRunResponse reply;
+    (void)state;
+    sl_arena_init(&arena, 0);
+    sluice__v1__get_run_response__init(&reply);
+    struct sl_run_info info = { .context_absent = "too large" };
+    assert_int_equal(sl_run_message_fill_context(&info, &arena, &reply), SL_OK);
+    assert_null(reply.context);
+    assert_string_equal(reply.context_absent, "too large");
+    sluice__v1__get_run_response__init(&reply);
+    info.context_absent = NULL;
+    assert_int_equal(sl_run_message_fill_context(&info, &arena, &reply), SL_OK);
+    assert_non_null(reply.context);
+    assert_string_equal(reply.context_absent, "");
     sl_arena_done(&arena);
 }
 
@@ -62,6 +83,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_texts_of_a_conversation_are_not_copied_again),
+        cmocka_unit_test(a_conversation_that_is_absent_is_not_an_empty_one),
         cmocka_unit_test(a_run_without_a_terminal_event_has_no_ending),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,6 +1,7 @@
 /* What is told of runs that are in the store: alone, and in a list with those of memory. */
 #include <unistd.h>
 
+#include "runtime/exec/session_codec.h"
 #include "tests/fake/store_rig.h"
 #include "tests/unit/test_runtime_rig.h"
 
@@ -107,7 +108,9 @@ static struct sl_segment *terminal_of(bool is_error)
     return segment;
 }
 
-static void add_run(const struct sl_store_run *run, enum sl_store_state state)
+/* `context`: of the end. */
+static void
+add_run_with(const struct sl_store_run *run, enum sl_store_state state, struct sl_slice context)
 {
     struct sl_store_log log = { 0 };
     assert_int_equal(sl_store_rig_begin(&rig, &log, run), SL_OK);
@@ -119,10 +122,16 @@ static void add_run(const struct sl_store_run *run, enum sl_store_state state)
         .range = { .segment = segment, .to = segment->used },
         .state = state,
         .ended_ms = run->created_ms + 5,
+        .context = context,
     };
     assert_int_equal(
         sl_store_rig_wait(&rig, &end.request, sl_store_end_run(rig.store, &end)), SL_OK);
     (void)sl_segment_unref(segment);
+}
+
+static void add_run(const struct sl_store_run *run, enum sl_store_state state)
+{
+    add_run_with(run, state, sl_slice_of(NULL, 0));
 }
 
 static void a_stored_run_is_shown(void **state)
@@ -152,6 +161,7 @@ static void a_stored_run_is_shown(void **state)
     assert_int_equal(info->n_metadata, 1);
     assert_string_equal(info->metadata[0].value, "blue");
     assert_int_equal(info->n_messages, 0);
+    assert_non_null(info->context_absent); /* that it had none would be another thing to say */
     Sluice__V1__StreamEvent *event =
         sluice__v1__stream_event__unpack(NULL, info->terminal.size, info->terminal.data);
     assert_non_null(event);
@@ -168,6 +178,92 @@ static void a_stored_run_is_shown(void **state)
         ask_about(SL_RUN_ASK_GET, "00000000000000000000000000000001", "beta"), SL_NOT_FOUND);
     assert_int_equal(
         ask_about(SL_RUN_ASK_CANCEL, "00000000000000000000000000000003", "acme"), SL_NOT_FOUND);
+    close_all();
+}
+
+/* ---- Conversations -----------------------------------------------------------------------------
+ */
+
+static void add_message(struct sl_history *history, const struct sl_chat_message *message)
+{
+    assert_int_equal(sl_history_add(history, message), SL_OK);
+}
+
+static void write_conversation(struct sl_buf *ret_bytes)
+{
+    static const struct sl_chat_call call = { "c1", "add", "{\"a\":1}", NULL };
+    struct sl_history history;
+    sl_history_init(&history, 1 << 20);
+    const struct sl_chat_message messages[] = {
+        { .role = SL_CHAT_USER, .content = sl_slice_str("one and one?") },
+        { .role = SL_CHAT_ASSISTANT, .calls = &call, .n_calls = 1 },
+        { .role = SL_CHAT_TOOL, .content = sl_slice_str("2"), .call_id = "c1", .tool_name = "add" },
+    };
+    for (size_t i = 0; i < SL_COUNT(messages); i++) {
+        add_message(&history, &messages[i]);
+    }
+    sl_buf_init(ret_bytes, 1 << 20);
+    assert_int_equal(sl_session_write(history.messages, history.n_messages, ret_bytes), SL_OK);
+    sl_history_done(&history);
+}
+
+static void run_sql(const char *sql)
+{
+    sqlite3 *db = NULL;
+    assert_int_equal(sqlite3_open(rig.path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_close(db), SQLITE_OK);
+}
+
+/* AL-6.6; RL-S4: what is damaged is told, and what is absent is not told as empty. */
+static void the_conversation_of_a_stored_run_is_told_or_why_not(void **state)
+{
+    (void)state;
+    struct sl_buf bytes;
+    const char *id = "00000000000000000000000000000001";
+    const char *damaged = "00000000000000000000000000000002";
+    const char *newer = "00000000000000000000000000000003";
+    const char *half = "00000000000000000000000000000004";
+    const char *garbage = "00000000000000000000000000000005";
+    write_conversation(&bytes);
+    const struct sl_slice whole = sl_buf_slice(&bytes);
+    sl_store_rig_open(&rig);
+    struct sl_store_run run = sl_store_rig_run(id);
+    add_run_with(&run, SL_STORE_STATE_DONE, whole);
+    run.run_id = damaged;
+    add_run_with(&run, SL_STORE_STATE_DONE, whole);
+    run.run_id = newer;
+    add_run_with(&run, SL_STORE_STATE_DONE, sl_slice_str("\177of another form"));
+    run.run_id = half;
+    run.context = whole; /* and the end has none */
+    add_run(&run, SL_STORE_STATE_DONE);
+    run.run_id = garbage;
+    add_run_with(&run, SL_STORE_STATE_DONE, sl_slice_str("\001\011what is this"));
+    sl_store_rig_close(&rig);
+    run_sql("UPDATE contexts SET bytes = 'x' WHERE run = 2");
+    open_runtime(2, "");
+    assert_int_equal(ask_about(SL_RUN_ASK_CONTEXT, id, "acme"), SL_OK);
+    const struct sl_run_info *info = &answer.runs[0];
+    assert_null(info->context_absent);
+    assert_int_equal(info->n_messages, 3);
+    assert_int_equal(info->messages[0].role, SL_RUN_USER);
+    assert_string_equal(info->messages[0].content.data, "one and one?");
+    assert_string_equal(info->messages[1].calls[0].arguments_json, "{\"a\":1}");
+    assert_int_equal(info->messages[2].role, SL_RUN_TOOL);
+    assert_string_equal(info->messages[2].call_id, "c1");
+    assert_int_equal(ask_about(SL_RUN_ASK_GET, id, "acme"), SL_OK);
+    assert_int_equal(answer.runs[0].n_messages, 0);
+    assert_null(answer.runs[0].context_absent); /* nobody has asked */
+    assert_int_equal(ask_about(SL_RUN_ASK_CONTEXT, id, "beta"), SL_NOT_FOUND);
+    assert_int_equal(ask_about(SL_RUN_ASK_CONTEXT, damaged, "acme"), SL_DATA_LOSS);
+    assert_int_equal(ask_about(SL_RUN_ASK_GET, damaged, "acme"), SL_OK);
+    assert_int_equal(ask_about(SL_RUN_ASK_CONTEXT, garbage, "acme"), SL_DATA_LOSS);
+    assert_int_equal(ask_about(SL_RUN_ASK_CONTEXT, newer, "acme"), SL_OK);
+    assert_non_null(strstr(answer.runs[0].context_absent, "newer"));
+    assert_int_equal(ask_about(SL_RUN_ASK_CONTEXT, half, "acme"), SL_OK);
+    assert_non_null(strstr(answer.runs[0].context_absent, "run_context"));
+    assert_int_equal(answer.runs[0].n_messages, 0);
+    sl_buf_done(&bytes);
     close_all();
 }
 
@@ -340,6 +436,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, new_rig, end_rig)
         TEST(a_stored_run_is_shown),
+        TEST(the_conversation_of_a_stored_run_is_told_or_why_not),
         TEST(a_question_may_be_closed_while_the_store_is_asked),
         TEST(a_list_has_the_runs_of_memory_and_of_the_store_once),
         TEST(the_two_are_in_one_order),
