@@ -72,6 +72,9 @@ static void attach(struct sl_run_stream *stream)
         refuse_range(stream, known->channel);
         stream->attach.wants_store =
             stream->runtime->has_store && stream->attach.after_sequence < stream->refusal.floor;
+        if (stream->attach.wants_store && sl_known_is_recorded(known)) {
+            sl_known_add_reader(known, stream); /* it is there, wherever it reads (AL-7.1) */
+        }
     } else if (status != SL_OK) {
         sl_run_refuse(stream, SL_RESOURCE_EXHAUSTED, "SERVER_FULL", "no memory for a reader");
     } else {

@@ -68,10 +68,33 @@ static void unblock(struct reader *blocker)
     sl_buf_done(&blocker->bytes);
 }
 
+static bool is_taking = true;
+
+static void on_started_perhaps(
+    struct sl_run_stream *stream,
+    const char *run_id,
+    const struct sl_run_refusal *refusal,
+    void *user_data)
+{
+    struct reader *reader = user_data;
+    if (is_taking || refusal != NULL) {
+        on_started(stream, run_id, refusal, user_data);
+    } else {
+        reader->is_started = true;
+    }
+}
+
+static void on_readable_perhaps(struct sl_run_stream *stream, void *user_data)
+{
+    if (is_taking) {
+        on_readable(stream, user_data);
+    }
+}
+
 static void attach(struct reader *reader, const char *run_id)
 {
-    const struct sl_run_callbacks callbacks = { .on_started = on_started,
-                                                .on_readable = on_readable,
+    const struct sl_run_callbacks callbacks = { .on_started = on_started_perhaps,
+                                                .on_readable = on_readable_perhaps,
                                                 .user_data = reader };
     const struct sl_run_attach_spec spec = { .run_id = run_id };
     *reader = (struct reader){ .max_take = reader->max_take };
@@ -180,6 +203,53 @@ static void a_run_that_is_cut_by_the_end_is_recorded(void **state)
         check_stored(reader.run_id, &bytes, SL_STORE_STATE_FAILED);
         struct sl_buf done = bytes;
         sl_buf_done(&done);
+        sl_store_rig_done(&files);
+    }
+}
+
+/* AL-7.1: who holds a stream on the run is there, also while he reads what only the store has. */
+static void detach_for_counts_who_reads_from_the_store(void **state)
+{
+    (void)state;
+    for (size_t n = 1; n <= MAX_LOOPS; n++) {
+        struct reader blocker = { .max_take = 0 };
+        struct reader first = { .max_take = 0 };
+        struct reader late = { .max_take = 0 };
+        struct sl_runtime_stats stats;
+        sl_limits_init(&limits);
+        limits.window = 4096;
+        sl_store_rig_init(&files);
+        open_recorded(n);
+        runtime->has_store = true;
+        block_first_loop(&blocker);
+        struct sl_run_spec spec = spec_of("rec", "{\"events\":2500,\"bytes\":100,\"rate\":1000}");
+        spec.on_disconnect = SL_RUN_DETACH_FOR;
+        spec.detach_ttl_ms = 1000; /* much less than the run takes from there */
+        start(&first, &spec);
+        for (int n_steps = 0; first.bytes.size < 65536; n_steps++) {
+            assert_true(n_steps < MAX_STEPS);
+            step();
+        }
+        is_taking = false;
+        attach(&late, first.run_id);
+        wait_until(&late.is_started);
+        assert_false(late.is_refused);
+        sl_run_stream_close(first.stream, SL_RUN_CLOSE_LOST, 0);
+        sl_buf_done(&first.bytes);
+        int n_steps = 0;
+        do {
+            step();
+            sl_runtime_stats(runtime, &stats);
+            assert_true(n_steps++ < MAX_STEPS);
+        } while (stats.runs_running > 1);
+        is_taking = true;
+        read_some(&late);
+        wait_until(&late.is_last);
+        assert_int_equal(sl_run_stream_ending(late.stream)->status, SL_OK);
+        assert_int_equal(each_event(&late, NULL, NULL), 2504);
+        finish(&late);
+        unblock(&blocker);
+        close_runtime();
         sl_store_rig_done(&files);
     }
 }
@@ -340,6 +410,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_store_has_what_readers_get),
         cmocka_unit_test(a_run_that_is_cut_by_the_end_is_recorded),
+        cmocka_unit_test(detach_for_counts_who_reads_from_the_store),
         cmocka_unit_test(a_request_that_the_store_knows_does_not_start_a_run),
         cmocka_unit_test(a_reader_may_go_before_the_store_has_answered),
         cmocka_unit_test(a_full_disk_takes_no_new_run),
