@@ -3,6 +3,7 @@ find_program(PYTHON3 NAMES python3 PATHS /usr/bin NO_DEFAULT_PATH REQUIRED)
 # One a line: additions then merge.
 foreach(name
     agents
+    ask
     attach
     attacks
     bench

@@ -15,6 +15,8 @@
 #include "service/cli/pairs.h"
 #include "service/cli/text.h"
 
+enum approve { APPROVE_NONE, APPROVE_ALL, APPROVE_ASK };
+
 enum { INPUT_MAX_BYTES = 4 * 1024 * 1024, TTL_MIN_MS = 1000, TTL_MAX_MS = 86400000 };
 
 struct run_command {
@@ -22,12 +24,13 @@ struct run_command {
     struct sl_cli_follow follow;
     const char *max_iterations, *request_id, *on_disconnect_text, *session_id, *policy_text;
     const char *approve_text;
+    enum approve approve;
     char own_id[SL_ID_BYTES];
     uint64_t n_iterations; /* 0: the agent's */
     Sluice__V1__OnDisconnect on_disconnect;
     Sluice__V1__SessionPolicy policy;
     uint64_t detach_ttl_ms;
-    bool has_tool_deltas, is_detached;
+    bool has_tool_deltas, is_detached, is_json;
     struct sl_cli_list metadata_words, credential_words;
     struct sl_cli_pairs metadata, credentials;
     struct sl_buf input;
@@ -145,8 +148,8 @@ static int follow_run(struct run_command *command, const Sluice__V1__ExecuteRequ
     struct sl_sluice__v1__agent_runtime__execute_streaming__reader *reader;
     sl_cli_follow_init(follow, &command->cli);
     follow->owns_run = true;
-    follow->approves_all =
-        command->approve_text != NULL && strcmp(command->approve_text, "all") == 0;
+    follow->approves_all = command->approve == APPROVE_ALL;
+    follow->asks = command->approve == APPROVE_ASK;
     follow->may_attach =
         command->on_disconnect == SLUICE__V1__ON_DISCONNECT__ON_DISCONNECT_DETACH ||
         command->on_disconnect == SLUICE__V1__ON_DISCONNECT__ON_DISCONNECT_DETACH_FOR;
@@ -265,6 +268,39 @@ static enum sl_status check_session(struct run_command *command)
     return SL_INVALID_ARGUMENT;
 }
 
+/* Who decides the calls that ask. Without --approve it is the person at the terminal, if there is
+ * one. */
+static enum sl_status check_approve(struct run_command *command, bool is_stdin_input)
+{
+    static const char *const names[] = { "none", "all", "ask" }; /* enum approve */
+    const char *text = command->approve_text;
+    const bool can_ask = !command->is_json && !is_stdin_input && sl_cli_lines_has_person();
+    if (text == NULL) {
+        command->approve = can_ask && !command->is_detached ? APPROVE_ASK : APPROVE_NONE;
+        return SL_OK;
+    }
+    if (command->is_detached) {
+        sl_cli_complain("--approve: with --detach nobody is there to approve");
+        return SL_INVALID_ARGUMENT;
+    }
+    for (size_t i = 0; i < SL_COUNT(names); i++) {
+        if (strcmp(text, names[i]) == 0) {
+            command->approve = (enum approve)i;
+        }
+    }
+    if (strcmp(text, names[command->approve]) != 0) {
+        sl_cli_complain("--approve: '%s' is not ask, all or none", text);
+        return SL_INVALID_ARGUMENT;
+    }
+    if (command->approve == APPROVE_ASK && !can_ask) {
+        sl_cli_complain(
+            "--approve: ask needs a terminal for questions and answers, without --json and "
+            "INPUT -");
+        return SL_INVALID_ARGUMENT;
+    }
+    return SL_OK;
+}
+
 /* What is wrong with the command line is told before anything is connected. */
 static enum sl_status check_command(struct run_command *command, int argc, char **argv)
 {
@@ -277,15 +313,7 @@ static enum sl_status check_command(struct run_command *command, int argc, char 
     }
     SL_TRY(check_on_disconnect(command));
     SL_TRY(check_session(command));
-    if (command->approve_text != NULL && strcmp(command->approve_text, "all") != 0 &&
-        strcmp(command->approve_text, "none") != 0) {
-        sl_cli_complain("--approve: '%s' is not all or none", command->approve_text);
-        return SL_INVALID_ARGUMENT;
-    }
-    if (command->approve_text != NULL && command->is_detached) {
-        sl_cli_complain("--approve: with --detach nobody is there to approve");
-        return SL_INVALID_ARGUMENT;
-    }
+    SL_TRY(check_approve(command, argc == 2 && strcmp(argv[1], "-") == 0));
     SL_TRY(sl_cli_check_text("AGENT", sl_slice_str(argv[0])));
     if (command->request_id != NULL) {
         SL_TRY(sl_cli_check_text("--request-id", sl_slice_str(command->request_id)));
@@ -305,6 +333,7 @@ static int run_run(int argc, char **argv)
         return sl_cli_usage(&sl_cmd_run);
     }
     int exit_code = SL_EXIT_USAGE;
+    command.is_json = options.is_json;
     if (check_command(&command, argc, argv) == SL_OK &&
         sl_cli_open(&command.cli, &options) == SL_OK) {
         exit_code = run_agent(&command, argv[0]);
@@ -342,7 +371,7 @@ static const struct sl_cli_flag flags[] = {
         SL_CLI_TEXT,
         approve_text,
         "WHAT",
-        "all: approve every call that asks; none: others do"),
+        "calls that ask: ask you (default on a terminal), all, none: others do"),
     FLAG("--detach", SL_CLI_SWITCH, is_detached, NULL, "start it, print its id, and go"),
     FLAG("--metadata", SL_CLI_LIST, metadata_words, "KEY=VALUE", "kept with the run; repeatable"),
     FLAG(

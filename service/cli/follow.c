@@ -23,6 +23,7 @@ static void finish(struct sl_cli_follow *follow, int exit_code)
 {
     follow->is_over = true;
     sl_timer_stop(&follow->pause);
+    sl_cli_question_done(&follow->question);
     if (follow->has_view) {
         sl_view_done(&follow->view);
     }
@@ -189,6 +190,30 @@ static bool note_event(struct sl_cli_follow *follow, const Sluice__V1__StreamEve
     return true;
 }
 
+/* A question stays where it is while nothing is shown. */
+static void show_event(struct sl_cli_follow *follow, const Sluice__V1__StreamEvent *event)
+{
+    (void)snprintf(follow->view.run_id, sizeof(follow->view.run_id), "%.63s", follow->run_id);
+    if (event->sequence == 0) { /* a heartbeat, or the end that cannot be recorded */
+        if (follow->has_terminal) {
+            sl_cli_question_hide(&follow->question);
+        }
+        sl_view_event(&follow->view, event);
+        return;
+    }
+    sl_cli_question_hide(&follow->question);
+    sl_view_event(&follow->view, event);
+    if (event->event_case == SLUICE__V1__STREAM_EVENT__EVENT_APPROVAL_DECIDED) {
+        sl_cli_question_drop(&follow->question, event->approval_decided->approval_id);
+    } else if (
+        follow->asks && event->event_case == SLUICE__V1__STREAM_EVENT__EVENT_APPROVAL_REQUESTED) {
+        sl_cli_question_add(&follow->question, event->approval_requested);
+    }
+    if (!follow->has_terminal) {
+        sl_cli_question_show(&follow->question);
+    }
+}
+
 static void take_event(struct sl_cli_follow *follow, const Sluice__V1__StreamEvent *event)
 {
     if (!note_event(follow, event)) {
@@ -201,12 +226,12 @@ static void take_event(struct sl_cli_follow *follow, const Sluice__V1__StreamEve
     if (follow->cli->options.is_json) {
         print_json(event);
     } else {
-        (void)snprintf(follow->view.run_id, sizeof(follow->view.run_id), "%.63s", follow->run_id);
-        sl_view_event(&follow->view, event);
+        show_event(follow, event);
     }
     if (event->event_case == SLUICE__V1__STREAM_EVENT__EVENT_APPROVAL_REQUESTED &&
         follow->approves_all) {
-        sl_cli_approve_send(&follow->approve, follow->run_id, event->approval_requested);
+        const Sluice__V1__ApprovalAnswer answer = sl_cli_approve_answer(event->approval_requested);
+        sl_cli_approve_send(&follow->approve, follow->run_id, &answer);
     }
     if (ferror(stdout) != 0) {
         give_up(follow);
@@ -251,9 +276,24 @@ static bool can_go_on(struct sl_cli_follow *follow)
                reason);
 }
 
+/* Around a line of ours on stderr. */
+static void on_line(bool is_written, void *user_data)
+{
+    struct sl_cli_follow *follow = user_data;
+    if (follow->is_over) {
+        return;
+    }
+    if (is_written) {
+        sl_cli_question_show(&follow->question);
+    } else {
+        sl_cli_question_hide(&follow->question);
+    }
+}
+
 static void attach_again(struct sl_cli_follow *follow)
 {
     const uint64_t pause_ms = sl_cli_follow_pause_ms(follow->n_tries);
+    on_line(false, follow);
     if (follow->has_view) {
         sl_view_interrupt(&follow->view);
     }
@@ -263,6 +303,7 @@ static void attach_again(struct sl_cli_follow *follow)
         sl_client_call_error(follow->call)->text, follow->sequence, pause_ms, follow->n_tries + 1,
         SL_CLI_ATTACH_TRIES);
     follow->call = sl_client_call_free(follow->call);
+    on_line(true, follow);
     follow->n_tries++;
     sl_timer_start_ms(&follow->pause, pause_ms);
 }
@@ -363,7 +404,13 @@ void sl_cli_follow_init(struct sl_cli_follow *follow, struct sl_cli *cli)
 {
     const uint64_t timeout_ms = cli->options.timeout_ms;
     *follow =
-        (struct sl_cli_follow){ .cli = cli, .due_ns = SL_NEVER_NS, .approve = { .cli = cli } };
+        (struct sl_cli_follow){ .cli = cli,
+                                .due_ns = SL_NEVER_NS,
+                                .approve = { .cli = cli, .on_line = on_line, .user_data = follow },
+                                .question = { .approve = &follow->approve,
+                                              .view = &follow->view,
+                                              .run_id = follow->run_id,
+                                              .lines = { .loop = cli->loop } } };
     if (timeout_ms > 0) {
         follow->due_ns = sl_loop_now_ns(cli->loop) + timeout_ms * NS_PER_MS;
     }
@@ -379,5 +426,6 @@ void sl_cli_follow_done(struct sl_cli_follow *follow)
 {
     follow->call = sl_client_call_free(follow->call);
     follow->cancel = sl_client_call_free(follow->cancel);
+    sl_cli_question_done(&follow->question);
     sl_cli_approve_done(&follow->approve);
 }

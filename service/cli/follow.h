@@ -12,6 +12,7 @@
 #include "proto/sluice/v1/events.pb-c.h"
 #include "service/cli/approve.h"
 #include "service/cli/cli.h"
+#include "service/cli/question.h"
 #include "service/cli/view.h"
 
 enum { SL_CLI_RUN_ID_BYTES = 256, SL_CLI_ATTACH_TRIES = 8 };
@@ -24,10 +25,12 @@ struct sl_cli_follow {
     bool owns_run;     /* Ctrl-C cancels the run; without it, it only ends the following */
     bool may_attach;   /* the run goes on without its connection; RunStarted may say so later */
     bool approves_all; /* whatever the run asks for */
+    bool asks;         /* a person, whether it may */
     char run_id[SL_CLI_RUN_ID_BYTES]; /* "": not known yet */
     uint64_t sequence;                /* of the last event that was seen */
     /* Its own. */
     struct sl_cli_approve approve;
+    struct sl_cli_question question;
     struct sl_view view;
     bool has_view;
     bool is_attached; /* the stream is Attach's */

@@ -64,7 +64,7 @@ static void draw_spinner(void *user_data)
     static const char *const turns[] = { "⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏" };
     struct sl_view *view = user_data;
     sl_timer_start_ms(&view->spinner, SPINNER_MS);
-    if (view->open != SL_VIEW_NOTHING) {
+    if (view->open != SL_VIEW_NOTHING || view->is_held) {
         return; /* text is running: it is its own sign of life */
     }
     size_t columns = view->style.columns == NULL ? 0 : view->style.columns();
@@ -325,6 +325,16 @@ void sl_view_interrupt(struct sl_view *view)
         end_line(view);
         (void)fflush(view->out);
     }
+}
+
+void sl_view_hold(struct sl_view *view, bool is_held)
+{
+    if (is_held) {
+        clear_spinner(view);
+        end_line(view);
+    }
+    view->is_held = is_held;
+    (void)fflush(view->out);
 }
 
 void sl_view_done(struct sl_view *view)

@@ -34,6 +34,7 @@ struct sl_view {
         uint64_t since_ns;
     } tools[SL_VIEW_TOOLS]; /* asked for and not complete */
     size_t n_tools;
+    bool is_held;    /* somebody else's line is open: no spinner */
     char run_id[64]; /* "": not known; its owner may set it */
 };
 
@@ -44,6 +45,8 @@ void sl_view_event(struct sl_view *view, const Sluice__V1__StreamEvent *event);
 /* Makes room for a line of somebody else's: on a terminal, what is open ends here. A file stays as
  * it is, for that line goes elsewhere. */
 void sl_view_interrupt(struct sl_view *view);
+/* The line behind the last event is somebody else's, or no longer. */
+void sl_view_hold(struct sl_view *view, bool is_held);
 /* Ends an open line and the spinner. */
 void sl_view_done(struct sl_view *view);
 
