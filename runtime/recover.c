@@ -2,7 +2,7 @@
  *
  *   claim ─▶ read* ─▶ what is open is closed ─▶ append ─▶ end ─▶ claim the next …
  *
- * A few at once, so that they share commits; what is remembered of a run does not grow with it. */
+ * A few at once, so that they share commits; what is remembered of a run is its conversation. */
 #include <inttypes.h>
 
 #include "runtime/base/log.h"
@@ -25,6 +25,7 @@ struct job {
     struct sl_store_end end;
     struct sl_closing closing;
     struct sl_closing_events events;
+    struct sl_store_session session; /* of the end */
     unsigned n_tries;
     bool is_damaged;
 };
@@ -87,6 +88,7 @@ static void leave_run(struct job *job)
     sl_store_request_done(&job->claim.request);
     sl_closing_done(&job->closing);
     job->events.segment = sl_segment_unref(job->events.segment);
+    sl_buf_done(&job->events.context);
 }
 
 /* This run stays as it is until the next start; the others go on. */
@@ -133,6 +135,23 @@ static void on_ended(struct sl_store_request *request)
     ended(SL_CONTAINER(request, struct job, end.request), request->status);
 }
 
+/* NULL: it stays as it is. */
+static const struct sl_store_session *session_of(struct job *job)
+{
+    const struct sl_store_run *run = &job->claim.run;
+    const struct sl_slice messages = sl_buf_slice(&job->events.context);
+    const struct sl_limits *limits = sl_runtime_limits(job->recovery->runtime, job->recovery->loop);
+    if (!job->events.is_session || run->session_id[0] == '\0' || limits == NULL ||
+        messages.size > limits->session_size) {
+        return NULL;
+    }
+    job->session = (struct sl_store_session){ .tenant = run->tenant,
+                                              .agent = run->agent,
+                                              .session_id = run->session_id,
+                                              .messages = messages };
+    return &job->session;
+}
+
 static void end(struct job *job)
 {
     struct sl_segment *segment = job->events.segment;
@@ -143,6 +162,9 @@ static void end(struct job *job)
         .range = { .segment = segment, .from = job->events.terminal_from, .to = segment->used },
         .state = SL_STORE_STATE_FAILED,
         .ended_ms = sl_loop_wall_ms(job->recovery->loop),
+        .session = session_of(job),
+        .session_if_own = true,
+        .context = sl_buf_slice(&job->events.context),
     };
     const enum sl_status status = sl_store_end_run(job->recovery->runtime->store, &job->end);
     if (status != SL_PENDING) {
@@ -278,10 +300,14 @@ static void take(struct job *job)
 {
     const struct sl_store_run *run = &job->claim.run;
     const uint64_t floor = run->floor == 0 ? 1 : run->floor;
+    const struct sl_limits *limits = sl_runtime_limits(job->recovery->runtime, job->recovery->loop);
     job->n_tries = 0;
     job->is_damaged = false;
     job->events = (struct sl_closing_events){ .segment = NULL };
     sl_closing_init(&job->closing, floor - 1);
+    if (limits != NULL) {
+        sl_closing_tell(&job->closing, run, limits);
+    }
     read_on(job);
 }
 

@@ -6,6 +6,7 @@
 #include "runtime/base/event_log.h"
 #include "runtime/exec/encode.h"
 #include "runtime/exec/run_private.h"
+#include "runtime/exec/session.h"
 #include "runtime/exec/terminal.h"
 
 enum {
@@ -30,6 +31,17 @@ void sl_closing_init(struct sl_closing *closing, uint64_t after_sequence)
     *closing = (struct sl_closing){ .sequence = after_sequence };
     sl_list_init(&closing->calls);
     sl_list_init(&closing->approvals);
+    sl_retelling_init(&closing->retelling);
+}
+
+void sl_closing_tell(
+    struct sl_closing *closing, const struct sl_store_run *run, const struct sl_limits *limits)
+{
+    /* Without the events in between it would be another conversation. */
+    if (run->context_state == SL_STORE_CONTEXT_BASE && closing->sequence <= run->context_sequence) {
+        sl_retelling_begin(
+            &closing->retelling, run->context, run->context_sequence, limits->run_context);
+    }
 }
 
 static void drop_bracket(struct sl_closing *closing, struct bracket *bracket)
@@ -50,6 +62,7 @@ void sl_closing_done(struct sl_closing *closing)
 {
     drop_all(closing, &closing->calls);
     drop_all(closing, &closing->approvals);
+    sl_retelling_done(&closing->retelling);
     closing->provider = sl_free(closing->provider);
     closing->model = sl_free(closing->model);
 }
@@ -152,10 +165,11 @@ static enum sl_status note(struct sl_closing *closing, const Sluice__V1__StreamE
 }
 
 /* Nearly all there is. */
-static void note_text(struct sl_closing *closing, struct sl_slice text)
+static void note_text(struct sl_closing *closing, enum sl_encode_text kind, struct sl_slice text)
 {
     closing->open_bytes += text.size;
     closing->sequence++;
+    sl_retelling_text(&closing->retelling, closing->sequence, kind, text);
 }
 
 static enum sl_status feed_one(struct sl_closing *closing, struct sl_slice event)
@@ -163,7 +177,7 @@ static enum sl_status feed_one(struct sl_closing *closing, struct sl_slice event
     enum sl_encode_text kind;
     struct sl_slice text;
     if (sl_encode_text_of(event, &kind, &text)) {
-        note_text(closing, text);
+        note_text(closing, kind, text);
         return SL_OK;
     }
     Sluice__V1__StreamEvent *message = sluice__v1__stream_event__unpack(
@@ -177,6 +191,7 @@ static enum sl_status feed_one(struct sl_closing *closing, struct sl_slice event
     closing->sequence++;
     closing->last_ms = message->timestamp_ms;
     closing->begun_ms = closing->begun_ms == 0 ? message->timestamp_ms : closing->begun_ms;
+    sl_retelling_event(&closing->retelling, closing->sequence, message);
     const enum sl_status status = note(closing, message);
     sluice__v1__stream_event__free_unpacked(message, NULL);
     return status;
@@ -234,14 +249,21 @@ static enum sl_status put_started(struct writer *writer, const struct sl_closing
     return put(writer, &event);
 }
 
-/* Nobody knows how large the request was: it had all of the iteration before, and is not zero
- * (AL-2.3). */
+static uint64_t tokens_of(uint64_t bytes)
+{
+    return (bytes + BYTES_PER_TOKEN - 1) / BYTES_PER_TOKEN;
+}
+
+/* Nobody knows how large the request was: it had the conversation so far, and all of the iteration
+ * before, and is not zero (AL-2.3). */
 static struct sl_usage estimate(const struct sl_closing *closing)
 {
-    const uint64_t known = closing->next_input_tokens;
+    const uint64_t before = closing->next_input_tokens;
+    const uint64_t told = tokens_of(sl_retelling_request_bytes(&closing->retelling));
+    const uint64_t known = before > told ? before : told;
     return (struct sl_usage){
         .input_tokens = known == 0 ? 1 : known,
-        .output_tokens = (closing->open_bytes + BYTES_PER_TOKEN - 1) / BYTES_PER_TOKEN,
+        .output_tokens = tokens_of(closing->open_bytes),
         .model_calls = 1,
         .is_estimated = true,
     };
@@ -291,7 +313,7 @@ static enum sl_status put_call_complete(struct writer *writer, const struct brac
     complete.tool_name = sl_pb_text(call->name);
     complete.tool_id = sl_pb_text(call->tool_id);
     complete.execution_time_ms = last_ms > call->opened_ms ? last_ms - call->opened_ms : 0;
-    complete.error = sl_pb_text("the server was lost: the call may have run, or not");
+    complete.error = sl_pb_text(SL_RETELL_LOST);
     complete.error_code = SLUICE__V1__TOOL_ERROR_CODE__TOOL_ERROR_CODE_OUTCOME_UNKNOWN;
     Sluice__V1__StreamEvent event;
     sluice__v1__stream_event__init(&event);
@@ -355,6 +377,17 @@ static enum sl_status to_segment(const struct writer *writer, struct sl_closing_
     return SL_OK;
 }
 
+/* AL-5, column "history": a log that is damaged tells nothing. */
+static void
+tell(struct sl_closing *closing, const struct sl_ending *ending, struct sl_closing_events *ret)
+{
+    const bool is_first = closing->iteration <= 1;
+    const bool has_use = closing->retelling.is_told && closing->retelling.has_use;
+    const enum sl_session_rule rule = sl_session_rule_of(ending, is_first, has_use);
+    sl_retelling_end(&closing->retelling, &ret->context);
+    ret->is_session = rule == SL_SESSION_CUT && ret->context.size > 0 && closing->retelling.has_use;
+}
+
 enum sl_status sl_closing_write(
     struct sl_closing *closing,
     const struct sl_closing_run *run,
@@ -373,6 +406,9 @@ enum sl_status sl_closing_write(
         status = to_segment(&writer, ret_events);
     }
     sl_buf_done(&writer.bytes);
+    if (status == SL_OK) {
+        tell(closing, ending, ret_events);
+    }
     closing->is_over = status == SL_OK;
     return status;
 }

@@ -5,15 +5,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include <jansson.h>
-
 #include "runtime/base/log.h"
 #include "runtime/base/mem.h"
 #include "runtime/base/utf8.h"
+#include "runtime/exec/result_text.h"
 #include "runtime/exec/run_metrics.h"
 #include "runtime/exec/run_private.h"
 
-enum { PROGRESS_GAP_MS = 100, MAX_RESULT_BYTES = 64 * 1024 * 1024, SHOWN_NAME_BYTES = 64 };
+enum { PROGRESS_GAP_MS = 100, SHOWN_NAME_BYTES = 64 };
 
 /* ---- A call is asked for -----------------------------------------------------------------------
  */
@@ -192,48 +191,6 @@ void sl_run_tool_asked(struct sl_run *run, const struct sl_model_chunk *chunk)
 /* ---- A call is answered ------------------------------------------------------------------------
  */
 
-/* AL-6.3: what the model gets of a failed call. Owns: the caller. NULL: no memory. */
-static char *describe_failure(const struct sl_tool_result *result)
-{
-    json_t *error = json_pack(
-        "{s:{s:s,s:s}}", "error", "code", sl_tool_code_name(result->code), "message",
-        result->error == NULL ? "" : result->error);
-    char *text = error == NULL ? NULL : json_dumps(error, JSON_COMPACT);
-    json_decref(error);
-    struct sl_buf buf;
-    sl_buf_init(&buf, MAX_RESULT_BYTES);
-    enum sl_status status = SL_RESOURCE_EXHAUSTED;
-    if (text != NULL && result->result_json.size == 0) {
-        status = sl_buf_add_str(&buf, text);
-    } else if (text != NULL) {
-        status = sl_buf_add(&buf, sl_slice_of(text, strlen(text) - 1)); /* without its '}' */
-        if (status == SL_OK) {
-            status = sl_buf_add_str(&buf, ",\"partial\":");
-        }
-        if (status == SL_OK) {
-            status = sl_buf_add(&buf, result->result_json);
-        }
-        if (status == SL_OK) {
-            status = sl_buf_add_byte(&buf, '}');
-        }
-    }
-    free(text);
-    char *described = status == SL_OK ? sl_buf_take(&buf) : NULL;
-    sl_buf_done(&buf);
-    return described;
-}
-
-static char *copy_result(const struct sl_tool_result *result)
-{
-    if (result->code != SL_TOOL_OK) {
-        return describe_failure(result);
-    }
-    if (result->result_json.size == 0) {
-        return sl_strdup("null");
-    }
-    return sl_strndup((const char *)result->result_json.data, result->result_json.size);
-}
-
 static void emit_complete(
     struct sl_run *run, const struct sl_tool_slot *slot, const struct sl_tool_result *result)
 {
@@ -284,7 +241,7 @@ void sl_run_slot_answer(struct sl_tool_slot *slot, const struct sl_tool_result *
     run->tools.n_client -= slot->state == SL_SLOT_CLIENT;
     slot->state = SL_SLOT_DONE;
     slot->is_error = result->code != SL_TOOL_OK;
-    slot->result = copy_result(result);
+    slot->result = sl_result_text(result);
     emit_complete(run, slot, result);
     sl_run_count_tool(run, slot->name, result);
     if (slot->result == NULL) {

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "runtime/exec/closing.h"
+#include "runtime/exec/session_codec.h"
 #include "runtime/exec/terminal.h"
 #include "tests/fake/store_rig.h"
 #include "tests/unit/test_runtime_rig.h"
@@ -161,10 +162,9 @@ static void add_step(struct script *script, char step)
     }
 }
 
-/* A run that was begun and left, with the events of `steps`. */
-static void leave_run(const char *run_id, const char *steps)
+static void leave(const struct sl_store_run *given, const char *steps)
 {
-    struct sl_store_run run = sl_store_rig_run(run_id);
+    struct sl_store_run run = *given;
     struct sl_store_log log = { 0 };
     struct script script = { .sequence = 0 };
     run.created_ms = now_ms;
@@ -193,6 +193,13 @@ static void leave_run(const char *run_id, const char *steps)
     (void)sl_segment_unref(segment);
     sl_buf_done(&script.bytes);
     sl_store_log_drop(rig.store, &log);
+}
+
+/* A run that was begun and left, with the events of `steps`. */
+static void leave_run(const char *run_id, const char *steps)
+{
+    const struct sl_store_run run = sl_store_rig_run(run_id);
+    leave(&run, steps);
 }
 
 /* ---- Recovery ----------------------------------------------------------------------------------
@@ -413,12 +420,139 @@ static void a_damaged_log_ends_with_data_loss(void **state)
     (void)check_log("r2", 2, "iX");
 }
 
+/* ---- Conversations -----------------------------------------------------------------------------
+ */
+
+static struct sl_buf write_one(const char *text)
+{
+    struct sl_history history;
+    struct sl_buf bytes;
+    const struct sl_chat_message message = { .role = SL_CHAT_USER, .content = sl_slice_str(text) };
+    sl_history_init(&history, LOG_BYTES);
+    sl_buf_init(&bytes, LOG_BYTES);
+    assert_int_equal(sl_history_add(&history, &message), SL_OK);
+    assert_int_equal(sl_session_write(history.messages, history.n_messages, &bytes), SL_OK);
+    sl_history_done(&history);
+    return bytes;
+}
+
+/* "u hello|a twelve bytes": roles and texts. */
+static void check_messages(struct sl_slice bytes, const char *expected)
+{
+    char text[256] = "";
+    size_t used = 0;
+    struct sl_history history;
+    sl_history_init(&history, LOG_BYTES);
+    assert_int_equal(sl_session_read(bytes, &history), SL_OK);
+    for (size_t i = 0; i < history.n_messages; i++) {
+        const struct sl_chat_message *message = &history.messages[i];
+        used += (size_t)snprintf(
+            text + used, sizeof(text) - used, "%s%c%s %.*s", i == 0 ? "" : "|",
+            "suat"[message->role], message -> n_calls > 0 ? "+" : "",
+            (int)(message->content.size > 12 ? 12 : message->content.size),
+            message->content.size == 0 ? "" : (const char *)message->content.data);
+    }
+    sl_history_done(&history);
+    assert_string_equal(text, expected);
+}
+
+static void check_session(const char *session_id, const char *expected)
+{
+    struct sl_store_load load = { .request = sl_store_rig_request(&rig),
+                                  .tenant = "acme",
+                                  .agent = "helper",
+                                  .session_id = session_id };
+    const enum sl_status status =
+        sl_store_rig_wait(&rig, &load.request, sl_store_load(rig.store, &load));
+    assert_int_equal(status, expected == NULL ? SL_NOT_FOUND : SL_OK);
+    if (expected != NULL) {
+        check_messages(load.messages, expected);
+    }
+    sl_store_request_done(&load.request);
+}
+
+static void check_context(const char *run_id, const char *expected)
+{
+    struct sl_store_get get = { .request = sl_store_rig_request(&rig),
+                                .run_id = run_id,
+                                .wants_context = true };
+    assert_int_equal(sl_store_rig_wait(&rig, &get.request, sl_store_get(rig.store, &get)), SL_OK);
+    assert_int_equal(
+        get.run.context_state, expected == NULL ? SL_STORE_CONTEXT_NONE : SL_STORE_CONTEXT_FINAL);
+    if (expected != NULL) {
+        check_messages(get.run.context, expected);
+    }
+    sl_store_request_done(&get.request);
+}
+
+/* AL-5.27 "cut", AL-6.6: the conversation of the run, and with it what its session is. */
+static void a_lost_run_leaves_its_conversation(void **state)
+{
+    static const struct {
+        const char *steps;
+        bool keeps_session;
+        const char *context, *session; /* NULL: there is none */
+    } cases[] = {
+        { "", true, "u hello", NULL },
+        { "SI", true, "u hello", NULL },
+        { "SItt", true, "u hello|a twelve bytes", "u hello|a twelve bytes" },
+        { "SItt", false, "u hello|a twelve bytes", NULL },
+        { "SItccTr", true, "u hello|a+ twelve bytes|t null|t {\"error\":{\"c",
+          "u hello|a+ twelve bytes|t null|t {\"error\":{\"c" },
+    };
+    (void)state;
+    struct sl_buf hello = write_one("hello");
+    sl_store_rig_open(&rig);
+    for (size_t i = 0; i < SL_COUNT(cases); i++) {
+        char id[16];
+        (void)snprintf(id, sizeof(id), "r%zu", i);
+        struct sl_store_run run = sl_store_rig_run(id);
+        run.session_id = id;
+        run.context = sl_buf_slice(&hello);
+        run.keeps_session = cases[i].keeps_session;
+        leave(&run, cases[i].steps);
+    }
+    leave_run("old", "SItt"); /* of a version that kept no conversation */
+    restart(SL_COUNT(cases) + 1);
+    for (size_t i = 0; i < SL_COUNT(cases); i++) {
+        char id[16];
+        (void)snprintf(id, sizeof(id), "r%zu", i);
+        check_context(id, cases[i].context);
+        check_session(id, cases[i].session);
+    }
+    check_context("old", NULL);
+    sl_buf_done(&hello);
+}
+
+/* A session that is too large for its limit stays as it was: whole turns only. */
+static void a_session_does_not_grow_over_its_limit_by_a_crash(void **state)
+{
+    (void)state;
+    static char text[1020];
+    memset(text, 'x', sizeof(text) - 1);
+    struct sl_buf large = write_one(text);
+    limits.session_size = 1024;
+    struct sl_store_run run = sl_store_rig_run("r1");
+    run.session_id = "s1";
+    run.context = sl_buf_slice(&large);
+    run.keeps_session = true;
+    sl_store_rig_open(&rig);
+    leave(&run, "SIt");
+    restart(1);
+    check_context("r1", "u xxxxxxxxxxxx|a twelve bytes");
+    check_session("s1", NULL);
+    sl_buf_done(&large);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(whatever_is_open_is_closed, new_rig, end_rig),
         cmocka_unit_test_setup_teardown(
             many_runs_are_ended_whatever_their_length, new_rig, end_rig),
+        cmocka_unit_test_setup_teardown(a_lost_run_leaves_its_conversation, new_rig, end_rig),
+        cmocka_unit_test_setup_teardown(
+            a_session_does_not_grow_over_its_limit_by_a_crash, new_rig, end_rig),
         cmocka_unit_test_setup_teardown(a_damaged_log_ends_with_data_loss, new_rig, end_rig),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
