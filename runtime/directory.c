@@ -5,6 +5,7 @@
 
 #include "runtime/base/map.h"
 #include "runtime/base/mem.h"
+#include "runtime/directory_queue.h"
 #include "runtime/directory_sessions.h"
 
 /* Ended requests that are remembered at most, for each run that may be there. */
@@ -25,7 +26,8 @@ struct sl_directory_request {
 struct sl_directory_tenant {
     UT_hash_handle hh;
     uint64_t n_runs; /* running and waiting */
-    char name[];     /* terminated */
+    struct sl_queue_line line;
+    char name[]; /* terminated */
 };
 
 /* A key, until it is known whether it is needed. Longer ones than there can be find nothing. */
@@ -40,7 +42,8 @@ struct sl_directory {
     struct {
         pthread_mutex_t lock;
         bool is_draining;
-        struct sl_list waiting, queued;
+        struct sl_directory_queue queue;
+        struct sl_list queued;
         struct sl_directory_session *sessions;
         struct sl_directory_counts counts;
         struct sl_directory_tenant *tenants;
@@ -203,6 +206,7 @@ static struct sl_directory_tenant *enter_tenant(struct sl_directory *directory, 
             return NULL;
         }
         memcpy(tenant->name, name, size);
+        sl_queue_line_init(&tenant->line);
         if (!add_tenant(directory, tenant)) {
             return sl_free(tenant);
         }
@@ -249,6 +253,7 @@ static void take_slot(struct sl_directory *directory, struct sl_ticket *ticket)
     ticket->state = SL_TICKET_RUNNING;
     ticket->loop = choose_loop(directory, ticket->home);
     directory->shared.runs_of_loop[ticket->loop]++;
+    ticket->tenant->line.n_running++;
     directory->shared.counts.running++;
 }
 
@@ -309,7 +314,7 @@ static void enter(
         take_slot(directory, ticket);
     } else if (verdict == SL_ADMIT_WAIT) {
         ticket->state = SL_TICKET_WAITING;
-        sl_list_add_last(&directory->shared.waiting, &ticket->node);
+        sl_directory_queue_add(&directory->shared.queue, &ticket->tenant->line, ticket);
         counts->waiting++;
     } else {
         ticket->state = SL_TICKET_QUEUED;
@@ -395,6 +400,7 @@ enum sl_admission sl_directory_admit(
                                   .interrupts = ask->policy == SL_SESSION_INTERRUPT,
                                   .run_id = ask->run_id };
     lock(directory);
+    sl_directory_queue_tick(&directory->shared.queue, ask->now_ns);
     forget_old(directory, ask->now_ns);
     const enum sl_admission verdict = admit(directory, ticket, ask, ret_run_id);
     if (verdict >= SL_ADMIT_DRAINING) {
@@ -402,18 +408,6 @@ enum sl_admission sl_directory_admit(
     }
     unlock(directory);
     return verdict;
-}
-
-static struct sl_ticket *take_first_waiting(struct sl_directory *directory)
-{
-    struct sl_list *node = sl_list_first(&directory->shared.waiting);
-    if (node == NULL) {
-        return NULL;
-    }
-    struct sl_ticket *ticket = SL_CONTAINER(node, struct sl_ticket, node);
-    sl_list_remove(node);
-    directory->shared.counts.waiting--;
-    return ticket;
 }
 
 /* A run that was there is remembered for a while; one that never was is not. */
@@ -441,8 +435,10 @@ static struct sl_ticket *admit_waiting(struct sl_directory *directory)
         directory->shared.counts.running >= directory->options.max_runs) {
         return NULL;
     }
-    struct sl_ticket *next = take_first_waiting(directory);
+    struct sl_ticket *next =
+        sl_directory_queue_next(&directory->shared.queue, directory->options.max_runs);
     if (next != NULL) {
+        directory->shared.counts.waiting--;
         take_slot(directory, next);
     }
     return next;
@@ -455,6 +451,9 @@ struct sl_ticket *sl_directory_leave(
     struct sl_ticket *next = NULL;
     if (ticket->state == SL_TICKET_RUNNING) {
         ticket->state = SL_TICKET_NONE;
+        sl_directory_queue_tick(&directory->shared.queue, now_ns);
+        sl_directory_queue_freed(&directory->shared.queue);
+        ticket->tenant->line.n_running--;
         directory->shared.runs_of_loop[ticket->loop]--;
         directory->shared.counts.running--;
         directory->shared.counts.started += was_run ? 1 : 0;
@@ -494,13 +493,12 @@ static void refuse(struct sl_directory *directory, struct sl_ticket *ticket)
     struct sl_directory_counts *counts = &directory->shared.counts;
     if (ticket->state == SL_TICKET_WAITING) {
         counts->waiting--;
+        sl_directory_queue_remove(&directory->shared.queue, ticket);
     } else {
         counts->queued--;
     }
     if (ticket->state == SL_TICKET_QUEUED) {
         sl_directory_sessions_quit(&directory->shared.sessions, ticket);
-    }
-    if (ticket->state != SL_TICKET_TURN) {
         sl_list_remove(&ticket->node);
     }
     ticket->state = SL_TICKET_NONE;
@@ -556,7 +554,7 @@ enum sl_admission sl_directory_ask_slot(struct sl_directory *directory, struct s
         counts->queued--;
         counts->waiting++;
         ticket->state = SL_TICKET_WAITING;
-        sl_list_add_last(&directory->shared.waiting, &ticket->node);
+        sl_directory_queue_add(&directory->shared.queue, &ticket->tenant->line, ticket);
         verdict = SL_ADMIT_WAIT;
     }
     unlock(directory);
@@ -638,7 +636,7 @@ void sl_directory_drain(struct sl_directory *directory)
 struct sl_ticket *sl_directory_take_waiting(struct sl_directory *directory)
 {
     lock(directory);
-    struct sl_list *node = sl_list_first(&directory->shared.waiting);
+    struct sl_list *node = sl_list_first(&directory->shared.queue.waiting);
     node = node != NULL ? node : sl_list_first(&directory->shared.queued);
     struct sl_ticket *ticket = NULL;
     if (node != NULL) {
@@ -647,6 +645,15 @@ struct sl_ticket *sl_directory_take_waiting(struct sl_directory *directory)
     }
     unlock(directory);
     return ticket;
+}
+
+uint64_t sl_directory_wait_ms(struct sl_directory *directory, uint64_t otherwise_ms)
+{
+    lock(directory);
+    const uint64_t wait_ms =
+        sl_directory_queue_wait_ms(&directory->shared.queue, directory->shared.counts.waiting);
+    unlock(directory);
+    return wait_ms == 0 ? otherwise_ms : wait_ms;
 }
 
 void sl_directory_count(struct sl_directory *directory, struct sl_directory_counts *ret_counts)
@@ -676,7 +683,7 @@ sl_directory_new(const struct sl_directory_options *options, struct sl_directory
     }
     directory->options = *options;
     directory->shared.runs_of_loop = runs_of_loop;
-    sl_list_init(&directory->shared.waiting);
+    sl_directory_queue_init(&directory->shared.queue);
     sl_list_init(&directory->shared.queued);
     sl_list_init(&directory->shared.ended_requests);
     (void)pthread_mutex_init(&directory->shared.lock, NULL);

@@ -2,8 +2,8 @@
  * have a run, and which request ids are known. One lock, held for a look-up or a count and never
  * across a call.
  *
- *   admit ─▶ RUNNING ───────────────▶ leave ─▶ gives the slot to the first that waits
- *        ├─▶ WAITING ─(slot)─▶ RUNNING
+ *   admit ─▶ RUNNING ───────────────▶ leave ─▶ gives the slot to who is next
+ *        ├─▶ WAITING ─(slot)─▶ RUNNING                     in the order of directory_queue.h
  *        │           └─(time, close)─▶ abandon
  *        └─▶ QUEUED ─(leave_session of another)─▶ TURN ─ ask_slot ─▶ RUNNING, WAITING
  *                    └─(time, close)─▶ abandon
@@ -24,6 +24,7 @@ struct sl_directory;
 struct sl_directory_request;
 struct sl_directory_tenant;
 struct sl_directory_session; /* directory_sessions.h */
+struct sl_queue_line;        /* directory_queue.h */
 
 enum sl_ticket_state {
     SL_TICKET_NONE,
@@ -45,6 +46,10 @@ struct sl_ticket {
     struct sl_directory_session *session; /* NULL: none, or given back */
     struct sl_list session_node;          /* QUEUED: of those of the session */
     bool interrupts;
+    struct sl_queue_line *line; /* WAITING: of its tenant */
+    struct sl_list line_node;   /* WAITING: of those of the tenant */
+    uint64_t since_ns;          /* WAITING */
+    bool is_short;      /* WAITING: the queue is slow, and who comes now need not wait for long */
     const char *run_id; /* borrowed from the owner */
 };
 
@@ -66,7 +71,7 @@ struct sl_directory *sl_directory_free(struct sl_directory *directory);
  * caller must ask sl_directory_admit_waiting() until it gives nobody. Thread: any. */
 void sl_directory_set_options(
     struct sl_directory *directory, const struct sl_directory_options *options);
-/* Gives a slot that is free to the first that waits, which is given back RUNNING; NULL: none is
+/* Gives a slot that is free to who is next, and is given back RUNNING; NULL: none is
  * free, or nobody waits. Thread: any. */
 SL_CHECK struct sl_ticket *sl_directory_admit_waiting(struct sl_directory *directory);
 
@@ -107,8 +112,8 @@ SL_CHECK enum sl_admission sl_directory_admit(
     struct sl_ticket *ticket,
     const struct sl_directory_ask *ask,
     char ret_run_id[SL_ID_BYTES]);
-/* A run is over (or never began): its slot goes to the first that waits, which is given back
- * RUNNING; NULL: nobody. Thread: any. */
+/* A run is over (or never began): its slot goes to who is next, and is given back RUNNING; NULL:
+ * nobody. Thread: any. */
 SL_CHECK struct sl_ticket *sl_directory_leave(
     struct sl_directory *directory, struct sl_ticket *ticket, bool was_run, uint64_t now_ns);
 /* Stops waiting. False: it has a slot or its turn meanwhile. The session, if it has that, is still
@@ -168,6 +173,9 @@ struct sl_directory_counts {
     uint64_t started, ended, running, waiting, refused;
     uint64_t queued; /* for their sessions */
 };
+/* After which time one who is refused for want of a slot may come again: how long he would have
+ * waited, or `otherwise` when nobody knows. Thread: any. */
+uint64_t sl_directory_wait_ms(struct sl_directory *directory, uint64_t otherwise_ms);
 void sl_directory_count(struct sl_directory *directory, struct sl_directory_counts *ret_counts);
 /* Counts a refusal that the directory has not seen. */
 void sl_directory_count_refused(struct sl_directory *directory);

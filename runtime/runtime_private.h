@@ -228,6 +228,14 @@ void sl_run_heed_session(const struct sl_run_stream *stream);
 /* Gives the session to the next one; harmless without, and twice. Thread: any. */
 void sl_run_leave_session(struct sl_run_stream *stream);
 
+/* How long it may wait for its slot. Thread: the reader's loop, as the next one. */
+uint64_t sl_run_wait_ms(const struct sl_run_stream *stream);
+/* After which time it may come again, when there was no slot: how long it would have waited, spread
+ * so that those who were refused together do not come together. */
+uint64_t sl_run_retry_ms(const struct sl_run_stream *stream);
+/* `ms`, and up to a fifth of it more or less. Thread: any. */
+uint64_t sl_run_spread_ms(uint64_t ms);
+
 /* By which equal requests are known: everything but credentials and the call's own. Fails:
  * SL_RESOURCE_EXHAUSTED. */
 SL_CHECK enum sl_status

@@ -443,7 +443,7 @@ static void refuse_draining(struct sl_run_stream *stream)
 
 static void wait_for_slot(struct sl_run_stream *stream)
 {
-    const uint64_t wait_ns = stream->generation->limits.run_wait * SL_NS_PER_MS;
+    const uint64_t wait_ns = sl_run_wait_ms(stream) * SL_NS_PER_MS;
     const uint64_t due_ns = sl_loop_now_ns(stream->reader_loop) + wait_ns;
     const uint64_t deadline_ns = stream->start.settings.call_deadline_ns;
     sl_limit_reached(SL_LIMIT_runs);
@@ -509,7 +509,7 @@ static bool stop_waiting(struct sl_run_stream *stream)
 }
 
 /* The call's own deadline may be the one that has passed, and its timer come after this one. */
-static void refuse_late(struct sl_run_stream *stream, uint64_t wait_ms)
+static void refuse_late(struct sl_run_stream *stream, bool was_short, uint64_t retry_ms)
 {
     if (sl_loop_now_ns(stream->reader_loop) >= stream->start.settings.call_deadline_ns) {
         sl_run_refuse(
@@ -518,18 +518,22 @@ static void refuse_late(struct sl_run_stream *stream, uint64_t wait_ms)
             stream->reader.is_queued ? "the session" : "a run slot");
         return;
     }
-    sl_limit_reached(SL_LIMIT_run_wait);
+    if (!was_short) {
+        sl_limit_reached(SL_LIMIT_run_wait);
+    }
     sl_run_refuse(stream, SL_RESOURCE_EXHAUSTED, "SERVER_FULL", "no run slot became free in time");
-    stream->refusal.retry_after_ms = (int64_t)wait_ms;
+    stream->refusal.retry_after_ms = (int64_t)retry_ms;
 }
 
 static void on_wait_timer(void *user_data)
 {
     struct sl_run_stream *stream = user_data;
-    const uint64_t wait_ms = stream->generation->limits.run_wait;
+    /* Before the generation goes, and the ticket's place. */
+    const bool was_short = stream->ticket.is_short;
+    const uint64_t retry_ms = sl_run_retry_ms(stream);
     sl_run_stream_ref(stream);
     if (stop_waiting(stream)) {
-        refuse_late(stream, wait_ms);
+        refuse_late(stream, was_short, retry_ms);
         sl_run_stream_ref(stream);
         tell_started(stream);
     }
@@ -584,14 +588,14 @@ static void ask_for_slot(struct sl_run_stream *stream, const struct sl_run_spec 
     case SL_ADMIT_FULL:
         sl_limit_reached(SL_LIMIT_run_queue);
         sl_run_refuse(stream, SL_RESOURCE_EXHAUSTED, "SERVER_FULL", "too many runs are waiting");
-        stream->refusal.retry_after_ms = (int64_t)stream->generation->limits.run_wait;
+        stream->refusal.retry_after_ms = (int64_t)sl_run_retry_ms(stream);
         break;
     case SL_ADMIT_TENANT_FULL:
         sl_limit_reached(SL_LIMIT_runs_per_tenant);
         sl_run_refuse(
             stream, SL_RESOURCE_EXHAUSTED, "TENANT_LIMIT",
             "this tenant has as many runs as it may have");
-        stream->refusal.retry_after_ms = TENANT_RETRY_MS;
+        stream->refusal.retry_after_ms = (int64_t)sl_run_spread_ms(TENANT_RETRY_MS);
         break;
     case SL_ADMIT_KNOWN:
     case SL_ADMIT_KNOWN_OVER:

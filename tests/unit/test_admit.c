@@ -251,7 +251,14 @@ static void runs_over_the_limit_wait_their_turn(void **state)
     for (size_t i = 0; i < 4; i++) {
         start(&readers[i], &hang);
     }
-    check_refusal(&hang, SL_RESOURCE_EXHAUSTED, "SERVER_FULL", "waiting");
+    /* Nobody knows how long it would wait: as long as it may, and a fifth more or less. */
+    int64_t retry_ms[4];
+    for (size_t i = 0; i < SL_COUNT(retry_ms); i++) {
+        retry_ms[i] = check_refusal(&hang, SL_RESOURCE_EXHAUSTED, "SERVER_FULL", "waiting");
+        assert_in_range(retry_ms[i], 48000, 72000);
+    }
+    assert_false(
+        retry_ms[0] == retry_ms[1] && retry_ms[0] == retry_ms[2] && retry_ms[0] == retry_ms[3]);
     wait_until(&readers[0].is_started);
     wait_until(&readers[1].is_started);
     assert_false(readers[2].is_started);
@@ -283,10 +290,43 @@ static void the_wait_for_a_slot_ends(void **state)
     open_runtime(1, "");
     const struct sl_run_spec hang = spec_of("load", "{\"hang\":true}");
     start(&reader, &hang);
-    check_refusal(&hang, SL_RESOURCE_EXHAUSTED, "SERVER_FULL", "in time");
+    const int64_t retry_ms = check_refusal(&hang, SL_RESOURCE_EXHAUSTED, "SERVER_FULL", "in time");
+    assert_in_range(retry_ms, 80, 120); /* never less than 100 ms, and a fifth */
     sl_run_stream_close(reader.stream, SL_RUN_CLOSE_LOST, 0);
     sl_buf_done(&reader.bytes);
     close_runtime();
+}
+
+/* Reliability 5.1: whoever comes then is not kept waiting for what he would not get. */
+static void the_wait_in_a_slow_queue_is_short(void **state)
+{
+    (void)state;
+    struct sl_generation generation = { .limits = { .run_wait = 10000 } };
+    struct sl_run_stream *stream = sl_calloc(1, sizeof(*stream));
+    assert_non_null(stream);
+    stream->generation = &generation;
+    assert_int_equal(sl_run_wait_ms(stream), 10000);
+    stream->ticket.is_short = true;
+    assert_int_equal(sl_run_wait_ms(stream), 500);
+    generation.limits.run_wait = 20;
+    assert_int_equal(sl_run_wait_ms(stream), 20);
+    (void)sl_free(stream);
+}
+
+/* RT-1: those who were refused together do not come together. */
+static void delays_are_spread(void **state)
+{
+    (void)state;
+    uint64_t least = UINT64_MAX;
+    uint64_t most = 0;
+    for (int i = 0; i < 2000; i++) {
+        const uint64_t ms = sl_run_spread_ms(1000);
+        assert_in_range(ms, 800, 1200);
+        least = ms < least ? ms : least;
+        most = ms > most ? ms : most;
+    }
+    assert_true(least < 850 && most > 1150);
+    assert_int_equal(sl_run_spread_ms(0), 0);
 }
 
 int main(void)
@@ -302,6 +342,8 @@ int main(void)
         cmocka_unit_test(a_request_whose_run_is_not_kept_is_not_started_twice),
         cmocka_unit_test(runs_over_the_limit_wait_their_turn),
         cmocka_unit_test(the_wait_for_a_slot_ends),
+        cmocka_unit_test(the_wait_in_a_slow_queue_is_short),
+        cmocka_unit_test(delays_are_spread),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -297,6 +297,65 @@ static void a_tenant_has_its_share_and_no_more(void **state)
     directory = sl_directory_free(directory);
 }
 
+/* Reliability 5.1, RL-O4 */
+static void tenants_that_wait_take_turns_and_share_the_slots(void **state)
+{
+    (void)state;
+    open_for_tenants(2, 0);
+    assert_int_equal(admit_for(0, "acme", ""), SL_ADMIT_RUN);
+    assert_int_equal(admit_for(1, "acme", ""), SL_ADMIT_RUN);
+    assert_int_equal(admit_for(2, "acme", ""), SL_ADMIT_WAIT);
+    assert_int_equal(admit_for(3, "acme", ""), SL_ADMIT_WAIT);
+    assert_int_equal(admit_for(4, "beta", ""), SL_ADMIT_WAIT);
+    assert_int_equal(admit_for(5, "beta", ""), SL_ADMIT_WAIT);
+    /* acme has one of two, which is half. */
+    assert_ptr_equal(sl_directory_leave(directory, &tickets[0], true, 0), &tickets[4]);
+    assert_ptr_equal(sl_directory_leave(directory, &tickets[1], true, 0), &tickets[2]);
+    assert_ptr_equal(sl_directory_leave(directory, &tickets[4], true, 0), &tickets[5]);
+    assert_ptr_equal(sl_directory_leave(directory, &tickets[5], true, 0), &tickets[3]);
+    assert_null(sl_directory_leave(directory, &tickets[2], true, 0));
+    assert_null(sl_directory_leave(directory, &tickets[3], true, 0));
+    check_counts(0, 0);
+    directory = sl_directory_free(directory);
+}
+
+static void runs_that_are_over_are_no_part_of_a_share(void **state)
+{
+    (void)state;
+    open_for_tenants(4, 0);
+    for (size_t i = 0; i < 4; i++) {
+        assert_int_equal(admit_for(i, "acme", ""), SL_ADMIT_RUN);
+    }
+    assert_int_equal(admit_for(4, "acme", ""), SL_ADMIT_WAIT);
+    assert_int_equal(admit_for(5, "beta", ""), SL_ADMIT_WAIT);
+    assert_int_equal(admit_for(6, "beta", ""), SL_ADMIT_WAIT);
+    assert_ptr_equal(sl_directory_leave(directory, &tickets[0], true, 0), &tickets[5]);
+    assert_ptr_equal(sl_directory_leave(directory, &tickets[5], true, 0), &tickets[6]);
+    assert_int_equal(admit_for(7, "beta", ""), SL_ADMIT_WAIT);
+    assert_ptr_equal(sl_directory_leave(directory, &tickets[1], true, 0), &tickets[7]);
+    assert_int_equal(admit_for(8, "beta", ""), SL_ADMIT_WAIT);
+    assert_ptr_equal(sl_directory_leave(directory, &tickets[7], true, 0), &tickets[8]);
+    assert_int_equal(admit_for(9, "beta", ""), SL_ADMIT_WAIT);
+    assert_ptr_equal(sl_directory_leave(directory, &tickets[2], true, 0), &tickets[4]); /* 1 of 4 */
+    assert_ptr_equal(sl_directory_leave(directory, &tickets[6], true, 0), &tickets[9]);
+    directory = sl_directory_free(directory);
+}
+
+static void the_wait_for_a_slot_is_foretold(void **state)
+{
+    (void)state;
+    open_directory(1, 1, 5);
+    for (size_t i = 0; i < 5; i++) {
+        assert_int_equal(admit(i, 0), i == 0 ? SL_ADMIT_RUN : SL_ADMIT_WAIT);
+    }
+    assert_int_equal(sl_directory_wait_ms(directory, 77), 77); /* nobody knows */
+    const uint64_t ms = 1000000;
+    assert_ptr_equal(sl_directory_leave(directory, &tickets[0], true, 100 * ms), &tickets[1]);
+    assert_ptr_equal(sl_directory_leave(directory, &tickets[1], true, 150 * ms), &tickets[2]);
+    assert_int_equal(sl_directory_wait_ms(directory, 77), 150); /* behind two others */
+    directory = sl_directory_free(directory);
+}
+
 static void a_new_share_counts_those_that_are_there(void **state)
 {
     (void)state;
@@ -432,6 +491,9 @@ int main(void)
         cmocka_unit_test(a_new_limit_counts_for_those_that_wait),
         cmocka_unit_test(request_ids_of_two_tenants_never_meet),
         cmocka_unit_test(a_tenant_has_its_share_and_no_more),
+        cmocka_unit_test(tenants_that_wait_take_turns_and_share_the_slots),
+        cmocka_unit_test(runs_that_are_over_are_no_part_of_a_share),
+        cmocka_unit_test(the_wait_for_a_slot_is_foretold),
         cmocka_unit_test(a_new_share_counts_those_that_are_there),
         cmocka_unit_test(a_run_moves_only_from_a_loop_with_over_twice_the_least),
         cmocka_unit_test(a_request_id_is_known_until_its_time_is_over),

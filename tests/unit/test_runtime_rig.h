@@ -298,7 +298,8 @@ static inline struct sl_run_spec spec_of(const char *agent, const char *input)
     };
 }
 
-static inline void check_refusal(
+/* Gives the delay after which to come again. */
+static inline int64_t check_refusal(
     const struct sl_run_spec *spec, enum sl_status status, const char *reason, const char *text)
 {
     struct reader reader = { .max_take = 0 };
@@ -313,7 +314,9 @@ static inline void check_refusal(
     bool is_last = false;
     assert_int_equal(sl_run_stream_ready(reader.stream, 10, &is_last), 0);
     assert_false(is_last);
+    const int64_t retry_ms = reader.refusal.retry_after_ms;
     finish(&reader);
+    return retry_ms;
 }
 
 #endif
