@@ -13,6 +13,7 @@ struct sl_tools {
     size_t n_tools;                                 /* counted tools that are alive */
     struct sl_tool_call *calls[SL_FAKE_TOOL_CALLS]; /* in the order of their start; NULL: freed */
     size_t n_started, n_live, n_most_live, n_cancelled;
+    uint64_t remaining_ms; /* of the run, as the last call was told */
     enum sl_status start_status;
     bool ignores_cancel; /* a cancelled call waits for the test */
 };

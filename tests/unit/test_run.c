@@ -179,6 +179,35 @@ static void a_cancel_sends_held_text_first(void **state)
     sl_exec_rig_done(&rig);
 }
 
+/* AL-8 */
+static void a_failure_sends_held_text_first(void **state)
+{
+    (void)state;
+    sl_exec_rig_init(&rig, AGENT);
+    rig.settings.min_flush_ms = 50;
+    sl_exec_rig_start(&rig, "hello");
+    sl_fake_model_text(&rig.models, "a");
+    sl_fake_model_fail(&rig.models, SL_FAULT_PROVIDER_TRUNCATED, 0);
+    assert_string_equal(
+        trace(), "run a|start 1/10|text a|complete 1 INTERRUPTED|error PROVIDER_TRUNCATED");
+    sl_exec_rig_done(&rig);
+}
+
+/* AL-8: ToolCallStart is one of the structural events. */
+static void a_call_sends_held_text_first(void **state)
+{
+    (void)state;
+    sl_exec_rig_init(&rig, AGENT "tools: [add]\n");
+    rig.settings.min_flush_ms = 50;
+    sl_exec_rig_start(&rig, "hello");
+    (void)trace();
+    sl_fake_model_text(&rig.models, "a");
+    sl_fake_model_call(&rig.models, NULL, "add", "{}");
+    assert_string_equal(trace(), "text a|call tool_1 add {}");
+    sl_exec_rig_part(&rig, SL_RUN_GONE_RESET);
+    sl_exec_rig_done(&rig);
+}
+
 /* AL-2.2 */
 static void the_final_text_outlives_the_window(void **state)
 {
@@ -451,6 +480,8 @@ int main(void)
         cmocka_unit_test(long_text_is_split_between_characters),
         cmocka_unit_test(neighbouring_deltas_are_merged_on_request),
         cmocka_unit_test(a_cancel_sends_held_text_first),
+        cmocka_unit_test(a_failure_sends_held_text_first),
+        cmocka_unit_test(a_call_sends_held_text_first),
         cmocka_unit_test(the_final_text_outlives_the_window),
         cmocka_unit_test(the_final_text_is_cut_at_its_limit),
         cmocka_unit_test(the_final_text_fits_into_an_event),

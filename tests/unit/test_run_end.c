@@ -71,6 +71,83 @@ static void every_fault_of_the_model_has_its_row(void **state)
     }
 }
 
+/* AL-5.3 to AL-5.31: gRPC status, retryable, and the message where AOF's is kept (AL-2.2). */
+static void every_row_has_its_status_and_retry_flag(void **state)
+{
+    (void)state;
+    static const struct {
+        Sluice__V1__ErrorCode code;
+        const char *name;
+        enum sl_status status;
+        bool is_retryable;
+        const char *message; /* NULL: ours */
+    } rows[] = {
+        { SL_CODE(MAX_ITERATIONS), "MAX_ITERATIONS", SL_RESOURCE_EXHAUSTED, false, NULL },
+        { SL_CODE(BUDGET_EXCEEDED), "BUDGET_EXCEEDED", SL_RESOURCE_EXHAUSTED, false, NULL },
+        { SL_CODE(LOOP_DETECTED), "LOOP_DETECTED", SL_RESOURCE_EXHAUSTED, false, NULL },
+        { SL_CODE(CONTENT_FILTER), "CONTENT_FILTER", SL_FAILED_PRECONDITION, false,
+          "Content filter triggered by model" },
+        { SL_CODE(CONTEXT_OVERFLOW), "CONTEXT_OVERFLOW", SL_FAILED_PRECONDITION, false, NULL },
+        { SL_CODE(OUTPUT_INVALID), "OUTPUT_INVALID", SL_FAILED_PRECONDITION, false, NULL },
+        { SL_CODE(PROVIDER_UNREACHABLE), "PROVIDER_UNREACHABLE", SL_ABORTED, true, NULL },
+        { SL_CODE(PROVIDER_TLS), "PROVIDER_TLS", SL_FAILED_PRECONDITION, false, NULL },
+        { SL_CODE(PROVIDER_AUTH), "PROVIDER_AUTH", SL_FAILED_PRECONDITION, false, NULL },
+        { SL_CODE(PROVIDER_REJECTED), "PROVIDER_REJECTED", SL_FAILED_PRECONDITION, false, NULL },
+        { SL_CODE(PROVIDER_RATE_LIMITED), "PROVIDER_RATE_LIMITED", SL_RESOURCE_EXHAUSTED, true,
+          NULL },
+        { SL_CODE(PROVIDER_QUOTA), "PROVIDER_QUOTA", SL_RESOURCE_EXHAUSTED, false, NULL },
+        { SL_CODE(PROVIDER_OVERLOADED), "PROVIDER_OVERLOADED", SL_ABORTED, true, NULL },
+        { SL_CODE(PROVIDER_TIMEOUT), "PROVIDER_TIMEOUT", SL_ABORTED, true, NULL },
+        { SL_CODE(PROVIDER_TRUNCATED), "PROVIDER_TRUNCATED", SL_ABORTED, true, NULL },
+        { SL_CODE(PROVIDER_PROTOCOL), "PROVIDER_PROTOCOL", SL_INTERNAL, false, NULL },
+        { SL_CODE(PROVIDER_LIMIT), "PROVIDER_LIMIT", SL_RESOURCE_EXHAUSTED, false, NULL },
+        { SL_CODE(CANCELLED), "CANCELLED", SL_CANCELLED, false, "Execution cancelled" },
+        { SL_CODE(DEADLINE_EXCEEDED), "DEADLINE_EXCEEDED", SL_DEADLINE_EXCEEDED, false, NULL },
+        { SL_CODE(DRAINING), "DRAINING", SL_ABORTED, true, NULL },
+        { SL_CODE(WORKER_LOST), "WORKER_LOST", SL_ABORTED, true, NULL },
+        { SL_CODE(STORE_UNAVAILABLE), "STORE_UNAVAILABLE", SL_ABORTED, true, NULL },
+        { SL_CODE(DATA_LOSS), "DATA_LOSS", SL_DATA_LOSS, false, NULL },
+        { SL_CODE(OUT_OF_MEMORY), "OUT_OF_MEMORY", SL_RESOURCE_EXHAUSTED, true, NULL },
+        { SL_CODE(INTERNAL), "INTERNAL", SL_INTERNAL, false, NULL },
+    };
+    /* Each code of the API but UNSPECIFIED has a row. */
+    assert_int_equal(SL_COUNT(rows), sluice__v1__error_code__descriptor.n_values - 1);
+    for (size_t i = 0; i < SL_COUNT(rows); i++) {
+        const struct sl_ending ending = sl_ending_error(rows[i].code);
+        assert_int_equal(ending.code, rows[i].code);
+        assert_string_equal(ending.reason, rows[i].name);
+        assert_int_equal(ending.status, rows[i].status);
+        assert_int_equal(ending.is_retryable, rows[i].is_retryable);
+        if (rows[i].message != NULL) {
+            assert_string_equal(ending.message, rows[i].message);
+        }
+    }
+}
+
+/* AL-5.20 to AL-5.24 */
+static void every_cancel_has_its_retry_flag(void **state)
+{
+    (void)state;
+    static const struct {
+        Sluice__V1__CancelReason reason;
+        const char *name;
+        bool is_retryable;
+    } rows[] = {
+        { SL_CANCEL_REASON(CLIENT_RESET), "CLIENT_RESET", false },
+        { SL_CANCEL_REASON(CANCEL_RPC), "CANCEL_RPC", false },
+        { SL_CANCEL_REASON(CLIENT_DISCONNECTED), "CLIENT_DISCONNECTED", true },
+        { SL_CANCEL_REASON(DETACH_TTL), "DETACH_TTL", true },
+        { SL_CANCEL_REASON(SESSION_INTERRUPTED), "SESSION_INTERRUPTED", false },
+    };
+    assert_int_equal(SL_COUNT(rows), sluice__v1__cancel_reason__descriptor.n_values - 1);
+    for (size_t i = 0; i < SL_COUNT(rows); i++) {
+        const struct sl_ending ending = sl_ending_cancelled(rows[i].reason);
+        assert_int_equal(ending.cancel_reason, rows[i].reason);
+        assert_int_equal(ending.is_retryable, rows[i].is_retryable);
+        assert_string_equal(sl_ending_cancel_name(rows[i].reason), rows[i].name);
+    }
+}
+
 /* RT-2: generic retry layers would start a second run. */
 static void no_run_that_has_begun_ends_as_unavailable(void **state)
 {
@@ -319,6 +396,29 @@ static void the_calls_deadline_binds_only_with_cancel(void **state)
     }
 }
 
+/* AL-4.2: the deadline is one number, for tools and for every request. */
+static void what_is_left_of_the_time_is_passed_on(void **state)
+{
+    (void)state;
+    sl_exec_rig_init(&rig, AGENT);
+    rig.settings.run_timeout_ms = 5000;
+    sl_exec_rig_start(&rig, "hello");
+    sl_exec_rig_advance_ms(&rig, 1000);
+    sl_fake_model_call(&rig.models, NULL, "add", "{}");
+    sl_fake_model_finish(&rig.models, SL_FINISH_TOOL_USE, NULL);
+    sl_exec_rig_turn(&rig);
+    assert_int_equal(rig.tools.remaining_ms, 4000);
+    sl_exec_rig_advance_ms(&rig, 1500);
+    sl_fake_tool_done(&rig.tools, 0, SL_TOOL_OK, "1");
+    sl_exec_rig_turn(&rig);
+    assert_int_equal(rig.models.asked.remaining_ms, 2500);
+    sl_exec_rig_advance_ms(&rig, 2499);
+    assert_false(rig.has_ended);
+    sl_exec_rig_advance_ms(&rig, 1);
+    assert_int_equal(rig.ending.code, SL_CODE(DEADLINE_EXCEEDED));
+    sl_exec_rig_done(&rig);
+}
+
 static void a_run_that_is_late_already_ends_at_once(void **state)
 {
     (void)state;
@@ -541,6 +641,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_fault_of_the_model_has_its_row),
+        cmocka_unit_test(every_row_has_its_status_and_retry_flag),
+        cmocka_unit_test(every_cancel_has_its_retry_flag),
         cmocka_unit_test(no_run_that_has_begun_ends_as_unavailable),
         cmocka_unit_test(an_http_error_used_nothing_and_may_say_when_to_retry),
         cmocka_unit_test(a_model_that_does_not_start_ends_the_run),
@@ -549,6 +651,7 @@ int main(void)
         cmocka_unit_test(a_cancel_counts_every_request_that_was_made),
         cmocka_unit_test(a_deadline_works_in_every_state),
         cmocka_unit_test(the_calls_deadline_binds_only_with_cancel),
+        cmocka_unit_test(what_is_left_of_the_time_is_passed_on),
         cmocka_unit_test(a_run_that_is_late_already_ends_at_once),
         cmocka_unit_test(the_end_waits_for_a_tool_that_does_not_die),
         cmocka_unit_test(the_first_cause_wins),
