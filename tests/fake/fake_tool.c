@@ -169,6 +169,7 @@ enum sl_status sl_tool_call_start(
     call->index = tools->n_started;
     call->cancel_task.run = run_cancel;
     tools->calls[tools->n_started++] = call;
+    tools->remaining_ms = options->remaining_ms;
     tools->n_live++;
     if (tools->n_live > tools->n_most_live) {
         tools->n_most_live = tools->n_live;
