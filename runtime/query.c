@@ -3,6 +3,7 @@
 #include "runtime/exec/session_codec.h"
 #include "runtime/exec/terminal.h"
 #include "runtime/query_private.h"
+#include "runtime/queued.h"
 
 enum { CONTEXT_BYTES = 256 * 1024 * 1024 }; /* of one that is read, with all its structures */
 
@@ -198,7 +199,7 @@ static bool is_said(const struct sl_run_query *query)
 }
 
 /* Memory has not got the run. What is said goes to one that runs. */
-static void ask_store(struct sl_run_query *query)
+void sl_query_ask_store(struct sl_run_query *query)
 {
     if (!query->runtime->has_store || is_said(query)) {
         sl_query_go_home(query, SL_NOT_FOUND);
@@ -276,7 +277,7 @@ static void run_one(struct sl_task *task)
     struct sl_runtime_loop *at = &query->runtime->loops[query->list.loop];
     struct sl_known_run *known = sl_known_find(at, query->ask.run_id, query->ask.tenant);
     if (known == NULL) {
-        ask_store(query);
+        sl_query_ask_store(query);
         return;
     }
     if (is_said(query)) {
@@ -312,16 +313,23 @@ static void run_close(struct sl_task *task)
 /* ---- Asking ------------------------------------------------------------------------------------
  */
 
-static void begin_one(struct sl_run_query *query)
+bool sl_query_ask_run(struct sl_run_query *query)
 {
     uint32_t loop = 0;
     if (!sl_directory_find_run(query->runtime->directory, query->ask.run_id, &loop)) {
-        ask_store(query);
-        return;
+        return false;
     }
     query->task.run = run_one;
     query->may_wait = query->ask.wants_end || query->ask.kind == SL_RUN_ASK_USER_INPUT;
     sl_query_go_to(query, loop);
+    return true;
+}
+
+static void begin_one(struct sl_run_query *query)
+{
+    if (!sl_query_ask_run(query) && (is_said(query) || !sl_queued_ask(query))) {
+        sl_query_ask_store(query);
+    }
 }
 
 /* NULL becomes "". False: no memory. */

@@ -61,6 +61,11 @@ struct sl_store_request sl_query_request(struct sl_run_query *query, sl_store_do
 /* For the answer: what the store could not do is SL_UNAVAILABLE. */
 enum sl_status sl_query_status_of_store(enum sl_status status);
 
+/* For one run, at home. What memory has not got the store may have; false: no loop knows the run.
+ */
+void sl_query_ask_store(struct sl_run_query *query);
+SL_CHECK bool sl_query_ask_run(struct sl_run_query *query);
+
 /* Begins a list. Fails: SL_RESOURCE_EXHAUSTED. */
 SL_CHECK enum sl_status sl_query_begin_list(struct sl_run_query *query);
 

@@ -1,11 +1,15 @@
-/* Runs that wait for their sessions: they live with their readers, and lists show them. */
+/* Runs that wait for their sessions or for a slot: they live with their readers. Lists show them,
+ * and whoever has the id can look at them and drop them. */
 #ifndef SL_RUNTIME_QUEUED_H
 #define SL_RUNTIME_QUEUED_H
 
 #include "runtime/base/arena.h"
 #include "runtime/runtime_private.h"
 
-/* Thread of all: the reader's loop. */
+struct sl_run_query;
+
+/* Thread of all but the last: the reader's loop. It may be said again, when it has its turn and
+ * waits for a slot. */
 void sl_queued_begin(struct sl_run_stream *stream);
 /* Harmless if it does not wait. */
 void sl_queued_end(struct sl_run_stream *stream);
@@ -20,5 +24,9 @@ sl_queued_find(const struct sl_runtime_loop *at, const char *run_id, const char 
 /* Copies what is known of it into the arena. Fails: SL_RESOURCE_EXHAUSTED. */
 SL_CHECK enum sl_status sl_queued_fill(
     const struct sl_run_stream *stream, struct sl_arena *arena, struct sl_run_info *ret_info);
+
+/* Asks all loops for the one run that `query` wants; whoever has not got it by then asks the store.
+ * False: nobody waits. Thread: the query's home. */
+bool sl_queued_ask(struct sl_run_query *query);
 
 #endif

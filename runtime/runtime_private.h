@@ -23,7 +23,7 @@ struct sl_runtime_loop {
         struct sl_list streams;        /* whose run is here */
         struct sl_generation *current; /* of the runs that start; NULL: the runtime is stopping */
         bool is_stopping;
-        struct sl_list queued; /* readers here whose runs wait for their sessions (queued.h) */
+        struct sl_list queued; /* readers here whose runs wait (queued.h) */
         /* known.h */
         struct sl_list known, kept, walks;
         struct sl_timer forget_timer;
@@ -83,8 +83,9 @@ struct sl_run_stream {
         bool is_started;
         bool wants_early;   /* _ready was asked before there was a run */
         bool is_waiting;    /* for its session or a slot */
-        bool is_queued;     /* for its session, since then: */
-        uint64_t queued_ms; /* Unix */
+        bool is_queued;     /* for its session */
+        bool is_dropped;    /* while it waited: it does not begin */
+        uint64_t queued_ms; /* since then it waits; Unix */
         struct sl_list queued_node;
         struct sl_event_cursor cursor; /* of a run on the same loop */
         struct sl_event_relay *relay;  /* of one on another loop */
@@ -222,6 +223,8 @@ void sl_run_refuse_session(struct sl_run_stream *stream, bool is_full);
 /* Waits until the run that has the session is over, and cancels it if that is wanted
  * (`interrupted_id` is not empty). Thread: reader. */
 void sl_run_wait_for_session(struct sl_run_stream *stream, const char *interrupted_id);
+/* What waits for its session or a slot is refused: CANCELLED. Thread: reader. */
+void sl_run_stream_drop(struct sl_run_stream *stream);
 /* Its run has begun: it is cancelled if somebody has come meanwhile to interrupt it. Thread: the
  * run's loop. */
 void sl_run_heed_session(const struct sl_run_stream *stream);

@@ -197,6 +197,7 @@ void sl_run_wait_for_session(struct sl_run_stream *stream, const char *interrupt
     struct sl_runtime *runtime = stream->runtime;
     const uint64_t deadline_ns = stream->start.settings.call_deadline_ns;
     stream->reader.is_waiting = true;
+    stream->reader.is_queued = true;
     sl_queued_begin(stream);
     if (deadline_ns != SL_NEVER_NS) {
         sl_timer_start(&stream->reader.wait_timer, deadline_ns);

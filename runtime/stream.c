@@ -432,10 +432,19 @@ static void place(struct sl_run_stream *stream)
     sl_run_stream_unref(stream);
 }
 
-/* Takes the wait's references. */
-static void refuse_draining(struct sl_run_stream *stream)
+static void refuse_dropped(struct sl_run_stream *stream)
 {
-    sl_run_refuse(stream, SL_UNAVAILABLE, "DRAINING", "the server is going down");
+    sl_run_refuse(stream, SL_CANCELLED, "CANCELLED", "cancelled before it began");
+}
+
+/* Takes the wait's references. */
+static void refuse_turn(struct sl_run_stream *stream)
+{
+    if (stream->reader.is_dropped) {
+        refuse_dropped(stream);
+    } else {
+        sl_run_refuse(stream, SL_UNAVAILABLE, "DRAINING", "the server is going down");
+    }
     sl_run_leave_session(stream);
     sl_generation_unref(stream->generation);
     tell_started(stream);
@@ -448,6 +457,7 @@ static void wait_for_slot(struct sl_run_stream *stream)
     const uint64_t deadline_ns = stream->start.settings.call_deadline_ns;
     sl_limit_reached(SL_LIMIT_runs);
     stream->reader.is_waiting = true;
+    sl_queued_begin(stream);
     sl_timer_start(&stream->reader.wait_timer, deadline_ns < due_ns ? deadline_ns : due_ns);
 }
 
@@ -456,7 +466,7 @@ static void take_turn(struct sl_run_stream *stream)
 {
     struct sl_directory *directory = stream->runtime->directory;
     enum sl_admission verdict = SL_ADMIT_DRAINING;
-    if (sl_run_stream_is_closed(stream)) {
+    if (sl_run_stream_is_closed(stream) || stream->reader.is_dropped) {
         sl_directory_drop_turn(directory, &stream->ticket);
     } else {
         verdict = sl_directory_ask_slot(directory, &stream->ticket);
@@ -466,7 +476,7 @@ static void take_turn(struct sl_run_stream *stream)
     } else if (verdict == SL_ADMIT_WAIT) {
         wait_for_slot(stream);
     } else {
-        refuse_draining(stream);
+        refuse_turn(stream);
     }
 }
 
@@ -474,23 +484,27 @@ static void take_turn(struct sl_run_stream *stream)
 static void run_admit(struct sl_task *task)
 {
     struct sl_run_stream *stream = SL_CONTAINER(task, struct sl_run_stream, admit_task);
-    stream->reader.is_waiting = false;
+    stream->reader.is_waiting = stream->reader.is_queued = false;
     sl_queued_end(stream);
     sl_timer_stop(&stream->reader.wait_timer);
     if (stream->ticket.state == SL_TICKET_TURN) {
         take_turn(stream);
         return;
     }
-    if (stream->ticket.state == SL_TICKET_RUNNING && !sl_run_stream_is_closed(stream)) {
+    if (stream->ticket.state != SL_TICKET_RUNNING) {
+        refuse_turn(stream);
+        return;
+    }
+    if (!sl_run_stream_is_closed(stream) && !stream->reader.is_dropped) {
         place(stream);
         return;
     }
-    if (stream->ticket.state == SL_TICKET_RUNNING) {
-        leave(stream, false, sl_loop_now_ns(stream->reader_loop));
-        sl_run_stream_unref(stream);
-    } else {
-        refuse_draining(stream);
+    if (!sl_run_stream_is_closed(stream)) {
+        refuse_dropped(stream);
+        sl_run_stream_tell_later(stream);
     }
+    leave(stream, false, sl_loop_now_ns(stream->reader_loop));
+    sl_run_stream_unref(stream);
 }
 
 /* Leaves the queue; false: the slot has come meanwhile, and run_admit with it. */
@@ -500,7 +514,7 @@ static bool stop_waiting(struct sl_run_stream *stream)
         return false;
     }
     sl_run_leave_session(stream);
-    sl_list_remove(&stream->reader.queued_node); /* is_queued is still asked for */
+    sl_queued_end(stream);
     stream->reader.is_waiting = false;
     sl_timer_stop(&stream->reader.wait_timer);
     sl_generation_unref(stream->generation);
@@ -534,6 +548,19 @@ static void on_wait_timer(void *user_data)
     sl_run_stream_ref(stream);
     if (stop_waiting(stream)) {
         refuse_late(stream, was_short, retry_ms);
+        sl_run_stream_ref(stream);
+        tell_started(stream);
+    }
+    sl_run_stream_unref(stream);
+}
+
+/* What has its turn or a slot meanwhile does not use it. */
+void sl_run_stream_drop(struct sl_run_stream *stream)
+{
+    stream->reader.is_dropped = true;
+    sl_run_stream_ref(stream);
+    if (stop_waiting(stream)) {
+        refuse_dropped(stream);
         sl_run_stream_ref(stream);
         tell_started(stream);
     }

@@ -11,7 +11,7 @@ import threading
 
 import harness
 from run_case import CODE_CANCELLED, DETACH, OK, RunCase, events_of
-from wire import EXECUTE, LIST_RUNS, START_RUN, STREAMING, field, fields_of, run_request
+from wire import CANCEL_RUN, EXECUTE, GET_RUN, LIST_RUNS, START_RUN, STREAMING, field, fields_of, run_request
 
 sys.path.insert(0, harness.ROOT + "/tests")
 import pages  # pylint: disable=wrong-import-position
@@ -146,6 +146,9 @@ class Sessions(RunCase):
         self.wait_queued(1)
         listed = fields_of(self.wire().ask(LIST_RUNS, field(4, "s") + field(5, 1)).messages()[0])
         self.assertEqual([dict(fields_of(v))[3] for _, v in listed], [1])  # RUN_STATE_QUEUED
+        waiting = dict(fields_of(listed[0][1]))[1].decode()
+        got = dict(fields_of(dict(fields_of(self.wire().ask(GET_RUN, field(1, waiting)).messages()[0]))[1]))
+        self.assertEqual((got[1].decode(), got[3]), (waiting, 1))
         full = self.wire().ask(START_RUN, run_request("helper", "x") + session("s", ENQUEUE))
         self.assertEqual((full.status(), full.data), (EXHAUSTED, b""))
         queued_wire.reset(queued, 8)
@@ -156,6 +159,20 @@ class Sessions(RunCase):
         ending = events_of(_.wait_over(observer))[-1]
         self.assertEqual((ending[1], ending[2][2], ending[2][6]), (EVENT_ERROR, CODE_CANCELLED, SESSION_INTERRUPTED))
         self.assertEqual(self.provider.asked(), [("user", "hang"), ("assistant", "wait"), ("user", "now")])
+
+    def test_a_run_that_waits_is_cancelled_by_name(self):
+        _, _, first = self.hang(session("s", detach=True))
+        for method in (EXECUTE, START_RUN):
+            wire = self.wire()
+            call = wire.call(method, run_request("helper", "x") + session("s", ENQUEUE))
+            self.wait_queued(1)
+            listed = fields_of(self.wire().ask(LIST_RUNS, field(4, "s") + field(5, 1)).messages()[0])
+            waiting = dict(fields_of(listed[0][1]))[1].decode()
+            reply = self.wire().ask(CANCEL_RUN, field(1, waiting))
+            self.assertEqual((reply.status(), dict(fields_of(reply.messages()[0]))[1]), (0, 6))  # RUN_STATE_CANCELLED
+            reply = wire.wait_over(call)
+            self.assertEqual((reply.status(), reply.data, reply.error_info()[0]), (1, b"", "CANCELLED"))
+        self.cancel(first)
 
     def test_a_deadline_ends_the_wait(self):
         wire, stream, run_id = self.hang(session("s"))

@@ -53,6 +53,9 @@ static struct {
     enum sl_status status;
     char roles[64], last[64];
     size_t n_runs;
+    enum sl_run_stage stage; /* of the first one, as the next two */
+    bool has_context;
+    char run_id[SL_ID_BYTES];
 } answer;
 
 static void on_answer(const struct sl_run_answer *from, void *user_data)
@@ -69,6 +72,9 @@ static void on_answer(const struct sl_run_answer *from, void *user_data)
         answer.roles[i + 1] = '\0';
     }
     if (from->n_runs > 0) {
+        answer.stage = from->runs[0].stage;
+        answer.has_context = from->runs[0].context_absent == NULL;
+        (void)snprintf(answer.run_id, sizeof(answer.run_id), "%s", from->runs[0].run_id);
         (void)snprintf(answer.last, sizeof(answer.last), "%s", from->runs[0].session_id);
     }
 }
@@ -277,6 +283,134 @@ static void those_that_wait_come_in_their_order(void **state)
         check_listed(SL_RUN_STAGE_QUEUED, "", 0);
         finish(&readers[1]);
         finish(&readers[3]);
+        close_runtime();
+    }
+}
+
+static enum sl_status
+ask_about(enum sl_run_ask_kind kind, const struct reader *reader, const char *tenant)
+{
+    const struct sl_run_ask question = { .kind = kind,
+                                         .run_id = reader->stream->run_id,
+                                         .tenant = tenant };
+    ask(&question);
+    return answer.status;
+}
+
+static void check_queued(const struct reader *reader)
+{
+    assert_int_equal(ask_about(SL_RUN_ASK_GET, reader, NULL), SL_OK);
+    assert_int_equal(answer.n_runs, 1);
+    assert_int_equal(answer.stage, SL_RUN_STAGE_QUEUED);
+    assert_string_equal(answer.run_id, reader->stream->run_id);
+    assert_int_equal(ask_about(SL_RUN_ASK_CONTEXT, reader, NULL), SL_OK);
+    assert_false(answer.has_context);
+    assert_int_equal(ask_about(SL_RUN_ASK_GET, reader, "acme"), SL_NOT_FOUND);
+    assert_int_equal(ask_about(SL_RUN_ASK_CANCEL, reader, "acme"), SL_NOT_FOUND);
+    assert_int_equal(ask_about(SL_RUN_ASK_USER_INPUT, reader, NULL), SL_NOT_FOUND);
+    assert_false(reader->is_started);
+}
+
+static void check_dropped(struct reader *reader)
+{
+    struct sl_run_ask question = { .kind = SL_RUN_ASK_CANCEL,
+                                   .run_id = reader->stream->run_id,
+                                   .wants_end = true };
+    ask(&question);
+    assert_int_equal(answer.status, SL_OK);
+    assert_int_equal(answer.stage, SL_RUN_STAGE_CANCELLED);
+    wait_until(&reader->is_started);
+    assert_true(reader->is_refused);
+    assert_int_equal(reader->refusal.status, SL_CANCELLED);
+    assert_string_equal(reader->refusal.reason, "CANCELLED");
+    assert_int_equal(ask_about(SL_RUN_ASK_GET, reader, NULL), SL_NOT_FOUND);
+    finish(reader);
+}
+
+/* AL-7.2: for its session. */
+static void a_run_that_waits_is_known_to_its_owner_and_can_be_dropped(void **state)
+{
+    (void)state;
+    for (size_t n = 1; n <= MAX_LOOPS; n++) {
+        struct reader readers[3] = { { .max_take = 0 } };
+        struct sl_runtime_stats stats;
+        open_sessions(n);
+        hang_in(&readers[0], NULL);
+        start_in(&readers[1], "events=1", SL_RUN_SESSION_ENQUEUE);
+        start_in(&readers[2], "events=1", SL_RUN_SESSION_ENQUEUE);
+        check_queued(&readers[1]);
+        check_queued(&readers[2]);
+        check_dropped(&readers[1]);
+        sl_runtime_stats(runtime, &stats);
+        assert_int_equal(stats.runs_queued, 1);
+        check_queued(&readers[2]);
+        sl_run_stream_close(readers[0].stream, SL_RUN_CLOSE_RESET, 8);
+        sl_buf_done(&readers[0].bytes);
+        wait_until(&readers[2].is_last);
+        assert_string_equal(roles_of(&readers[2]), "uaua"); /* nothing of the one in between */
+        finish(&readers[2]);
+        close_runtime();
+    }
+}
+
+static void a_run_that_waits_for_a_slot_is_known_and_can_be_dropped(void **state)
+{
+    (void)state;
+    for (size_t n = 1; n <= MAX_LOOPS; n++) {
+        struct reader readers[3] = { { .max_take = 0 } };
+        limits.runs = 1;
+        open_sessions(n);
+        hang_in(&readers[0], NULL);
+        const struct sl_run_spec spec = spec_of("load", "events=1"); /* it has no session */
+        start(&readers[1], &spec);
+        start(&readers[2], &spec);
+        check_queued(&readers[1]);
+        check_listed(SL_RUN_STAGE_QUEUED, "", 2);
+        check_listed(SL_RUN_STAGE_QUEUED, "s", 0);
+        check_dropped(&readers[1]);
+        check_listed(SL_RUN_STAGE_QUEUED, "", 1);
+        sl_run_stream_close(readers[0].stream, SL_RUN_CLOSE_RESET, 8);
+        sl_buf_done(&readers[0].bytes);
+        wait_until(&readers[2].is_last);
+        check_listed(SL_RUN_STAGE_QUEUED, "", 0);
+        finish(&readers[2]);
+        close_runtime();
+    }
+}
+
+/* Its turn, or its slot, is on the way to it when it is dropped: the next one gets it. */
+static void one_that_is_dropped_in_its_turn_gives_it_back(void **state)
+{
+    (void)state;
+    for (int has_slot = 0; has_slot < 2; has_slot++) {
+        struct reader readers[3] = { { .max_take = 0 } };
+        limits.runs = has_slot == 0 ? 10 : 1;
+        open_sessions(1);
+        hang_in(&readers[0], NULL);
+        const struct sl_run_spec spec = has_slot == 0
+                                            ? spec_in("s", "events=1", SL_RUN_SESSION_ENQUEUE)
+                                            : spec_of("load", "events=1");
+        start(&readers[1], &spec);
+        start(&readers[2], &spec);
+        const struct sl_directory_options more = {
+            .n_loops = 1, .max_runs = 2, .max_waiting = 10, .max_session_queue = 10
+        };
+        sl_directory_set_options(runtime->directory, &more);
+        struct sl_ticket *next =
+            has_slot == 0
+                ? sl_directory_leave_session(runtime->directory, &readers[0].stream->ticket)
+                : sl_directory_admit_waiting(runtime->directory);
+        assert_ptr_equal(sl_run_stream_of(next), readers[1].stream);
+        sl_run_stream_drop(readers[1].stream);
+        sl_loop_post(bases[0], &readers[1].stream->admit_task);
+        wait_until(&readers[1].is_started);
+        assert_true(readers[1].is_refused);
+        assert_string_equal(readers[1].refusal.reason, "CANCELLED");
+        wait_until(&readers[2].is_last);
+        for (size_t i = 0; i < 3; i++) {
+            sl_run_stream_close(readers[i].stream, SL_RUN_CLOSE_RESET, 8);
+            sl_buf_done(&readers[i].bytes);
+        }
         close_runtime();
     }
 }
@@ -584,6 +718,9 @@ int main(void)
         cmocka_unit_test(sessions_do_not_mix),
         cmocka_unit_test(what_is_given_follows_or_replaces_what_is_stored),
         cmocka_unit_test(a_session_that_is_busy_refuses),
+        cmocka_unit_test(a_run_that_waits_is_known_to_its_owner_and_can_be_dropped),
+        cmocka_unit_test(a_run_that_waits_for_a_slot_is_known_and_can_be_dropped),
+        cmocka_unit_test(one_that_is_dropped_in_its_turn_gives_it_back),
         cmocka_unit_test(those_that_wait_come_in_their_order),
         cmocka_unit_test(a_newer_run_takes_the_session),
         cmocka_unit_test(a_deadline_ends_the_wait_for_a_session),
