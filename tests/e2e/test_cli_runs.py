@@ -324,6 +324,40 @@ class Runs(harness.Case):
         self.assertRegex(self.check(self.write(*lines[:10]), resumed, "--join")[1], "event 10 follows event 10")
         self.assertRegex(self.check(head, "--join")[1], "no terminal event after event 9")
 
+    def test_a_parked_run_is_in_order_for_all_who_saw_a_part_of_it(self):
+        lines = [json.loads(line) for line in self.sluice("run", "demo", "x", "--json").splitlines()]
+        kinds = [line["type"] for line in lines]
+        started, completed = kinds.index("iteration_start"), kinds.index("iteration_complete")
+
+        def numbered(*events):
+            return [json.dumps(dict(event, sequence=i + 1)) for i, event in enumerate(events)]
+
+        def parked(stop_reason, attempt):
+            """Put aside behind its first two deltas, and taken up: the iteration begins anew."""
+            cut = dict(lines[completed], stop_reason=stop_reason)
+            again = dict(lines[started], attempt=attempt)
+            return numbered(*lines[: started + 3], cut, again, *lines[started + 1 :])
+
+        whole = parked("INTERRUPTED", 2)
+        park = started + 4  # events before it is taken up
+        files = self.write(*whole), self.write(*whole[:park]), self.write(*whole[park:]), self.write(*whole[2:])
+        self.assertEqual(self.check(files[0]), (0, "%d events, in order\n" % len(whole)))
+        self.assertEqual(self.check("--join", files[1], files[2])[0], 0, "a reader that came back")
+        for begin in range(len(whole)):
+            tail = self.write(*whole[begin:])
+            self.assertEqual(self.check("--after", "0", "--after", str(begin), files[0], tail)[0], 0, begin)
+        readers = self.check("--may-be-cut", *files, "--after", "0", "--after", "0", "--after", str(park), "--after", "2")
+        self.assertEqual((readers[0], readers[1].splitlines()[-1]),
+                         (0, "%d events seen again, with the same bytes" % (2 * len(whole) - 2)), readers)  # fmt: skip
+        self.assertRegex(self.check(files[1])[1], "no terminal event after event %d" % park)
+        self.assertRegex(self.check("--join", files[1], files[3])[1], "event 3 follows event %d" % park)
+        for stop_reason, attempt in (("INTERRUPTED", 1), ("INTERRUPTED", 3), ("MAX_TOKENS", 2), ("END_TURN", 2)):
+            wrong = self.check(self.write(*parked(stop_reason, attempt)))
+            self.assertRegex(wrong[1], "event %d: IterationStart in state CLOSING" % (park + 1), (stop_reason, attempt))
+        # A run that was taken up may not have other bytes than those that were sent before.
+        other = self.write(*whole[: started + 1], json.dumps(dict(json.loads(whole[started + 1]), timestamp_ms=1)), *whole[started + 2 :])
+        self.assertRegex(self.check("--may-be-cut", files[1], other)[1], "event %d has other bytes than in" % (started + 2))
+
     def test_streams_as_they_stand_on_the_wire_are_compared_as_bytes(self):
         event = bytes([8, 1, 0xA2, 1, 0])  # sequence 1, an empty RunStarted
         frames = [b"\0\0\0\0" + bytes([len(text)]) + text for text in (event, event + bytes([16, 7]))]

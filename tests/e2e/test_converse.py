@@ -607,7 +607,7 @@ KEYS = {"alice": "acme", "bea": "acme", "carl": "acme", "zoe": "other"}
 
 
 def bearer(name):
-    return ("authorization", "Bearer planted-%s-key-0123456789abcdef" % name)
+    return ("authorization", "Bearer " + harness.plant("planted-%s-key-0123456789abcdef" % name))
 
 
 class Approvers(Case):

@@ -13,7 +13,7 @@ from wire import ATTACH, CANCEL_RUN as CANCEL, EXECUTE, GET_RUN as GET, HEALTH, 
 from wire import STREAMING, Wire, field, message, run_request
 
 OK, NOT_FOUND, ALREADY_EXISTS, FORBIDDEN, EXHAUSTED, UNIMPLEMENTED, UNAUTHENTICATED = 0, 5, 6, 7, 8, 12, 16
-ALICE, CI, BOB, OLD = ("planted-%s-key-0123456789abcdef" % name for name in ("alice", "ci", "bob", "old"))
+ALICE, CI, BOB, OLD = (harness.plant("planted-%s-key-0123456789abcdef" % name) for name in ("alice", "ci", "bob", "old"))
 FAILURES = "sluice_authentication_failures_total"
 LOGS = ('msg="reloaded"', 'msg="not reloaded, the old configuration stays"')
 RULES = """
@@ -550,7 +550,7 @@ class Client(Case):
         self.assertEqual(shown["limits"]["keys"]["value"], 7)
 
     def test_run_takes_metadata_and_credentials(self):
-        secret = "planted-credential-0123456789"
+        secret = harness.plant("planted-credential-0123456789")
         agent = """name: helper
 model: openai:mock-1
 tools:

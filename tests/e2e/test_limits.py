@@ -12,7 +12,7 @@ from wire import STREAMING, Wire, field
 
 INVALID_ARGUMENT, OK = 3, 0
 SECRET = "planted-credential-5f2a9c\"7e1b"  # with a character that JSON escapes
-SEEN = "planted-credential-5f2a9c"
+SEEN = harness.plant("planted-credential-5f2a9c")
 RESULT = text("model saw: {{last_tool_result}}")
 
 

@@ -113,7 +113,7 @@ class Whole(Case):
         self.assertIn("agent 'a' could not run any more", self.reload(False))
         self.assertEqual(harness.text_of(harness.run_agent(self.server, "a", "x")), "fine")
         with open(key, "w", encoding="ascii") as file:
-            file.write("planted-secret-key-9876543210")
+            file.write(harness.plant("planted-secret-key-9876543210"))
         self.reload()
         self.assertEqual(harness.text_of(harness.run_agent(self.server, "a", "x")), "fine")
         self.assertNotIn("planted-secret", self.server.log())

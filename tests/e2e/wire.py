@@ -7,8 +7,8 @@ import socket
 import struct
 import time
 
-import harness
 import hpack
+import proof
 
 DATA, HEADERS, PRIORITY, RST, SETTINGS, PUSH, PING, GOAWAY, WINDOW, CONT = range(10)
 END_STREAM, ACK, END_HEADERS, PADDED = 1, 1, 4, 8
@@ -144,7 +144,7 @@ class Wire:
         self.decoder = hpack.Decoder(max_header_list_size=1 << 20)
         self.rest = b""
         self.replies = {}
-        self.event_streams = []
+        self.event_streams = []  # (stream, the event behind which it begins)
         self.frames = []  # (type, flags, stream, payload) but for HEADERS and DATA
         self.goaways = []  # (last stream, code, text)
         self.settings = {}
@@ -174,10 +174,12 @@ class Wire:
     def close(self):
         self.socket.close()
         self.check_events()
+        for reply in self.replies.values():
+            proof.search("a reply", repr(reply.blocks).encode() + bytes(reply.data))
 
     def check_events(self):
-        """What came of streams of events is in order, and whole where the status says so."""
-        for stream in self.event_streams[:8]:
+        """What came of streams of events is in order, the same for all readers of a run, and whole where the status says so."""
+        for stream, after in self.event_streams:
             reply = self.reply(stream)
             size = 0
             while len(reply.data) - size >= 5 and reply.data[size] == 0:
@@ -187,7 +189,7 @@ class Wire:
                 size = end
             is_whole = reply.is_ended and reply.get("grpc-status") == "0"
             if size > 0:
-                harness.check_order(bytes(reply.data[:size]), *([] if is_whole else ["--may-be-cut"]))
+                proof.check_stream(bytes(reply.data[:size]), reply.get("sluice-run-id"), after, not is_whole)
         self.event_streams = []
 
     # ---- Out
@@ -207,11 +209,14 @@ class Wire:
         self.next_id += 2
         return self.next_id - 2
 
-    def note(self, path):
-        """A new stream; one of events is checked at the end."""
+    def note(self, path, body=None):
+        """A new stream; one of events is checked at the end. Of an Attach that is written in pieces the test has to say
+        where it begins."""
         stream = self.new_id()
-        if path == STREAMING:
-            self.event_streams.append(stream)
+        if path in (STREAMING, CONVERSE):
+            self.event_streams.append((stream, 0))
+        elif path == ATTACH and body is not None:
+            self.event_streams.append((stream, dict(fields_of(body)).get(2, 0)))
         return stream
 
     @staticmethod
@@ -243,7 +248,7 @@ class Wire:
 
     def call(self, path, body=b"", *more, **fixed):
         """HEADERS and the one request message in one write."""
-        stream = self.note(path)
+        stream = self.note(path, body)
         self.send(
             self.block(stream, self.request(path, *more, **fixed)) + frame(DATA, END_STREAM, stream, message(body))
         )

@@ -25,6 +25,30 @@ WORK = os.environ["SLUICE_WORK"]
 RUNTIME = "/sluice.v1.AgentRuntime/"
 
 
+STREAMS = []  # (the event behind which it begins, its messages as they came)
+
+
+def recorded(after=0):
+    """Reads the events of one stream, and keeps their bytes for check_streams()."""
+    messages = []
+    STREAMS.append((after, messages))
+
+    def read(data):
+        messages.append(data)
+        return events_pb2.StreamEvent.FromString(data)
+
+    return read
+
+
+def check_streams():
+    """What came on every stream of a case is in order, and whole if its last event came."""
+    for after, messages in STREAMS:
+        last = events_pb2.StreamEvent.FromString(messages[-1]).WhichOneof("event") if messages else ""
+        if messages:
+            check_framed(messages, "--after", str(after), *([] if last in ("done", "error") else ["--may-be-cut"]))
+    STREAMS.clear()
+
+
 class Client:
     """The methods by path: messages from protoc, calls from grpcio."""
 
@@ -35,21 +59,21 @@ class Client:
         return self.channel.unary_stream(
             RUNTIME + "ExecuteStreaming",
             request_serializer=runtime_pb2.ExecuteRequest.SerializeToString,
-            response_deserializer=events_pb2.StreamEvent.FromString,
+            response_deserializer=recorded(),
         )(request, **options)
 
     def attach(self, run_id, after_sequence=0, **options):
         return self.channel.unary_stream(
             RUNTIME + "Attach",
             request_serializer=runtime_pb2.AttachRequest.SerializeToString,
-            response_deserializer=events_pb2.StreamEvent.FromString,
+            response_deserializer=recorded(after_sequence),
         )(runtime_pb2.AttachRequest(run_id=run_id, after_sequence=after_sequence), **options)
 
     def converse(self, requests, **options):
         return self.channel.stream_stream(
             RUNTIME + "Converse",
             request_serializer=runtime_pb2.ConverseRequest.SerializeToString,
-            response_deserializer=events_pb2.StreamEvent.FromString,
+            response_deserializer=recorded(),
         )(requests, **options)
 
     def unary(self, method, request, reply, **options):
@@ -94,9 +118,11 @@ def log_line(*words):
 
 def check_order(events, *flags):
     """The project's own order checker must agree with what another language's client received."""
-    framed = b"".join(
-        struct.pack(">BI", 0, len(event)) + event for event in (e.SerializeToString() for e in events)
-    )
+    check_framed([event.SerializeToString() for event in events], *flags)
+
+
+def check_framed(messages, *flags):
+    framed = b"".join(struct.pack(">BI", 0, len(message)) + message for message in messages)
     done = subprocess.run([SLUICE, "check-events", *flags], input=framed, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
 
@@ -450,6 +476,7 @@ def run_case(case, client):
     name = "python." + case.__name__
     try:
         case(client)
+        check_streams()
     except Exception as error:  # pylint: disable=broad-except
         print("FAIL %s: %s %s" % (name, type(error).__name__, str(error).replace("\n", " ")[:300]), flush=True)
         return False
