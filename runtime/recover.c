@@ -11,7 +11,7 @@
 #include "runtime/exec/encode.h"
 #include "runtime/runtime_private.h"
 
-enum { JOBS = 8, MAX_TRIES = 5 };
+enum { JOBS = 8, MAX_TRIES = 5, RETRY_MS = 100 }; /* of a store that opens its file again */
 
 struct recovery;
 
@@ -27,6 +27,8 @@ struct job {
     struct sl_closing_events events;
     struct sl_store_session session; /* of the end */
     unsigned n_tries;
+    struct sl_timer retry_timer;
+    void (*again)(struct job *job);
     bool is_damaged;
 };
 
@@ -89,6 +91,25 @@ static void leave_run(struct job *job)
     sl_closing_done(&job->closing);
     job->events.segment = sl_segment_unref(job->events.segment);
     sl_buf_done(&job->events.context);
+    job->n_tries = 0;
+}
+
+static void on_retry_timer(void *user_data)
+{
+    struct job *job = user_data;
+    job->again(job);
+}
+
+/* True: `again` comes a little later. */
+static bool tries_again(struct job *job, enum sl_status status, void (*again)(struct job *job))
+{
+    const bool is_passing = status == SL_UNAVAILABLE || status == SL_RESOURCE_EXHAUSTED;
+    if (!is_passing || ++job->n_tries == MAX_TRIES) {
+        return false;
+    }
+    job->again = again;
+    sl_timer_start_ms(&job->retry_timer, (uint64_t)job->n_tries * RETRY_MS);
+    return true;
 }
 
 /* This run stays as it is until the next start; the others go on. */
@@ -106,16 +127,9 @@ static void give_up(struct job *job, enum sl_status status, const char *doing)
 /* ---- The end -----------------------------------------------------------------------------------
  */
 
-static bool may_try_again(struct job *job, enum sl_status status)
-{
-    return (status == SL_UNAVAILABLE || status == SL_RESOURCE_EXHAUSTED) &&
-           ++job->n_tries < MAX_TRIES;
-}
-
 static void ended(struct job *job, enum sl_status status)
 {
-    if (may_try_again(job, status)) {
-        end(job);
+    if (tries_again(job, status, end)) {
         return;
     }
     if (status != SL_OK) {
@@ -174,9 +188,10 @@ static void end(struct job *job)
 
 static void appended(struct job *job, enum sl_status status)
 {
-    if (may_try_again(job, status)) {
-        append(job);
-    } else if (status != SL_OK) {
+    if (tries_again(job, status, append)) {
+        return;
+    }
+    if (status != SL_OK) {
         give_up(job, status, "append");
     } else {
         end(job);
@@ -264,7 +279,7 @@ static void page_read(struct job *job, enum sl_status status)
         close_log(job);
     } else if (status == SL_DATA_LOSS) {
         found_damage(job);
-    } else {
+    } else if (!tries_again(job, status, read_on)) {
         give_up(job, status, "read");
     }
 }
@@ -311,6 +326,13 @@ static void take(struct job *job)
     read_on(job);
 }
 
+static void not_claimed(struct job *job, enum sl_status status)
+{
+    if (!tries_again(job, status, claim)) {
+        stop_job(job, status);
+    }
+}
+
 static void on_claimed(struct sl_store_request *request)
 {
     struct job *job = SL_CONTAINER(request, struct job, claim.request);
@@ -320,7 +342,7 @@ static void on_claimed(struct sl_store_request *request)
     }
     const enum sl_status status = request->status;
     sl_store_request_done(request);
-    stop_job(job, status);
+    not_claimed(job, status);
 }
 
 static void claim(struct job *job)
@@ -329,7 +351,7 @@ static void claim(struct job *job)
         (struct sl_store_recover){ .request = request_of(job, on_claimed), .log = &job->log };
     const enum sl_status status = sl_store_recover(job->recovery->runtime->store, &job->claim);
     if (status != SL_PENDING) {
-        stop_job(job, status);
+        not_claimed(job, status);
     }
 }
 
@@ -350,8 +372,10 @@ enum sl_status sl_runtime_recover(
     recovery->done_task.run = run_done;
     recovery->n_jobs = JOBS;
     for (size_t i = 0; i < JOBS; i++) {
-        recovery->jobs[i].recovery = recovery;
-        claim(&recovery->jobs[i]);
+        struct job *job = &recovery->jobs[i];
+        job->recovery = recovery;
+        sl_timer_init(&job->retry_timer, loop, on_retry_timer, job);
+        claim(job);
     }
     return SL_OK;
 }

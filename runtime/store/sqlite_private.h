@@ -111,6 +111,7 @@ struct sl_sqlite {
         bool is_replaced;       /* the file at the path is another one: for ever */
         uint64_t reopen_ns;     /* after a fault: not before; 0: there was none */
         uint64_t recover_after; /* runs up to this number were claimed */
+        uint64_t unsure_to;     /* runs from there up to this one perhaps: nobody has them */
         int64_t kept_change;    /* of kept_bytes, by the transaction that is open */
         uint64_t kept_bytes;
         int64_t n_sessions_change, session_bytes_change; /* the same, of conversations */

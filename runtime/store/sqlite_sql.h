@@ -53,8 +53,8 @@
     X(LIST_RUNS,                                                                                   \
       "SELECT " SL_SQL_RUN "WHERE r.tenant = ?1 AND r.number < ?2 ORDER BY r.number DESC")         \
     /* recovery */                                                                                 \
-    X(NEXT_ORPHAN, "SELECT " SL_SQL_RUN "WHERE r.ended_ms = 0 AND r.number > ?1 AND h.epoch < ?2 " \
-                   "ORDER BY r.number LIMIT 1")                                                    \
+    X(NEXT_ORPHAN, "SELECT " SL_SQL_RUN "WHERE r.ended_ms = 0 AND r.number > ?1 "                  \
+                   "AND (h.epoch < ?2 OR r.number <= ?3) ORDER BY r.number LIMIT 1")               \
     X(CLAIM,                                                                                       \
       "UPDATE heads SET epoch = ?2, recovered_after = CASE WHEN rests THEN recovered_after "       \
       "ELSE coalesce(recovered_after, last_sequence) END WHERE run = ?1")                          \

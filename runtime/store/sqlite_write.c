@@ -481,6 +481,7 @@ find_orphan(struct sl_sqlite *store, struct sl_store_recover *recover, uint64_t 
     STATEMENT(NEXT_ORPHAN)
     sl_sqlite_bind_number(statement, 1, store->writer.recover_after);
     sl_sqlite_bind_number(statement, 2, store->base.epoch);
+    sl_sqlite_bind_number(statement, 3, store->writer.unsure_to);
     rc = sqlite3_step(statement);
     if (rc == SQLITE_ROW) {
         *ret_number = sl_sqlite_fill_numbers(statement, &recover->run);

@@ -161,6 +161,16 @@ static int do_writes(struct sl_sqlite *store, struct sl_list *batch)
     return sl_sqlite_do(&store->writer.db, SL_SQL_COMMIT);
 }
 
+/* The claims of a transaction may be there although it has failed (G6): they are asked for again.
+ */
+static void note_unsure(struct sl_sqlite *store, uint64_t recover_after)
+{
+    if (store->writer.recover_after > store->writer.unsure_to) {
+        store->writer.unsure_to = store->writer.recover_after;
+    }
+    store->writer.recover_after = recover_after;
+}
+
 /* All of them, or none. */
 static int try_batch(struct sl_sqlite *store, struct sl_list *batch)
 {
@@ -173,7 +183,7 @@ static int try_batch(struct sl_sqlite *store, struct sl_list *batch)
         rc = do_writes(store, batch);
     }
     if (rc != SQLITE_OK) {
-        store->writer.recover_after = recover_after;
+        note_unsure(store, recover_after);
         if (store->writer.db.db != NULL && sqlite3_get_autocommit(store->writer.db.db) == 0) {
             (void)!sl_sqlite_do(&store->writer.db, SL_SQL_ROLLBACK);
         }

@@ -184,6 +184,57 @@ static void a_beginning_can_be_asked_for_again(void **state)
     assert_true(n_committed > 0);
 }
 
+static enum sl_status claim(struct sl_store_recover *recover, struct sl_store_log *log)
+{
+    *recover = (struct sl_store_recover){ .request = sl_store_rig_request(&rig), .log = log };
+    return sl_store_rig_wait(&rig, &recover->request, sl_store_recover(rig.store, recover));
+}
+
+/* RL-G6, RL-X1: a claim that was committed all the same is no run that nobody has. */
+static void a_claim_can_be_asked_for_again(void **state)
+{
+    (void)state;
+    static const char *const ids[] = { "r1", "r2" };
+    uint64_t n_calls = UINT64_MAX;
+    for (uint64_t k = 1; k <= n_calls; k++) {
+        open_faulty();
+        sl_store_rig_open(&rig);
+        for (size_t i = 0; i < SL_COUNT(ids); i++) {
+            const struct sl_store_run run = sl_store_rig_run(ids[i]);
+            struct sl_store_log log = { 0 };
+            assert_int_equal(sl_store_rig_begin(&rig, &log, &run), SL_OK);
+            assert_int_equal(sl_store_rig_append(&rig, &log, 1, 3), SL_OK);
+        }
+        sl_store_rig_close(&rig);
+        sl_store_rig_open(&rig);
+        sl_fault_vfs_fail(k, SQLITE_IOERR_FSYNC, false);
+        struct sl_store_log logs[SL_COUNT(ids)] = { { 0 } };
+        for (size_t i = 0; i < SL_COUNT(ids); i++) {
+            struct sl_store_recover recover;
+            enum sl_status status = claim(&recover, &logs[i]);
+            n_calls = i == 0 && status == SL_OK ? k : n_calls;
+            for (int n = 0; n < MAX_TRIES && status == SL_UNAVAILABLE; n++) {
+                sl_store_request_done(&recover.request);
+                sl_loop_uv_step(rig.uv, 5);
+                status = claim(&recover, &logs[i]);
+            }
+            assert_int_equal(status, SL_OK);
+            assert_string_equal(recover.run.run_id, ids[i]);
+            assert_int_equal(recover.run.recovered_after, 3);
+            sl_store_request_done(&recover.request);
+        }
+        struct sl_store_recover none;
+        struct sl_store_log no_log = { 0 };
+        assert_int_equal(claim(&none, &no_log), SL_END);
+        sl_fault_vfs_fail(0, SQLITE_OK, false);
+        for (size_t i = 0; i < SL_COUNT(ids); i++) {
+            assert_int_equal(sl_store_rig_end(&rig, &logs[i], 4, 1), SL_OK);
+        }
+        sl_store_rig_done(&rig);
+    }
+    assert_true(n_calls < 40);
+}
+
 /* One that cannot be written by itself does not take its neighbours with it. */
 static void one_that_is_too_large_fails_alone(void **state)
 {
@@ -447,6 +498,7 @@ int main(void)
         cmocka_unit_test(a_full_disk_is_told_as_that),
         cmocka_unit_test(all_of_a_failed_transaction_are_told),
         cmocka_unit_test(a_beginning_can_be_asked_for_again),
+        cmocka_unit_test(a_claim_can_be_asked_for_again),
         cmocka_unit_test(one_that_is_too_large_fails_alone),
         cmocka_unit_test(a_store_that_could_not_be_opened_can_be_opened_later),
         cmocka_unit_test(without_memory_each_request_says_so),
