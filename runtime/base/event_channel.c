@@ -15,6 +15,20 @@ static uint64_t floor_offset(const struct sl_event_channel *channel)
     return channel->first == NULL ? channel->end : channel->first->base;
 }
 
+/* An observer, and a foreground that spills, keep what is not further behind than this. */
+static uint64_t near_bytes(const struct sl_event_channel *channel)
+{
+    const uint64_t window = channel->options.window_bytes;
+    const uint64_t mark = channel->options.mark_bytes;
+    return window > mark ? window : mark;
+}
+
+static bool keeps_all(const struct sl_event_channel *channel, const struct sl_event_cursor *cursor)
+{
+    return cursor->kind == SL_CURSOR_RECORD ||
+           (cursor->kind == SL_CURSOR_FOREGROUND && !channel->spill.is_on);
+}
+
 /* What of the log somebody may still want: from `*ret_needed` on. False: of the oldest segment,
  * too, which is mostly found out at the cursor that had kept it before. So all cursors together
  * look at each other about twice a segment, however many there are. */
@@ -23,14 +37,13 @@ static bool find_needed(struct sl_event_channel *channel, uint64_t *ret_needed)
     const uint64_t end = channel->end;
     const uint64_t oldest_end = channel->first->next->base;
     const uint64_t window = channel->options.window_bytes;
-    const uint64_t near =
-        window > channel->options.mark_bytes ? window : channel->options.mark_bytes;
+    const uint64_t near = near_bytes(channel);
     struct sl_event_cursor *const begin =
         channel->keeper != NULL ? channel->keeper : channel->cursors;
     struct sl_event_cursor *cursor = begin;
     *ret_needed = window < end ? end - window : 0;
     while (cursor != NULL && *ret_needed >= oldest_end) {
-        const bool counts = cursor->kind != SL_CURSOR_OBSERVER || end - cursor->position <= near;
+        const bool counts = keeps_all(channel, cursor) || end - cursor->position <= near;
         if (counts && cursor->position < *ret_needed) {
             *ret_needed = cursor->position;
             channel->keeper = cursor;
@@ -246,8 +259,7 @@ sl_event_channel_reserve(struct sl_event_channel *channel, size_t size_bytes, ui
     return SL_OK;
 }
 
-/* The foreground's mark now. */
-static uint64_t mark_bytes(const struct sl_event_channel *channel)
+uint64_t sl_event_channel_mark(const struct sl_event_channel *channel)
 {
     const struct sl_event_channel_options *options = &channel->options;
     const bool is_short = options->mark_bytes > SL_SEND_LEAST_MARK &&
@@ -260,15 +272,16 @@ static void note_unread(struct sl_event_channel *channel)
 {
     const struct sl_event_cursor *cursor = channel->foreground;
     if (channel->options.send_total_bytes > 0) {
-        sl_send_total_note(
-            &channel->send_share, cursor == NULL ? 0 : channel->end - cursor->position);
+        const uint64_t unread = cursor == NULL ? 0 : channel->end - cursor->position;
+        const bool is_in_store = channel->spill.is_on && unread > near_bytes(channel);
+        sl_send_total_note(&channel->send_share, is_in_store ? 0 : unread);
     }
 }
 
 static bool
 is_above_mark(const struct sl_event_channel *channel, const struct sl_event_cursor *cursor)
 {
-    return channel->end - cursor->position >= mark_bytes(channel) ||
+    return channel->end - cursor->position >= sl_event_channel_mark(channel) ||
            channel->last_sequence - cursor->sequence >= channel->options.mark_events;
 }
 
@@ -277,9 +290,9 @@ static void count_mark(const struct sl_event_channel *channel, const struct sl_e
 {
     const uint64_t bytes = channel->end - cursor->position;
     sl_limit_reached(
-        bytes >= channel->options.mark_bytes ? SL_LIMIT_buffer
-        : bytes >= mark_bytes(channel)       ? SL_LIMIT_send_total
-                                             : SL_LIMIT_buffer_events);
+        bytes >= channel->options.mark_bytes      ? SL_LIMIT_buffer
+        : bytes >= sl_event_channel_mark(channel) ? SL_LIMIT_send_total
+                                                  : SL_LIMIT_buffer_events);
 }
 
 bool sl_event_channel_open_spare(struct sl_event_channel *channel)
@@ -314,7 +327,9 @@ bool sl_event_channel_commit(struct sl_event_channel *channel, size_t size_bytes
     }
     note_unread(channel);
     const struct sl_event_cursor *cursor = channel->foreground;
-    if (cursor != NULL && !channel->is_full && is_above_mark(channel, cursor)) {
+    if (channel->spill.is_on) {
+        sl_event_channel_look_past(channel);
+    } else if (cursor != NULL && !channel->is_full && is_above_mark(channel, cursor)) {
         channel->is_full = true;
         count_mark(channel, cursor);
         channel->must_tell_writable = false; /* "go on" was not said yet, and is no longer true */
@@ -395,8 +410,8 @@ static bool release(struct sl_event_channel *channel)
     if (!channel->is_full || channel->is_held) {
         return false;
     }
-    if (cursor != NULL &&
-        (channel->end - cursor->position > mark_bytes(channel) / 2 ||
+    if (cursor != NULL && !channel->spill.is_on &&
+        (channel->end - cursor->position > sl_event_channel_mark(channel) / 2 ||
          channel->last_sequence - cursor->sequence > channel->options.mark_events / 2)) {
         return false;
     }
@@ -418,6 +433,7 @@ void sl_event_channel_set_mark(
     SL_ON_LOOP(channel->loop);
     channel->options.mark_bytes = mark_bytes;
     channel->options.mark_events = mark_events;
+    sl_event_channel_look_past(channel);
     sl_event_channel_release_later(channel);
 }
 
@@ -462,6 +478,7 @@ void sl_event_channel_moved(struct sl_event_channel *channel, bool is_foreground
         return;
     }
     note_unread(channel);
+    sl_event_channel_look_past(channel);
     if (release(channel)) {
         tell_writable(channel);
     }
@@ -478,6 +495,7 @@ void sl_event_channel_add_cursor(struct sl_event_channel *channel, struct sl_eve
     if (cursor->kind == SL_CURSOR_FOREGROUND) {
         channel->foreground = cursor;
         note_unread(channel);
+        sl_event_channel_look_past(channel);
     }
 }
 

@@ -150,6 +150,20 @@ size_t sl_event_channel_bytes(const struct sl_event_channel *channel);
 void sl_event_channel_set_mark(
     struct sl_event_channel *channel, uint32_t mark_bytes, uint32_t mark_events);
 
+/* ---- A foreground that does not hold the producer back (AL-8) -----------------------------------
+ */
+
+/* From now on, and before there is a foreground cursor: its mark stops nobody. One that falls
+ * further behind than the window and the mark is lost as an observer is. `on_past` (may be NULL) is
+ * called, from inside of whatever does it, each time it comes past its mark. Thread: loop. */
+void sl_event_channel_spill(
+    struct sl_event_channel *channel, void (*on_past)(void *user_data), void *user_data);
+/* Since when the foreground cursor is past its mark, on the loop's clock; 0: it is not. One that
+ * was closed there stays there, until the next one is opened. */
+uint64_t sl_event_channel_past_since(const struct sl_event_channel *channel);
+/* How often it came there, from half of both marks. */
+uint64_t sl_event_channel_n_spills(const struct sl_event_channel *channel);
+
 /* Calls `visit` for each event with a sequence in [from, to] that is still held, oldest first: how
  * the final text is built from log ranges. Stops when it returns false. */
 void sl_event_channel_visit(
@@ -160,7 +174,7 @@ void sl_event_channel_visit(
     void *user_data);
 
 enum sl_cursor_kind {
-    SL_CURSOR_FOREGROUND, /* holds the producer back; at most one */
+    SL_CURSOR_FOREGROUND, /* holds the producer back, unless it spills; at most one */
     SL_CURSOR_OBSERVER,   /* never holds anything back; falls out of the window */
     SL_CURSOR_RECORD      /* keeps what it has not passed; woken in each turn with news */
 };

@@ -18,6 +18,7 @@ void sl_event_channel_show(struct sl_event_channel *channel, struct sl_event_pla
     channel->is_hiding = true;
     channel->shown = place;
     channel->shown_end = place.offset;
+    sl_event_channel_look_past(channel);
     sl_event_channel_wake_later(channel);
 }
 
@@ -26,6 +27,7 @@ void sl_event_channel_show_all(struct sl_event_channel *channel)
     SL_ON_LOOP(channel->loop);
     channel->is_hiding = false;
     channel->shown_end = channel->end;
+    sl_event_channel_look_past(channel);
     sl_event_channel_wake_later(channel);
 }
 

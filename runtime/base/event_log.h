@@ -32,6 +32,14 @@ struct sl_event_channel {
     bool is_held;   /* whatever the foreground cursor does */
     bool is_ended;
     bool must_tell_writable;
+    struct { /* event_past.c */
+        bool is_on;
+        bool is_behind;    /* it was past its mark, and not at half of it since */
+        uint64_t since_ns; /* it is past its mark; 0: it is not */
+        uint64_t n;
+        void (*on_past)(void *user_data);
+        void *user_data;
+    } spill;
 };
 
 /* Bytes of the event at `event`: what its gRPC prefix says, and the prefix. */
@@ -43,6 +51,10 @@ static inline size_t sl_event_size(const uint8_t *event)
 
 /* The next event goes into a new segment. False: no memory. */
 bool sl_event_channel_open_new(struct sl_event_channel *channel, size_t size_bytes);
+/* The foreground's mark now, in bytes. */
+uint64_t sl_event_channel_mark(const struct sl_event_channel *channel);
+/* Of one that spills: something was appended, shown or taken, or the mark has changed. */
+void sl_event_channel_look_past(struct sl_event_channel *channel);
 /* Cursors that wait are told at the end of the turn. */
 void sl_event_channel_wake_later(struct sl_event_channel *channel);
 /* So is the producer, when nothing holds it back any more. */

@@ -58,6 +58,8 @@
       "Bytes that wait in all send queues and unread logs.")                                       \
     X(sluice_log_bytes, GAUGE, ONE, NONE, "", "Memory of the logs of all runs.")                   \
     X(sluice_stream_paused, GAUGE, ONE, NONE, "", "Runs that wait for their reader.")              \
+    X(sluice_slow_consumers, COUNTER, ONE, NONE, "action",                                         \
+      "Readers that passed their mark, and did not hold their run back.")                          \
     /* what is not let through */                                                                  \
     X(sluice_limits_reached, COUNTER, ONE, NONE, "limit", "How often a limit has cut or refused.") \
     X(sluice_refusals, COUNTER, ONE, NONE, "kind,reason",                                          \
