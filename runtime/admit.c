@@ -405,11 +405,12 @@ enum sl_status sl_run_admit_spec(
 {
     const struct sl_limits *limits = &stream->generation->limits;
     sl_history_init(&stream->start.history, limits->model_request * HISTORY_FACTOR);
-    *ret_is_accepted =
-        check_ids(stream, spec) && check_sizes(stream, spec) && check_agent(stream, spec) &&
-        check_session(stream, spec) && set_limits(stream, spec) && set_heartbeat(stream, spec) &&
-        set_disconnect(stream, spec) && set_marks(stream, spec) && set_budget(stream, spec) &&
-        sl_run_set_durability(stream, spec) && sl_run_check_pairs(stream, spec);
+    *ret_is_accepted = check_ids(stream, spec) && check_sizes(stream, spec) &&
+                       check_agent(stream, spec) && check_session(stream, spec) &&
+                       set_limits(stream, spec) && set_heartbeat(stream, spec) &&
+                       set_disconnect(stream, spec) && set_marks(stream, spec) &&
+                       set_budget(stream, spec) && sl_run_set_durability(stream, spec) &&
+                       sl_run_set_slow_consumer(stream, spec) && sl_run_check_pairs(stream, spec);
     if (!*ret_is_accepted) {
         return SL_OK;
     }

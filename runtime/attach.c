@@ -143,11 +143,12 @@ static void run_lost(struct sl_task *task)
     }
 }
 
-void sl_run_observer_check(struct sl_run_stream *stream)
+void sl_run_stream_check_lost(struct sl_run_stream *stream)
 {
     const bool is_lost = stream->is_remote ? sl_event_relay_is_lost(stream->reader.relay)
                                            : stream->reader.cursor.is_lost;
     if (is_lost && stream->callbacks.on_lost != NULL) {
+        stream->lost_task.run = run_lost;
         sl_loop_defer(stream->reader_loop, &stream->lost_task);
     }
 }
@@ -159,7 +160,6 @@ void sl_run_observe(struct sl_run_stream *stream, const char *run_id)
     stream->is_observer = true;
     stream->attach_task.run = run_attach;
     stream->store_task.run = run_store;
-    stream->lost_task.run = run_lost;
     (void)snprintf(stream->run_id, sizeof(stream->run_id), "%s", run_id);
     if (!sl_directory_find_run(runtime->directory, run_id, &loop)) {
         stream->owner = NULL; /* of a repeat: it is on no loop any more */

@@ -30,7 +30,7 @@ static enum sl_status add_numbers(struct sl_buf *buf, const struct sl_run_spec *
         spec->tool_call_deltas,   spec->omit_content,     spec->min_flush_ms,
         spec->max_delta_bytes,    spec->n_messages,       spec->n_metadata,
         spec->session_policy,     spec->replaces_session, spec->n_client_tools,
-        spec->durability,
+        spec->durability,         spec->slow_consumer,
     };
     return sl_buf_add(buf, sl_slice_of(numbers, sizeof(numbers)));
 }

@@ -168,6 +168,17 @@ enum sl_run_durability {
     SL_RUN_DURABILITY_SYNC
 };
 
+/* What happens when the stream that starts a run is read too slowly (AL-8): the numbers of
+ * sluice.v1.SlowConsumer. DEFAULT: the agent's; if that says nothing PAUSE. The others need a
+ * store.
+ */
+enum sl_run_slow_consumer {
+    SL_RUN_SLOW_DEFAULT,
+    SL_RUN_SLOW_PAUSE,     /* it holds the run back */
+    SL_RUN_SLOW_SPILL,     /* the run goes on, and the stream is read on from the store */
+    SL_RUN_SLOW_DISCONNECT /* the same, until on_slow */
+};
+
 enum sl_run_role { SL_RUN_SYSTEM, SL_RUN_USER, SL_RUN_ASSISTANT, SL_RUN_TOOL };
 
 struct sl_run_call {
@@ -223,6 +234,8 @@ struct sl_run_spec {
     uint64_t run_timeout_ms, max_tokens, detach_ttl_ms;
     enum sl_run_on_disconnect on_disconnect;
     enum sl_run_durability durability;
+    enum sl_run_slow_consumer slow_consumer;
+    bool has_no_stream; /* the reader goes as soon as the run exists: with a store it is SPILL */
     bool cancel_on_reset;
     bool tool_call_deltas, omit_content;
     uint32_t min_flush_ms, max_delta_bytes;
@@ -270,10 +283,14 @@ struct sl_run_callbacks {
     /* A heartbeat is due and nothing is unread: `message` is a StreamEvent without prefix, to be
      * sent now or never. */
     void (*on_heartbeat)(struct sl_run_stream *stream, struct sl_slice message, void *user_data);
-    /* Of an observer: it fell below what is kept of the log, and will get nothing more. NULL: of
-     * none that can. */
+    /* Of an observer, or one with slow_consumer SPILL or DISCONNECT: it fell below what is kept of
+     * the log, or the store cannot be read, and it will get nothing more. NULL: of none that can.
+     */
     void (*on_lost)(
         struct sl_run_stream *stream, const struct sl_run_refusal *refusal, void *user_data);
+    /* Of one with slow_consumer DISCONNECT: it was past its mark for limits.slow_consumer. The run
+     * goes on without it, whatever it does now; its stream is to be ended. NULL: it is SPILL. */
+    void (*on_slow)(struct sl_run_stream *stream, void *user_data);
     /* After sl_run_stream_leave(): the run is over and nothing of it is alive, or it never began.
      */
     void (*on_gone)(void *user_data);

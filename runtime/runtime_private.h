@@ -90,6 +90,7 @@ struct sl_run_stream {
         struct sl_event_cursor cursor; /* of a run on the same loop */
         struct sl_event_relay *relay;  /* of one on another loop */
         struct sl_stored *stored;      /* reads from the store; NULL: from the log */
+        bool is_cut;                   /* it was too slow, and the run goes on without it */
         struct sl_timer wait_timer;
         uint64_t asked_bytes, connection_bytes; /* of which the mark is made (AL-8) */
     } reader;
@@ -99,7 +100,9 @@ struct sl_run_stream {
 
     char run_id[SL_ID_BYTES];
     const char *tenant; /* "": the one there is without identities; behind the struct */
-    bool is_observer;   /* the run is somebody else's; valid once it is started */
+    /* Of the reader who started the run; set when it was admitted. */
+    enum sl_slow_consumer slow_consumer;
+    bool is_observer; /* the run is somebody else's; valid once it is started */
     atomic_uint n_refs;
     atomic_bool is_closed;
     struct sl_ticket ticket;
@@ -135,6 +138,7 @@ struct sl_run_stream {
     struct sl_task attach_task;  /* to the owner */
     struct sl_task store_task;   /* to the reader: memory has not got it */
     struct sl_task lost_task;    /* the reader's own */
+    struct sl_task slow_task;    /* to the reader */
     struct {                     /* of an observer */
         uint64_t after_sequence;
         bool wants_only_end; /* begins as early as it can */
@@ -159,6 +163,11 @@ struct sl_run_stream {
         struct sl_run *run; /* NULL: not begun, over, or somebody else's */
         struct sl_known_run *known;
         struct sl_list reader_node; /* of an observer */
+        /* Of one with DISCONNECT (stream_slow.c). */
+        struct sl_event_channel *channel; /* referenced; NULL: no such one */
+        struct sl_timer slow_timer;
+        uint64_t slow_ms;
+        bool is_cut;
     } run;
     char texts[];
 };
@@ -206,8 +215,17 @@ struct sl_run_ending sl_run_ending_of(const struct sl_ending *ending);
 void sl_run_observe(struct sl_run_stream *stream, const char *run_id);
 /* Of an observer, on the run's loop: it goes. */
 void sl_run_observer_part(struct sl_run_stream *stream);
-/* Of an observer that has nothing to read: tells it when it is lost. */
-void sl_run_observer_check(struct sl_run_stream *stream);
+/* Of a reader that holds nothing back and has nothing to read: it is told when it is lost, or reads
+ * on from the store. */
+void sl_run_stream_check_lost(struct sl_run_stream *stream);
+
+/* The reader who started the run does not hold it back (SPILL, DISCONNECT). Thread: any, once it is
+ * admitted. */
+bool sl_run_stream_spills(const struct sl_run_stream *stream);
+/* Tells the run's log, before the reader joins it. Thread: the run's loop, as the next. */
+void sl_run_stream_spill(struct sl_run_stream *stream);
+/* The reader goes, or the run has not begun after all. */
+void sl_run_stream_spill_end(struct sl_run_stream *stream);
 
 /* Completes the conversation of a run whose session is loaded, or which has none: what is stored,
  * what is given, the input. `on_done` comes once, at once or later, on the run's loop; the stream
@@ -250,6 +268,9 @@ uint32_t sl_run_mark_bytes(const struct sl_run_stream *stream, size_t n_connecti
 
 /* Decides whether the run is recorded. False: refused. */
 bool sl_run_set_durability(struct sl_run_stream *stream, const struct sl_run_spec *spec);
+
+/* Decides what a reader does that is too slow, when durability is decided. False: refused. */
+bool sl_run_set_slow_consumer(struct sl_run_stream *stream, const struct sl_run_spec *spec);
 
 /* Checks a spec and fills `stream->start`. False: `stream->refusal` says why (AL-5.3). Thread:
  * reader. Fails: SL_RESOURCE_EXHAUSTED. */

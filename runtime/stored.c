@@ -191,16 +191,17 @@ static void run_rejoin(struct sl_task *task)
     struct sl_stored *stored = SL_CONTAINER(task, struct sl_stored, rejoin_task);
     struct sl_run_stream *stream = stored->stream;
     struct sl_known_run *known = NULL;
+    const enum sl_cursor_kind kind =
+        stream->is_observer ? SL_CURSOR_OBSERVER : SL_CURSOR_FOREGROUND;
     stored->rejoined = SL_CANCELLED;
     if (!sl_run_stream_is_closed(stream)) {
         known = sl_known_find(stream->owner, stream->run_id, stream->tenant);
         stored->is_run_over = known == NULL || known->has_ended;
-        stored->rejoined =
-            known == NULL
-                ? SL_NOT_FOUND
-                : sl_run_stream_join(stream, known->channel, SL_CURSOR_OBSERVER, stored->sequence);
+        stored->rejoined = known == NULL
+                               ? SL_NOT_FOUND
+                               : sl_run_stream_join(stream, known->channel, kind, stored->sequence);
     }
-    if (stored->rejoined == SL_OK && stream->run.known == NULL) {
+    if (stored->rejoined == SL_OK && stream->is_observer && stream->run.known == NULL) {
         sl_known_add_reader(known, stream);
     }
     task->run = run_rejoined;

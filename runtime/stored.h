@@ -1,4 +1,6 @@
-/* An observer that reads from the store what memory has not, or not any more:
+/* A reader that reads from the store what memory has not, or not any more: an observer, or one that
+ * spills (stream_slow.c).
+ *
  *
  *   sl_stored_open ─▶ look ─▶ on_started ┐           page ─▶ taken ─▶ page …
  *   sl_stored_fall (it fell behind) ─────┴─▶ page ─▶ caught up ─▶ back to the log, if there is one
@@ -17,9 +19,9 @@ struct sl_stored;
 /* Memory does not have what `stream` wants, an observer that is not started: `fallback` is what to
  * say if the store has not got it either. on_started comes. */
 void sl_stored_open(struct sl_run_stream *stream, const struct sl_run_refusal *fallback);
-/* It fell below the log's window at `stream`'s sequence: it reads on from the store; if that has
- * nothing of the run, on_lost comes with `fallback`. Not from inside a function of the reader's.
- * False: no memory. */
+/* A reader fell below the log's window at `stream`'s sequence: it reads on from the store; if that
+ * has nothing of the run, on_lost comes with `fallback`. Not from inside a function of the
+ * reader's. False: no memory. */
 SL_CHECK bool sl_stored_fall(struct sl_run_stream *stream, const struct sl_run_refusal *fallback);
 
 /* As those of the stream. */

@@ -249,6 +249,7 @@ static enum sl_status make_run(struct sl_run_stream *stream)
 static enum sl_status open_run(struct sl_run_stream *stream)
 {
     SL_TRY(sl_known_begin(stream));
+    sl_run_stream_spill(stream);
     SL_TRY(sl_run_stream_join(stream, sl_run_channel(stream->run.run), SL_CURSOR_FOREGROUND, 0));
     return sl_run_begin(stream->run.run);
 }
@@ -257,6 +258,7 @@ static enum sl_status open_run(struct sl_run_stream *stream)
 static void undo_begin(struct sl_run_stream *stream)
 {
     sl_list_remove(&stream->run.node);
+    sl_run_stream_spill_end(stream);
     stream->run.known = sl_known_drop(stream->run.known);
     if (!stream->is_remote) {
         sl_event_cursor_close(&stream->reader.cursor);
@@ -381,7 +383,8 @@ static enum sl_run_gone gone_of(enum sl_run_close how)
 static void part(struct sl_run_stream *stream)
 {
     sl_run_observer_part(stream);
-    if (stream->run.run != NULL) {
+    sl_run_stream_spill_end(stream);
+    if (stream->run.run != NULL && !stream->run.is_cut) {
         sl_run_reader_gone(stream->run.run, gone_of(stream->close_how), stream->close_code);
     }
 }

@@ -16,8 +16,8 @@ size_t sl_run_stream_ready(struct sl_run_stream *stream, size_t max, bool *ret_i
     const size_t ready = stream->is_remote
                              ? sl_event_relay_ready(stream->reader.relay, max, ret_is_last)
                              : sl_event_cursor_ready(&stream->reader.cursor, max, ret_is_last);
-    if (ready == 0 && stream->is_observer) {
-        sl_run_observer_check(stream);
+    if (ready == 0 && (stream->is_observer || sl_run_stream_spills(stream))) {
+        sl_run_stream_check_lost(stream);
     }
     return ready;
 }
@@ -90,7 +90,7 @@ bool sl_run_stream_outlives(const struct sl_run_stream *stream, enum sl_run_clos
     const struct sl_run_settings *settings = &stream->start.settings;
     const bool is_detached = settings->on_disconnect == SL_DISCONNECT(DETACH) ||
                              settings->on_disconnect == SL_DISCONNECT(DETACH_FOR);
-    if (stream->is_observer) {
+    if (stream->is_observer || stream->reader.is_cut) {
         return true;
     }
     switch (how) {

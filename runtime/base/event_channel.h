@@ -158,6 +158,8 @@ void sl_event_channel_set_mark(
  * called, from inside of whatever does it, each time it comes past its mark. Thread: loop. */
 void sl_event_channel_spill(
     struct sl_event_channel *channel, void (*on_past)(void *user_data), void *user_data);
+/* on_past is not called any more. */
+void sl_event_channel_spill_end(struct sl_event_channel *channel);
 /* Since when the foreground cursor is past its mark, on the loop's clock; 0: it is not. One that
  * was closed there stays there, until the next one is opened. */
 uint64_t sl_event_channel_past_since(const struct sl_event_channel *channel);

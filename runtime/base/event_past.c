@@ -13,6 +13,12 @@ void sl_event_channel_spill(
     channel->spill.user_data = user_data;
 }
 
+void sl_event_channel_spill_end(struct sl_event_channel *channel)
+{
+    SL_ON_LOOP(channel->loop);
+    channel->spill.on_past = NULL;
+}
+
 uint64_t sl_event_channel_past_since(const struct sl_event_channel *channel)
 {
     return channel->spill.since_ns;

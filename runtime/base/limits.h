@@ -90,6 +90,7 @@
     X(user_inputs, COUNT, 16, 1, 1024, "user_input messages that wait for an iteration")           \
     X(buffer, BYTES, 262144, 4096, 4194304, "unread events of the foreground stream")              \
     X(buffer_events, COUNT, 1024, 1, 10000, "the same, counted")                                   \
+    X(slow_consumer, MS, 1000, 10, 60000, "a stream past both; then DISCONNECT ends it")           \
     X(event, BYTES, 4194304, 65536, 16777216, "one event")                                         \
     X(delta, BYTES, 65536, 1024, 1048576, "text of one event; longer text is split")               \
     X(window, BYTES, 1048576, 0, 16777216, "recent events kept of a run that may lose its reader") \

@@ -14,6 +14,9 @@
 #include "runtime/store/store.h"
 #include "runtime/tool/tool.h"
 
+/* What a reader does to its run that is behind its mark (AL-8). */
+enum sl_slow_consumer { SL_SLOW_PAUSE, SL_SLOW_SPILL, SL_SLOW_DISCONNECT };
+
 /* Where sessions are kept. */
 enum sl_agent_memory {
     SL_MEMORY_STORE, /* in the daemon's store, if it has one that outlives the process */
@@ -57,6 +60,7 @@ struct sl_agent {
     uint64_t detach_ttl_ms;
     bool has_durability; /* otherwise what the server has */
     enum sl_store_durability durability;
+    enum sl_slow_consumer slow_consumer;
     bool tool_call_deltas;
     bool restart_interrupted;                  /* an answer that was cut off is asked for again */
     uint64_t budget_tokens, budget_tool_calls; /* 0: no bound */

@@ -382,15 +382,20 @@ static void load_durability(struct load *load, const struct sl_conf_node *spec)
     load->agent->durability = values[index];
 }
 
-/* A key of which only one value is there yet. */
-static void
-load_only(struct load *load, const struct sl_conf_node *spec, const char *key, const char *only)
+/* After load_durability(). */
+static void load_slow_consumer(struct load *load, const struct sl_conf_node *spec)
 {
-    const char *value = NULL;
-    if (sl_conf_str(load->conf, spec, key, SL_OPTIONAL, &value) && strcmp(value, only) != 0) {
+    static const char *const names[] = { "PAUSE", "SPILL", "DISCONNECT", NULL };
+    static const enum sl_slow_consumer values[] = { SL_SLOW_PAUSE, SL_SLOW_SPILL,
+                                                    SL_SLOW_DISCONNECT };
+    const struct sl_agent *agent = load->agent;
+    int index = 0;
+    (void)sl_conf_enum(load->conf, spec, "slow_consumer", names, &index);
+    load->agent->slow_consumer = values[index];
+    if (index > 0 && agent->has_durability && agent->durability == SL_STORE_NONE) {
         sl_conf_error(
-            load->conf, sl_conf_get(load->conf, spec, key, SL_OPTIONAL), "only %s is supported yet",
-            only);
+            load->conf, sl_conf_get(load->conf, spec, "slow_consumer", SL_OPTIONAL),
+            "%s needs durability ASYNC or SYNC", names[index]);
     }
 }
 
@@ -468,8 +473,8 @@ static void load_run_options(struct load *load, const struct sl_conf_node *spec)
         load->conf, spec, "parallel_tools", 1, limits->parallel_tools, &agent->parallel_tools);
     load_heartbeat(load, spec);
     load_disconnect(load, spec);
-    load_only(load, spec, "slow_consumer", "PAUSE");
     load_durability(load, spec);
+    load_slow_consumer(load, spec);
     (void)sl_conf_bool(load->conf, spec, "tool_call_deltas", &agent->tool_call_deltas);
     (void)sl_conf_bool(load->conf, spec, "restart_interrupted", &agent->restart_interrupted);
     load_budget(load, spec);

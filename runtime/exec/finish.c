@@ -139,13 +139,14 @@ static void log_end(const struct sl_run *run)
         "run=%s msg=\"ended\" agent=%s status=%s code=%s cancel_reason=%s reset_code=%" PRIu32
         " duration_ms=%" PRIu64 " iterations=%" PRIu32 " tool_calls=%" PRIu64
         " input_tokens=%" PRIu64 " output_tokens=%" PRIu64 " estimated=%s events=%" PRIu64
-        " bytes=%" PRIu64 " pauses=%" PRIu64 " paused_ms=%" PRIu64 " high_events=%" PRIu64
-        " high_bytes=%" PRIu64 " progress_dropped=%" PRIu64 " error_id=%s",
+        " bytes=%" PRIu64 " pauses=%" PRIu64 " paused_ms=%" PRIu64 " spills=%" PRIu64
+        " high_events=%" PRIu64 " high_bytes=%" PRIu64 " progress_dropped=%" PRIu64 " error_id=%s",
         run->run_id, run->agent->name, sl_status_name(ending->status), ending->reason,
         sl_ending_cancel_name(ending->cancel_reason), run->reset_code, sl_run_elapsed_ms(run),
         run->iteration, run->budget.n_calls, used->input_tokens, used->output_tokens,
         used->is_estimated ? "true" : "false", sl_event_channel_last_sequence(run->channel),
-        run->event_bytes, run->n_pauses, run->paused_ns / SL_NS_PER_MS, most.events, most.bytes,
+        run->event_bytes, run->n_pauses, run->paused_ns / SL_NS_PER_MS,
+        sl_event_channel_n_spills(run->channel), most.events, most.bytes,
         run->progress_dropped_bytes, ending->error_id);
 }
 

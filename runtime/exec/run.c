@@ -446,6 +446,12 @@ void sl_run_reader_gone(struct sl_run *run, enum sl_run_gone how, uint32_t code)
             follow_policy(run);
         }
         break;
+    case SL_RUN_GONE_SLOW:
+        if (run->settings.on_disconnect == SL_DISCONNECT(CANCEL)) {
+            run->settings.on_disconnect = SL_DISCONNECT(DETACH);
+        }
+        follow_policy(run);
+        break;
     case SL_RUN_GONE_DRAIN:
         sl_run_fail(run, SL_CODE(DRAINING));
         break;

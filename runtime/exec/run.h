@@ -121,6 +121,7 @@ enum sl_run_gone {
     SL_RUN_GONE_RESET, /* RST_STREAM */
     SL_RUN_GONE_LOST,  /* lost connection, or stalled */
     SL_RUN_GONE_DEADLINE,
+    SL_RUN_GONE_SLOW, /* slow_consumer DISCONNECT: CANCEL becomes DETACH */
     SL_RUN_GONE_DRAIN
 };
 

@@ -97,13 +97,10 @@ static enum sl_status check_range(
     return SL_OK;
 }
 
-/* What is built: a reader that holds the run back. */
 static enum sl_status check_unbuilt(const Sluice__V1__RunOptions *options, struct sl_error *err)
 {
     const Sluice__V1__Budget *budget = options->budget;
     const struct refusal refusals[] = {
-        { options->slow_consumer > SLUICE__V1__SLOW_CONSUMER__SLOW_CONSUMER_PAUSE,
-          "options.slow_consumer other than PAUSE" },
         { budget != NULL && budget->_max_cost_micros_case != 0, "options.budget.max_cost_micros" },
     };
     return refuse_unbuilt(refusals, SL_COUNT(refusals), err);
@@ -218,6 +215,7 @@ static enum sl_status convert_options(
     SL_TRY(convert_disconnect(options, spec, err));
     convert_session(options, spec);
     spec->durability = (enum sl_run_durability)options->durability;
+    spec->slow_consumer = (enum sl_run_slow_consumer)options->slow_consumer;
     spec->tool_call_deltas = options->tool_call_deltas != 0;
     spec->omit_content = options->omit_content != 0;
     SL_TRY(convert_buffers(options, spec, err));

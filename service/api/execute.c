@@ -280,6 +280,7 @@ static enum sl_status make_spec(
     }
     if (execution->start_reply != NULL) {
         SL_TRY(detach(spec, err));
+        spec->has_no_stream = true;
     }
     spec->wants_only_end = !is_streaming(execution);
     return SL_OK;

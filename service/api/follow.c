@@ -245,6 +245,14 @@ on_lost(struct sl_run_stream *stream, const struct sl_run_refusal *refusal, void
     sl_follow_finish(follow, SL_RUN_CLOSE_LOST, 0, &status);
 }
 
+/* The run goes on without it (AL-8): on_ended comes, and is no loss. */
+static void on_slow(struct sl_run_stream *stream, void *user_data)
+{
+    const struct sl_follow *follow = user_data;
+    (void)stream;
+    sl_call_stall(follow->call);
+}
+
 /* The run that the client left is over: the call's slot is free (NG-2). */
 static void on_gone(void *user_data)
 {
@@ -256,6 +264,7 @@ const struct sl_run_callbacks sl_follow_run_callbacks = { .on_started = on_start
                                                           .on_readable = on_readable,
                                                           .on_heartbeat = on_heartbeat,
                                                           .on_lost = on_lost,
+                                                          .on_slow = on_slow,
                                                           .on_gone = on_gone };
 
 /* ---- What the call says ------------------------------------------------------------------------

@@ -207,6 +207,10 @@ SL_CHECK enum sl_status sl_call_send_bytes(struct sl_call *call, struct sl_slice
 SL_CHECK enum sl_status sl_call_set_source(struct sl_call *call, struct sl_call_source *source);
 /* The source has something again. */
 void sl_call_resume(struct sl_call *call);
+/* Ends the call as one whose client does not read (FC-9), before the limit `stall` does: what is
+ * queued is dropped, the client hears STALLED, and on_ended (SL_CALL_LOST) follows. Harmless on a
+ * call that has ended. Not on the pool. */
+void sl_call_stall(struct sl_call *call);
 // install: on
 /* True when nothing is queued and the source has nothing: a heartbeat may be sent. */
 bool sl_call_is_idle(struct sl_call *call);

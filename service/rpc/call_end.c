@@ -425,14 +425,19 @@ void sl_call_deadline_passed(struct sl_call *call)
     end_by_us(call, SL_OUTCOME_DEADLINE, SL_CALL_DEADLINE, &status, SL_H2_CANCEL);
 }
 
-void sl_call_stalled(struct sl_call *call)
+void sl_call_stall(struct sl_call *call)
 {
     call->is_slow = true;
-    sl_limit_reached(SL_LIMIT_stall);
     const struct sl_call_status status = { .code = SL_RESOURCE_EXHAUSTED,
                                            .message = "the client does not read its stream",
                                            .reason = "STALLED" };
     end_by_us(call, SL_OUTCOME_LOST, SL_CALL_LOST, &status, SL_H2_ENHANCE_YOUR_CALM);
+}
+
+void sl_call_stalled(struct sl_call *call)
+{
+    sl_limit_reached(SL_LIMIT_stall);
+    sl_call_stall(call);
 }
 
 void sl_call_gap_passed(struct sl_call *call)

@@ -292,7 +292,6 @@ class NotYet(Case):
         for name, more in {
             "session_id": field(4, "s"),
             "context.state_json": field(3, field(2, field(1, "k") + field(2, "1"))),
-            "options.slow_consumer": field(6, field(7, 2)),
             "options.client_tools": field(6, field(18, field(1, "t"))),
             "options.budget.max_cost_micros": field(6, field(17, field(3, 1))),
         }.items():

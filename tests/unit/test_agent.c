@@ -95,6 +95,7 @@ static void a_flat_file_has_the_documented_defaults(void **state)
     assert_int_equal(agent->heartbeat_ms, 15000);
     assert_int_equal(agent->on_disconnect, SL_DISCONNECT(CANCEL));
     assert_false(agent->has_durability);
+    assert_int_equal(agent->slow_consumer, SL_SLOW_PAUSE);
     assert_null(agent->temperature);
     assert_int_equal(agent->max_tokens, 0);
     assert_int_equal(agent->memory, SL_MEMORY_STORE);
@@ -129,7 +130,7 @@ static void every_field_is_read(void **state)
                                              "  heartbeat_ms: 1000\n"
                                              "  on_disconnect: DETACH_FOR\n"
                                              "  detach_ttl_secs: 30\n"
-                                             "  slow_consumer: PAUSE\n"
+                                             "  slow_consumer: SPILL\n"
                                              "  durability: SYNC\n"
                                              "  tool_call_deltas: true\n"
                                              "  restart_interrupted: true\n"
@@ -162,6 +163,7 @@ static void every_field_is_read(void **state)
     assert_int_equal(agent->on_disconnect, SL_DISCONNECT(DETACH_FOR));
     assert_true(agent->has_durability);
     assert_int_equal(agent->durability, SL_STORE_SYNC);
+    assert_int_equal(agent->slow_consumer, SL_SLOW_SPILL);
     assert_int_equal(agent->detach_ttl_ms, 30000);
     assert_true(agent->tool_call_deltas);
     assert_true(agent->restart_interrupted);
@@ -249,7 +251,10 @@ static void a_mistake_is_named_with_its_place(void **state)
         { FLAT "approval: {timeout_secs: 86401}\n", "approval.timeout_secs" },
         { FLAT "approval: {self: yes}\n", "a.yaml:3:18: approval.self" },
         { FLAT "durability: FULL\n", "durability" },
-        { FLAT "slow_consumer: SPILL\n", "only PAUSE" },
+        { FLAT "slow_consumer: WAIT\n", "slow_consumer" },
+        { FLAT "slow_consumer: SPILL\ndurability: NONE\n",
+          "a.yaml:3:16: slow_consumer: SPILL needs durability ASYNC or SYNC" },
+        { FLAT "slow_consumer: DISCONNECT\ndurability: NONE\n", "DISCONNECT needs durability" },
         { FLAT "budget: {max_cost_micros: 1}\n", "prices" },
         { FLAT "budget: {max_tool_calls: 101}\n", "budget.max_tool_calls" },
         { FLAT "budget: {max_tokes: 1}\n", "max_tokes" },

@@ -139,9 +139,6 @@ static void what_is_not_built_is_refused_by_name(void **state)
     assert_refused("context.state_json");
     request.context = NULL;
     request.options = &options;
-    options.slow_consumer = SLUICE__V1__SLOW_CONSUMER__SLOW_CONSUMER_DISCONNECT;
-    assert_refused("options.slow_consumer");
-    options.slow_consumer = SLUICE__V1__SLOW_CONSUMER__SLOW_CONSUMER_PAUSE;
     options.n_client_tools = 1;
     options.client_tools = tools;
     assert_taken(); /* where there is somebody who can answer; the handlers know */
@@ -284,6 +281,11 @@ static void a_detach_time_belongs_to_detach_for(void **state)
     assert_taken();
     assert_int_equal(spec.durability, SL_RUN_DURABILITY_SYNC);
     options.durability = SLUICE__V1__DURABILITY__DURABILITY_UNSPECIFIED;
+    assert_int_equal(spec.slow_consumer, SL_RUN_SLOW_DEFAULT);
+    options.slow_consumer = SLUICE__V1__SLOW_CONSUMER__SLOW_CONSUMER_DISCONNECT;
+    assert_taken(); /* whether there is a store, the runtime knows */
+    assert_int_equal(spec.slow_consumer, SL_RUN_SLOW_DISCONNECT);
+    options.slow_consumer = SLUICE__V1__SLOW_CONSUMER__SLOW_CONSUMER_UNSPECIFIED;
     assert_int_equal(spec.detach_ttl_ms, 5000);
     assert_true(spec.has_cancel_on_reset);
     assert_false(spec.cancel_on_reset);
