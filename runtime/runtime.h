@@ -266,6 +266,7 @@ struct sl_run_ending {
     const char *reason;    /* ErrorCode without its prefix; "" when OK */
     const char *message;
     int64_t retry_after_ms; /* 0: none */
+    bool is_unlogged;       /* the last event that was read has no sequence */
 };
 
 /* Called on the reader's loop, never from inside a function of the stream. */

@@ -151,6 +151,7 @@ struct sl_run_ending sl_run_ending_of(const struct sl_ending *ending)
         .reason = ending->reason,
         .message = ending->message,
         .retry_after_ms = ending->has_retry_after ? (int64_t)ending->retry_after_ms : 0,
+        .is_unlogged = ending->is_unlogged,
     };
 }
 

@@ -16,6 +16,7 @@ struct sl_ending {
     const char *reason;                 /* name of `code`; "" for RunDone */
     bool is_retryable;
     bool has_retry_after;
+    bool is_unlogged; /* its event is behind the log, and has no sequence (AL-5.1) */
     uint64_t retry_after_ms;
     uint32_t provider_status; /* HTTP status of the provider; 0: none */
     char message[112];        /* for people */

@@ -67,7 +67,8 @@ static void end_unavailable(struct sl_run *run)
     struct sl_segment *tail = leave_record(run);
     sl_event_channel_cut(run->channel);
     if (tail != NULL) { /* without memory the stream's status has to say it */
-        (void)sl_event_channel_append_tail(run->channel, sl_slice_of(tail->bytes, tail->used));
+        run->options.ending->is_unlogged =
+            sl_event_channel_append_tail(run->channel, sl_slice_of(tail->bytes, tail->used));
     }
     sl_segment_unref(tail);
     sl_run_close(run);

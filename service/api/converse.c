@@ -42,7 +42,11 @@ static void fail(
 {
     struct sl_metadatum info;
     struct sl_call_status status = { .code = code, .message = message, .reason = reason };
-    sl_refuse_say_started(&status, &info, conversation->is_open);
+    if (conversation->is_open) {
+        sl_follow_say_place(&conversation->follow, &status);
+    } else {
+        sl_refuse_say_started(&status, &info, false);
+    }
     sl_follow_finish(&conversation->follow, SL_RUN_CLOSE_LOST, 0, &status);
 }
 

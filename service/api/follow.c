@@ -34,14 +34,25 @@ static struct sl_metadatum number(const char *key, uint64_t value, char *room)
     return (struct sl_metadatum){ sl_slice_str(key), sl_slice_str(room) };
 }
 
-/* How far the client has come, for a stream that ends before its run (FC-9). */
-static void fill_place(struct sl_follow *follow)
+static void fill_place_at(struct sl_follow *follow, uint64_t sequence)
 {
     const bool is_started = follow->run_id != NULL;
     follow->info[0] = (struct sl_metadatum){ sl_slice_str("run_started"),
                                              sl_slice_str(is_started ? "true" : "false") };
-    follow->info[1] =
-        number("last_sequence", sl_run_stream_sequence(follow->stream), follow->sequence);
+    follow->info[1] = number("last_sequence", sequence, follow->sequence);
+}
+
+/* How far the client has come, for a stream that ends before its run (FC-9). */
+static void fill_place(struct sl_follow *follow)
+{
+    fill_place_at(follow, sl_run_stream_sequence(follow->stream));
+}
+
+void sl_follow_say_place(struct sl_follow *follow, struct sl_call_status *status)
+{
+    fill_place(follow);
+    status->info = follow->info;
+    status->n_info = PLACE_INFOS;
 }
 
 /* Of a run that is there, the log's bounds are told: a gap is never silent. */
@@ -70,7 +81,14 @@ void sl_follow_finish_read(struct sl_follow *follow)
     const struct sl_run_ending *ending = sl_run_stream_ending(follow->stream);
     struct sl_metadatum info;
     struct sl_call_status status = { .code = ending->status, .reason = "OUT_OF_MEMORY" };
-    sl_refuse_say_started(&status, &info, true); /* also of success: a reply may fail to leave */
+    if (ending->status == SL_ABORTED) { /* whoever has the run next, or its store, has the rest */
+        const uint64_t n_read = sl_run_stream_sequence(follow->stream);
+        fill_place_at(follow, n_read - (ending->is_unlogged && n_read > 0 ? 1 : 0));
+        status.info = follow->info;
+        status.n_info = PLACE_INFOS;
+    } else {
+        sl_refuse_say_started(&status, &info, true); /* also of success: a reply may not leave */
+    }
     if (ending->status != SL_OK) {
         status.message = ending->message;
         status.reason = ending->reason;

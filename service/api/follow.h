@@ -45,6 +45,9 @@ void sl_follow_finish(
     const struct sl_call_status *status);
 /* The run has ended and everything of it was read: its ending is the call's. */
 void sl_follow_finish_read(struct sl_follow *follow);
+/* Says in `status` that the run was started, and the last event that its client has: for a stream
+ * that ends before its run, or whose run may go on elsewhere (AL-5.2). */
+void sl_follow_say_place(struct sl_follow *follow, struct sl_call_status *status);
 void sl_follow_refuse(struct sl_follow *follow, const struct sl_run_refusal *refusal);
 /* The run exists, and the call cannot go on for want of memory. */
 void sl_follow_fail(struct sl_follow *follow, enum sl_status code, const char *message);

@@ -427,7 +427,8 @@ class ClientTools(Case):
                 talk = self.talk(more=field(6, client_tool("mine")))
                 talk.wait(EVENT_COMPLETE)
                 talk.say(RESULT, field(1, tool_id) + field(2, "1"))
-                self.ends(talk, INVALID, "INVALID_REQUEST")
+                reply = self.ends(talk, INVALID, "INVALID_REQUEST")
+                self.assertEqual(int(reply.error_info()[2]["last_sequence"]), events_of(reply)[-1][0])  # AL-5.2
                 self.assertIn("cancel_reason=CLIENT_DISCONNECTED", self.wait_ended(talk.run_id()))
 
     def test_what_is_no_tool_is_refused(self):

@@ -1,5 +1,6 @@
 /* Execute and ExecuteStreaming as clients see them: server, runtime and client on one loop, joined
  * by a socket. */
+#include <inttypes.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -724,13 +725,20 @@ static void a_runtime_that_stops_tells_the_readers_first(void **state)
     sl_runtime_stop(runtime, on_idle, NULL);
     void *message = NULL;
     int code = 0;
+    uint64_t sequence = 0;
     while (next(call, &message) == SL_OK) {
         const Sluice__V1__StreamEvent *event = message;
+        sequence = event->sequence;
         code = event->event_case == SLUICE__V1__STREAM_EVENT__EVENT_ERROR ? (int)event->error->code
                                                                           : 0;
     }
     assert_int_equal(code, SLUICE__V1__ERROR_CODE__ERROR_CODE_DRAINING);
     assert_int_equal(sl_client_call_status(call), SL_ABORTED);
+    const struct sl_rpc_details details = details_of(call); /* AL-5.2 */
+    assert_info(&details, "run_started", "true");
+    char last[32];
+    (void)snprintf(last, sizeof(last), "%" PRIu64, sequence);
+    assert_info(&details, "last_sequence", last);
     sl_client_call_free(call);
     wait_for(&is_idle);
 }

@@ -333,6 +333,7 @@ static void check_unlogged(void)
     assert_non_null(rig.last->error->usage);
     assert_int_equal(rig.ending.status, SL_ABORTED);
     assert_string_equal(rig.ending.reason, "STORE_UNAVAILABLE");
+    assert_true(rig.ending.is_unlogged);
 }
 
 /* AL-5.28, AL-5.1 */
