@@ -154,6 +154,20 @@ static bool set_budget(struct sl_run_stream *stream, const struct sl_run_spec *s
                                    ? spec->max_tokens
                                    : least(settings->max_tokens, spec->max_tokens);
     }
+    settings->max_cost_micros = agent->budget_cost_micros;
+    if (spec->has_max_cost && !agent->price.is_known) {
+        REFUSE_INVALID(
+            stream, "options.budget.max_cost_micros: the model of agent '%s' has no prices", agent->name);
+        return false;
+    }
+    if (spec->has_max_cost) {
+        if (!is_within(stream, "budget.max_cost_micros", spec->max_cost_micros, 1, INT64_MAX)) {
+            return false;
+        }
+        settings->max_cost_micros = settings->max_cost_micros == 0
+                                        ? spec->max_cost_micros
+                                        : least(settings->max_cost_micros, spec->max_cost_micros);
+    }
     if (spec->has_max_tool_calls) {
         settings->max_tool_calls = least(settings->max_tool_calls, spec->max_tool_calls);
     }

@@ -93,7 +93,10 @@ static enum sl_status add_all(struct sl_buf *buf, const struct sl_run_spec *spec
         SL_TRY(add_text(buf, spec->client_tools[i].description));
         SL_TRY(add_text(buf, spec->client_tools[i].parameters_json));
     }
-    return add_metadata(buf, spec);
+    SL_TRY(add_metadata(buf, spec));
+    /* Only where it is given: a store may know requests from before there was such a field. */
+    return spec->has_max_cost ? add(buf, sl_slice_of(&spec->max_cost_micros, sizeof(uint64_t)))
+                              : SL_OK;
 }
 
 enum sl_status

@@ -35,7 +35,7 @@ copy_terminal(const struct sl_known_run *known, struct sl_arena *arena, struct s
 
 struct sl_run_usage sl_run_info_usage(const struct sl_usage *used)
 {
-    return (struct sl_run_usage){
+    struct sl_run_usage usage = {
         .input_tokens = used->input_tokens,
         .output_tokens = used->output_tokens,
         .cache_read_tokens = used->cache_read_tokens,
@@ -43,7 +43,11 @@ struct sl_run_usage sl_run_info_usage(const struct sl_usage *used)
         .reasoning_tokens = used->reasoning_tokens,
         .model_calls = used->model_calls,
         .is_estimated = used->is_estimated,
+        .has_cost = used->has_cost,
+        .cost_micros = used->cost_micros,
     };
+    memcpy(usage.currency, used->currency, sizeof(usage.currency));
+    return usage;
 }
 
 static enum sl_status

@@ -229,9 +229,9 @@ struct sl_run_spec {
     size_t n_credentials;
     uint64_t deadline_ns; /* of the call, on the loops' clock; SL_NEVER_NS or 0: none */
     bool has_max_iterations, has_run_timeout, has_heartbeat, has_buffer_bytes, has_buffer_events;
-    bool has_max_tokens, has_max_tool_calls, has_cancel_on_reset;
+    bool has_max_tokens, has_max_tool_calls, has_max_cost, has_cancel_on_reset;
     uint32_t max_iterations, heartbeat_ms, buffer_bytes, buffer_events, max_tool_calls;
-    uint64_t run_timeout_ms, max_tokens, detach_ttl_ms;
+    uint64_t run_timeout_ms, max_tokens, max_cost_micros, detach_ttl_ms;
     enum sl_run_on_disconnect on_disconnect;
     enum sl_run_durability durability;
     enum sl_run_slow_consumer slow_consumer;
@@ -381,7 +381,9 @@ enum sl_run_stage { /* where a run stands */
 struct sl_run_usage {
     uint64_t input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, reasoning_tokens;
     uint32_t model_calls;
-    bool is_estimated;
+    bool is_estimated, has_cost;
+    uint64_t cost_micros;
+    char currency[4]; /* "" without a cost */
 };
 
 struct sl_run_info {

@@ -32,7 +32,8 @@ struct sl_agent {
     const char *name;
     const char *version; /* 16 hex digits: a hash of the definition */
     const char *model, *provider;
-    const char *instructions; /* NULL: none */
+    struct sl_model_price price; /* of the model */
+    const char *instructions;    /* NULL: none */
     size_t n_labels, n_annotations;
     const char **label_keys, **label_values;
     const char **annotation_keys, **annotation_values;
@@ -62,8 +63,8 @@ struct sl_agent {
     enum sl_store_durability durability;
     enum sl_slow_consumer slow_consumer;
     bool tool_call_deltas;
-    bool restart_interrupted;                  /* an answer that was cut off is asked for again */
-    uint64_t budget_tokens, budget_tool_calls; /* 0: no bound */
+    bool restart_interrupted; /* an answer that was cut off is asked for again */
+    uint64_t budget_tokens, budget_tool_calls, budget_cost_micros; /* 0: no bound */
 
     size_t n_approvers;     /* who may decide about calls of tools with policy ask (AL-6.7) */
     const char **approvers; /* principals; "*": every one that is known */

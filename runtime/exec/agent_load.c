@@ -184,6 +184,7 @@ static void load_model(struct load *load, const struct sl_conf_node *spec)
             load->conf, sl_conf_get(load->conf, spec, "model", SL_OPTIONAL), "%s", err.text);
         return;
     }
+    agent->price = sl_models_price(load->options->models, agent->provider, agent->model);
     if (sl_models_check(load->options->models, agent->provider, &err) != SL_OK) {
         agent->problem = keep(load, err.text);
     }
@@ -410,9 +411,12 @@ static void load_budget(struct load *load, const struct sl_conf_node *spec)
     (void)sl_conf_u64(
         load->conf, map, "max_tool_calls", 1, load->options->limits->calls_per_run,
         &agent->budget_tool_calls);
-    const struct sl_conf_node *cost = sl_conf_get(load->conf, map, "max_cost_micros", SL_OPTIONAL);
-    if (cost != NULL) {
-        sl_conf_error(load->conf, cost, "needs prices, which are not supported yet");
+    if (sl_conf_u64(load->conf, map, "max_cost_micros", 1, INT64_MAX, &agent->budget_cost_micros) &&
+        agent->model != NULL && !agent->price.is_known) {
+        sl_conf_error(
+            load->conf, sl_conf_get(load->conf, map, "max_cost_micros", SL_OPTIONAL),
+            "needs 'prices' of model '%s' in the entry of provider '%s'", agent->model,
+            agent->provider);
     }
     sl_conf_end(load->conf, map);
 }

@@ -2,7 +2,7 @@
 
 #include "runtime/base/buf.h"
 
-enum { BYTES_PER_TOKEN = 4, MAX_KEY_BYTES = 16 * 1024 * 1024 };
+enum { BYTES_PER_TOKEN = 4, PICOS_PER_MICRO = 1000000, MAX_KEY_BYTES = 16 * 1024 * 1024 };
 
 static uint64_t saturated_sum(uint64_t a, uint64_t b)
 {
@@ -41,6 +41,29 @@ struct sl_usage sl_usage_of(const struct sl_usage_facts *facts)
     return usage;
 }
 
+static uint64_t saturated_product(uint64_t a, uint64_t b)
+{
+    return b != 0 && a > UINT64_MAX / b ? UINT64_MAX : a * b;
+}
+
+void sl_usage_price(struct sl_usage *usage, const struct sl_model_price *price)
+{
+    if (!price->is_known) {
+        return;
+    }
+    const uint64_t cached = saturated_sum(usage->cache_read_tokens, usage->cache_write_tokens);
+    const uint64_t plain = usage->input_tokens > cached ? usage->input_tokens - cached : 0;
+    uint64_t picos = saturated_product(plain, price->input_picos);
+    picos =
+        saturated_sum(picos, saturated_product(usage->cache_read_tokens, price->cache_read_picos));
+    picos = saturated_sum(
+        picos, saturated_product(usage->cache_write_tokens, price->cache_write_picos));
+    picos = saturated_sum(picos, saturated_product(usage->output_tokens, price->output_picos));
+    usage->has_cost = true;
+    usage->cost_micros = picos / PICOS_PER_MICRO + (picos % PICOS_PER_MICRO == 0 ? 0 : 1);
+    memcpy(usage->currency, price->currency, sizeof(usage->currency));
+}
+
 void sl_usage_add(struct sl_usage *total, const struct sl_usage *part)
 {
     total->input_tokens = saturated_sum(total->input_tokens, part->input_tokens);
@@ -52,6 +75,11 @@ void sl_usage_add(struct sl_usage *total, const struct sl_usage *part)
                              ? UINT32_MAX
                              : total->model_calls + part->model_calls;
     total->is_estimated |= part->is_estimated;
+    if (part->has_cost) {
+        total->has_cost = true;
+        total->cost_micros = saturated_sum(total->cost_micros, part->cost_micros);
+        memcpy(total->currency, part->currency, sizeof(total->currency));
+    }
 }
 
 enum sl_status sl_budget_digest(
@@ -86,7 +114,8 @@ sl_budget_call(struct sl_budget *budget, const uint8_t digest[SL_SHA256_BYTES])
 
 bool sl_budget_is_spent(const struct sl_budget *budget)
 {
-    return budget->max_tokens > 0 &&
-           saturated_sum(budget->used.input_tokens, budget->used.output_tokens) >=
-               budget->max_tokens;
+    const struct sl_usage *used = &budget->used;
+    const uint64_t tokens = saturated_sum(used->input_tokens, used->output_tokens);
+    return (budget->max_tokens > 0 && tokens >= budget->max_tokens) ||
+           (budget->max_cost_micros > 0 && used->cost_micros >= budget->max_cost_micros);
 }

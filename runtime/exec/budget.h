@@ -11,7 +11,10 @@
 struct sl_usage {
     uint64_t input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, reasoning_tokens;
     uint32_t model_calls;
-    bool is_estimated; /* some part was not reported */
+    bool is_estimated;                /* some part was not reported */
+    bool has_cost;                    /* of all parts that have prices */
+    char currency[SL_CURRENCY_BYTES]; /* "" without a cost */
+    uint64_t cost_micros;
 };
 
 /* What is known of one model response. */
@@ -26,6 +29,8 @@ struct sl_usage_facts {
 /* The usage of one response: as reported, else a quarter of the bytes. Zero never stands for
  * "unknown". */
 struct sl_usage sl_usage_of(const struct sl_usage_facts *facts);
+/* Adds what it costs, rounded up; nothing when the price is not known. */
+void sl_usage_price(struct sl_usage *usage, const struct sl_model_price *price);
 void sl_usage_add(struct sl_usage *total, const struct sl_usage *part);
 
 enum sl_budget_verdict {
@@ -35,7 +40,8 @@ enum sl_budget_verdict {
 };
 
 struct sl_budget {
-    uint64_t max_tokens; /* 0: no bound */
+    uint64_t max_tokens;      /* 0: no bound */
+    uint64_t max_cost_micros; /* 0: no bound */
     uint64_t max_calls;
     uint64_t max_same; /* the same call in a row: this one ends the run */
     uint64_t n_calls, n_same;
@@ -50,7 +56,7 @@ SL_CHECK enum sl_status sl_budget_digest(
 /* Counts a call. */
 enum sl_budget_verdict
 sl_budget_call(struct sl_budget *budget, const uint8_t digest[SL_SHA256_BYTES]);
-/* True when no token is left for another iteration. */
+/* True when nothing is left for another iteration. */
 bool sl_budget_is_spent(const struct sl_budget *budget);
 
 #endif

@@ -200,12 +200,18 @@ Sluice__V1__Usage sl_run_usage_message(const struct sl_usage *usage)
     message.reasoning_tokens = usage->reasoning_tokens;
     message.model_calls = usage->model_calls;
     message.estimated = usage->is_estimated;
+    if (usage->has_cost) {
+        message._cost_micros_case = SLUICE__V1__USAGE___COST_MICROS_COST_MICROS;
+        message.cost_micros = usage->cost_micros;
+        message.currency = sl_pb_text(usage->currency);
+    }
     return message;
 }
 
 bool sl_run_emit_iteration_complete(struct sl_run *run, Sluice__V1__StopReason stop_reason)
 {
-    const struct sl_usage usage = sl_usage_of(&run->turn.facts);
+    struct sl_usage usage = sl_usage_of(&run->turn.facts);
+    sl_usage_price(&usage, &run->agent->price);
     sl_usage_add(&run->budget.used, &usage);
     sl_run_count_answer(run, &usage);
     Sluice__V1__Usage usage_message = sl_run_usage_message(&usage);

@@ -227,6 +227,7 @@ static void init_rest(struct sl_run *run)
     sl_run_session_init(run);
     run->budget = (struct sl_budget){
         .max_tokens = run->settings.max_tokens,
+        .max_cost_micros = run->settings.max_cost_micros,
         .max_calls = run->settings.max_tool_calls,
         .max_same = limits->loop_guard,
     };

@@ -51,8 +51,9 @@ struct sl_run_settings {
     bool tool_call_deltas, omit_content;
     uint32_t min_flush_ms, max_delta_bytes; /* 0: no merging; the limit */
     uint32_t mark_bytes, mark_events;
-    uint32_t window_bytes; /* 0: the environment's */
-    uint64_t max_tokens;   /* 0: no bound */
+    uint32_t window_bytes;    /* 0: the environment's */
+    uint64_t max_tokens;      /* 0: no bound */
+    uint64_t max_cost_micros; /* 0: no bound */
     uint64_t max_tool_calls;
     enum sl_store_durability durability; /* that the environment's store has */
 };

@@ -9,7 +9,7 @@ struct sl_usage sl_terminal_usage(const Sluice__V1__Usage *usage)
     if (usage == NULL) {
         return (struct sl_usage){ 0 };
     }
-    return (struct sl_usage){
+    struct sl_usage used = {
         .input_tokens = usage->input_tokens,
         .output_tokens = usage->output_tokens,
         .cache_read_tokens = usage->cache_read_tokens,
@@ -17,7 +17,13 @@ struct sl_usage sl_terminal_usage(const Sluice__V1__Usage *usage)
         .reasoning_tokens = usage->reasoning_tokens,
         .model_calls = usage->model_calls,
         .is_estimated = usage->estimated,
+        .has_cost = usage->_cost_micros_case == SLUICE__V1__USAGE___COST_MICROS_COST_MICROS,
     };
+    if (used.has_cost) {
+        used.cost_micros = usage->cost_micros;
+        (void)snprintf(used.currency, sizeof(used.currency), "%s", usage->currency);
+    }
+    return used;
 }
 
 /* Code, status, words and all are the event's; the status of a code does not change. */

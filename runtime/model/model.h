@@ -212,6 +212,17 @@ SL_CHECK enum sl_status sl_models_resolve(
 /* Checks that the entry could be used: its key can be had. Fails: SL_FAILED_PRECONDITION. */
 SL_CHECK enum sl_status
 sl_models_check(const struct sl_models *models, const char *provider, struct sl_error *err);
+/* What one token costs, in 10^-12 of the currency. */
+enum { SL_CURRENCY_BYTES = 4 };
+struct sl_model_price {
+    bool is_known;
+    char currency[SL_CURRENCY_BYTES]; /* "USD" */
+    uint64_t input_picos, output_picos, cache_read_picos, cache_write_picos;
+};
+/* Of the provider and model that sl_models_resolve() gave; not known: nobody has said. Thread: any.
+ */
+struct sl_model_price
+sl_models_price(const struct sl_models *models, const char *provider, const char *model);
 /* Adds the scenario (scenario.h's YAML) that provider "scripted" plays for this model name. */
 SL_CHECK enum sl_status sl_models_add_scenario(
     struct sl_models *models, const char *model, struct sl_slice yaml, struct sl_error *err);

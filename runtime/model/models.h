@@ -22,6 +22,12 @@ enum sl_model_kind {
     SL_MODEL_KIND_UNSUPPORTED /* its name is known, this build cannot speak it */
 };
 
+/* Of one model of a provider; "*": of all others. */
+struct sl_model_priced {
+    const char *model;
+    struct sl_model_price price;
+};
+
 /* A provider entry. Set up before runs exist; the gate and the budget are shared by all loops. */
 struct sl_model_entry {
     struct sl_list node;
@@ -37,6 +43,8 @@ struct sl_model_entry {
     struct sl_limits limits;
     struct sl_quirks quirks;
     struct sl_scenario *scenario; /* kind scripted: its own; NULL: by the model's name */
+    const struct sl_model_priced *priced;
+    size_t n_priced;
     struct sl_gate gate;
     struct sl_retry_budget budget;
 };
@@ -121,5 +129,12 @@ SL_CHECK enum sl_status sl_echo_turn_start(
     const struct sl_turn_start *start, struct sl_model_turn **ret_turn, struct sl_error *err);
 SL_CHECK enum sl_status sl_load_turn_start(
     const struct sl_turn_start *start, struct sl_model_turn **ret_turn, struct sl_error *err);
+
+/* Reads `prices:` of the entry's map. Mistakes are recorded in `conf`. */
+void sl_models_read_prices(
+    struct sl_models *models,
+    struct sl_model_entry *entry,
+    struct sl_conf *conf,
+    const struct sl_conf_node *map);
 
 #endif

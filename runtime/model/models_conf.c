@@ -561,6 +561,7 @@ read_entry(struct sl_models *models, struct sl_conf *conf, const struct sl_conf_
     reader.entry->kind = kind;
     reader.entry->kind_name = kind_name;
     read_limits(&reader, map);
+    sl_models_read_prices(models, reader.entry, conf, map);
     if (kind == SL_MODEL_KIND_SCRIPTED) {
         read_scenario(&reader, map);
     } else if (kind == SL_MODEL_KIND_OPENAI_CHAT) {

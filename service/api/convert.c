@@ -97,15 +97,6 @@ static enum sl_status check_range(
     return SL_OK;
 }
 
-static enum sl_status check_unbuilt(const Sluice__V1__RunOptions *options, struct sl_error *err)
-{
-    const Sluice__V1__Budget *budget = options->budget;
-    const struct refusal refusals[] = {
-        { budget != NULL && budget->_max_cost_micros_case != 0, "options.budget.max_cost_micros" },
-    };
-    return refuse_unbuilt(refusals, SL_COUNT(refusals), err);
-}
-
 static enum sl_status
 convert_budget(const Sluice__V1__Budget *budget, struct sl_run_spec *spec, struct sl_error *err)
 {
@@ -116,6 +107,11 @@ convert_budget(const Sluice__V1__Budget *budget, struct sl_run_spec *spec, struc
         SL_TRY(check_range("budget.max_tokens", budget->max_tokens, 1, UINT64_MAX, err));
         spec->has_max_tokens = true;
         spec->max_tokens = budget->max_tokens;
+    }
+    if (budget->_max_cost_micros_case != 0) {
+        SL_TRY(check_range("budget.max_cost_micros", budget->max_cost_micros, 1, UINT64_MAX, err));
+        spec->has_max_cost = true;
+        spec->max_cost_micros = budget->max_cost_micros;
     }
     if (budget->_max_tool_calls_case != 0) {
         spec->has_max_tool_calls = true;
@@ -205,7 +201,6 @@ static enum sl_status convert_options(
         return SL_OK;
     }
     SL_TRY(check_enums(options, err));
-    SL_TRY(check_unbuilt(options, err));
     if (options->_max_iterations_case != 0) {
         SL_TRY(check_range("max_iterations", options->max_iterations, 1, 1000, err));
         spec->has_max_iterations = true;

@@ -71,6 +71,12 @@ fill_usage(const struct sl_run_usage *from, struct sl_arena *arena, Sluice__V1__
     usage->reasoning_tokens = from->reasoning_tokens;
     usage->model_calls = from->model_calls;
     usage->estimated = from->is_estimated;
+    if (from->has_cost) {
+        usage->_cost_micros_case = SLUICE__V1__USAGE___COST_MICROS_COST_MICROS;
+        usage->cost_micros = from->cost_micros;
+        usage->currency = sl_arena_dup(arena, sl_slice_str(from->currency));
+        SL_TRY(usage->currency == NULL ? SL_RESOURCE_EXHAUSTED : SL_OK);
+    }
     run->usage = usage;
     return SL_OK;
 }

@@ -138,6 +138,39 @@ class Models(harness.Case):
         self.assertEqual((events[-1]["code"], events[-1]["retryable"]), ("OUTPUT_INVALID", False))
         self.assertEqual(mock.stats()["completed"], 2)
 
+    def test_what_a_run_costs_is_counted_and_bounded(self):  # AL-2.3, AL-5.4
+        step = "      - usage: {input: 100, output: 10, cached: 40}\n"
+        mock = self.mock(
+            "turns:\n  - steps:\n      - tool_call: {name: current_time, arguments: {}}\n" + step
+            + "  - steps:\n      - text: Done.\n" + step
+        )
+        prices = "prices: {currency: EUR, models: {mock-1: {input: 10, output: 100, cache_read: 1}}}"
+        server = self.daemon(
+            agents={
+                "helper.yaml": harness.HELPER,
+                "poor.yaml": harness.HELPER.replace("helper", "poor") + "budget: {max_cost_micros: 1640}\n",
+            },
+            config="providers: [{name: openai, %s}]\n" % prices,
+            env=mock.env(),
+        )
+        events = harness.run_agent(server, "helper", "x")
+        costs = [e["usage"]["cost_micros"] for e in events if e["type"] == "iteration_complete"]
+        self.assertEqual(costs, [60 * 10 + 40 * 1 + 10 * 100] * 2)
+        self.assertEqual((events[-1]["usage"]["cost_micros"], events[-1]["usage"]["currency"]), (3280, "EUR"))
+        asked = {"run_id": events[0]["run_id"]}
+        done = harness.sluice(server, "call", "sluice.v1.AgentRuntime/GetRun", json.dumps(asked))
+        usage = json.loads(done.stdout)["run"]["usage"]
+        self.assertEqual((usage["costMicros"], usage["currency"]), ("3280", "EUR"))
+        events = harness.run_agent(server, "poor", "x", expected=1)
+        self.assertEqual((events[-1]["code"], events[-1]["usage"]["cost_micros"]), ("BUDGET_EXCEEDED", 1640))
+        wire = Wire(server.address)
+        self.addCleanup(wire.close)
+        for limit, wanted in (1640, 8), (1641, 0):  # RESOURCE_EXHAUSTED; the second answer is the last
+            budget = field(6, field(17, field(3, limit)))
+            self.assertEqual(wire.ask(STREAMING, run_request("helper", "x") + budget).status(), wanted)
+        reply = wire.ask(STREAMING, run_request("poor", "x") + field(6, field(17, field(3, 10**9))))
+        self.assertEqual(reply.status(), 8, "a request may only narrow what its agent may spend")
+
     def test_a_cut_stream_is_an_error_and_not_an_end(self):
         last = self.fails_with("turns:\n  - steps:\n      - text: half\n      - cut: true\n", "PROVIDER_TRUNCATED", "ABORTED")
         self.assertEqual((last["usage"]["estimated"], last["usage"]["output_tokens"]), (True, 1), "a quarter of the bytes")

@@ -5,6 +5,8 @@
 
 #include "runtime/base/mem.h"
 
+struct sl_model_price sl_fake_model_price;
+
 struct sl_model_turn {
     struct sl_models *models;
     struct sl_model_sink sink;
@@ -122,6 +124,15 @@ sl_models_check(const struct sl_models *models, const char *provider, struct sl_
     return models->check_status == SL_OK
                ? SL_OK
                : sl_fail(err, models->check_status, "the key of 'fake' cannot be had");
+}
+
+struct sl_model_price
+sl_models_price(const struct sl_models *models, const char *provider, const char *model)
+{
+    (void)models;
+    (void)provider;
+    (void)model;
+    return sl_fake_model_price;
 }
 
 enum sl_status sl_models_add_scenario(

@@ -15,6 +15,9 @@ struct sl_models {
     struct sl_model_request asked; /* its plain members; pointers are not valid */
 };
 
+/* Of all models; not known unless a test says so. */
+extern struct sl_model_price sl_fake_model_price;
+
 void sl_fake_models_init(struct sl_models *models);
 
 /* A turn is there. */

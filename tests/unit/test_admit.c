@@ -39,6 +39,7 @@ static void a_bad_request_is_refused_with_its_reason(void **state)
                       "01234567890123456789012345678901234567890123456789012345678");
     CHECK_INVALID("max_iterations", .has_max_iterations = true, .max_iterations = 0);
     CHECK_INVALID("max_iterations", .has_max_iterations = true, .max_iterations = 1001);
+    CHECK_INVALID("agent 'echo' has no prices", .has_max_cost = true, .max_cost_micros = 5);
     CHECK_INVALID("run_timeout_ms", .has_run_timeout = true, .run_timeout_ms = 0);
     CHECK_INVALID("heartbeat_ms", .has_heartbeat = true, .heartbeat_ms = 999);
     CHECK_INVALID("heartbeat_ms", .has_heartbeat = true, .heartbeat_ms = 60001);

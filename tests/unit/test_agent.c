@@ -80,6 +80,17 @@ static void check_bad(const char *yaml, const char *expected)
     assert_int_equal(sl_agents_size(agents), n);
 }
 
+static void a_bound_of_cost_needs_prices(void **state)
+{
+    (void)state;
+    sl_fake_model_price = (struct sl_model_price){ .is_known = true, .currency = "USD" };
+    const struct sl_agent *agent =
+        load_good("name: a\nmodel: m\nbudget: {max_cost_micros: 5000}\n");
+    sl_fake_model_price.is_known = false;
+    assert_int_equal(agent->budget_cost_micros, 5000);
+    assert_string_equal(agent->price.currency, "USD");
+}
+
 static void a_flat_file_has_the_documented_defaults(void **state)
 {
     (void)state;
@@ -255,7 +266,9 @@ static void a_mistake_is_named_with_its_place(void **state)
         { FLAT "slow_consumer: SPILL\ndurability: NONE\n",
           "a.yaml:3:16: slow_consumer: SPILL needs durability ASYNC or SYNC" },
         { FLAT "slow_consumer: DISCONNECT\ndurability: NONE\n", "DISCONNECT needs durability" },
-        { FLAT "budget: {max_cost_micros: 1}\n", "prices" },
+        { FLAT "budget: {max_cost_micros: 1}\n",
+          "budget.max_cost_micros: needs 'prices' of model 'm' in the entry of provider 'fake'" },
+        { FLAT "budget: {max_cost_micros: 0}\n", "max_cost_micros" },
         { FLAT "budget: {max_tool_calls: 101}\n", "budget.max_tool_calls" },
         { FLAT "budget: {max_tokes: 1}\n", "max_tokes" },
         { FLAT "max_iterations: 0\n", "max_iterations" },
@@ -417,6 +430,7 @@ static void a_refused_allocation_is_handed_up(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        TEST(a_bound_of_cost_needs_prices),
         TEST(a_flat_file_has_the_documented_defaults),
         TEST(every_field_is_read),
         TEST(sessions_are_kept_where_the_agent_says),

@@ -102,6 +102,64 @@ static void only_the_same_call_in_a_row_is_a_loop(void **state)
     assert_int_equal(ask(&budget, "n", "{}"), SL_BUDGET_LOOP);
 }
 
+/* AL-2.3: cached tokens are a part of the input, reasoning is one of the output. */
+static void a_cost_is_that_of_each_kind_of_token(void **state)
+{
+    (void)state;
+    const struct sl_model_price price = { .is_known = true,
+                                          .currency = "EUR",
+                                          .input_picos = 3000000,
+                                          .output_picos = 15000000,
+                                          .cache_read_picos = 300000,
+                                          .cache_write_picos = 3750000 };
+    struct sl_usage usage = { .input_tokens = 100,
+                              .output_tokens = 10,
+                              .cache_read_tokens = 60,
+                              .cache_write_tokens = 20,
+                              .reasoning_tokens = 5 };
+    sl_usage_price(&usage, &price);
+    assert_true(usage.has_cost);
+    assert_int_equal(usage.cost_micros, 20 * 3 + 18 + 75 + 150);
+    assert_string_equal(usage.currency, "EUR");
+    usage = (struct sl_usage){ .cache_read_tokens = 1 }; /* 0.3, rounded up; never below zero */
+    sl_usage_price(&usage, &price);
+    assert_int_equal(usage.cost_micros, 1);
+    usage = (struct sl_usage){ .input_tokens = 0 };
+    sl_usage_price(&usage, &price);
+    assert_true(usage.has_cost);
+    assert_int_equal(usage.cost_micros, 0);
+    usage =
+        (struct sl_usage){ .input_tokens = UINT64_C(1) << 62 }; /* 2^62 * 3,000,000 wraps to 0 */
+    sl_usage_price(&usage, &price);
+    assert_true(usage.cost_micros == UINT64_MAX / 1000000 + 1);
+}
+
+static void without_prices_there_is_no_cost(void **state)
+{
+    (void)state;
+    const struct sl_model_price price = { .input_picos = 1000000 };
+    struct sl_usage usage = { .input_tokens = 100 };
+    sl_usage_price(&usage, &price);
+    assert_false(usage.has_cost);
+    struct sl_usage total = { .input_tokens = 1 };
+    sl_usage_add(&total, &usage);
+    assert_false(total.has_cost);
+}
+
+static void costs_are_added_and_bounded(void **state)
+{
+    (void)state;
+    const struct sl_usage part = { .has_cost = true, .cost_micros = 40, .currency = "USD" };
+    struct sl_budget budget = { .max_cost_micros = 80 };
+    sl_usage_add(&budget.used, &part);
+    assert_false(sl_budget_is_spent(&budget));
+    sl_usage_add(&budget.used, &part);
+    assert_true(sl_budget_is_spent(&budget));
+    assert_true(budget.used.has_cost);
+    assert_int_equal(budget.used.cost_micros, 80);
+    assert_string_equal(budget.used.currency, "USD");
+}
+
 static void no_bound_is_never_spent(void **state)
 {
     (void)state;
@@ -116,6 +174,9 @@ static void no_bound_is_never_spent(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_cost_is_that_of_each_kind_of_token),
+        cmocka_unit_test(without_prices_there_is_no_cost),
+        cmocka_unit_test(costs_are_added_and_bounded),
         cmocka_unit_test(reported_usage_is_exact),
         cmocka_unit_test(what_is_missing_is_estimated_and_never_zero),
         cmocka_unit_test(counters_saturate),

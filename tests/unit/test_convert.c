@@ -146,7 +146,12 @@ static void what_is_not_built_is_refused_by_name(void **state)
     options.n_client_tools = 0;
     options.budget = &budget;
     budget._max_cost_micros_case = SLUICE__V1__BUDGET___MAX_COST_MICROS_MAX_COST_MICROS;
-    assert_refused("options.budget.max_cost_micros");
+    budget.max_cost_micros = 0;
+    assert_refused("budget.max_cost_micros");
+    budget.max_cost_micros = 7;
+    assert_taken();
+    assert_true(spec.has_max_cost);
+    assert_int_equal(spec.max_cost_micros, 7);
     budget._max_cost_micros_case = SLUICE__V1__BUDGET___MAX_COST_MICROS__NOT_SET;
     assert_taken();
 }

@@ -313,6 +313,16 @@ static void every_mistake_is_an_error(void **state)
         "providers: [{name: a, kind: openai_chat, base_url: \"http://u:p@x\"}]",
         ENTRY("api_key: sk-1234"),
         ENTRY("prices: {}"),
+        ENTRY("prices: {currency: USD}"),
+        ENTRY("prices: {models: {m: {input: 1, output: 1}}}"),
+        ENTRY("prices: {currency: usd, models: {m: {input: 1, output: 1}}}"),
+        ENTRY("prices: {currency: EURO, models: {m: {input: 1, output: 1}}}"),
+        ENTRY("prices: {currency: USD, models: {m: {input: 1}}}"),
+        ENTRY("prices: {currency: USD, models: {m: {output: 1}}}"),
+        ENTRY("prices: {currency: USD, models: {m: 5}}"),
+        ENTRY("prices: {currency: USD, models: {m: {input: -1, output: 1}}}"),
+        ENTRY("prices: {currency: USD, models: {m: {input: 1, output: 1, other: 1}}}"),
+        ENTRY("prices: {currency: USD, models: {m: {input: 1, output: 1}}, more: 1}"),
         ENTRY("timers: {conect: 1s}"),
         ENTRY("headers: {\"a b\": c}"),
         ENTRY("headers: {A: \"b\\nc\"}"),
@@ -333,6 +343,37 @@ static void every_mistake_is_an_error(void **state)
         world->models = sl_models_free(world->models);
         world->conf = sl_conf_free(world->conf);
     }
+}
+
+static void prices_are_those_of_the_model(void **state)
+{
+    struct world *world = *state;
+    open_models(
+        world, "providers:\n"
+               "  - name: a\n"
+               "    kind: openai_chat\n"
+               "    base_url: \"http://x\"\n"
+               "    prices:\n"
+               "      currency: EUR\n"
+               "      models:\n"
+               "        \"*\": {input: 2, output: 4}\n"
+               "        m-1: {input: 0.15, output: 0.6, cache_read: 0.0375, cache_write: 0}\n"
+               "  - {name: b, kind: openai_chat, base_url: \"http://x\"}\n");
+    assert_int_equal(sl_conf_n_errors(world->conf), 0);
+    struct sl_model_price price = sl_models_price(world->models, "a", "m-1");
+    assert_true(price.is_known);
+    assert_string_equal(price.currency, "EUR");
+    assert_int_equal(price.input_picos, 150000);
+    assert_int_equal(price.output_picos, 600000);
+    assert_int_equal(price.cache_read_picos, 37500);
+    assert_int_equal(price.cache_write_picos, 0);
+    price = sl_models_price(world->models, "a", "m-2"); /* any other */
+    assert_int_equal(price.input_picos, 2000000);
+    assert_int_equal(price.cache_read_picos, 2000000); /* as the input, unless it is said */
+    assert_int_equal(price.cache_write_picos, 2000000);
+    assert_string_equal(price.currency, "EUR");
+    assert_false(sl_models_price(world->models, "b", "m-1").is_known);
+    assert_false(sl_models_price(world->models, "openai", "m-1").is_known);
 }
 
 static void a_key_that_cannot_be_had_shows_in_the_check(void **state)
@@ -361,6 +402,7 @@ int main(void)
         CASE(an_entry_is_read_whole),
         CASE(a_preset_is_completed_by_an_entry_of_its_name),
         CASE(every_mistake_is_an_error),
+        CASE(prices_are_those_of_the_model),
         CASE(a_key_that_cannot_be_had_shows_in_the_check),
 #undef CASE
     };

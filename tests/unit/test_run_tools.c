@@ -457,6 +457,35 @@ static void the_token_budget_is_looked_at_before_each_iteration(void **state)
     sl_exec_rig_done(&rig);
 }
 
+/* AL-5.4, AL-2.3: the cost of each iteration, and of the run. */
+static void the_cost_budget_is_looked_at_before_each_iteration(void **state)
+{
+    (void)state;
+    sl_fake_model_price = (struct sl_model_price){
+        .is_known = true, .currency = "USD", .input_picos = 1000000, .output_picos = 2000000
+    };
+    sl_exec_rig_init(&rig, AGENT);
+    sl_fake_model_price.is_known = false;
+    rig.settings.max_cost_micros = 280;
+    sl_exec_rig_start(&rig, "hello");
+    for (size_t i = 0; i < 2; i++) {
+        sl_fake_model_call(&rig.models, NULL, "add", "{}");
+        sl_fake_model_usage(&rig.models, 60, 40);
+        sl_fake_model_finish(&rig.models, SL_FINISH_TOOL_USE, NULL);
+        sl_exec_rig_turn(&rig);
+        assert_int_equal(rig.last->event_case, SL_EVENT(ITERATION_COMPLETE));
+        assert_int_equal(rig.last->iteration_complete->usage->cost_micros, 140);
+        assert_string_equal(rig.last->iteration_complete->usage->currency, "USD");
+        sl_fake_tool_done(&rig.tools, i, SL_TOOL_OK, "1");
+        sl_exec_rig_turn(&rig);
+    }
+    assert_int_equal(rig.last->event_case, SL_EVENT(ERROR));
+    assert_int_equal(rig.last->error->code, SL_CODE(BUDGET_EXCEEDED));
+    assert_int_equal(rig.last->error->usage->cost_micros, 280);
+    assert_string_equal(rig.last->error->usage->currency, "USD");
+    sl_exec_rig_done(&rig);
+}
+
 static void ask_for_another_iteration(void)
 {
     sl_fake_model_call(&rig.models, NULL, "add", "{}");
@@ -629,6 +658,7 @@ int main(void)
         cmocka_unit_test(a_conversation_that_would_be_cut_ends_the_run),
         cmocka_unit_test(the_same_call_five_times_is_a_loop),
         cmocka_unit_test(the_token_budget_is_looked_at_before_each_iteration),
+        cmocka_unit_test(the_cost_budget_is_looked_at_before_each_iteration),
         cmocka_unit_test(the_last_iteration_may_not_ask_for_another),
         cmocka_unit_test(fragments_are_shown_on_request),
         cmocka_unit_test(live_output_is_merged_and_bounded),
