@@ -410,6 +410,22 @@ enum sl_admission sl_directory_admit(
     return verdict;
 }
 
+enum sl_admission sl_directory_take_up(
+    struct sl_directory *directory, struct sl_ticket *ticket, const struct sl_directory_ask *ask)
+{
+    char other[SL_ID_BYTES];
+    *ticket =
+        (struct sl_ticket){ .state = SL_TICKET_NONE, .home = ask->home, .run_id = ask->run_id };
+    lock(directory);
+    const struct sl_directory_options options = directory->options;
+    directory->options.max_tenant_runs = 0;
+    directory->options.max_runs = UINT64_MAX;
+    const enum sl_admission verdict = admit(directory, ticket, ask, other);
+    directory->options = options;
+    unlock(directory);
+    return verdict;
+}
+
 /* A run that was there is remembered for a while; one that never was is not. */
 static void
 end_request(struct sl_directory *directory, struct sl_ticket *ticket, bool was_run, uint64_t now_ns)

@@ -112,6 +112,11 @@ SL_CHECK enum sl_admission sl_directory_admit(
     struct sl_ticket *ticket,
     const struct sl_directory_ask *ask,
     char ret_run_id[SL_ID_BYTES]);
+/* A slot for a run that was admitted by another process, and goes on in this one: no bound holds it
+ * back, and it counts. RUN; SESSION_BUSY, REQUEST_ID: another run has its session, or its request;
+ * NO_MEMORY. `ask->policy` is REJECT. Before anybody is admitted. Thread: any. */
+SL_CHECK enum sl_admission sl_directory_take_up(
+    struct sl_directory *directory, struct sl_ticket *ticket, const struct sl_directory_ask *ask);
 /* A run is over (or never began): its slot goes to who is next, and is given back RUNNING; NULL:
  * nobody. Thread: any. */
 SL_CHECK struct sl_ticket *sl_directory_leave(

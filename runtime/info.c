@@ -11,6 +11,9 @@ enum sl_run_stage sl_run_info_stage(const struct sl_known_run *known)
                    : SL_RUN_STAGE_RUNNING;
     }
     const Sluice__V1__ErrorCode code = known->end.ending.code;
+    if (known->end.ending.is_parked) {
+        return SL_RUN_STAGE_RUNNING;
+    }
     return code == SL_CODE(UNSPECIFIED) ? SL_RUN_STAGE_DONE
            : code == SL_CODE(CANCELLED) ? SL_RUN_STAGE_CANCELLED
                                         : SL_RUN_STAGE_FAILED;

@@ -1,6 +1,8 @@
-/* Runs whose owner is gone, at the start: each is claimed, read, and closed (AL-5.27, RL-X1).
+/* Runs whose owner is gone, at the start: each is claimed, and taken up if it rested, or else read
+ * and closed (AL-5.27, RL-X1).
  *
- *   claim ─▶ read* ─▶ what is open is closed ─▶ append ─▶ end ─▶ claim the next …
+ *   claim ┬▶ it goes on (take_up.c) ─────────────────────────────┬▶ claim the next …
+ *         └▶ read* ─▶ what is open is closed ─▶ append ─▶ end ───┘
  *
  * A few at once, so that they share commits; what is remembered of a run is its conversation. */
 #include <inttypes.h>
@@ -26,6 +28,7 @@ struct job {
     struct sl_closing closing;
     struct sl_closing_events events;
     struct sl_store_session session; /* of the end */
+    struct sl_taking taking;
     unsigned n_tries;
     struct sl_timer retry_timer;
     void (*again)(struct job *job);
@@ -39,7 +42,7 @@ struct recovery {
     void *user_data;
     struct sl_task done_task;
     enum sl_status status; /* the first that was not good */
-    uint64_t n_ended, n_failed;
+    uint64_t n_taken, n_ended, n_failed;
     size_t n_jobs;
     struct job jobs[JOBS];
 };
@@ -60,11 +63,12 @@ static struct sl_store_request request_of(const struct job *job, sl_store_done_f
 static void run_done(struct sl_task *task)
 {
     struct recovery *recovery = SL_CONTAINER(task, struct recovery, done_task);
-    if (recovery->n_ended > 0 || recovery->n_failed > 0) {
+    if (recovery->n_taken > 0 || recovery->n_ended > 0 || recovery->n_failed > 0) {
         sl_log(
             SL_WARN, SL_LOG_STORE,
-            "ended=%" PRIu64 " failed=%" PRIu64 " msg=\"runs had lost their owner\"",
-            recovery->n_ended, recovery->n_failed);
+            "taken_up=%" PRIu64 " ended=%" PRIu64 " failed=%" PRIu64
+            " msg=\"runs had lost their owner\"",
+            recovery->n_taken, recovery->n_ended, recovery->n_failed);
     }
     atomic_store_explicit(&recovery->runtime->n_recovered, recovery->n_ended, memory_order_relaxed);
     void (*on_done)(enum sl_status status, void *user_data) = recovery->on_done;
@@ -89,6 +93,7 @@ static void leave_run(struct job *job)
 {
     sl_store_request_done(&job->claim.request);
     sl_closing_done(&job->closing);
+    sl_closing_init(&job->closing, 0); /* of the next one, which may need none */
     job->events.segment = sl_segment_unref(job->events.segment);
     sl_buf_done(&job->events.context);
     job->n_tries = 0;
@@ -239,8 +244,11 @@ static void close_log(struct job *job)
         .on_disconnect = run->on_disconnect,
         .created_ms = run->created_ms,
     };
-    const struct sl_ending ending =
+    struct sl_ending ending =
         sl_ending_error(job->is_damaged ? SL_CODE(DATA_LOSS) : SL_CODE(WORKER_LOST));
+    if (!job->is_damaged && job->taking.why[0] != '\0') {
+        sl_ending_say(&ending, "%s", job->taking.why);
+    }
     const enum sl_status status = sl_closing_write(
         &job->closing, &known, &ending, sl_loop_wall_ms(job->recovery->loop), &job->events);
     if (status != SL_OK) {
@@ -309,21 +317,50 @@ static void read_on(struct job *job)
 /* ---- Claiming ----------------------------------------------------------------------------------
  */
 
-/* The place where a run could be taken up instead: one that rested (claim.run.is_rested) with what
- * it takes to go on (claim.run.resume). Nothing writes that yet. */
-static void take(struct job *job)
+static void close_run(struct job *job)
 {
     const struct sl_store_run *run = &job->claim.run;
     const uint64_t floor = run->floor == 0 ? 1 : run->floor;
     const struct sl_limits *limits = sl_runtime_limits(job->recovery->runtime, job->recovery->loop);
-    job->n_tries = 0;
-    job->is_damaged = false;
-    job->events = (struct sl_closing_events){ .segment = NULL };
     sl_closing_init(&job->closing, floor - 1);
     if (limits != NULL) {
         sl_closing_tell(&job->closing, run, limits);
     }
     read_on(job);
+}
+
+static void on_taken(struct sl_taking *taking)
+{
+    struct job *job = SL_CONTAINER(taking, struct job, taking);
+    if (!taking->is_taken) {
+        close_run(job);
+        return;
+    }
+    job->recovery->n_taken++;
+    leave_run(job);
+    claim(job);
+}
+
+/* Nothing behind its last event was seen by anybody. One that ends with its reader never rests. */
+static bool can_go_on(const struct sl_store_run *run)
+{
+    return run->is_rested && run->resume.size > 0;
+}
+
+static void take(struct job *job)
+{
+    job->is_damaged = false;
+    job->events = (struct sl_closing_events){ .segment = NULL };
+    job->taking = (struct sl_taking){ .runtime = job->recovery->runtime,
+                                      .home = job->recovery->loop,
+                                      .run = &job->claim.run,
+                                      .log = &job->log,
+                                      .on_done = on_taken };
+    if (can_go_on(&job->claim.run)) {
+        sl_taking_begin(&job->taking);
+    } else {
+        close_run(job);
+    }
 }
 
 static void not_claimed(struct job *job, enum sl_status status)
@@ -375,6 +412,7 @@ enum sl_status sl_runtime_recover(
         struct job *job = &recovery->jobs[i];
         job->recovery = recovery;
         sl_timer_init(&job->retry_timer, loop, on_retry_timer, job);
+        sl_closing_init(&job->closing, 0);
         claim(job);
     }
     return SL_OK;

@@ -46,7 +46,9 @@ static void run_stop(struct sl_task *task)
     sl_record_room_stop(&at->loop.records);
     SL_LIST_EACH(node, &at->loop.streams) {
         const struct sl_run_stream *stream = SL_CONTAINER(node, struct sl_run_stream, run.node);
-        sl_run_cancel(stream->run.run, &ending);
+        if (!sl_run_park(stream->run.run)) {
+            sl_run_cancel(stream->run.run, &ending);
+        }
     }
     sl_known_stop_loop(at);
     if (at->loop.current != NULL) {

@@ -53,9 +53,10 @@ struct sl_runtime_store {
 SL_CHECK enum sl_status sl_runtime_open_store(
     struct sl_runtime *runtime, const struct sl_runtime_store *options, struct sl_error *err);
 
-/* Ends the runs in the store whose owner is gone: WORKER_LOST (AL-5.27). on_done comes once, on
- * `loop`, with SL_OK also when there were none, or with what the store says. Once, after
- * sl_runtime_open_store() and before anybody is served. Thread: `loop`. Fails:
+/* Takes up the runs of the store that rest, and ends the others whose owner is gone: WORKER_LOST
+ * (AL-5.27). on_done comes once, on `loop`, with SL_OK also when there were none, or with what the
+ * store says; until then all loops have to turn. Once, after sl_runtime_open_store() and before
+ * anybody is served. Thread: `loop`. Fails:
  * SL_RESOURCE_EXHAUSTED; nothing comes then. */
 SL_CHECK enum sl_status sl_runtime_recover(
     struct sl_runtime *runtime,
@@ -532,8 +533,9 @@ void sl_runtime_each_child(
 
 /* New runs, and those that wait for a slot, are refused with DRAINING from now on. Thread: any. */
 void sl_runtime_refuse_new(struct sl_runtime *runtime);
-/* Ends all runs with DRAINING; on_idle (on loops[0]) when none is left and all loops are clean of
- * the runtime's handles. Once. Thread: any. */
+/* Parks all runs that the next process can take up, and ends the others with DRAINING; on_idle (on
+ * loops[0]) when none is left and all loops are clean of the runtime's handles. Once. Thread: any.
+ */
 void sl_runtime_stop(struct sl_runtime *runtime, void (*on_idle)(void *user_data), void *user_data);
 /* After on_idle, or when the loops never ran. */
 struct sl_runtime *sl_runtime_free(struct sl_runtime *runtime);

@@ -7,6 +7,7 @@
 #include "runtime/base/event_relay.h"
 #include "runtime/base/list.h"
 #include "runtime/directory.h"
+#include "runtime/exec/resume.h"
 #include "runtime/exec/run.h"
 #include "runtime/generation.h"
 #include "runtime/runtime.h"
@@ -125,6 +126,8 @@ struct sl_run_stream {
         struct sl_tool **client_tools;      /* counted; as long as the stream */
         size_t n_client_tools;
         uint8_t digest[SL_SHA256_BYTES]; /* with a request id */
+        /* Of a run that is taken up: its last event, and its beginning (Unix). */
+        uint64_t after_sequence, created_ms;
         bool wants_only_end;
     } start;
 
@@ -207,6 +210,29 @@ void sl_run_stream_end_known(struct sl_run_stream *stream, enum sl_status status
 void sl_run_stream_refuse_begin(
     struct sl_run_stream *stream, const struct sl_record_answer *answer);
 void sl_run_stream_follow_found(struct sl_run_stream *stream);
+
+/* The run of a stream without a reader goes on where it was, on its loop: as sl_run_take_up(). It
+ * has the stream's last reference. False: no memory, and the stream is gone. */
+SL_CHECK bool sl_run_stream_take_up(
+    struct sl_run_stream *stream, const struct sl_resume *resume, struct sl_store_log *log);
+
+/* A run that rests in the store, and was claimed: how it is taken up (take_up.c). */
+struct sl_taking {
+    struct sl_runtime *runtime;
+    struct sl_loop *home;           /* on_done comes here, from no function of this */
+    const struct sl_store_run *run; /* both stay until then */
+    struct sl_store_log *log;       /* taken, if the run is */
+    void (*on_done)(struct sl_taking *taking);
+    /* of the answer */
+    bool is_taken;
+    char why[112]; /* it is not: for people */
+    /* inside */
+    struct sl_resume resume;
+    struct sl_run_stream *stream;
+    struct sl_task task;
+};
+/* What is filled is `runtime` to `on_done`. Thread: home. */
+void sl_taking_begin(struct sl_taking *taking);
 
 /* For the status of a stream; texts are the ending's. */
 struct sl_run_ending sl_run_ending_of(const struct sl_ending *ending);

@@ -247,11 +247,16 @@ static bool is_ended(const struct sl_store_run *run)
 /* Nothing new: of a run that goes on in this process it will come, in the store or in the log. */
 static void found_nothing(struct sl_stored *stored)
 {
+    const struct sl_run_stream *stream = stored->stream;
     if (stored->may_rejoin && !stored->is_run_over) {
         sl_timer_start_ms(&stored->retry_timer, RETRY_MS);
-        return;
+    } else if (stream->runtime->loops[stream->reader_loop->index].loop.current == NULL) {
+        lose_because(
+            stored, SL_ABORTED, "DRAINING", "the server is going down: go on behind %" PRIu64,
+            stored->sequence); /* the run is parked (AL-5.2) */
+    } else {
+        lose_for(stored, SL_UNAVAILABLE);
     }
-    lose_for(stored, SL_UNAVAILABLE);
 }
 
 static void take_page(struct sl_stored *stored)

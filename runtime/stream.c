@@ -225,6 +225,7 @@ static enum sl_status make_run(struct sl_run_stream *stream)
         .peer = stream->start.peer,
         .tenant = stream->tenant,
         .session_id = stream->start.session_id,
+        .after_sequence = stream->start.after_sequence,
         .session_store = stream->start.session_store,
         .request_id = stream->start.request_id,
         .digest = sl_slice_of(stream->start.digest, has_request_id ? SL_SHA256_BYTES : 0),
@@ -286,6 +287,32 @@ static enum sl_status begin(struct sl_run_stream *stream)
     }
     undo_begin(stream);
     return status;
+}
+
+bool sl_run_stream_take_up(
+    struct sl_run_stream *stream, const struct sl_resume *resume, struct sl_store_log *log)
+{
+    const uint32_t window_bytes = sl_known_reserve_window(stream);
+    stream->start.settings.window_bytes = window_bytes;
+    enum sl_status status = make_run(stream);
+    if (status == SL_OK) {
+        sl_list_add_last(&stream->owner->loop.streams, &stream->run.node);
+        status = sl_known_begin(stream);
+    }
+    if (status == SL_OK) {
+        stream->run.known->created_ms = stream->start.created_ms;
+        status = sl_run_take_up(stream->run.run, resume, log);
+    }
+    if (status == SL_OK) {
+        return true;
+    }
+    if (stream->run.known == NULL) {
+        sl_known_release_window(stream->runtime, window_bytes);
+    }
+    undo_begin(stream);
+    leave(stream, false, sl_loop_now_ns(stream->owner->base));
+    sl_run_stream_unref(stream);
+    return false;
 }
 
 /* It has begun, or was refused. */

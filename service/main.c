@@ -29,7 +29,7 @@
 #include "service/watchdog.h"
 
 enum { EXIT_USAGE = 2, EXIT_SOFTWARE = 70, EXIT_UNAVAILABLE = 69, EXIT_CONFIG = 78 };
-enum { FORCED_MS = 3000, LOOK_MS = 100, LONGEST_WAIT_MS = 60000, STEP_MS = 1000 };
+enum { FORCED_MS = 3000, LOOK_MS = 100, LONGEST_WAIT_MS = 60000, STEP_MS = 1000, TURN_MS = 1 };
 
 struct daemon {
     struct sl_config config;
@@ -47,7 +47,8 @@ struct daemon {
     struct sl_notify notify;
     struct sl_watchdog watchdog;
     struct sl_reload reload;
-    int done_fd; /* eventfd: the server is drained, or the runtime is idle */
+    bool has_recovered; /* runs may be there before the server is */
+    int done_fd;        /* eventfd: the server is drained, or the runtime is idle */
     atomic_bool is_drained, is_idle;
 };
 
@@ -141,8 +142,17 @@ static void on_recovered(enum sl_status status, void *user_data)
     recovery->is_done = true;
 }
 
-/* Nobody is served before every run has an owner or an end; the first loop, which does not run
- * yet, is turned here. */
+/* The loops do not run yet: those that have no more to do than to begin runs that are taken up are
+ * looked at every millisecond. */
+static void turn_loops(struct daemon *daemon)
+{
+    sl_loop_uv_step(daemon->uv_loops[0], daemon->n_loops > 1 ? TURN_MS : STEP_MS);
+    for (size_t i = 1; i < daemon->n_loops; i++) {
+        sl_loop_uv_step(daemon->uv_loops[i], 0);
+    }
+}
+
+/* Nobody is served before every run has an owner or an end. */
 static enum sl_status recover_runs(struct daemon *daemon, struct sl_error *err)
 {
     struct recovery recovery = { .is_done = false };
@@ -151,11 +161,12 @@ static enum sl_status recover_runs(struct daemon *daemon, struct sl_error *err)
         return SL_OK;
     }
     assert(daemon->loops != NULL);
+    daemon->has_recovered = true;
     if (sl_runtime_recover(daemon->runtime, daemon->loops[0], on_recovered, &recovery) != SL_OK) {
         return sl_fail(err, SL_RESOURCE_EXHAUSTED, "%s: out of memory", path);
     }
     while (!recovery.is_done) {
-        sl_loop_uv_step(daemon->uv_loops[0], STEP_MS);
+        turn_loops(daemon);
     }
     return recovery.status == SL_OK
                ? SL_OK
@@ -345,8 +356,17 @@ wait_for_end(struct daemon *daemon, int signal_fd, bool until_quiet, uint64_t ti
     return false;
 }
 
+/* What the next process takes up is parked. */
+static void stop_runs(struct daemon *daemon, int signal_fd)
+{
+    sl_runtime_stop(daemon->runtime, on_idle, daemon);
+    while (!atomic_load(&daemon->is_idle)) {
+        (void)wait_signal(daemon, signal_fd, 1000);
+    }
+}
+
 /* reliability.md 3.7: health first, the listeners stay open for a while, two GOAWAYs, runs go on,
- * then what is left ends as DRAINING. A further SIGTERM jumps to the end. */
+ * then what is left is parked, or ends as DRAINING. A further SIGTERM jumps to the end. */
 static void drain(struct daemon *daemon, int signal_fd)
 {
     const struct sl_limits *limits = &daemon->config.limits;
@@ -355,6 +375,10 @@ static void drain(struct daemon *daemon, int signal_fd)
         (unsigned long long)limits->drain_delay, (unsigned long long)limits->drain_timeout);
     sl_notify_send(&daemon->notify, "STOPPING=1\nSTATUS=draining");
     sl_ops_set_unready(daemon->ops, "draining");
+    if (daemon->api == NULL) { /* there are runs, and no server yet */
+        stop_runs(daemon, signal_fd);
+        return;
+    }
     sl_api_shutdown(daemon->api);
     bool is_hurried = wait_for_end(daemon, signal_fd, false, limits->drain_delay);
     const uint64_t timeout_ms = is_hurried ? 0 : limits->drain_timeout;
@@ -494,7 +518,7 @@ static void serve(struct daemon *daemon, int signal_fd)
 static bool can_drain(struct daemon *daemon)
 {
     struct sl_error err;
-    if (daemon->api == NULL) {
+    if (daemon->api == NULL && !daemon->has_recovered) {
         return false;
     }
     return daemon->n_threads > 0 || start_threads(daemon, &err) == SL_OK;

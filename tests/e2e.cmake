@@ -26,6 +26,7 @@ foreach(name
     man
     models
     ops
+    park
     recovery
     reload
     revoke

@@ -207,6 +207,7 @@ enum sl_status sl_event_channel_new(
     channel->loop = loop;
     channel->options = *options;
     channel->n_refs = 1;
+    channel->last_sequence = options->after_sequence;
     channel->wake.run = run_wake;
     channel->next_block_bytes = FIRST_BLOCK_BYTES;
     *ret_channel = channel;

@@ -130,6 +130,10 @@
     X(sluice_store_runs_removed, COUNTER, ONE, NONE, "", "Ended runs that were removed.")          \
     X(sluice_store_runs_recovered, COUNTER, ONE, NONE, "",                                         \
       "Runs that were ended at the start: their owner was lost.")                                  \
+    X(sluice_store_runs_parked, COUNTER, ONE, NONE, "",                                            \
+      "Runs that were left for the next server at the end of a drain.")                            \
+    X(sluice_store_runs_taken_up, COUNTER, ONE, NONE, "",                                          \
+      "Runs that rested in the store and go on since the start.")                                  \
     X(sluice_store_failing, GAUGE, ONE, NONE, "", "1: the last transaction failed.")               \
     /* the process */                                                                              \
     X(sluice_build_info, GAUGE, ONE, NONE, "version", "Always 1.")                                 \

@@ -4,6 +4,7 @@
  *                                  approved ─▶ APPROVED: the call runs when there is room
  *                                  otherwise ─▶ a failed call, and the run goes on */
 #include <inttypes.h>
+#include <stdio.h>
 
 #include "runtime/base/log.h"
 #include "runtime/base/mem.h"
@@ -124,6 +125,37 @@ void sl_run_approval_cancel(struct sl_tool_slot *slot)
 {
     slot->approval->decision = SL_DECISION(CANCELLED);
     tell_decided(slot);
+}
+
+void sl_run_approval_wait(struct sl_tool_slot *slot)
+{
+    struct sl_loop *loop = slot->run->env->loop;
+    const uint64_t now_ms = sl_loop_wall_ms(loop);
+    const uint64_t expires_ms = slot->approval->expires_at_ms;
+    sl_timer_init(&slot->wait_timer, loop, on_expired, slot);
+    sl_timer_start_ms(&slot->wait_timer, expires_ms > now_ms ? expires_ms - now_ms : 0);
+}
+
+/* The latest first, as they are kept. */
+enum sl_status
+sl_run_approvals_restore(struct sl_run *run, const Sluice__Store__V1__Resume *message)
+{
+    for (size_t i = message->n_approvals; i-- > 0;) {
+        const Sluice__Store__V1__ResumeApproval *from = message->approvals[i];
+        struct sl_approval *approval = sl_approvals_add(&run->approvals, from->digest.data);
+        if (approval == NULL) {
+            return SL_RESOURCE_EXHAUSTED;
+        }
+        (void)snprintf(
+            approval->approval_id, sizeof(approval->approval_id), "%s", from->approval_id);
+        approval->expires_at_ms = from->expires_at_ms;
+        if (from->decision != SL_DECISION(UNSPECIFIED)) {
+            SL_TRY(sl_approval_set(
+                approval, (Sluice__V1__ApprovalDecision)from->decision, from->decided_by,
+                from->comment));
+        }
+    }
+    return SL_OK;
 }
 
 bool sl_run_is_waiting_approval(const struct sl_run *run)

@@ -209,6 +209,9 @@ enum sl_status sl_run_user_input(struct sl_run *run, struct sl_slice text, struc
         return sl_fail(err, SL_RESOURCE_EXHAUSTED, "user_input: no room for it");
     }
     run->client.inputs[run->client.n_inputs++] = kept;
+    if (run->rest.is_resting) {
+        sl_run_rest(run); /* with it */
+    }
     return SL_OK;
 }
 

@@ -21,6 +21,7 @@ struct sl_ending {
     uint32_t provider_status; /* HTTP status of the provider; 0: none */
     char message[112];        /* for people */
     char error_id[SL_ID_BYTES];
+    bool is_parked; /* the run has not ended: it goes on elsewhere, and there is no event of this */
 };
 
 /* A success. */

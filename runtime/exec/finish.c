@@ -136,12 +136,13 @@ static void log_end(const struct sl_run *run)
     const struct sl_event_lag most = sl_event_channel_most_lag(run->channel);
     sl_log(
         SL_INFO, SL_LOG_EXEC,
-        "run=%s msg=\"ended\" agent=%s status=%s code=%s cancel_reason=%s reset_code=%" PRIu32
+        "run=%s msg=\"%s\" agent=%s status=%s code=%s cancel_reason=%s reset_code=%" PRIu32
         " duration_ms=%" PRIu64 " iterations=%" PRIu32 " tool_calls=%" PRIu64
         " input_tokens=%" PRIu64 " output_tokens=%" PRIu64 " estimated=%s events=%" PRIu64
         " bytes=%" PRIu64 " pauses=%" PRIu64 " paused_ms=%" PRIu64 " spills=%" PRIu64
         " high_events=%" PRIu64 " high_bytes=%" PRIu64 " progress_dropped=%" PRIu64 " error_id=%s",
-        run->run_id, run->agent->name, sl_status_name(ending->status), ending->reason,
+        run->run_id, ending->is_parked ? "parked" : "ended", run->agent->name,
+        sl_status_name(ending->status), ending->reason,
         sl_ending_cancel_name(ending->cancel_reason), run->reset_code, sl_run_elapsed_ms(run),
         run->iteration, run->budget.n_calls, used->input_tokens, used->output_tokens,
         used->is_estimated ? "true" : "false", sl_event_channel_last_sequence(run->channel),
@@ -158,7 +159,11 @@ void sl_run_close(struct sl_run *run)
     }
     sl_run_end_pause(run);
     log_end(run);
-    sl_run_count_end(run);
+    if (run->options.ending->is_parked) {
+        sl_run_count_parked(run);
+    } else {
+        sl_run_count_end(run);
+    }
     sl_run_set_state(run, SL_RUN_STATE_ENDED);
     sl_event_channel_detach_producer(run->channel);
     run->options.on_ending(run->options.user_data, run->options.ending);
@@ -185,7 +190,9 @@ static void conclude_unrecorded(struct sl_run *run)
 
 void sl_run_settled(struct sl_run *run)
 {
-    if (run->settings.durability != SL_STORE_NONE) {
+    if (run->rest.is_parking) {
+        sl_run_park_settled(run);
+    } else if (run->settings.durability != SL_STORE_NONE) {
         sl_run_record_conclude(run);
     } else {
         conclude_unrecorded(run);
@@ -195,8 +202,10 @@ void sl_run_settled(struct sl_run *run)
 /* Everything is dead: the promise of rest can be given (AL-3.3.5). */
 static void conclude(struct sl_run *run)
 {
-    record_text(run);
-    record_results(run);
+    if (!run->rest.is_parking) {
+        record_text(run);
+        record_results(run);
+    }
     if (sl_run_session_settle(run)) {
         sl_run_settled(run);
     }
@@ -205,8 +214,8 @@ static void conclude(struct sl_run *run)
 /* ---- The way there -----------------------------------------------------------------------------
  */
 
-/* Ends the model's response. One that is cut off has used what was sent and received so far. */
-static void stop_model(struct sl_run *run)
+/* One that is cut off has used what was sent and received so far. */
+void sl_run_stop_model(struct sl_run *run)
 {
     if (run->turn.handle != NULL) {
         run->turn.handle = sl_model_turn_free(run->turn.handle);
@@ -244,12 +253,13 @@ void sl_run_finish(struct sl_run *run, const struct sl_ending *ending)
     }
     run->is_claimed = true;
     *run->options.ending = *ending;
+    sl_run_forget_rest(run);
     sl_run_count_claim(run);
     sl_run_set_state(run, SL_RUN_STATE_CLOSING);
     sl_timer_stop(&run->deadline_timer);
     sl_timer_stop(&run->flush_timer);
     sl_timer_stop(&run->detach_timer);
-    stop_model(run);
+    sl_run_stop_model(run);
     sl_run_tools_cancel(run, code_of_open_calls(ending));
     sl_run_finish_go_on(run);
 }

@@ -1,11 +1,9 @@
-#include "runtime/exec/record.h"
-
-#include "runtime/base/arena.h"
 #include "runtime/base/log.h"
 #include "runtime/base/mem.h"
 #include "runtime/base/metrics.h"
 #include "runtime/base/random.h"
 #include "runtime/exec/encode.h"
+#include "runtime/exec/record_private.h"
 
 enum {
     APPEND_BYTES = 256 * 1024, /* one more segment at most */
@@ -16,63 +14,6 @@ enum {
     LAST_RETRY_MS = 2000,
     TEXT_BYTES = 4 * 1024 * 1024
 };
-
-enum state {
-    BEGINNING,
-    UNSURE, /* the beginning has failed, and the store may have the run all the same */
-    OPEN,
-    OVER /* the store is not asked for anything any more */
-};
-
-struct sl_record {
-    struct sl_loop *loop;
-    struct sl_store *store;
-    struct sl_record_room *room;
-    struct sl_list node; /* of the room's, when it is alone */
-    struct sl_record_callbacks callbacks;
-    struct sl_store_log log;
-    enum state state;
-    bool is_busy;   /* a request is under way */
-    bool has_begun; /* RunStarted is stored */
-    bool has_end;   /* the terminal event is in the log */
-    bool is_failed; /* and the run was told */
-    bool is_alone;  /* the run is gone */
-
-    struct sl_event_cursor cursor; /* at what is stored; closed when it is alone */
-    uint64_t stored;               /* last sequence that is */
-    struct sl_event_place until;   /* appends end here: at the terminal event */
-    struct sl_event_place sent;    /* behind the append; it has ranges until it is stored */
-    uint64_t awaited;              /* sequence; 0: none */
-    bool is_held, is_slow, must_wait;
-
-    uint64_t since_ns; /* something waits for the store; 0: nothing */
-    uint64_t due_ns;   /* then that is over */
-    uint64_t stop_ns;  /* and then in any case */
-    uint64_t looks_ns; /* the patience timer */
-    uint64_t retry_ms; /* limits.store_retry */
-    uint64_t next_retry_ms;
-    struct sl_timer retry_timer, patience_timer;
-
-    struct sl_store_begin begin;
-    struct sl_store_get look; /* UNSURE: is it there? */
-    bool is_found;
-    struct sl_store_append append;
-    struct sl_store_end end;
-    struct sl_store_request *answered; /* with its call; on_done comes by the task */
-    struct sl_task at_once;
-
-    struct sl_arena texts;
-    struct sl_store_run run; /* in `texts` */
-    struct sl_buf context;   /* how it begins; until the store has it */
-    struct sl_buf messages;  /* in the end */
-    struct sl_store_session session;
-
-    struct sl_record_tail tail; /* alone: how the run ended */
-    uint64_t alone_ns;          /* it tries until then */
-};
-
-/* Sends what is next, if anything is. Of a record that is alone: may free it. */
-static void go_on(struct sl_record *record);
 
 static uint64_t now_ns(const struct sl_record *record)
 {
@@ -92,7 +33,7 @@ void sl_record_room_stop(struct sl_record_room *room)
 {
     room->is_stopping = true;
     SL_LIST_EACH(node, &room->alone) {
-        go_on(SL_CONTAINER(node, struct sl_record, node));
+        sl_record_go_on(SL_CONTAINER(node, struct sl_record, node));
     }
 }
 
@@ -102,6 +43,9 @@ static void drop_append(struct sl_record *record)
         record->append.ranges[i].segment = sl_segment_unref(record->append.ranges[i].segment);
     }
     record->append.n_ranges = 0;
+    record->append.resume = sl_slice_of(NULL, 0);
+    sl_buf_done(&record->rest.sent);
+    record->has_append = false;
 }
 
 static void drop_end(struct sl_record *record)
@@ -122,6 +66,7 @@ static void free_record(struct sl_record *record)
     record->tail.segment = sl_segment_unref(record->tail.segment);
     sl_buf_done(&record->context);
     sl_buf_done(&record->messages);
+    sl_buf_done(&record->rest.resume);
     sl_arena_done(&record->texts);
     sl_list_remove(&record->node);
     (void)sl_free(record);
@@ -211,7 +156,7 @@ static void retry_later(struct sl_record *record)
 
 static void on_retry_timer(void *user_data)
 {
-    go_on(user_data);
+    sl_record_go_on(user_data);
 }
 
 /* ---- Faults ------------------------------------------------------------------------------------
@@ -264,9 +209,9 @@ static void take_failure(struct sl_record *record, const struct sl_store_request
         }
         return;
     }
-    record->state = OVER;
+    record->state = SL_RECORD_OVER;
     if (record->is_alone) {
-        go_on(record);
+        sl_record_go_on(record);
     } else if (!record->is_failed) {
         fail(
             record, is_fenced(request->status) ? SL_RECORD_FENCED : SL_RECORD_UNAVAILABLE,
@@ -283,11 +228,13 @@ static void on_begin_done(struct sl_store_request *request)
     record->is_busy = false;
     record->run.context = sl_slice_of(NULL, 0);
     sl_buf_done(&record->context);
-    record->state = request->status == SL_OK ? OPEN : is_passing(request->status) ? UNSURE : OVER;
-    if (record->is_alone && record->state == UNSURE) {
+    record->state = request->status == SL_OK      ? SL_RECORD_OPEN
+                    : is_passing(request->status) ? SL_RECORD_UNSURE
+                                                  : SL_RECORD_OVER;
+    if (record->is_alone && record->state == SL_RECORD_UNSURE) {
         retry_later(record);
     } else if (record->is_alone || request->status == SL_OK) {
-        go_on(record);
+        sl_record_go_on(record);
     } else if (!record->is_failed) {
         record->is_failed = true;
         tell_refused(record, request->status, request->why);
@@ -306,12 +253,13 @@ static void on_looked(struct sl_store_request *request)
         return;
     }
     record->is_found = status == SL_OK;
-    record->state = record->is_found ? UNSURE : OVER;
-    go_on(record);
+    record->state = record->is_found ? SL_RECORD_UNSURE : SL_RECORD_OVER;
+    sl_record_go_on(record);
 }
 
 static void note_stored(struct sl_record *record)
 {
+    const bool has_woken = record->rest.is_there && !record->append.rests;
     drop_append(record);
     record->stored = record->sent.sequence;
     stop_waiting(record);
@@ -321,6 +269,9 @@ static void note_stored(struct sl_record *record)
     sl_event_cursor_pass(&record->cursor, record->sent);
     if (record->log.durability == SL_STORE_SYNC) {
         sl_event_channel_show(record->cursor.channel, record->sent);
+    }
+    if (has_woken) {
+        sl_record_rest_ended(record);
     }
     hold_if_behind(record);
 }
@@ -333,21 +284,18 @@ static void on_append_done(struct sl_store_request *request)
         take_failure(record, request);
         return;
     }
+    const bool has_rested =
+        record->append.rests && !record->rest.is_wanted && !record->rest.is_wake_asked;
     note_stored(record);
     if (record->is_alone || record->is_failed) {
-        go_on(record);
-        return;
-    }
-    const bool is_first = !record->has_begun;
-    const bool is_awaited = record->awaited != 0 && record->stored >= record->awaited;
-    record->has_begun = true;
-    record->awaited = is_awaited ? 0 : record->awaited;
-    go_on(record);
-    if (is_first) {
+        sl_record_go_on(record);
+    } else if (!record->has_begun) {
         const struct sl_record_answer answer = { .status = SL_OK, .found_run_id = "" };
+        record->has_begun = true;
+        sl_record_go_on(record);
         record->callbacks.on_begun(record->callbacks.user_data, &answer);
-    } else if (is_awaited) {
-        record->callbacks.on_stored(record->callbacks.user_data);
+    } else {
+        sl_record_tell_stored(record, has_rested);
     }
 }
 
@@ -360,10 +308,10 @@ static void on_end_done(struct sl_store_request *request)
         take_failure(record, request);
         return;
     }
-    record->state = OVER;
+    record->state = SL_RECORD_OVER;
     stop_waiting(record);
     if (record->is_alone) {
-        go_on(record);
+        sl_record_go_on(record);
     } else if (!record->is_failed) {
         record->callbacks.on_ended(record->callbacks.user_data);
     }
@@ -431,7 +379,9 @@ static bool fill_append(struct sl_record *record)
                                                      .to = ranges[i].to };
     }
     append->n_ranges = (uint32_t)n;
-    return n > 0;
+    const bool has_state = sl_record_add_state(record);
+    record->has_append = n > 0 || has_state;
+    return record->has_append;
 }
 
 static void send_append(struct sl_record *record)
@@ -491,23 +441,24 @@ static void send_last_end(struct sl_record *record)
 
 static void go_on_alone(struct sl_record *record)
 {
-    const bool may_try = record->state != OVER && record->tail.segment != NULL &&
+    const bool may_try = record->state != SL_RECORD_OVER && record->tail.segment != NULL &&
                          now_ns(record) < record->alone_ns &&
                          (record->room == NULL || !record->room->is_stopping);
     if (!may_try) {
         free_record(record);
-    } else if (record->state == UNSURE && record->is_found) {
+    } else if (record->state == SL_RECORD_UNSURE && record->is_found) {
         send_begin(record); /* again, which only finds it */
-    } else if (record->state == UNSURE) {
+    } else if (record->state == SL_RECORD_UNSURE) {
         send_look(record);
     } else if (record->append.n_ranges > 0) {
+        record->append.rests = false; /* it does not go on */
         send_append(record);
     } else {
         send_last_end(record);
     }
 }
 
-static void go_on(struct sl_record *record)
+void sl_record_go_on(struct sl_record *record)
 {
     if (record->is_busy) {
         return;
@@ -516,10 +467,11 @@ static void go_on(struct sl_record *record)
         go_on_alone(record);
         return;
     }
-    if (record->state != OPEN || record->is_failed || sl_timer_is_running(&record->retry_timer)) {
+    if (record->state != SL_RECORD_OPEN || record->is_failed ||
+        sl_timer_is_running(&record->retry_timer)) {
         return;
     }
-    if (record->append.n_ranges > 0 || fill_append(record)) {
+    if (record->has_append || fill_append(record)) {
         send_append(record);
     } else if (record->has_end) {
         send_own_end(record);
@@ -530,7 +482,7 @@ static void on_readable(struct sl_event_cursor *cursor)
 {
     struct sl_record *record = SL_CONTAINER(cursor, struct sl_record, cursor);
     hold_if_behind(record);
-    go_on(record);
+    sl_record_go_on(record);
 }
 
 /* ---- Life --------------------------------------------------------------------------------------
@@ -580,12 +532,12 @@ static bool keep_run(struct sl_record *record, const struct sl_store_run *from)
            keep_metadata(record, from);
 }
 
-enum sl_status sl_record_new(const struct sl_record_options *options, struct sl_record **ret_record)
+struct sl_record *sl_record_make(const struct sl_record_options *options, uint64_t after_sequence)
 {
     SL_ON_LOOP(options->loop);
     struct sl_record *record = sl_calloc(1, sizeof(*record));
     if (record == NULL) {
-        return SL_RESOURCE_EXHAUSTED;
+        return NULL;
     }
     record->loop = options->loop;
     record->store = options->store;
@@ -599,17 +551,27 @@ enum sl_status sl_record_new(const struct sl_record_options *options, struct sl_
     sl_list_init(&record->node);
     sl_arena_init(&record->texts, TEXT_BYTES);
     sl_buf_init(&record->messages, 0);
+    sl_buf_init(&record->rest.resume, SIZE_MAX);
+    sl_buf_init(&record->rest.sent, SIZE_MAX);
     take_buf(&record->context, options->context);
     sl_timer_init(&record->retry_timer, record->loop, on_retry_timer, record);
     sl_timer_init(&record->patience_timer, record->loop, on_patience_timer, record);
-    if (!keep_run(record, options->run) ||
-        sl_event_cursor_open(&record->cursor, options->channel, SL_CURSOR_RECORD, 0, on_readable) !=
-            SL_OK) {
+    if (!keep_run(record, options->run) || sl_event_cursor_open(
+                                               &record->cursor, options->channel, SL_CURSOR_RECORD,
+                                               after_sequence, on_readable) != SL_OK) {
         free_record(record);
+        return NULL;
+    }
+    return record;
+}
+
+enum sl_status sl_record_new(const struct sl_record_options *options, struct sl_record **ret_record)
+{
+    *ret_record = sl_record_make(options, 0);
+    if (*ret_record == NULL) {
         return SL_RESOURCE_EXHAUSTED;
     }
-    send_begin(record);
-    *ret_record = record;
+    send_begin(*ret_record);
     return SL_OK;
 }
 
@@ -638,6 +600,7 @@ void sl_record_end(
     record->has_end = true;
     record->until = from;
     record->awaited = 0;
+    record->rest.is_wanted = record->rest.is_wake_asked = false;
     record->end.state = state;
     take_buf(&record->messages, rest->messages);
     if (rest->is_context) {
@@ -652,7 +615,7 @@ void sl_record_end(
         };
         record->end.session = &record->session;
     }
-    go_on(record);
+    sl_record_go_on(record);
 }
 
 void sl_record_hurry(struct sl_record *record)
@@ -683,6 +646,7 @@ struct sl_record *sl_record_give_up(struct sl_record *record, const struct sl_re
     if (record == NULL) {
         return NULL;
     }
+    record->rest.is_wanted = false;
     if (tail != NULL) {
         record->tail = *tail;
         if (!record->has_end) {
@@ -697,15 +661,15 @@ struct sl_record *sl_record_give_up(struct sl_record *record, const struct sl_re
     sl_event_cursor_close(&record->cursor);
     sl_timer_stop(&record->patience_timer);
     sl_timer_stop(&record->retry_timer);
-    if (!record->is_busy && (record->state == OVER || tail == NULL)) {
+    if (!record->is_busy && (record->state == SL_RECORD_OVER || tail == NULL)) {
         free_record(record);
         return NULL;
     }
     record->is_alone = true;
     record->alone_ns = now_ns(record) + record->retry_ms * SL_NS_PER_MS;
     join_room(record);
-    if (record->state == UNSURE) {
-        go_on(record);
+    if (record->state == SL_RECORD_UNSURE) {
+        sl_record_go_on(record);
     } else if (!record->is_busy) {
         retry_later(record); /* it has just failed */
     }

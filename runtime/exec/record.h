@@ -9,6 +9,13 @@
  * for limits.store_retry, then the run is told (AL-5.28). One that knows another owner of the run
  * is not asked again (RL-G10).
  *
+ * A record that rests: the store has all of the log, and what it takes to take the run up, and the
+ * run will do nothing of itself. Readers get nothing more until the store knows that this is over,
+ * whatever the durability; so nobody has seen an event that the next owner writes otherwise.
+ *
+ *   [append]* ─ sl_record_let_rest ─▶ [append: rests] ─▶ on_rested ─ (events, sl_record_wake) ─▶
+ * [append] sl_record_take_up: of a run that another process left so
+ *
  * Everything happens on the run's loop. Callbacks come from tasks and timers, never from inside a
  * function of the record, which may be given up in any of them. */
 #ifndef SL_RUNTIME_EXEC_RECORD_H
@@ -51,8 +58,10 @@ enum sl_record_fault {
 
 struct sl_record_callbacks {
     void (*on_begun)(void *user_data, const struct sl_record_answer *answer);
-    /* What sl_record_await() waits for is stored. */
+    /* What sl_record_await() waits for is stored; or sl_record_wake(). */
     void (*on_stored)(void *user_data);
+    /* May be NULL. The store has it as a run that rests, and the record was not woken since. */
+    void (*on_rested)(void *user_data);
     /* Nothing more will be stored: give it up. After a beginning that went well, once. */
     void (*on_fault)(void *user_data, enum sl_record_fault fault);
     /* The terminal event is stored, and all before it. */
@@ -79,6 +88,23 @@ sl_record_new(const struct sl_record_options *options, struct sl_record **ret_re
 
 /* True: the events up to `sequence` are stored. False: on_stored comes when they are. */
 bool sl_record_await(struct sl_record *record, uint64_t sequence);
+/* The same for a run that rests in the store, and which this process has claimed: `log` is taken.
+ * The channel begins behind what is stored. Nothing comes by itself. Fails: SL_RESOURCE_EXHAUSTED.
+ */
+SL_CHECK enum sl_status sl_record_take_up(
+    const struct sl_record_options *options,
+    struct sl_store_log *log,
+    struct sl_record **ret_record);
+
+/* All that is in the log, and `resume`, which is taken: the run rests. `state`: as it is then. It
+ * can be said again, when `resume` is another. */
+void sl_record_let_rest(struct sl_record *record, enum sl_store_state state, struct sl_buf *resume);
+/* The run does something again. True: it did not rest, as far as the store knows. False: on_stored
+ * comes when the store knows. */
+bool sl_record_wake(struct sl_record *record);
+/* Readers get what is stored, and no more. */
+bool sl_record_is_resting(const struct sl_record *record);
+
 /* For what else is written of the run, while it has the record. */
 struct sl_store_log *sl_record_log(struct sl_record *record);
 uint64_t sl_record_stored(const struct sl_record *record);

@@ -13,7 +13,7 @@ enum { SPARE_BYTES = 1024, MAX_HELD_SLACK_BYTES = 8, MAX_OPEN_IDS = 64 };
 void sl_run_set_state(struct sl_run *run, enum sl_run_state state)
 {
     static const unsigned allowed[] = {
-        [SL_RUN_STATE_NEW] = 1U << SL_RUN_STATE_READY,
+        [SL_RUN_STATE_NEW] = 1U << SL_RUN_STATE_READY | 1U << SL_RUN_STATE_TOOLS,
         [SL_RUN_STATE_READY] = 1U << SL_RUN_STATE_MODEL | 1U << SL_RUN_STATE_CLOSING,
         [SL_RUN_STATE_MODEL] =
             1U << SL_RUN_STATE_TOOLS | 1U << SL_RUN_STATE_READY | 1U << SL_RUN_STATE_CLOSING,
@@ -186,6 +186,7 @@ static enum sl_status open_channel(struct sl_run *run)
         .mark_bytes = run->settings.mark_bytes,
         .mark_events = run->settings.mark_events,
         .window_bytes = window_bytes(run),
+        .after_sequence = run->options.after_sequence,
         .spare_bytes = SPARE_BYTES,
         .send_total_bytes = run->env->limits->send_total,
         .on_writable = on_writable,
@@ -339,23 +340,28 @@ enum sl_status sl_run_begin(struct sl_run *run)
     return is_recorded ? begin_recorded(run) : begin_unrecorded(run);
 }
 
-void sl_run_go(struct sl_run *run)
+void sl_run_begin_life(struct sl_run *run)
 {
     run->is_begun = true;
     sl_run_count_begin(run);
     if (run->is_reader_gone) {
         sl_run_count_detached(run);
     }
+    sl_timer_start(&run->deadline_timer, run->deadline_ns);
+    if (run->settings.heartbeat_ms > 0) {
+        sl_timer_start_ms(&run->heartbeat_timer, run->settings.heartbeat_ms);
+    }
+}
+
+void sl_run_go(struct sl_run *run)
+{
+    sl_run_begin_life(run);
     sl_log(
         SL_INFO, SL_LOG_EXEC,
         "run=%s msg=\"started\" agent=%s version=%s provider=%s loop=%" PRIu32 " peer=%s",
         run->run_id, run->agent->name, run->agent->version, run->agent->provider,
         run->env->loop->index, SL_LOG_QUOTE(sl_slice_str(run->options.peer)));
     sl_run_set_state(run, SL_RUN_STATE_READY);
-    sl_timer_start(&run->deadline_timer, run->deadline_ns);
-    if (run->settings.heartbeat_ms > 0) {
-        sl_timer_start_ms(&run->heartbeat_timer, run->settings.heartbeat_ms);
-    }
     sl_run_next_iteration(run);
 }
 
@@ -454,7 +460,9 @@ void sl_run_reader_gone(struct sl_run *run, enum sl_run_gone how, uint32_t code)
         follow_policy(run);
         break;
     case SL_RUN_GONE_DRAIN:
-        sl_run_fail(run, SL_CODE(DRAINING));
+        if (!sl_run_park(run)) {
+            sl_run_fail(run, SL_CODE(DRAINING));
+        }
         break;
     }
     if (!run->is_claimed) {

@@ -22,6 +22,8 @@
 #include "runtime/exec/record.h"
 #include "runtime/store/store.h"
 
+struct sl_resume;
+
 /* Written on the loop, read anywhere. */
 struct sl_exec_stats {
     _Atomic uint64_t events, event_bytes, model_turns, tool_calls;
@@ -71,6 +73,7 @@ struct sl_run_options {
     const char *tenant, *session_id;
     const char *request_id; /* for the store, until _begin returns; NULL: "", as the next */
     struct sl_slice digest;
+    uint64_t after_sequence;              /* of a run that is taken up: its last event; else 0 */
     struct sl_store *session_store;       /* where it is kept; with a session */
     const struct sl_store_pair *metadata; /* for the store; in the history's arena */
     size_t n_metadata;
@@ -115,6 +118,19 @@ SL_CHECK enum sl_status sl_run_begin(struct sl_run *run);
 /* Ends it early, unless it is ending already; then it waits no longer for the store than a stopped
  * run does. One that has not begun yet is refused: on_begun comes, with SL_CANCELLED. */
 void sl_run_cancel(struct sl_run *run, const struct sl_ending *ending);
+
+/* ---- From one process to the next (reliability 3.7, 4.2) ----------------------------------------
+ */
+
+/* Instead of _begin: goes on where a run was that rests in the store, which is `log`; taken. What
+ * it was started with is in the options, as far as the store and `resume` have it. Fails:
+ * SL_RESOURCE_EXHAUSTED; it may be freed then, and the log is still the caller's. */
+SL_CHECK enum sl_status
+sl_run_take_up(struct sl_run *run, const struct sl_resume *resume, struct sl_store_log *log);
+/* The process ends: the run stops where it is, and goes on with whoever takes it up. on_ending and
+ * on_ended come as ever, with an ending that says so (is_parked) unless the store cannot take it.
+ * False: it cannot be done, or it is ending. */
+bool sl_run_park(struct sl_run *run);
 
 /* How the foreground stream went. */
 enum sl_run_gone {

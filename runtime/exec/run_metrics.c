@@ -44,6 +44,16 @@ void sl_run_count_end(struct sl_run *run)
     }
 }
 
+void sl_run_count_parked(struct sl_run *run)
+{
+    SL_METRIC_ADD(sluice_runs_active, -1, run->agent->name);
+    SL_METRIC_ADD(sluice_store_runs_parked, 1, NULL);
+    if (run->counted.is_detached) {
+        run->counted.is_detached = false;
+        SL_METRIC_ADD(sluice_runs_detached, -1, run->agent->name);
+    }
+}
+
 /* ---- Models ------------------------------------------------------------------------------------
  */
 

@@ -11,6 +11,8 @@ void sl_run_count_begin(const struct sl_run *run);
 void sl_run_count_claim(struct sl_run *run);
 /* The terminal event is in the log, or could not be. */
 void sl_run_count_end(struct sl_run *run);
+/* It goes on in another process. */
+void sl_run_count_parked(struct sl_run *run);
 /* The reader is gone and the run goes on. */
 void sl_run_count_detached(struct sl_run *run);
 

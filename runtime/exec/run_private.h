@@ -1,6 +1,6 @@
 /* What the files of a run share: its inside, and who may call whom.
  *
- *   run.c ─▶ step.c ─▶ tools.c ─▶ step.c …       all of them ─▶ emit.c, finish.c
+ *   run.c ─▶ step.c ─▶ tools.c ─▶ step.c …       all of them ─▶ emit.c, finish.c, park.c
  *                         └─▶ approve.c, client_call.c ─▶ tools.c */
 #ifndef SL_RUNTIME_EXEC_RUN_PRIVATE_H
 #define SL_RUNTIME_EXEC_RUN_PRIVATE_H
@@ -15,6 +15,7 @@
 #include "runtime/exec/encode.h"
 #include "runtime/exec/order.h"
 #include "runtime/exec/record.h"
+#include "runtime/exec/resume.h"
 #include "runtime/exec/run.h"
 #include "runtime/exec/session.h"
 
@@ -129,6 +130,13 @@ struct sl_run {
     uint32_t iteration, attempt;
     uint32_t n_restarts, n_output_retries;
     Sluice__V1__StopReason last_stop;
+    struct {             /* park.c */
+        bool is_resting; /* it waits for a decision, and the store is told */
+        bool is_waking;  /* until the store knows that this is over */
+        bool is_parking; /* it ends here, to go on elsewhere */
+        bool is_written; /* what it takes to go on is on its way into the store */
+        Sluice__Store__V1__ResumePoint point;
+    } rest;
 
     struct { /* the calls of the iteration, in call order */
         struct sl_tool_slot **slots;
@@ -225,6 +233,12 @@ void sl_run_tool_asked(struct sl_run *run, const struct sl_model_chunk *chunk);
 void sl_run_tools_begin(struct sl_run *run);
 /* Answers every call that was not started with `code`, and cancels the running ones. */
 void sl_run_tools_cancel(struct sl_run *run, enum sl_tool_code code);
+/* The run will go on elsewhere: cancels the running calls, and answers those whose end nobody will
+ * know; with `is_cut` all of them, for the answer that has them is not whole. */
+void sl_run_tools_park(struct sl_run *run, bool is_cut);
+/* Makes the calls of a run that is taken up. Fails: SL_RESOURCE_EXHAUSTED. */
+SL_CHECK enum sl_status
+sl_run_tools_restore(struct sl_run *run, const Sluice__Store__V1__Resume *message);
 /* Adds the results to the conversation, in call order. False: one is not there, or does not fit;
  * those before it are added, and only once. */
 bool sl_run_tools_record(struct sl_run *run);
@@ -247,6 +261,11 @@ const struct sl_chat_tool *sl_run_chat_tools(const struct sl_run *run, size_t *r
 void sl_run_approval_ask(struct sl_tool_slot *slot);
 /* Of a PENDING one: the run ends. */
 void sl_run_approval_cancel(struct sl_tool_slot *slot);
+/* Makes the approvals of a run that is taken up. Fails: SL_RESOURCE_EXHAUSTED. */
+SL_CHECK enum sl_status
+sl_run_approvals_restore(struct sl_run *run, const Sluice__Store__V1__Resume *message);
+/* Of a PENDING one: waits as long as it may still. */
+void sl_run_approval_wait(struct sl_tool_slot *slot);
 
 /* ---- client_call.c -----------------------------------------------------------------------------
  */
@@ -271,6 +290,8 @@ void sl_run_fail(struct sl_run *run, Sluice__V1__ErrorCode code);
 void sl_run_fail_full(struct sl_run *run);
 /* A tool call is over while the run is ending. */
 void sl_run_finish_go_on(struct sl_run *run);
+/* Ends the model's response, and the iteration with it. */
+void sl_run_stop_model(struct sl_run *run);
 /* The conversation is stored. */
 void sl_run_settled(struct sl_run *run);
 /* The terminal event, in the log or, as RunError, outside of it. */
@@ -281,6 +302,8 @@ void sl_run_close(struct sl_run *run);
 
 /* ---- run.c ------------------------------------------------------------------------------------
  */
+/* Its timers run, and it counts as one that goes on. */
+void sl_run_begin_life(struct sl_run *run);
 /* The model is not held back any more. */
 void sl_run_end_pause(struct sl_run *run);
 /* RunStarted is in the log, or in the store: the first iteration. */
@@ -299,5 +322,25 @@ bool sl_run_record_wait(struct sl_run *run, void (*when_stored)(struct sl_run *r
 void sl_run_record_conclude(struct sl_run *run);
 /* Somebody waits for the end. */
 void sl_run_record_hurry(struct sl_run *run);
+/* Of a run that is taken up: `log` is taken. Fails: SL_RESOURCE_EXHAUSTED. */
+SL_CHECK enum sl_status sl_run_record_take_up(struct sl_run *run, struct sl_store_log *log);
+
+/* ---- resume.c, park.c --------------------------------------------------------------------------
+ */
+/* What it takes to go on from `point`. Fails: SL_RESOURCE_EXHAUSTED over the maximum of `buf`, or
+ * without memory. */
+SL_CHECK enum sl_status
+sl_resume_write(const struct sl_run *run, Sluice__Store__V1__ResumePoint point, struct sl_buf *buf);
+/* Every open call waits for a decision: the store is told, so that the run survives its server. */
+void sl_run_rest(struct sl_run *run);
+/* True: the run does not rest, and something may be done. False: sl_run_tools_go_on() comes when
+ * the store knows. */
+bool sl_run_wake(struct sl_run *run);
+/* It ends: what was said of a rest is void. */
+void sl_run_forget_rest(struct sl_run *run);
+/* Of one that is parking: everything of it is dead; it is stored; the store cannot. */
+void sl_run_park_settled(struct sl_run *run);
+void sl_run_park_stored(struct sl_run *run);
+void sl_run_park_failed(struct sl_run *run);
 
 #endif

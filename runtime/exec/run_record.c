@@ -132,12 +132,22 @@ static void on_stored(void *user_data)
     }
 }
 
+static void on_rested(void *user_data)
+{
+    struct sl_run *run = user_data;
+    if (run->rest.is_written) {
+        sl_run_park_stored(run);
+    }
+}
+
 static void on_fault(void *user_data, enum sl_record_fault fault)
 {
     struct sl_run *run = user_data;
     run->record_fault = fault;
     if (run->is_recording) {
         end_unrecorded(run);
+    } else if (run->rest.is_written) {
+        sl_run_park_failed(run);
     } else {
         sl_run_fail(
             run, fault == SL_RECORD_FENCED ? SL_CODE(WORKER_LOST) : SL_CODE(STORE_UNAVAILABLE));
@@ -156,10 +166,10 @@ static void on_ended(void *user_data)
 /* ---- The way -----------------------------------------------------------------------------------
  */
 
-enum sl_status sl_run_record_begin(struct sl_run *run)
+/* As the store knows it. */
+static struct sl_store_run describe(const struct sl_run *run)
 {
-    struct sl_buf context;
-    const struct sl_store_run record = {
+    return (struct sl_store_run){
         .run_id = run->run_id,
         .tenant = run->options.tenant,
         .agent = run->agent->name,
@@ -173,26 +183,48 @@ enum sl_status sl_run_record_begin(struct sl_run *run)
         .n_metadata = run->options.n_metadata,
         .keeps_session = sl_run_session_is_of_end(run),
     };
-    const struct sl_record_options options = {
+}
+
+static struct sl_record_options
+options_of(struct sl_run *run, const struct sl_store_run *record, struct sl_buf *context)
+{
+    return (struct sl_record_options){
         .loop = run->env->loop,
         .store = run->env->store,
         .room = run->env->records,
         .channel = run->channel,
         .limits = run->env->limits,
-        .run = &record,
-        .context = &context,
+        .run = record,
+        .context = context,
         .callbacks = { .on_begun = on_begun,
                        .on_stored = on_stored,
+                       .on_rested = on_rested,
                        .on_fault = on_fault,
                        .on_ended = on_ended,
                        .user_data = run },
     };
+}
+
+enum sl_status sl_run_record_begin(struct sl_run *run)
+{
+    struct sl_buf context;
+    const struct sl_store_run record = describe(run);
+    const struct sl_record_options options = options_of(run, &record, &context);
     sl_run_prune(run); /* what the first request has */
     write_context(run, &context);
     const enum sl_status status = sl_record_new(&options, &run->record);
     sl_buf_done(&context);
     run->is_starting = status == SL_OK;
     return status;
+}
+
+enum sl_status sl_run_record_take_up(struct sl_run *run, struct sl_store_log *log)
+{
+    struct sl_buf context; /* the store has it */
+    const struct sl_store_run record = describe(run);
+    const struct sl_record_options options = options_of(run, &record, &context);
+    sl_buf_init(&context, 1);
+    return sl_record_take_up(&options, log, &run->record);
 }
 
 static void run_refused(struct sl_task *task)
@@ -260,7 +292,7 @@ void sl_run_record_conclude(struct sl_run *run)
         return;
     }
     const struct sl_event_place from = sl_event_channel_head(run->channel);
-    if (!is_sync(run)) {
+    if (!is_sync(run) && !sl_record_is_resting(run->record)) {
         sl_event_channel_show(run->channel, from); /* the last event is stored first (RL-2.1) */
     }
     if (!sl_run_emit_terminal(run)) {

@@ -216,7 +216,8 @@ bool sl_run_session_settle(struct sl_run *run)
         keeper->is_settling = true;
         return false;
     }
-    if (keeper->store == NULL || is_of_end(run) || !is_to_be_stored(run) || !make(run)) {
+    if (keeper->store == NULL || is_of_end(run) || run->rest.is_parking || !is_to_be_stored(run) ||
+        !make(run)) {
         return true;
     }
     keeper->is_last = true;

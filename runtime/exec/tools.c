@@ -339,12 +339,31 @@ static void end_progress(struct sl_tool_slot *slot)
 /* ---- Running -----------------------------------------------------------------------------------
  */
 
+/* It was cancelled because the server goes. One that had not begun waits for the next. */
+static void leave_call(struct sl_tool_slot *slot, const struct sl_tool_result *result)
+{
+    if (result->attempts == 0) {
+        slot->state = SL_SLOT_APPROVED;
+        slot->run->tools.n_approved++;
+        slot->run->tools.n_executed--;
+        return;
+    }
+    struct sl_tool_result unknown = *result;
+    unknown.code = SL_TOOL_OUTCOME_UNKNOWN;
+    unknown.error = "the server went down while it ran; nobody knows what became of it";
+    sl_run_slot_answer(slot, &unknown);
+}
+
 static void on_done(struct sl_tool_call *call, const struct sl_tool_result *result, void *user_data)
 {
     struct sl_tool_slot *slot = user_data;
     struct sl_run *run = slot->run;
     end_progress(slot);
-    sl_run_slot_answer(slot, result);
+    if (run->rest.is_parking && result->code == SL_TOOL_CANCELLED) {
+        leave_call(slot, result);
+    } else {
+        sl_run_slot_answer(slot, result);
+    }
     slot->call = sl_tool_call_free(call);
     run->tools.n_running--;
     if (run->is_claimed) {
@@ -529,6 +548,9 @@ static struct sl_tool_slot *next_slot(struct sl_run *run)
 void sl_run_tools_go_on(struct sl_run *run)
 {
     struct sl_tool_slot *slot;
+    if (!run->is_claimed && !sl_run_wake(run)) {
+        return;
+    }
     while (has_room(run) && (slot = next_slot(run)) != NULL) {
         if (slot->state == SL_SLOT_APPROVED) {
             begin_slot(slot);
@@ -543,6 +565,10 @@ void sl_run_tools_go_on(struct sl_run *run)
         run->tools.n_running + run->tools.n_client + run->tools.n_pending + run->tools.n_approved;
     if (run->tools.n_begun == run->tools.n_slots && n_open == 0) {
         go_on(run);
+        return;
+    }
+    if (sl_run_is_waiting_approval(run)) {
+        sl_run_rest(run);
     } else if (!has_room(run) && run->tools.n_begun < run->tools.n_slots) {
         if (!run->tools.must_wait &&
             run->agent->parallel_tools >= run->env->limits->parallel_tools) {

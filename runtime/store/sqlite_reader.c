@@ -271,14 +271,21 @@ static int get_run(struct sl_sqlite_db *db, struct sl_store_get *get, enum sl_st
                : rc;
 }
 
+/* A run that waits goes on, too. */
+static bool is_in_state(enum sl_store_state state, enum sl_store_state wanted)
+{
+    return wanted == SL_STORE_STATE_ANY || state == wanted ||
+           (wanted == SL_STORE_STATE_RUNNING && state == SL_STORE_STATE_WAITING);
+}
+
 static bool is_wanted(sqlite3_stmt *statement, const struct sl_store_list *list)
 {
     return (list->agent == NULL || list->agent[0] == '\0' ||
             sl_slice_equals(sl_sqlite_bytes(statement, COLUMN_AGENT), list->agent)) &&
            (list->session_id == NULL || list->session_id[0] == '\0' ||
             sl_slice_equals(sl_sqlite_bytes(statement, COLUMN_SESSION_ID), list->session_id)) &&
-           (list->state == SL_STORE_STATE_ANY ||
-            sl_sqlite_number(statement, COLUMN_STATE) == list->state);
+           is_in_state(
+               (enum sl_store_state)sl_sqlite_number(statement, COLUMN_STATE), list->state);
 }
 
 static int list_rows(

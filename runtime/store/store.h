@@ -268,7 +268,7 @@ struct sl_store_list {
     struct sl_store_request request;
     const char *tenant;
     const char *agent, *session_id;
-    enum sl_store_state state;
+    enum sl_store_state state; /* RUNNING: also those that wait */
     size_t page_size; /* 1 to SL_STORE_PAGE */
     uint64_t before;  /* `next` of the page before, or the number of a run; 0: the first page */
     /* of the answer */

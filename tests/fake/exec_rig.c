@@ -10,6 +10,7 @@
 #include "runtime/base/event_log.h"
 #include "runtime/base/mem.h"
 #include "runtime/exec/encode.h"
+#include "runtime/exec/resume.h"
 
 enum { TRACE_BYTES = 16 * 1024 * 1024, SHOWN_TEXT_BYTES = 200, HISTORY_BYTES = 64 * 1024 * 1024 };
 
@@ -282,10 +283,9 @@ void sl_exec_rig_init(struct sl_exec_rig *rig, const char *yaml)
     };
 }
 
-void sl_exec_rig_start(struct sl_exec_rig *rig, const char *input)
+static struct sl_run_options options_of(struct sl_exec_rig *rig, const char *input)
 {
-    assert_int_equal(sl_history_begin_turn(&rig->history, sl_slice_str(input)), SL_OK);
-    const struct sl_run_options options = {
+    return (struct sl_run_options){
         .env = &rig->env,
         .agent = sl_agents_find(rig->agents, "a"),
         .settings = &rig->settings,
@@ -313,6 +313,12 @@ void sl_exec_rig_start(struct sl_exec_rig *rig, const char *input)
         .on_ended = on_ended,
         .user_data = rig,
     };
+}
+
+void sl_exec_rig_start(struct sl_exec_rig *rig, const char *input)
+{
+    assert_int_equal(sl_history_begin_turn(&rig->history, sl_slice_str(input)), SL_OK);
+    const struct sl_run_options options = options_of(rig, input);
     assert_int_equal(sl_run_new(&options, &rig->run), SL_OK);
     assert_int_equal(
         sl_event_cursor_open(
@@ -321,6 +327,52 @@ void sl_exec_rig_start(struct sl_exec_rig *rig, const char *input)
     const bool is_recorded = rig->settings.durability != SL_STORE_NONE;
     assert_int_equal(sl_run_begin(rig->run), is_recorded ? SL_PENDING : SL_OK);
     sl_exec_rig_turn(rig);
+}
+
+void sl_exec_rig_crash(struct sl_exec_rig *rig)
+{
+    const struct sl_ending ending = sl_ending_error(SL_CODE(INTERNAL));
+    const bool was_reading = rig->is_reading;
+    rig->is_reading = false;
+    sl_event_cursor_close(&rig->cursor);
+    if (!rig->has_ended) {
+        sl_run_cancel(rig->run, &ending);
+        sl_exec_rig_turn(rig);
+    }
+    if (!rig->has_ended) {
+        sl_exec_rig_advance_ms(rig, 5000); /* the store is asked again */
+    }
+    assert_true(rig->has_ended);
+    rig->is_reading = was_reading;
+}
+
+void sl_exec_rig_take_up(struct sl_exec_rig *rig, struct sl_slice bytes, uint64_t stored)
+{
+    struct sl_resume resume = { NULL };
+    struct sl_store_log log = { .durability = rig->settings.durability, .stored = stored };
+    assert_true(rig->has_ended);
+    sl_event_cursor_close(&rig->cursor);
+    sl_approvals_done(&rig->approvals);
+    sl_history_done(&rig->history);
+    rig->has_ended = false;
+    rig->n_settled = 0;
+    assert_int_equal(sl_resume_read(bytes, &resume), SL_OK);
+    sl_resume_settings(&resume, &rig->limits, rig->settings.durability, &rig->settings);
+    assert_int_equal(sl_resume_conversation(&resume, &rig->history), SL_OK);
+    const char *input = sl_resume_input(&resume, &rig->history);
+    struct sl_run_options options =
+        options_of(rig, sl_history_text(&rig->history, sl_slice_str(input)));
+    options.after_sequence = stored;
+    options.caller = sl_history_text(&rig->history, sl_slice_str(resume.message->caller));
+    options.n_client_tools = 0;
+    assert_int_equal(sl_run_new(&options, &rig->run), SL_OK);
+    assert_int_equal(
+        sl_event_cursor_open(
+            &rig->cursor, sl_run_channel(rig->run), SL_CURSOR_OBSERVER, stored, on_readable),
+        SL_OK);
+    assert_int_equal(sl_run_take_up(rig->run, &resume, &log), SL_OK);
+    sl_exec_rig_turn(rig);
+    sl_resume_done(&resume);
 }
 
 void sl_exec_rig_turn(struct sl_exec_rig *rig)
@@ -369,7 +421,7 @@ void sl_exec_rig_done(struct sl_exec_rig *rig)
     assert_true(rig->has_ended);
     check_conversation(&rig->history);
     const bool has_terminal = !rig->is_refused && rig->ending.code != SL_CODE(OUT_OF_MEMORY) &&
-                              rig->ending.code != SL_CODE(WORKER_LOST);
+                              rig->ending.code != SL_CODE(WORKER_LOST) && !rig->ending.is_parked;
     if (rig->cursor.channel != NULL && has_terminal) {
         assert_int_equal(sl_event_order_finish(&rig->order, &err), SL_OK);
     }

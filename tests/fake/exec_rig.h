@@ -66,6 +66,11 @@ struct sl_exec_rig {
 /* The agent is "a" of this YAML. */
 void sl_exec_rig_init(struct sl_exec_rig *rig, const char *yaml);
 void sl_exec_rig_start(struct sl_exec_rig *rig, const char *input);
+/* The run that ended was parked, or its process is gone, and `stored` events of it are stored: it
+ * is taken up from `resume`. The reader attaches behind what he has. */
+void sl_exec_rig_take_up(struct sl_exec_rig *rig, struct sl_slice resume, uint64_t stored);
+/* The process is gone: nothing of the run is heard any more. */
+void sl_exec_rig_crash(struct sl_exec_rig *rig);
 /* Runs the loop until nothing is left to do, and reads. */
 void sl_exec_rig_turn(struct sl_exec_rig *rig);
 void sl_exec_rig_advance_ms(struct sl_exec_rig *rig, uint64_t ms);

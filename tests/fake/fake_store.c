@@ -43,7 +43,7 @@ static void do_begin(struct sl_fake_store *store, struct sl_store_begin *begin)
 /* The same append may come again. */
 static enum sl_status do_append(struct sl_fake_store *store, const struct sl_store_append *append)
 {
-    if (append->last_sequence == store->stored) {
+    if (append->last_sequence == store->stored && append->n_ranges > 0) {
         return SL_OK;
     }
     if (append->first_sequence != store->stored + 1 || store->is_ended) {
@@ -53,6 +53,12 @@ static enum sl_status do_append(struct sl_fake_store *store, const struct sl_sto
         keep(store, &append->ranges[i]);
     }
     store->stored = append->last_sequence;
+    store->rests = append->rests;
+    store->state = append->state != SL_STORE_STATE_ANY ? append->state : store->state;
+    if (append->resume.size > 0) {
+        sl_buf_clear(&store->resume);
+        assert_int_equal(sl_buf_add(&store->resume, append->resume), SL_OK);
+    }
     return SL_OK;
 }
 
@@ -177,6 +183,7 @@ void sl_fake_store_init(struct sl_fake_store *store)
     sl_buf_init(&store->bytes, MOST_BYTES);
     make_room(&store->begun_context);
     make_room(&store->ended_context);
+    sl_buf_init(&store->resume, MOST_BYTES);
 }
 
 void sl_fake_store_done(struct sl_fake_store *store)
@@ -185,4 +192,5 @@ void sl_fake_store_done(struct sl_fake_store *store)
     sl_buf_done(&store->bytes);
     sl_buf_done(&store->begun_context);
     sl_buf_done(&store->ended_context);
+    sl_buf_done(&store->resume);
 }

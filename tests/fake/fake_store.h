@@ -27,6 +27,8 @@ struct sl_fake_store {
     enum sl_store_durability durability;
     bool has_lost;
     uint64_t ended_ms;
+    bool rests; /* as the last append says, and what the last one that rests had */
+    struct sl_buf resume;
     char texts[512];    /* of the begin: "tenant agent session_id request_id digest|key=value" */
     char messages[128]; /* of the end */
     struct sl_buf begun_context, ended_context;
