@@ -136,26 +136,29 @@ void sl_run_approval_wait(struct sl_tool_slot *slot)
     sl_timer_start_ms(&slot->wait_timer, expires_ms > now_ms ? expires_ms - now_ms : 0);
 }
 
+static enum sl_status restore_one(struct sl_run *run, const Sluice__Store__V1__ResumeApproval *from)
+{
+    struct sl_approval *approval = sl_approvals_add(&run->approvals, from->digest.data);
+    if (approval == NULL) {
+        return SL_RESOURCE_EXHAUSTED;
+    }
+    (void)snprintf(approval->approval_id, sizeof(approval->approval_id), "%s", from->approval_id);
+    approval->expires_at_ms = from->expires_at_ms;
+    const Sluice__V1__ApprovalDecision decision = (Sluice__V1__ApprovalDecision)from->decision;
+    return decision == SL_DECISION(UNSPECIFIED)
+               ? SL_OK
+               : sl_approval_set(approval, decision, from->decided_by, from->comment);
+}
+
 /* The latest first, as they are kept. */
 enum sl_status
 sl_run_approvals_restore(struct sl_run *run, const Sluice__Store__V1__Resume *message)
 {
-    for (size_t i = message->n_approvals; i-- > 0;) {
-        const Sluice__Store__V1__ResumeApproval *from = message->approvals[i];
-        struct sl_approval *approval = sl_approvals_add(&run->approvals, from->digest.data);
-        if (approval == NULL) {
-            return SL_RESOURCE_EXHAUSTED;
-        }
-        (void)snprintf(
-            approval->approval_id, sizeof(approval->approval_id), "%s", from->approval_id);
-        approval->expires_at_ms = from->expires_at_ms;
-        if (from->decision != SL_DECISION(UNSPECIFIED)) {
-            SL_TRY(sl_approval_set(
-                approval, (Sluice__V1__ApprovalDecision)from->decision, from->decided_by,
-                from->comment));
-        }
+    enum sl_status status = SL_OK;
+    for (size_t i = message->n_approvals; i-- > 0 && status == SL_OK;) {
+        status = restore_one(run, message->approvals[i]);
     }
-    return SL_OK;
+    return status;
 }
 
 bool sl_run_is_waiting_approval(const struct sl_run *run)

@@ -356,6 +356,9 @@ void sl_exec_rig_take_up(struct sl_exec_rig *rig, struct sl_slice bytes, uint64_
     sl_history_done(&rig->history);
     rig->has_ended = false;
     rig->n_settled = 0;
+    if (rig->order.sequence == 0) { /* the reader saw nothing of it before */
+        sl_event_order_resume(&rig->order, stored);
+    }
     assert_int_equal(sl_resume_read(bytes, &resume), SL_OK);
     sl_resume_settings(&resume, &rig->limits, rig->settings.durability, &rig->settings);
     assert_int_equal(sl_resume_conversation(&resume, &rig->history), SL_OK);
