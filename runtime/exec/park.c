@@ -6,6 +6,7 @@
  *                                    └─ it cannot ─▶ an ending as every other (AL-5.26)
  *   sl_run_take_up ─▶ goes on where it was */
 #include <inttypes.h>
+#include <stdio.h>
 
 #include "runtime/base/log.h"
 #include "runtime/base/mem.h"
@@ -202,7 +203,10 @@ static void restore_budget(struct sl_run *run, const Sluice__Store__V1__ResumeBu
         .reasoning_tokens = message->reasoning_tokens,
         .model_calls = message->model_calls,
         .is_estimated = message->estimated,
+        .has_cost = message->has_cost,
+        .cost_micros = message->cost_micros,
     };
+    (void)snprintf(budget->used.currency, sizeof(budget->used.currency), "%s", message->currency);
 }
 
 static enum sl_status restore_inputs(struct sl_run *run, const Sluice__Store__V1__Resume *message)

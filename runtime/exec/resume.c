@@ -192,6 +192,7 @@ void sl_resume_settings(
         .mark_events = within(message->mark_events, 1, limits->buffer_events),
         .max_tokens = message->max_tokens,
         .max_tool_calls = message->max_tool_calls,
+        .max_cost_micros = message->max_cost_micros,
         .durability = durability,
     };
 }

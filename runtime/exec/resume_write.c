@@ -45,6 +45,7 @@ static void put_settings(struct writer *writer, const struct sl_run_settings *se
     message->mark_events = settings->mark_events;
     message->max_tokens = settings->max_tokens;
     message->max_tool_calls = settings->max_tool_calls;
+    message->max_cost_micros = settings->max_cost_micros;
     writer->message.settings = message;
 }
 
@@ -62,6 +63,9 @@ static void put_budget(struct writer *writer, const struct sl_budget *budget)
     message->reasoning_tokens = budget->used.reasoning_tokens;
     message->model_calls = budget->used.model_calls;
     message->estimated = budget->used.is_estimated;
+    message->has_cost = budget->used.has_cost;
+    message->currency = sl_unconst(budget->used.currency);
+    message->cost_micros = budget->used.cost_micros;
     writer->message.budget = message;
 }
 
