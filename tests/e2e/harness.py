@@ -170,7 +170,7 @@ class Daemon(Process):
             line = self.wait_log("listening for operations")
             self.ops_address = re.search(r"address=(\S+)", line).group(1)
         self.baseline = state_of(self.pid)
-        self.files_written = set()
+        self.files_written = proof.written_files(self.pid)
 
     def ops(self, path, method="GET"):
         """(status, body) of the operations port."""

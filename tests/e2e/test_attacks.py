@@ -592,8 +592,7 @@ class Goodbye(harness.Case):
         return run_id
 
     def test_cm5_sigterm_says_goaway_in_two_steps(self):
-        server = harness.Daemon()
-        self.addCleanup(server.process.kill)
+        server = self.daemon()
         wire = Wire(server.address)
         self.addCleanup(wire.close)
         wire.acks_pings = False

@@ -208,8 +208,7 @@ class OfRuns(harness.Case):
         harness.wait_for("two runs", lambda: server.log().count('msg="started"') >= 2)
         health = harness.sluice(server, "health")  # by then the loop has sent the runs' first events
         self.assertEqual(health.returncode, 0, health.stderr)
-        server.process.kill()
-        server.process.wait()
+        server.crash()
         out, err = child.communicate(timeout=60)
         self.assertEqual(child.returncode, 1, err)
         report = json.loads(out)

@@ -264,6 +264,7 @@ class Crash(harness.Case):
             self.check_events("--after", "0", "--after", str(begin), self.keep(b"".join(run.whole)), self.keep(b"".join(parts)))
 
     def keep(self, data):
+        """A file with these bytes."""
         with tempfile.NamedTemporaryFile(dir=self.folder, delete=False) as file:
             file.write(data)
         return file.name
@@ -271,6 +272,9 @@ class Crash(harness.Case):
     def check_events(self, *words):
         done = subprocess.run([harness.BIN + "/sluice", "check-events", *words], capture_output=True, timeout=60, check=False)
         self.assertEqual(done.returncode, 0, done.stderr.decode())
+        for name in words:
+            if name.startswith(self.folder):
+                os.unlink(name)
 
     def check_list(self, runs):
         """No run of the list is still running (RL-X1: "running" rows for ever)."""

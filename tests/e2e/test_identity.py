@@ -406,9 +406,7 @@ class Certificates(Case):
             config += "  keys: %s\n" % harness.write(KEYS, "")
         config += "access: [{tenants: [acme, jobs, people], agents: ['*']}, {tenants: [beta], agents: [demo]}]\n"
         config += "limits: {drain_delay: 0s}\n"
-        path = harness.write(config)
-        self.server = harness.Process("sluiced", [harness.BIN + "/sluiced", "--config", path])
-        self.addCleanup(self.server.stop)
+        self.server = self.daemon(config=config, listen=None)
 
     def call(self, name=None, *words, agent="echo"):
         flags = ["--ca", self.ca.path("ca.pem"), "--server-name", "localhost", *words]

@@ -151,8 +151,7 @@ class OverHttp2(WireCase):
 
 class Readiness(harness.Case):
     def test_sigterm_makes_it_unready_at_once_and_health_stays(self):
-        server = harness.Daemon(drain_delay="3s")
-        self.addCleanup(server.process.kill)
+        server = self.daemon(drain_delay="3s")
         self.assertEqual(server.ops("/readyz")[0], 200)
         server.process.send_signal(signal.SIGTERM)
         harness.wait_for("unready", lambda: server.ops("/readyz") == (503, "draining\n"))

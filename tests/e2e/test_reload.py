@@ -166,6 +166,7 @@ class Limits(Case):
         return "started" not in self.server.log()[before:]
 
     def test_the_drain_takes_the_new_times(self):
+        # No Daemon: that one's own flags for the drain would win over the file.
         path = harness.write("limits: {drain_delay: 10m}\n")
         server = harness.Process("sluiced", [harness.BIN + "/sluiced", "--listen", "127.0.0.1:0", "--config", path])
         with open(path, "w", encoding="ascii") as file:
