@@ -28,6 +28,7 @@ foreach(name
     ops
     park
     recovery
+    refusals
     reload
     revoke
     runs

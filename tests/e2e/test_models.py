@@ -138,6 +138,21 @@ class Models(harness.Case):
         self.assertEqual((events[-1]["code"], events[-1]["retryable"]), ("OUTPUT_INVALID", False))
         self.assertEqual(mock.stats()["completed"], 2)
 
+    def test_estimates_are_counted_apart_from_what_providers_report(self):  # AL-2.3
+        reported = "turns:\n  - steps:\n      - text: hello\n      - usage: {input: 5, output: 3}\n"
+        for scenario, is_exact in (reported, True), (reported.replace("{input: 5, output: 3}", "none"), False):
+            _, server = self.pair(scenario)
+            before = server.metrics()
+            usage = harness.run_agent(server, "helper", "x")[-1]["usage"]
+            after = server.metrics()
+            labels = 'gen_ai_operation_name="chat",gen_ai_provider_name="openai",gen_ai_request_model="mock-1",gen_ai_token_type='
+            tokens = {'"input"': usage["input_tokens"], '"output"': usage["output_tokens"]}
+            exact = harness.rises(before, after, "gen_ai_client_token_usage_sum")
+            estimated = harness.rises(before, after, "sluice_estimated_tokens_total")
+            self.assertEqual(exact, {labels + k: v for k, v in tokens.items()} if is_exact else {})
+            self.assertEqual(estimated, {} if is_exact else {"type=" + k: v for k, v in tokens.items()})
+            self.assertTrue(all(tokens.values()) and usage["estimated"] != is_exact)
+
     def test_what_a_run_costs_is_counted_and_bounded(self):  # AL-2.3, AL-5.4
         step = "      - usage: {input: 100, output: 10, cached: 40}\n"
         mock = self.mock(

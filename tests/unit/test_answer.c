@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "runtime/base/loop.h"
+#include "runtime/base/mem.h"
 #include "runtime/exec/encode.h"
 #include "tests/fake/exec_rig.h"
 
@@ -260,6 +261,61 @@ static void an_answer_that_was_cut_is_not_read(void **state)
     sl_exec_rig_done(&rig);
 }
 
+/* ---- Memory -----------------------------------------------------------------------------------
+ */
+
+static size_t n_allocations, failing_allocation;
+
+static bool fail_once(size_t size)
+{
+    (void)size;
+    n_allocations++;
+    return n_allocations != failing_allocation;
+}
+
+/* An answer that does not fit, small or large, and one that does. Jansson's memory is not ours. */
+static void run_once(bool is_large)
+{
+    sl_exec_rig_init(&rig, RETRIES);
+    sl_exec_rig_start(&rig, "hello");
+    n_allocations = 0;
+    rig.is_reading = false;
+    sl_mem_set_gate(fail_once);
+    if (is_large) {
+        answer_at_length("{}");
+    } else {
+        answer("{}", SL_FINISH_END_TURN);
+    }
+    (void)sl_fake_loop_run(&rig.loop);
+    answer("{\"n\":1}", SL_FINISH_END_TURN);
+    (void)sl_fake_loop_run(&rig.loop);
+    sl_mem_set_gate(NULL);
+    rig.is_reading = true;
+    sl_exec_rig_turn(&rig);
+    assert_true(rig.has_ended);
+    assert_true(rig.ending.code == SL_CODE(OUT_OF_MEMORY) || rig.ending.status == SL_OK);
+}
+
+/* AL-5.30 */
+static void a_refused_allocation_ends_the_run_in_order(void **state)
+{
+    (void)state;
+    for (int is_large = 0; is_large < 2; is_large++) {
+        failing_allocation = SIZE_MAX;
+        run_once(is_large == 1);
+        assert_int_equal(rig.ending.status, SL_OK);
+        const size_t n = n_allocations;
+        sl_exec_rig_done(&rig);
+        size_t n_failed = 0;
+        for (failing_allocation = 1; failing_allocation <= n; failing_allocation++) {
+            run_once(is_large == 1);
+            n_failed += rig.ending.status == SL_OK ? 0 : 1;
+            sl_exec_rig_done(&rig);
+        }
+        assert_true(n_failed > 3);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -278,6 +334,7 @@ int main(void)
         cmocka_unit_test(a_run_can_be_cancelled_while_its_answer_is_read),
         cmocka_unit_test(the_final_texts_limit_does_not_cut_what_is_read),
         cmocka_unit_test(an_answer_that_was_cut_is_not_read),
+        cmocka_unit_test(a_refused_allocation_ends_the_run_in_order),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "runtime/base/mem.h"
 #include "runtime/base/metrics.h"
 #include "runtime/exec/encode.h"
 #include "tests/fake/exec_rig.h"
@@ -252,6 +253,57 @@ static void a_second_attempt_can_be_cancelled(void **state)
     sl_exec_rig_done(&rig);
 }
 
+/* ---- Memory -----------------------------------------------------------------------------------
+ */
+
+static size_t n_allocations, failing_allocation;
+
+static bool fail_once(size_t size)
+{
+    (void)size;
+    n_allocations++;
+    return n_allocations != failing_allocation;
+}
+
+/* A call, a cut, and an answer; how it ends depends on where memory was refused. */
+static void run_once(void)
+{
+    sl_exec_rig_init(&rig, RESTARTS);
+    sl_exec_rig_start(&rig, "hello");
+    n_allocations = 0;
+    rig.is_reading = false;
+    sl_mem_set_gate(fail_once);
+    sl_fake_model_call(&rig.models, "p1", "add", "{\"a\":1}");
+    cut("wrong");
+    sl_fake_model_text(&rig.models, "right");
+    sl_fake_model_finish(&rig.models, SL_FINISH_END_TURN, NULL);
+    (void)sl_fake_loop_run(&rig.loop);
+    sl_mem_set_gate(NULL);
+    rig.is_reading = true;
+    sl_exec_rig_turn(&rig);
+    assert_true(rig.has_ended);
+    assert_true(rig.ending.code == SL_CODE(OUT_OF_MEMORY) || rig.ending.status == SL_OK);
+}
+
+/* AL-5.30 */
+static void a_refused_allocation_ends_the_run_in_order(void **state)
+{
+    (void)state;
+    failing_allocation = SIZE_MAX;
+    run_once();
+    assert_int_equal(rig.ending.status, SL_OK);
+    const size_t n = n_allocations;
+    sl_exec_rig_done(&rig);
+    assert_true(n > 4);
+    size_t n_failed = 0;
+    for (failing_allocation = 1; failing_allocation <= n; failing_allocation++) {
+        run_once();
+        n_failed += rig.ending.status == SL_OK ? 0 : 1;
+        sl_exec_rig_done(&rig);
+    }
+    assert_true(n_failed > 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -268,6 +320,7 @@ int main(void)
         cmocka_unit_test(a_spent_budget_allows_no_restart),
         cmocka_unit_test(the_last_iteration_may_begin_again),
         cmocka_unit_test(a_second_attempt_can_be_cancelled),
+        cmocka_unit_test(a_refused_allocation_ends_the_run_in_order),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
