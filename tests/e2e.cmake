@@ -38,6 +38,7 @@ foreach(name
     service
     store
     terminal
+    waiting
     wire)
   add_test(NAME e2e.${name} COMMAND ${PYTHON3} -B ${CMAKE_CURRENT_SOURCE_DIR}/e2e/test_${name}.py)
   set_tests_properties(e2e.${name} PROPERTIES LABELS e2e TIMEOUT 600

@@ -192,6 +192,42 @@ static void a_tool_whose_call_is_not_stored_does_not_start(void **state)
     finish();
 }
 
+/* AL-6.2: also when the end of the client's calls lets the others go on. */
+static void a_client_that_goes_starts_no_tool_whose_call_is_not_stored(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < SL_COUNT(both); i++) {
+        prepare(both[i]);
+        rig.settings.on_disconnect = SL_DISCONNECT(DETACH);
+        rig.settings.cancel_on_reset = false;
+        rig.client_tools[0] = sl_fake_tool_new(&rig.tools, "mine");
+        rig.n_client_tools = 1;
+        sl_exec_rig_start(&rig, "hello");
+        store.holds = true;
+        sl_fake_model_call(&rig.models, "p1", "add", "{}");
+        sl_fake_model_call(&rig.models, "p2", "mine", "{}");
+        sl_fake_model_finish(&rig.models, SL_FINISH_TOOL_USE, NULL);
+        (void)trace();
+        sl_run_reader_gone(rig.run, SL_RUN_GONE_LOST, 0);
+        (void)trace();
+        assert_int_equal(rig.tools.n_started, 0);
+        assert_true(store.stored < 4);
+        while (rig.tools.n_started == 0) {
+            (void)answer();
+        }
+        assert_true(store.stored >= 4); /* the calls are behind RunStarted and IterationStart */
+        assert_int_equal(rig.tools.n_started, 1);
+        store.holds = false;
+        while (store.n_pending > 0) {
+            sl_fake_store_answer(&store);
+        }
+        sl_fake_tool_done(&rig.tools, 0, SL_TOOL_OK, "1");
+        (void)trace();
+        sl_fake_model_finish(&rig.models, SL_FINISH_END_TURN, NULL);
+        finish();
+    }
+}
+
 /* The store has more than it wants: no more before its answer. */
 static void a_run_pauses_when_the_store_says_so(void **state)
 {
@@ -628,6 +664,7 @@ int main(void)
         cmocka_unit_test(observers_see_no_more_than_the_first_reader),
         cmocka_unit_test(a_tool_starts_when_its_call_is_stored),
         cmocka_unit_test(a_tool_whose_call_is_not_stored_does_not_start),
+        cmocka_unit_test(a_client_that_goes_starts_no_tool_whose_call_is_not_stored),
         cmocka_unit_test(a_run_pauses_when_the_store_says_so),
         cmocka_unit_test(a_run_without_reader_is_held_back_by_the_store),
         cmocka_unit_test(a_run_is_held_back_when_the_store_is_slow),
