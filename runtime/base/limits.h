@@ -74,7 +74,7 @@
     X(watchdog, MS, 0, 0, 3600000, "a loop that does not turn; 0: as the manager says")            \
     X(tools, COUNT, 64, 1, 10000, "tool calls at once, in the process")                            \
     X(store_queue, BYTES, 16777216, 65536, 1073741824, "events that wait for the store")           \
-    X(store_queue_run, BYTES, 1048576, 65536, 1073741824, "the same, of one run")                  \
+    X(store_queue_run, BYTES, 1048576, 65536, 1073741824, "the same, of one run, queued or not")   \
     /* a run */                                                                                    \
     X(run_timeout, MS, 3600000, 1, 604800000, "a run")                                             \
     X(iterations, COUNT, 1000, 1, 1000, "max_iterations of an agent")                              \

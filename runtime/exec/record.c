@@ -7,9 +7,8 @@
 
 enum {
     APPEND_BYTES = 256 * 1024, /* one more segment at most */
-    UNSTORED_BYTES = 1024 * 1024,
-    SLOW_MS = 5000,  /* the run is held back then (RL-G1) */
-    BEGIN_MS = 5000, /* a start waits so long for the store */
+    SLOW_MS = 5000,            /* the run is held back then (RL-G1) */
+    BEGIN_MS = 5000,           /* a start waits so long for the store */
     FIRST_RETRY_MS = 50,
     LAST_RETRY_MS = 2000,
     TEXT_BYTES = 4 * 1024 * 1024
@@ -85,7 +84,7 @@ static void hold_if_behind(struct sl_record *record)
     }
     const struct sl_event_place head = sl_event_channel_head(record->cursor.channel);
     const uint64_t behind = head.offset - record->cursor.position;
-    const uint64_t most = record->is_held ? UNSTORED_BYTES / 2 : UNSTORED_BYTES;
+    const uint64_t most = record->is_held ? record->most_behind / 2 : record->most_behind;
     record->is_held = record->is_slow || record->must_wait || behind >= most;
     sl_event_channel_hold(record->cursor.channel, record->is_held);
 }
@@ -544,6 +543,7 @@ struct sl_record *sl_record_make(const struct sl_record_options *options, uint64
     record->room = options->room;
     record->callbacks = options->callbacks;
     record->retry_ms = options->limits->store_retry;
+    record->most_behind = options->limits->store_queue_run;
     record->next_retry_ms = FIRST_RETRY_MS;
     record->stop_ns = SL_NEVER_NS;
     record->until.offset = UINT64_MAX;

@@ -50,6 +50,7 @@ struct sl_record {
     uint64_t retry_ms; /* limits.store_retry */
     uint64_t next_retry_ms;
     struct sl_timer retry_timer, patience_timer;
+    uint64_t most_behind; /* bytes that are not stored: limits.store_queue_run */
 
     struct sl_store_begin begin;
     struct sl_store_get look; /* UNSURE: is it there? */

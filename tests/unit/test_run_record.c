@@ -297,6 +297,27 @@ static void a_run_without_reader_is_held_back_by_the_store(void **state)
     finish();
 }
 
+/* limits.store_queue_run */
+static void a_run_is_held_back_at_the_limit_of_what_waits(void **state)
+{
+    (void)state;
+    prepare(SL_STORE_ASYNC);
+    rig.limits.store_queue_run = 128 * 1024;
+    rig.settings.on_disconnect = SL_DISCONNECT(DETACH);
+    sl_exec_rig_start(&rig, "hello");
+    (void)trace();
+    sl_exec_rig_part(&rig, SL_RUN_GONE_LOST);
+    store.holds = true;
+    assert_in_range(send_until_held(), 110, 140); /* of 1 KiB each */
+    store.holds = false;
+    sl_fake_store_answer(&store);
+    (void)trace();
+    sl_fake_model_finish(&rig.models, SL_FINISH_END_TURN, NULL);
+    sl_exec_rig_turn(&rig);
+    assert_int_equal(store.state, SL_STORE_STATE_DONE);
+    finish();
+}
+
 /* RL-G1: by time as well. */
 static void a_run_is_held_back_when_the_store_is_slow(void **state)
 {
@@ -667,6 +688,7 @@ int main(void)
         cmocka_unit_test(a_client_that_goes_starts_no_tool_whose_call_is_not_stored),
         cmocka_unit_test(a_run_pauses_when_the_store_says_so),
         cmocka_unit_test(a_run_without_reader_is_held_back_by_the_store),
+        cmocka_unit_test(a_run_is_held_back_at_the_limit_of_what_waits),
         cmocka_unit_test(a_run_is_held_back_when_the_store_is_slow),
         cmocka_unit_test(a_store_that_fails_for_a_while_is_asked_again),
         cmocka_unit_test(an_append_that_was_stored_all_the_same_is_not_there_twice),
