@@ -30,6 +30,7 @@ sl_add_test(slow sl_runtime)
 # It waits for the disk, which others use as well.
 set_tests_properties(unit.slow PROPERTIES TIMEOUT 240)
 sl_add_test(stored_query sl_runtime sl_fake_store)
+sl_add_test(recorded_list sl_runtime sl_fake_store)
 sl_add_test(generation sl_runtime)
 sl_add_test(encode sl_exec sl_fake)
 sl_add_test(event_order sl_event_order)
