@@ -10,6 +10,8 @@
 
 /* What the log has lost and the store has not got yet is on its way. */
 enum { RETRY_MS = 10 };
+/* A store that opens its file again needs a moment, and is waited for so long (RL-S2). */
+enum { STORE_RETRY_MS = 100, PATIENCE_MS = 5000 };
 
 struct sl_stored {
     struct sl_run_stream *stream; /* referenced while `is_busy` */
@@ -23,6 +25,7 @@ struct sl_stored {
     bool is_last;          /* the page's end is the run's */
     bool may_rejoin;       /* the run's loop has, or had, its log */
     enum sl_status failed; /* of a request that could not be made; told by the timer */
+    uint64_t failing_ns;   /* since then nothing can be read; 0: it can */
     bool is_run_over;      /* as the run's loop said, when it was asked last */
     size_t at;             /* of the page, taken */
     uint64_t event_left;
@@ -263,7 +266,6 @@ static void take_page(struct sl_stored *stored)
 {
     const struct sl_store_read *read = &stored->read;
     enum sl_status status = SL_OK;
-    stored->at = 0;
     if (is_ended(&read->run) && read->last_sequence == read->run.last_sequence) {
         stored->is_last = true;
         status = read_ending(stored);
@@ -275,15 +277,38 @@ static void take_page(struct sl_stored *stored)
     }
 }
 
+/* False: it is no fault that passes, or has not passed in time. */
+static bool waits_for_store(struct sl_stored *stored, enum sl_status status)
+{
+    const uint64_t now_ns = sl_loop_now_ns(stored->stream->reader_loop);
+    stored->failing_ns = stored->failing_ns == 0 ? now_ns : stored->failing_ns;
+    if ((status != SL_UNAVAILABLE && status != SL_RESOURCE_EXHAUSTED) ||
+        now_ns - stored->failing_ns >= PATIENCE_MS * SL_NS_PER_MS) {
+        return false;
+    }
+    sl_timer_start_ms(&stored->retry_timer, STORE_RETRY_MS);
+    return true;
+}
+
+static void read_failed(struct sl_stored *stored, enum sl_status status)
+{
+    if (!waits_for_store(stored, status)) {
+        lose_for(stored, status);
+    }
+}
+
 static void page_read(struct sl_stored *stored, enum sl_status status)
 {
     if (!end_work(stored)) {
         return;
     }
-    stored->has_begun |= status == SL_OK;
     if (status != SL_OK) {
-        lose_for(stored, status);
-    } else if (stored->read.bytes.size > 0) {
+        read_failed(stored, status);
+        return;
+    }
+    stored->has_begun = true;
+    stored->failing_ns = 0;
+    if (stored->read.bytes.size > 0) {
         take_page(stored);
     } else {
         found_nothing(stored);
@@ -300,6 +325,7 @@ static void read_on(struct sl_stored *stored)
     struct sl_run_stream *stream = stored->stream;
     const struct sl_store_run run = stored->read.run; /* for what is said if this fails */
     sl_store_request_done(&stored->read.request);
+    stored->at = 0; /* of nothing, until there is another page */
     stored->read = (struct sl_store_read){
         .request = { .loop = stream->reader_loop, .on_done = on_read },
         .run_id = stream->run_id,
@@ -318,9 +344,11 @@ static void read_on(struct sl_stored *stored)
 
 static void try_again(struct sl_stored *stored)
 {
-    if (stored->failed != SL_OK) {
-        lose_for(stored, stored->failed);
-    } else if (!rejoin(stored)) { /* which also tells whether the run goes on */
+    const enum sl_status failed = stored->failed;
+    stored->failed = SL_OK;
+    if (failed != SL_OK) {
+        read_failed(stored, failed);
+    } else if (!stored->may_rejoin || !rejoin(stored)) { /* it also tells whether the run goes on */
         read_on(stored);
     }
 }
