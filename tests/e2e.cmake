@@ -35,6 +35,7 @@ foreach(name
     script
     sessions
     shell
+    slow
     service
     store
     terminal
