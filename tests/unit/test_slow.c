@@ -238,6 +238,7 @@ static void a_run_goes_to_its_end_while_nobody_reads(void **state)
         for (size_t i = 0; i < SL_COUNT(both); i++) {
             struct reader blocker;
             struct reader slow = { .max_take = 0 };
+            struct reader late = { .max_take = 0 };
             struct sl_run_spec spec = slow_spec(LONG_INPUT, SL_RUN_SLOW_SPILL);
             const uint64_t n_spills = n_actions("spill");
             open_with_run_elsewhere(n, &blocker);
@@ -254,6 +255,9 @@ static void a_run_goes_to_its_end_while_nobody_reads(void **state)
             assert_false(is_lost || is_slow);
             check_whole(&slow, N_EVENTS);
             finish(&slow);
+            attach(&late, slow.run_id, N_EVENTS); /* nothing is left of the one before */
+            wait_until(&late.is_last);
+            finish(&late);
             close_with_run_elsewhere(&blocker);
         }
     }
@@ -544,7 +548,7 @@ static void a_reader_that_stays_behind_is_cut_and_its_run_goes_on(void **state)
         assert_true(sl_run_stream_outlives(slow.stream, SL_RUN_CLOSE_RESET));
         const uint64_t sequence = sl_run_stream_sequence(slow.stream);
         attach(&late, slow.run_id, 1); /* who comes and goes means nothing to it */
-        sl_run_stream_close(slow.stream, SL_RUN_CLOSE_LOST, 0);
+        sl_run_stream_close(slow.stream, SL_RUN_CLOSE_RESET, 8);
         sl_run_stream_close(late.stream, SL_RUN_CLOSE_LOST, 0);
         sl_buf_done(&late.bytes);
         attach(&late, slow.run_id, sequence);
@@ -607,6 +611,31 @@ static void a_reader_that_reads_in_time_is_not_cut(void **state)
     assert_true(n_actions("spill") > n_spills + 1);
     check_whole(&slow, 604);
     finish(&slow);
+    close_runtime();
+}
+
+/* The time is over, and there is nothing that it has not read. */
+static void a_reader_that_has_caught_up_is_not_cut(void **state)
+{
+    (void)state;
+    struct reader slow = { .max_take = 0 };
+    struct sl_run_spec spec = slow_spec("{\"hang\":true}", SL_RUN_SLOW_DISCONNECT);
+    spec.has_buffer_events = true;
+    spec.buffer_events = 1;
+    const uint64_t n_spills = n_actions("spill");
+    open_with_agents(1);
+    runtime->newest->limits.slow_consumer = 1000;
+    start_slow(&slow, &spec);
+    while (sl_run_stream_sequence(slow.stream) < 3) {
+        step();
+        read_some(&slow);
+    }
+    assert_true(n_actions("spill") > n_spills);
+    is_reading = true;
+    pass_time(1500);
+    assert_false(is_slow);
+    sl_run_stream_close(slow.stream, SL_RUN_CLOSE_LOST, 0);
+    sl_buf_done(&slow.bytes);
     close_runtime();
 }
 
@@ -712,6 +741,7 @@ int main(void)
         TEST(a_reader_that_stays_behind_is_cut_and_its_run_goes_on),
         TEST(a_reader_that_stays_behind_is_cut_after_the_end_too),
         TEST(a_reader_that_reads_in_time_is_not_cut),
+        TEST(a_reader_that_has_caught_up_is_not_cut),
         TEST(a_run_without_its_reader_has_its_time_to_live),
         TEST(it_needs_a_record),
         TEST(without_a_store_an_agent_that_wants_it_is_disabled),
