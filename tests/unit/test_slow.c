@@ -294,8 +294,8 @@ static void a_reader_goes_to_the_store_and_comes_back(void **state)
         start_slow(&slow, &spec);
         is_reading = true;
         attach(&fast, slow.run_id, 0);
-        size_t n_rounds = 0;
-        for (uint64_t until = 4000; until <= 16000; until += 4000, n_rounds++) {
+        const uint64_t n_spills = n_actions("spill");
+        for (uint64_t until = 4000; until <= 16000; until += 4000) {
             is_reading = true;
             read_some(&slow);
             for (int i = 0; sl_run_stream_sequence(slow.stream) < until - 3900; i++) {
@@ -312,6 +312,8 @@ static void a_reader_goes_to_the_store_and_comes_back(void **state)
         read_to_end(&slow);
         assert_int_equal(sl_run_stream_ending(slow.stream)->status, SL_OK);
         assert_false(is_lost);
+        assert_true(
+            n_actions("spill") >= n_spills + 3); /* each time that it was back, it fell again */
         check_whole(&slow, N_EVENTS);
         finish(&fast);
         finish(&slow);
