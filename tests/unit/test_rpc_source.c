@@ -11,6 +11,7 @@
 
 #include "proto/tests/unit/rpc_types.pb-c.h"
 #include "runtime/base/mem.h"
+#include "runtime/base/metrics.h"
 #include "service/rpc/call.h"
 #include "service/rpc/compress.h"
 #include "tests/unit/test_rpc_rig.h"
@@ -358,6 +359,46 @@ static void stalled_source_tells_how_far_it_came(void **state) /* FC-9 */
     rpc_stream_free(stream);
 }
 
+/* The handler's word: the time of the limit `stall` is not over. Between two messages, with
+ * trailers. */
+static void a_source_is_given_up_between_two_messages(void **state) /* FC-9 */
+{
+    struct bench *bench = *state;
+    bench->peer.client->keeps_credit = true;
+    static uint8_t block[300000];
+    const size_t window = (size_t)bench->peer.client->limits.stream_window;
+    append(&bench->source, block, window - 5);
+    append(&bench->source, "blocked", 7);
+    struct rpc_stream *stream = rpc_unary(&bench->peer, "/t.S/Follow", NULL, "x");
+    const uint64_t n_before = sl_limit_n_reached(SL_LIMIT_stall);
+    assert_int_equal(bench->n_ended, 0);
+    sl_call_stall(bench->call);
+    assert_int_equal(bench->n_ended, 0); /* never from inside */
+    rpc_pump(&bench->peer);
+    const char *log = rpc_log(&bench->peer);
+    assert_non_null(strstr(log, "grpc-status=8"));
+    assert_non_null(strstr(log, "the client does not read its stream"));
+    assert_int_equal(bench->n_ended, 1);
+    assert_int_equal(sl_limit_n_reached(SL_LIMIT_stall), n_before);
+    rpc_stream_free(stream);
+}
+
+static void a_source_is_given_up_inside_a_message(void **state) /* FC-9 */
+{
+    struct bench *bench = *state;
+    bench->peer.client->keeps_credit = true;
+    static uint8_t block[300000];
+    append(&bench->source, block, (size_t)bench->peer.client->limits.stream_window);
+    struct rpc_stream *stream = rpc_unary(&bench->peer, "/t.S/Follow", NULL, "x");
+    struct sl_call *call = bench->call;
+    sl_call_stall(call);
+    sl_call_stall(call); /* it has ended */
+    rpc_pump(&bench->peer);
+    assert_non_null(strstr(rpc_log(&bench->peer), "closed reset 11"));
+    assert_int_equal(bench->n_ended, 1);
+    rpc_stream_free(stream);
+}
+
 /* ---- Compression ----------------------------------------------------------------------------- */
 
 /* The next message, unpacked; `*ret_was_packed`: its flag. */
@@ -508,6 +549,8 @@ int main(void)
         CASE(queued_messages_go_before_the_source),
         CASE(every_window_gives_the_same_messages),
         CASE(stalled_source_tells_how_far_it_came),
+        CASE(a_source_is_given_up_between_two_messages),
+        CASE(a_source_is_given_up_inside_a_message),
         CASE(source_is_framed_anew_when_it_is_compressed),
         CASE(nothing_is_compressed_unless_the_client_allows_it),
         CASE(typed_call_is_decoded_and_encoded),
