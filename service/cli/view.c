@@ -6,7 +6,7 @@
 #include "runtime/base/mem.h"
 #include "service/cli/text.h"
 
-enum { SPINNER_MS = 100, COLUMNS = 80 };
+enum { SPINNER_MS = 100, COLUMNS = 80, MICROS = 1000000 };
 
 #define DIM    "\x1b[2m"
 #define BOLD   "\x1b[1m"
@@ -169,6 +169,12 @@ static void show_usage(struct sl_view *view, const Sluice__V1__Usage *usage)
     }
     if (usage->reasoning_tokens > 0) {
         (void)fprintf(view->out, ", %" PRIu64 " thinking", usage->reasoning_tokens);
+    }
+    if (usage->_cost_micros_case == SLUICE__V1__USAGE___COST_MICROS_COST_MICROS) {
+        (void)fprintf(
+            view->out, ", %" PRIu64 ".%06" PRIu64 " ", usage->cost_micros / MICROS,
+            usage->cost_micros % MICROS);
+        sl_text_put_line(view->out, usage->currency, 8);
     }
 }
 

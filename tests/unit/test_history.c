@@ -88,6 +88,22 @@ static void the_old_part_is_repaired(void **state)
     check("u1a-a2u-", "x", "u1a2|ux");       /* empty messages are dropped */
 }
 
+/* AL-6.6 */
+static void repairs_are_counted(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *messages;
+        uint32_t n_repairs;
+    } cases[] = { { "u1c2t2a3", 0 },   { "u1c2", 1 },     { "u1t2a3", 1 },
+                  { "u1c2t2t3a4", 1 }, { "u1a-a2u-", 2 }, { "u1c2c3t2", 3 } };
+    for (size_t i = 0; i < SL_COUNT(cases); i++) {
+        begin(cases[i].messages, "x");
+        assert_int_equal(history.n_repairs, cases[i].n_repairs);
+        sl_history_done(&history);
+    }
+}
+
 static void the_input_is_never_lost_and_never_doubled(void **state)
 {
     (void)state;
@@ -245,6 +261,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_old_part_is_repaired),
+        cmocka_unit_test(repairs_are_counted),
         cmocka_unit_test(the_input_is_never_lost_and_never_doubled),
         cmocka_unit_test(no_call_stays_without_result),
         cmocka_unit_test(what_is_stored_comes_before_what_is_given),

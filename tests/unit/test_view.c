@@ -227,6 +227,12 @@ static void the_end_tells_iterations_time_and_tokens(void **state)
     sl_view_event(&view, &event);
     assert_seen("text\n✓ done: 2 iterations, 1.5 s, about 10 tokens in, 20 out, 5 cached, "
                 "6 thinking\n");
+    usage._cost_micros_case = SLUICE__V1__USAGE___COST_MICROS_COST_MICROS;
+    usage.cost_micros = 12003280;
+    usage.currency = sl_unconst("EUR\033[1m");
+    sl_view_event(&view, &event);
+    assert_contains("6 thinking, 12.003280 EUR");
+    assert_null(strstr(seen, "\033[1m"));
 }
 
 static void show_error(int code, const char *message, const char *id)
