@@ -15,10 +15,12 @@ foreach(name
     causes
     cli
     cli_runs
+    context
     converse
     crash
     daemon
     disconnect
+    disk
     docs
     identity
     limits

@@ -125,7 +125,7 @@
     X(sluice_store_event_bytes, COUNTER, ONE, NONE, "", "Bytes of these events.")                  \
     X(sluice_store_wal_bytes, GAUGE, ONE, NONE, "",                                                \
       "Bytes of its log that are not in the database yet.")                                        \
-    X(sluice_store_kept_bytes, GAUGE, ONE, NONE, "", "Bytes of the events that are kept.")         \
+    X(sluice_store_kept_bytes, GAUGE, ONE, NONE, "", "Bytes of the runs that are kept.")           \
     X(sluice_store_runs_open, GAUGE, ONE, NONE, "", "Runs that are recorded and go on.")           \
     X(sluice_store_runs_removed, COUNTER, ONE, NONE, "", "Ended runs that were removed.")          \
     X(sluice_store_runs_recovered, COUNTER, ONE, NONE, "",                                         \
