@@ -343,13 +343,9 @@ static enum sl_status put_error(struct writer *writer, const struct sl_ending *e
     return put(writer, &event);
 }
 
-static enum sl_status
-put_all(struct writer *writer, const struct sl_closing_run *run, const struct sl_ending *ending)
+static enum sl_status put_brackets(struct writer *writer)
 {
     const struct sl_closing *closing = writer->closing;
-    if (closing->sequence == 0) {
-        SL_TRY(put_started(writer, run));
-    }
     if (closing->is_iteration_open) {
         SL_TRY(put_iteration_complete(writer));
     }
@@ -359,6 +355,16 @@ put_all(struct writer *writer, const struct sl_closing_run *run, const struct sl
     SL_LIST_EACH(node, &closing->calls) {
         SL_TRY(put_call_complete(writer, SL_CONTAINER(node, struct bracket, node)));
     }
+    return SL_OK;
+}
+
+static enum sl_status
+put_all(struct writer *writer, const struct sl_closing_run *run, const struct sl_ending *ending)
+{
+    if (writer->closing->sequence == 0) {
+        SL_TRY(put_started(writer, run));
+    }
+    SL_TRY(put_brackets(writer));
     return put_error(writer, ending);
 }
 
@@ -409,6 +415,24 @@ enum sl_status sl_closing_write(
     if (status == SL_OK) {
         tell(closing, ending, ret_events);
     }
+    closing->is_over = status == SL_OK;
+    return status;
+}
+
+enum sl_status sl_closing_write_brackets(
+    struct sl_closing *closing, uint64_t now_ms, struct sl_closing_events *ret_events)
+{
+    struct writer writer = { .closing = closing, .now_ms = now_ms };
+    if (closing->is_over) {
+        return SL_FAILED_PRECONDITION;
+    }
+    *ret_events = (struct sl_closing_events){ .first_sequence = closing->sequence + 1 };
+    sl_buf_init(&writer.bytes, MAX_EVENTS_BYTES);
+    enum sl_status status = put_brackets(&writer);
+    if (status == SL_OK && writer.bytes.size > 0) {
+        status = to_segment(&writer, ret_events);
+    }
+    sl_buf_done(&writer.bytes);
     closing->is_over = status == SL_OK;
     return status;
 }

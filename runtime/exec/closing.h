@@ -63,6 +63,10 @@ SL_CHECK enum sl_status sl_closing_write(
     const struct sl_ending *ending,
     uint64_t now_ms,
     struct sl_closing_events *ret_events);
+/* The same without the terminal event, for who has one: brackets only, and no conversation. No
+ * segment: nothing is open. */
+SL_CHECK enum sl_status sl_closing_write_brackets(
+    struct sl_closing *closing, uint64_t now_ms, struct sl_closing_events *ret_events);
 void sl_closing_done(struct sl_closing *closing);
 
 #endif

@@ -424,6 +424,39 @@ static void send_own_end(struct sl_record *record)
         (struct sl_store_range){ .segment = range.segment, .from = range.from, .to = range.to });
 }
 
+static void on_brackets(struct sl_brackets *brackets, enum sl_status status)
+{
+    struct sl_record *record = SL_CONTAINER(brackets, struct sl_record, brackets);
+    record->is_busy = false;
+    if (is_passing(status)) {
+        retry_later(record);
+        return;
+    }
+    record->has_brackets = true; /* of a log that is damaged there are none */
+    if (brackets->segment != NULL) {
+        record->append.first_sequence = record->stored + 1;
+        record->append.last_sequence = record->sent.sequence = brackets->last_sequence;
+        record->append.ranges[0] =
+            (struct sl_store_range){ .segment = brackets->segment, .to = brackets->segment->used };
+        record->append.n_ranges = 1;
+        record->append.state = SL_STORE_STATE_ANY;
+        record->append.has_lost = record->tail.sent > record->stored;
+    }
+    sl_record_go_on(record);
+}
+
+/* The end closes no bracket that is open in what is stored (AL-3.3.2). */
+static void find_brackets(struct sl_record *record)
+{
+    record->brackets = (struct sl_brackets){ .store = record->store,
+                                             .loop = record->loop,
+                                             .run_id = record->run.run_id,
+                                             .stored = record->stored,
+                                             .on_done = on_brackets };
+    record->is_busy = true;
+    sl_brackets_begin(&record->brackets);
+}
+
 /* The run is gone: how it ended comes behind what is stored. */
 static void send_last_end(struct sl_record *record)
 {
@@ -452,6 +485,8 @@ static void go_on_alone(struct sl_record *record)
     } else if (record->append.n_ranges > 0) {
         record->append.rests = false; /* it does not go on */
         send_append(record);
+    } else if (!record->has_brackets) {
+        find_brackets(record);
     } else {
         send_last_end(record);
     }
@@ -460,6 +495,7 @@ static void go_on_alone(struct sl_record *record)
 void sl_record_go_on(struct sl_record *record)
 {
     if (record->is_busy) {
+        record->brackets.must_stop = record->room != NULL && record->room->is_stopping;
         return;
     }
     if (record->is_alone) {

@@ -4,6 +4,7 @@
 
 #include "runtime/base/arena.h"
 #include "runtime/base/buf.h"
+#include "runtime/exec/brackets.h"
 #include "runtime/exec/record.h"
 
 enum sl_record_state {
@@ -67,8 +68,10 @@ struct sl_record {
     struct sl_buf messages;  /* in the end */
     struct sl_store_session session;
 
-    struct sl_record_tail tail; /* alone: how the run ended */
-    uint64_t alone_ns;          /* it tries until then */
+    struct sl_record_tail tail;  /* alone: how the run ended */
+    struct sl_brackets brackets; /* before that */
+    bool has_brackets;
+    uint64_t alone_ns; /* it tries until then */
 };
 
 /* ---- record.c ----------------------------------------------------------------------------------

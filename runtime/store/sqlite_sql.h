@@ -39,7 +39,7 @@
       "UPDATE heads SET last_sequence = ?4, bytes = bytes + ?5, rests = ?6, is_over = ?7 "         \
       "WHERE run = ?1 AND epoch = ?2 AND last_sequence = ?3 AND is_over = 0")                      \
     X(GET_HEAD, "SELECT epoch, last_sequence, is_over FROM heads WHERE run = ?1")                  \
-    X(SET_LOST, "UPDATE heads SET recovered_after = ?2 WHERE run = ?1")                            \
+    X(SET_LOST, "UPDATE heads SET recovered_after = coalesce(recovered_after, ?2) WHERE run = ?1") \
     X(ADD_EVENTS, "INSERT INTO events (run, first_sequence, last_sequence, bytes, crc) "           \
                   "VALUES (?1, ?2, ?3, ?4, ?5)")                                                   \
     X(GET_EVENTS, "SELECT first_sequence, last_sequence, bytes, crc FROM events "                  \

@@ -314,6 +314,14 @@ static int set_state(struct sl_sqlite *store, uint64_t number, enum sl_store_sta
     return sl_sqlite_run(statement);
 }
 
+static int set_lost(struct sl_sqlite *store, uint64_t number, uint64_t after_sequence)
+{
+    STATEMENT(SET_LOST)
+    sl_sqlite_bind_number(statement, 1, number);
+    sl_sqlite_bind_number(statement, 2, after_sequence);
+    return sl_sqlite_run(statement);
+}
+
 static int append(struct sl_sqlite *store, struct sl_store_append *append)
 {
     struct step step = {
@@ -328,6 +336,9 @@ static int append(struct sl_sqlite *store, struct sl_store_append *append)
     int rc = take_step(store, &append->request, &step, &is_new);
     if (rc == SQLITE_OK && is_new && append->state != SL_STORE_STATE_ANY) {
         rc = set_state(store, append->log->number, append->state);
+    }
+    if (rc == SQLITE_OK && is_new && append->has_lost) {
+        rc = set_lost(store, append->log->number, append->first_sequence - 1);
     }
     if (rc == SQLITE_OK && is_new && append->resume.size > 0) {
         rc = put_resume(store, append->log->number, append->resume);
@@ -418,14 +429,6 @@ static int drop_resume(struct sl_sqlite *store, uint64_t number)
 {
     STATEMENT(DROP_RESUME)
     sl_sqlite_bind_number(statement, 1, number);
-    return sl_sqlite_run(statement);
-}
-
-static int set_lost(struct sl_sqlite *store, uint64_t number, uint64_t after_sequence)
-{
-    STATEMENT(SET_LOST)
-    sl_sqlite_bind_number(statement, 1, number);
-    sl_sqlite_bind_number(statement, 2, after_sequence);
     return sl_sqlite_run(statement);
 }
 

@@ -184,7 +184,8 @@ struct sl_store_append {
     /* In the same transaction: */
     enum sl_store_state state; /* 0: as it is */
     struct sl_slice resume;    /* replaces the run's; empty: as it is */
-    bool rests; /* the owner will send nothing that is not stored until its next append */
+    bool rests;    /* the owner will send nothing that is not stored until its next append */
+    bool has_lost; /* others with numbers from first_sequence on were sent: recovered_after */
 };
 
 /* A conversation: key (tenant, agent, session_id), and its messages in the executor's own form. */
@@ -202,7 +203,9 @@ struct sl_store_end {
     struct sl_store_range range; /* it, and nothing else */
     enum sl_store_state state;   /* DONE, FAILED or CANCELLED */
     uint64_t ended_ms;
-    bool has_lost; /* events after sequence - 1 were sent and are not stored: recovered_after */
+    /* Events after sequence - 1 were sent and are not stored: recovered_after, unless an append
+     * has said so. */
+    bool has_lost;
     const struct sl_store_session
         *session; /* NULL: it stays as it is; with NONE, save it yourself */
     /* The session is written only if it is what the run began with, or what the run saved last: by

@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "runtime/base/event_log.h"
 #include "runtime/base/mem.h"
 
 enum { MOST_BYTES = 64 * 1024 * 1024, CONTEXT_BYTES = 4096 };
@@ -40,6 +41,14 @@ static void do_begin(struct sl_fake_store *store, struct sl_store_begin *begin)
     store->durability = run->durability;
 }
 
+static void note_lost(struct sl_fake_store *store, bool has_lost, uint64_t next_sequence)
+{
+    if (has_lost && !store->has_lost) {
+        store->has_lost = true;
+        store->lost_after = next_sequence - 1;
+    }
+}
+
 /* The same append may come again. */
 static enum sl_status do_append(struct sl_fake_store *store, const struct sl_store_append *append)
 {
@@ -52,6 +61,7 @@ static enum sl_status do_append(struct sl_fake_store *store, const struct sl_sto
     for (uint32_t i = 0; i < append->n_ranges; i++) {
         keep(store, &append->ranges[i]);
     }
+    note_lost(store, append->has_lost, append->first_sequence);
     store->stored = append->last_sequence;
     store->rests = append->rests;
     store->state = append->state != SL_STORE_STATE_ANY ? append->state : store->state;
@@ -71,7 +81,7 @@ static enum sl_status do_end(struct sl_fake_store *store, const struct sl_store_
     store->stored = end->sequence;
     store->is_ended = true;
     store->state = end->state;
-    store->has_lost = end->has_lost;
+    note_lost(store, end->has_lost, end->sequence);
     store->ended_ms = end->ended_ms;
     assert_int_equal(sl_buf_add(&store->ended_context, end->context), SL_OK);
     if (end->session != NULL) {
@@ -80,6 +90,21 @@ static enum sl_status do_end(struct sl_fake_store *store, const struct sl_store_
             end->session->agent, end->session->session_id, SL_SLICE_FMT(end->session->messages));
     }
     return SL_OK;
+}
+
+/* One event at a time. */
+static enum sl_status do_read(struct sl_fake_store *store, struct sl_store_read *read)
+{
+    struct sl_slice rest = sl_buf_slice(&store->bytes);
+    for (uint64_t sequence = 0; rest.size > 0; sequence++) {
+        const size_t size = sl_event_size(rest.data);
+        if (sequence == read->after_sequence) {
+            read->bytes = sl_slice_of(rest.data, size);
+            return store->failure;
+        }
+        rest = sl_slice_of(rest.data + size, rest.size - size);
+    }
+    return store->failure;
 }
 
 static enum sl_status carry_out(struct sl_fake_store *store, struct sl_store_request *request)
@@ -100,6 +125,9 @@ static enum sl_status carry_out(struct sl_fake_store *store, struct sl_store_req
     }
     if (request->kind == SL_STORE_GET) {
         return store->failure != SL_OK ? store->failure : store->is_begun ? SL_OK : SL_NOT_FOUND;
+    }
+    if (request->kind == SL_STORE_READ) {
+        return do_read(store, SL_CONTAINER(request, struct sl_store_read, request));
     }
     if (request->kind == SL_STORE_SAVE) {
         store->n_saves++;

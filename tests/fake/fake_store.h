@@ -26,6 +26,7 @@ struct sl_fake_store {
     enum sl_store_state state;
     enum sl_store_durability durability;
     bool has_lost;
+    uint64_t lost_after;
     uint64_t ended_ms;
     bool rests; /* as the last append says, and what the last one that rests had */
     struct sl_buf resume;

@@ -115,7 +115,7 @@ static void what_is_left_to_say_is_said_when_the_store_is_back(void **state)
         assert_false(store.is_ended);
         store.failure = SL_OK;
         sl_exec_rig_advance_ms(&rig, 3000);
-        check_closed(4, both[i] == SL_STORE_ASYNC);
+        check_closed(5, both[i] == SL_STORE_ASYNC);
         finish();
     }
 }

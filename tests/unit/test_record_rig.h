@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "runtime/base/event_log.h"
 #include "runtime/base/mem.h"
 #include "runtime/base/metrics.h"
 #include "runtime/exec/encode.h"
@@ -86,8 +87,29 @@ static inline Sluice__V1__StreamEvent *last_stored(void)
         NULL, size - SL_EVENT_PREFIX_BYTES, store.bytes.data + at - size + SL_EVENT_PREFIX_BYTES);
 }
 
+/* AL-3.3: nothing is open in it at its end. */
+static inline void check_stored_order(void)
+{
+    struct sl_event_order order = { 0 };
+    struct sl_error err = { .text = "" };
+    for (size_t at = 0; at < store.bytes.size;) {
+        const size_t size = sl_event_size(store.bytes.data + at);
+        Sluice__V1__StreamEvent *event = sluice__v1__stream_event__unpack(
+            NULL, size - SL_EVENT_PREFIX_BYTES, store.bytes.data + at + SL_EVENT_PREFIX_BYTES);
+        assert_non_null(event);
+        const enum sl_status status = sl_event_order_check(&order, event, &err);
+        sluice__v1__stream_event__free_unpacked(event, NULL);
+        assert_string_equal(err.text, "");
+        assert_int_equal(status, SL_OK);
+        at += size;
+    }
+    assert_int_equal(sl_event_order_finish(&order, &err), SL_OK);
+    sl_event_order_done(&order);
+}
+
 static inline void check_closed(uint64_t sequence, bool has_lost)
 {
+    check_stored_order();
     assert_true(store.is_ended);
     assert_int_equal(store.stored, sequence);
     assert_int_equal(store.state, SL_STORE_STATE_FAILED);

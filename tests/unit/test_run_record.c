@@ -418,7 +418,8 @@ static void a_store_that_stays_away_ends_the_run(void **state)
         /* The store is back: the run is closed in it, behind what it has (AL-5.1). */
         store.failure = SL_OK;
         sl_exec_rig_advance_ms(&rig, 3000);
-        check_closed(4, rows[i].durability == SL_STORE_ASYNC); /* the append was there to repeat */
+        check_closed(5, rows[i].durability == SL_STORE_ASYNC); /* the append was there to repeat */
+        assert_int_equal(store.lost_after, rows[i].durability == SL_STORE_ASYNC ? 3 : 0);
         finish();
     }
 }
@@ -543,7 +544,7 @@ static void a_cancel_does_not_wait_for_a_store_that_hangs(void **state)
         store.holds = false;
         sl_fake_store_answer(&store);
         sl_exec_rig_turn(&rig);
-        check_closed(4, both[i] == SL_STORE_ASYNC);
+        check_closed(5, both[i] == SL_STORE_ASYNC);
         finish();
     }
 }
