@@ -221,6 +221,7 @@ static enum sl_status make_loops(struct sl_generation *generation)
             .models = generation->models,
             .tools = generation->tools,
             .store = runtime->store,
+            .lease = runtime->lease == NULL ? NULL : sl_lease_at(runtime->lease, i),
             .stats = &runtime->loops[i].stats,
             .window_bytes = sl_window_share(&generation->limits),
         };

@@ -43,6 +43,9 @@ static void run_stop(struct sl_task *task)
     struct sl_runtime_loop *at = SL_CONTAINER(task, struct sl_runtime_loop, stop_task);
     const struct sl_ending ending = sl_ending_error(SLUICE__V1__ERROR_CODE__ERROR_CODE_DRAINING);
     at->loop.is_stopping = true;
+    if (at->base->index == 0) {
+        sl_lease_stop(at->runtime->lease);
+    }
     sl_record_room_stop(&at->loop.records);
     SL_LIST_EACH(node, &at->loop.streams) {
         const struct sl_run_stream *stream = SL_CONTAINER(node, struct sl_run_stream, run.node);
@@ -339,6 +342,7 @@ struct sl_runtime *sl_runtime_free(struct sl_runtime *runtime)
     runtime->slots = sl_tool_slots_free(runtime->slots);
     runtime->memory = sl_store_free(runtime->memory);
     runtime->store = sl_store_free(runtime->store);
+    runtime->lease = sl_lease_free(runtime->lease);
     runtime->directory = sl_directory_free(runtime->directory);
     (void)pthread_mutex_destroy(&runtime->shared.lock);
     runtime->loops = sl_free(runtime->loops);

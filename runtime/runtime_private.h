@@ -43,7 +43,8 @@ struct sl_runtime {
      * `stream` has a reader, and no run. Tells it how that went, as sl_run_observe() does; takes no
      * reference. Thread: the reader's loop. NULL: nobody can. */
     void (*follow_stored)(struct sl_run_stream *stream, const char *run_id);
-    bool has_store; /* one that outlives the process */
+    struct sl_lease *lease; /* NULL: no store that could give one */
+    bool has_store;         /* one that outlives the process */
     _Atomic uint64_t n_recovered;
     struct sl_tool_slots *slots;
     struct sl_directory *directory;

@@ -10,7 +10,30 @@ static void use_store(struct sl_runtime *runtime, struct sl_store *store)
     runtime->follow_stored = sl_run_observe; /* which asks the store */
     for (size_t i = 0; i < runtime->n_loops; i++) {
         runtime->newest->loops[i].env.store = store;
+        runtime->newest->loops[i].env.lease = sl_lease_at(runtime->lease, i);
     }
+    sl_lease_start(runtime->lease);
+}
+
+static void hold(void *user_data)
+{
+    sl_runtime_hold(user_data);
+}
+
+static void release(void *user_data)
+{
+    sl_runtime_release(user_data);
+}
+
+static enum sl_status make_lease(struct sl_runtime *runtime, struct sl_store *store)
+{
+    const struct sl_lease_options options = { .store = store,
+                                              .loops = runtime->bases,
+                                              .n_loops = runtime->n_loops,
+                                              .hold = hold,
+                                              .release = release,
+                                              .user_data = runtime };
+    return sl_lease_new(&options, &runtime->lease);
 }
 
 enum sl_status sl_runtime_open_store(
@@ -29,6 +52,10 @@ enum sl_status sl_runtime_open_store(
     };
     struct sl_store *store = NULL;
     SL_TRY(sl_store_sqlite_new(&sqlite, &store, err));
+    if (make_lease(runtime, store) != SL_OK) {
+        (void)sl_store_free(store);
+        return sl_fail(err, SL_RESOURCE_EXHAUSTED, "no memory for the store");
+    }
     use_store(runtime, store);
     return SL_OK;
 }

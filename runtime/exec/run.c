@@ -506,6 +506,7 @@ struct sl_run *sl_run_free(struct sl_run *run)
         return NULL;
     }
     assert(!run->is_starting && (!run->is_begun || run->state == SL_RUN_STATE_ENDED));
+    sl_lease_forget(&run->lease);
     sl_run_end_pause(run); /* of one that was refused, as the timer */
     sl_timer_stop(&run->detach_timer);
     sl_run_tools_clear(run);

@@ -19,6 +19,7 @@
 #include "runtime/exec/budget.h"
 #include "runtime/exec/ending.h"
 #include "runtime/exec/history.h"
+#include "runtime/exec/lease.h"
 #include "runtime/exec/record.h"
 #include "runtime/store/store.h"
 
@@ -36,6 +37,7 @@ struct sl_run_env {
     struct sl_models *models;
     struct sl_tools *tools;
     struct sl_store *store;
+    struct sl_lease_part *lease;    /* NULL: what is started needs none */
     struct sl_record_room *records; /* NULL: as of sl_record_options */
     struct sl_exec_stats *stats;
     uint32_t window_bytes; /* of each run's log, unless its settings have one */

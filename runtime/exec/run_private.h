@@ -13,6 +13,7 @@
 #include "runtime/exec/client_result.h"
 #include "runtime/exec/collect.h"
 #include "runtime/exec/encode.h"
+#include "runtime/exec/lease.h"
 #include "runtime/exec/order.h"
 #include "runtime/exec/record.h"
 #include "runtime/exec/resume.h"
@@ -121,6 +122,8 @@ struct sl_run {
     bool is_recording; /* the terminal event is in the log, and on its way into the store */
     bool must_hurry;   /* it was stopped */
     void (*when_stored)(struct sl_run *run);
+    struct sl_lease_waiter lease; /* run_lease.c */
+    void (*when_leased)(struct sl_run *run);
     struct sl_session_keeper session;
     char run_id[SL_ID_BYTES];
     uint64_t started_ns, deadline_ns;
@@ -315,6 +318,9 @@ void sl_run_go(struct sl_run *run);
 SL_CHECK enum sl_status sl_run_record_begin(struct sl_run *run);
 /* It is to end before it has begun. */
 void sl_run_record_refuse(struct sl_run *run, const struct sl_ending *ending);
+/* Tools and requests to the model may begin. False: `when_leased` is called when they may, unless
+ * the run ends before (run_lease.c). */
+bool sl_run_lease_wait(struct sl_run *run, void (*when_leased)(struct sl_run *run));
 /* What is in the log is stored, or need not be. False: `when_stored` is called when it is, unless
  * the run ends before. */
 bool sl_run_record_wait(struct sl_run *run, void (*when_stored)(struct sl_run *run));

@@ -516,10 +516,14 @@ void sl_run_prune(struct sl_run *run)
 
 void sl_run_next_iteration(struct sl_run *run)
 {
-    begin_iteration(run, run->iteration + 1, 1);
+    if (run->is_claimed || sl_run_lease_wait(run, sl_run_next_iteration)) {
+        begin_iteration(run, run->iteration + 1, 1);
+    }
 }
 
 void sl_run_repeat_iteration(struct sl_run *run)
 {
-    begin_iteration(run, run->iteration, run->attempt + 1);
+    if (run->is_claimed || sl_run_lease_wait(run, sl_run_repeat_iteration)) {
+        begin_iteration(run, run->iteration, run->attempt + 1);
+    }
 }

@@ -551,6 +551,9 @@ void sl_run_tools_go_on(struct sl_run *run)
     if (!run->is_claimed && !sl_run_wake(run)) {
         return;
     }
+    if (!run->is_claimed && !sl_run_lease_wait(run, sl_run_tools_go_on)) {
+        return;
+    }
     while (has_room(run) && (slot = next_slot(run)) != NULL) {
         if (slot->state == SL_SLOT_APPROVED) {
             begin_slot(slot);

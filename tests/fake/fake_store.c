@@ -109,6 +109,10 @@ static enum sl_status do_read(struct sl_fake_store *store, struct sl_store_read 
 
 static enum sl_status carry_out(struct sl_fake_store *store, struct sl_store_request *request)
 {
+    if (request->kind == SL_STORE_RENEW) {
+        SL_CONTAINER(request, struct sl_store_renew, request)->lease_ms = store->lease_ms;
+        return store->renew_failure;
+    }
     if (request->kind == SL_STORE_BEGIN) {
         struct sl_store_begin *begin = SL_CONTAINER(request, struct sl_store_begin, request);
         if (store->begin_failure == SL_OK || store->lies) {
@@ -164,6 +168,7 @@ static enum sl_status fake_submit(struct sl_store *base, struct sl_store_request
     store->n_appends += is_append;
     store->n_ends += request->kind == SL_STORE_END;
     store->n_looks += request->kind == SL_STORE_GET;
+    store->n_renews += request->kind == SL_STORE_RENEW;
     if (store->holds) {
         assert_int_equal(store->n_pending, 0); /* one at a time */
         store->pending[store->n_pending++] = request;

@@ -15,6 +15,9 @@ struct sl_fake_store {
     enum sl_status begin_failure;
     const char *found_run_id; /* SL_ALREADY_EXISTS */
     bool found_same;
+    uint64_t lease_ms; /* what a renewal says */
+    enum sl_status renew_failure;
+    size_t n_renews;
     bool lies; /* what fails is stored all the same */
     struct sl_store_request *pending[4];
     size_t n_pending, n_asked;
