@@ -3,6 +3,7 @@
 #include <inttypes.h>
 
 #include "runtime/base/log.h"
+#include "runtime/base/mem.h"
 #include "runtime/base/metrics.h"
 #include "runtime/exec/run_private.h"
 
@@ -12,8 +13,14 @@ static void take_verdict(struct sl_run *run, enum sl_status status, const struct
 {
     run->turn.is_violation = status == SL_INVALID_ARGUMENT;
     if (run->turn.is_violation) {
-        run->turn.violation = *err;
+        (void)sl_free(run->turn.violation);
+        run->turn.violation = sl_strdup(err->text);
     }
+}
+
+static const char *violation_text(const struct sl_run *run)
+{
+    return run->turn.violation == NULL ? "it is not what the schema asks for" : run->turn.violation;
 }
 
 static void on_checked(void *user_data, enum sl_status status, const struct sl_error *err)
@@ -52,12 +59,12 @@ bool sl_run_answer_read(struct sl_run *run)
 static bool tell_model(struct sl_run *run)
 {
     struct sl_buf text;
-    sl_buf_init(&text, sizeof(run->turn.violation.text) + REQUEST_BYTES);
+    sl_buf_init(&text, strlen(violation_text(run)) + REQUEST_BYTES);
     enum sl_status status = sl_buf_addf(
         &text,
         "Your answer does not fit the schema of the output: %s\nAnswer again, with JSON that fits "
         "the schema and nothing else.",
-        run->turn.violation.text);
+        violation_text(run));
     if (status == SL_OK) {
         const struct sl_chat_message message = { .role = SL_CHAT_USER,
                                                  .content = sl_buf_slice(&text) };
@@ -80,7 +87,7 @@ void sl_run_answer_misfits(struct sl_run *run)
     /* What it says may quote the answer. */
     sl_log(
         SL_DEBUG, SL_LOG_EXEC, "run=%s msg=\"the answer does not fit its schema\" detail=%s",
-        run->run_id, SL_LOG_QUOTE(sl_slice_str(run->turn.violation.text)));
+        run->run_id, SL_LOG_QUOTE(sl_slice_str(violation_text(run))));
     if (is_passed) {
         const struct sl_ending ending = sl_ending_done(run->turn.stop);
         sl_run_finish(run, &ending);

@@ -225,7 +225,6 @@ static void init_rest(struct sl_run *run)
     sl_buf_init(&run->hold, run->max_delta_bytes + MAX_HELD_SLACK_BYTES);
     sl_collect_init(&run->collect, run->channel, window_bytes(run), most_text(run));
     run->collect.is_off = run->agent->omits_content;
-    sl_run_session_init(run);
     run->budget = (struct sl_budget){
         .max_tokens = run->settings.max_tokens,
         .max_cost_micros = run->settings.max_cost_micros,
@@ -252,8 +251,10 @@ enum sl_status sl_run_new(const struct sl_run_options *options, struct sl_run **
     run->settings = *options->settings;
     run->options = *options;
     (void)snprintf(run->run_id, sizeof(run->run_id), "%s", options->run_id);
-    if (sl_run_client_init(run) != SL_OK || open_channel(run) != SL_OK) {
+    if (sl_run_client_init(run) != SL_OK || sl_run_session_init(run) != SL_OK ||
+        open_channel(run) != SL_OK) {
         sl_run_client_done(run);
+        sl_run_session_done(run);
         (void)sl_free(run);
         return SL_RESOURCE_EXHAUSTED;
     }
@@ -507,6 +508,7 @@ struct sl_run *sl_run_free(struct sl_run *run)
     }
     assert(!run->is_starting && (!run->is_begun || run->state == SL_RUN_STATE_ENDED));
     sl_lease_forget(&run->lease);
+    (void)sl_free(run->turn.violation);
     sl_run_end_pause(run); /* of one that was refused, as the timer */
     sl_timer_stop(&run->detach_timer);
     sl_run_tools_clear(run);

@@ -105,8 +105,8 @@ struct sl_run {
         Sluice__V1__StopReason stop;      /* of the answer, when it is complete */
         struct sl_output_job *output_job; /* reads it */
         bool is_violation;                /* it does not fit the agent's output schema */
-        struct sl_error violation;
-        bool is_recorded;        /* the answer is in the history */
+        char *violation;                  /* why; NULL: there was no memory to keep it */
+        bool is_recorded;                 /* the answer is in the history */
         const char *failure;     /* the code that it failed with, static; NULL: it did not */
         struct sl_budget before; /* the calls that were counted before this answer */
         /* In the history's arena; NULL: not said. */

@@ -96,6 +96,12 @@ static bool make(struct sl_run *run)
     return false;
 }
 
+/* What is asked of the store. */
+struct sl_session_save {
+    struct sl_store_save save;
+    struct sl_run *run;
+};
+
 static void log_failure(const struct sl_run *run, enum sl_status status, const char *why)
 {
     sl_log(
@@ -117,7 +123,7 @@ static void take_verdict(struct sl_run *run, enum sl_status status, const char *
 
 static void on_saved(struct sl_store_request *request)
 {
-    struct sl_run *run = SL_CONTAINER(request, struct sl_run, session.save.request);
+    struct sl_run *run = SL_CONTAINER(request, struct sl_session_save, save.request)->run;
     struct sl_session_keeper *keeper = &run->session;
     keeper->is_saving = false;
     take_verdict(run, request->status, request->why);
@@ -163,26 +169,31 @@ static uint64_t context_sequence(const struct sl_run *run)
 static bool save(struct sl_run *run)
 {
     struct sl_session_keeper *keeper = &run->session;
-    keeper->save = (struct sl_store_save){
+    keeper->save->run = run;
+    keeper->save->save = (struct sl_store_save){
         .request = { .loop = run->env->loop, .on_done = on_saved },
         .log = is_of_end(run) ? sl_record_log(run->record) : NULL,
         .session = &keeper->now,
         .context_sequence = context_sequence(run),
     };
-    const enum sl_status status = sl_store_save(keeper->store, &keeper->save);
+    const enum sl_status status = sl_store_save(keeper->store, &keeper->save->save);
     keeper->is_saving = status == SL_PENDING;
     if (!keeper->is_saving) {
         take_verdict(run, status, NULL);
-        sl_store_request_done(&keeper->save.request);
+        sl_store_request_done(&keeper->save->save.request);
     }
     return !keeper->is_saving;
 }
 
-void sl_run_session_init(struct sl_run *run)
+enum sl_status sl_run_session_init(struct sl_run *run)
 {
     struct sl_session_keeper *keeper = &run->session;
     if (run->options.session_id == NULL) {
-        return;
+        return SL_OK;
+    }
+    keeper->save = sl_calloc(1, sizeof(*keeper->save));
+    if (keeper->save == NULL) {
+        return SL_RESOURCE_EXHAUSTED;
     }
     keeper->store = run->options.session_store;
     keeper->now = (struct sl_store_session){
@@ -191,6 +202,7 @@ void sl_run_session_init(struct sl_run *run)
         .session_id = run->options.session_id,
     };
     sl_buf_init(&keeper->bytes, (size_t)run->env->limits->session_size);
+    return SL_OK;
 }
 
 void sl_run_session_done(struct sl_run *run)
@@ -199,6 +211,7 @@ void sl_run_session_done(struct sl_run *run)
     if (run->session.store != NULL) {
         sl_buf_done(&run->session.bytes);
     }
+    run->session.save = sl_free(run->session.save);
 }
 
 void sl_run_session_phase(struct sl_run *run)

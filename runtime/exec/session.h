@@ -21,18 +21,21 @@ enum sl_session_rule {
 enum sl_session_rule
 sl_session_rule_of(const struct sl_ending *ending, bool is_first, bool has_tool);
 
+struct sl_session_save;
+
 /* Part of a run. All zero: the run has no session. */
 struct sl_session_keeper {
     struct sl_store *store; /* NULL: the run has no session */
     struct sl_store_session now;
-    struct sl_buf bytes; /* of `now` */
-    struct sl_store_save save;
-    bool is_saving;   /* on_done of `save` will come */
-    bool is_settling; /* sl_run_settled() waits for it */
-    bool is_last;     /* what is being saved is the end's */
+    struct sl_buf bytes;          /* of `now` */
+    struct sl_session_save *save; /* with `store` */
+    bool is_saving;               /* on_done of `save` will come */
+    bool is_settling;             /* sl_run_settled() waits for it */
+    bool is_last;                 /* what is being saved is the end's */
 };
 
-void sl_run_session_init(struct sl_run *run);
+/* Fails: SL_RESOURCE_EXHAUSTED. */
+SL_CHECK enum sl_status sl_run_session_init(struct sl_run *run);
 void sl_run_session_done(struct sl_run *run);
 /* The results of all calls are in the conversation. */
 void sl_run_session_phase(struct sl_run *run);
