@@ -35,6 +35,10 @@ class Ask(RunCase):
         self.assertEqual((code, is_same), (status, True), shown)
         return shown
 
+    def is_approved(self, shown):
+        self.assertRegex(shown, r"\? ?\x1b\[0m approved")
+        self.assertNotIn("expired", shown)
+
     def test_y_runs_the_call(self):
         for flags in ((), ("--approve", "ask")):  # the default, at a terminal
             with self.subTest(flags=flags):
@@ -42,7 +46,7 @@ class Ask(RunCase):
                 self.questions(terminal, 1)
                 terminal.type(b"y\n")
                 shown = self.ends(terminal)
-                self.assertRegex(shown, r"\? ?\x1b\[0m approved")
+                self.is_approved(shown)
                 self.assertIn("saw ", shown)
                 self.assertIn("written", shown)
 
@@ -89,7 +93,7 @@ class Ask(RunCase):
         terminal.read_until(rb"denied(?s:.)*" + QUESTION)  # the other call's
         terminal.type(b"y\n")
         shown = self.ends(terminal)
-        self.assertIn("approved", shown)
+        self.is_approved(shown)
 
     def test_a_call_that_is_left_waits_for_others(self):
         for word in (b"l\n", b"\x04"):
@@ -100,7 +104,7 @@ class Ask(RunCase):
                 line = next(x for x in terminal.seen.decode().splitlines() if "sluice approve" in x)
                 words = line.rsplit("sluice approve ", 1)[1].split()
                 self.assertEqual(harness.sluice(self.server, "approve", *words).returncode, 0)
-                self.assertIn("approved", self.ends(terminal))
+                self.is_approved(self.ends(terminal))
 
     def test_an_interrupt_at_the_question_cancels_the_run(self):
         terminal = self.ask()
