@@ -23,6 +23,7 @@ struct sl_stored {
     bool has_begun;        /* something was read: the store has this run */
     bool wants_wake;       /* _ready said 0 */
     bool is_last;          /* the page's end is the run's */
+    bool wants_log;        /* the same, but the run may have to say more about it */
     bool may_rejoin;       /* the run's loop has, or had, its log */
     enum sl_status failed; /* of a request that could not be made; told by the timer */
     uint64_t failing_ns;   /* since then nothing can be read; 0: it can */
@@ -185,6 +186,11 @@ static void run_rejoined(struct sl_task *task)
     if (stream->is_remote) {
         sl_event_relay_close(SL_TAKE(stream->reader.relay));
     }
+    if (stored->wants_log && stored->is_run_over) {
+        stored->is_last = true; /* nobody knows more about it */
+        wake(stored);
+        return;
+    }
     read_on(stored);
 }
 
@@ -262,13 +268,20 @@ static void found_nothing(struct sl_stored *stored)
     }
 }
 
+/* Of the reader who started it: he may have said something that it did not hear (AL-6.8). */
+static bool has_more_to_say(const struct sl_stored *stored)
+{
+    return !stored->stream->is_observer && stored->ending.status == SL_OK && stored->may_rejoin;
+}
+
 static void take_page(struct sl_stored *stored)
 {
     const struct sl_store_read *read = &stored->read;
     enum sl_status status = SL_OK;
     if (is_ended(&read->run) && read->last_sequence == read->run.last_sequence) {
-        stored->is_last = true;
         status = read_ending(stored);
+        stored->wants_log = has_more_to_say(stored);
+        stored->is_last = !stored->wants_log;
     }
     if (status != SL_OK) {
         lose_for(stored, status);

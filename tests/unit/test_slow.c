@@ -1,230 +1,7 @@
-/* AL-8: readers that do not hold their runs back, SPILL and DISCONNECT. */
-#include <unistd.h>
-
+/* AL-8: readers that do not hold their runs back: SPILL, and what may be asked for. */
 #include <sqlite3.h>
 
-#include "runtime/base/event_log.h"
-#include "runtime/base/metrics.h"
-#include "runtime/known.h"
-#include "tests/unit/test_runtime_rig.h"
-
-static const char agents[] = "name: rec\nprovider: load\nmodel: load\nmemory: None\n"
-                             "---\n"
-                             "name: spiller\nprovider: load\nmodel: load\nmemory: None\n"
-                             "slow_consumer: SPILL\n"
-                             "---\n"
-                             "name: cutter\nprovider: load\nmodel: load\nmemory: None\n"
-                             "slow_consumer: DISCONNECT\n";
-
-enum { N_EVENTS = 20004, WINDOW = 65536, SLOW_MS = 100, MOST_BYTES = 2097152 };
-#define LONG_INPUT "{\"events\":20000,\"bytes\":100}"
-#define SLOW_INPUT "{\"events\":20000,\"bytes\":100,\"rate\":20000}"
-
-static char folder[64], path[96];
-static bool is_lost, is_slow, is_reading;
-static struct sl_run_refusal loss;
-
-static int new_folder(void **state)
-{
-    (void)state;
-    (void)snprintf(folder, sizeof(folder), "/tmp/sluice-slow-XXXXXX");
-    assert_non_null(mkdtemp(folder));
-    (void)snprintf(path, sizeof(path), "%s/runs.db", folder);
-    store_path = path;
-    return 0;
-}
-
-static void remove_store(void)
-{
-    static const char *const endings[] = { "", "-wal", "-shm", ".lock" };
-    for (size_t i = 0; i < SL_COUNT(endings); i++) {
-        char name[128];
-        (void)snprintf(name, sizeof(name), "%s%s", path, endings[i]);
-        (void)unlink(name);
-    }
-}
-
-static int remove_folder(void **state)
-{
-    (void)state;
-    remove_store();
-    return rmdir(folder);
-}
-
-static void open_with_agents(size_t n)
-{
-    char name[128];
-    struct sl_error err = { .text = "" };
-    (void)snprintf(name, sizeof(name), "%s/a.yaml", folder);
-    FILE *file = fopen(name, "we");
-    assert_non_null(file);
-    assert_int_equal(fwrite(agents, 1, sizeof(agents) - 1, file), sizeof(agents) - 1);
-    assert_int_equal(fclose(file), 0);
-    is_lost = is_slow = is_reading = false;
-    sl_limits_init(&limits);
-    limits.window = WINDOW;
-    limits.slow_consumer = SLOW_MS;
-    prepare_runtime(n, "");
-    assert_int_equal(sl_runtime_load_agents(runtime, name, fail_on_problem, NULL, &err), SL_OK);
-    assert_int_equal(unlink(name), 0);
-    if (n > 1) {
-        assert_int_equal(pthread_create(&second_thread, NULL, run_second, loops[1]), 0);
-    }
-}
-
-/* With two loops the next run begins on the other one. */
-static void open_with_run_elsewhere(size_t n, struct reader *blocker)
-{
-    const struct sl_run_spec hang = spec_of("load", "{\"hang\":true}");
-    open_with_agents(n);
-    *blocker = (struct reader){ .max_take = 0 };
-    start(blocker, &hang);
-    wait_until(&blocker->is_started);
-}
-
-static void close_with_run_elsewhere(struct reader *blocker)
-{
-    sl_run_stream_close(blocker->stream, SL_RUN_CLOSE_RESET, 8);
-    sl_buf_done(&blocker->bytes);
-    close_runtime();
-    remove_store();
-}
-
-/* ---- Readers -----------------------------------------------------------------------------------
- */
-
-static void
-on_lost(struct sl_run_stream *stream, const struct sl_run_refusal *refusal, void *user_data)
-{
-    (void)stream;
-    (void)user_data;
-    assert_false(is_lost);
-    is_lost = true;
-    loss = *refusal;
-}
-
-static void on_slow(struct sl_run_stream *stream, void *user_data)
-{
-    const struct reader *reader = user_data;
-    assert_ptr_equal(stream, reader->stream);
-    assert_false(is_slow);
-    is_slow = true;
-}
-
-/* It reads when it is told to. */
-static void note_started(
-    struct sl_run_stream *stream,
-    const char *run_id,
-    const struct sl_run_refusal *refusal,
-    void *user_data)
-{
-    struct reader *reader = user_data;
-    (void)stream;
-    reader->is_started = true;
-    (void)snprintf(reader->run_id, sizeof(reader->run_id), "%s", run_id);
-    if (refusal != NULL) {
-        reader->refusal = *refusal;
-        reader->is_refused = true;
-    } else if (is_reading) {
-        read_some(reader);
-    }
-}
-
-static void read_perhaps(struct sl_run_stream *stream, void *user_data)
-{
-    if (is_reading) {
-        on_readable(stream, user_data);
-    }
-}
-
-static struct sl_run_callbacks callbacks_of(struct reader *reader)
-{
-    return (struct sl_run_callbacks){ .on_started = note_started,
-                                      .on_readable = read_perhaps,
-                                      .on_heartbeat = on_heartbeat,
-                                      .on_lost = on_lost,
-                                      .on_slow = on_slow,
-                                      .on_gone = on_gone,
-                                      .user_data = reader };
-}
-
-static void start_slow(struct reader *reader, const struct sl_run_spec *spec)
-{
-    const struct sl_run_callbacks callbacks = callbacks_of(reader);
-    *reader = (struct reader){ .max_take = reader->max_take };
-    sl_buf_init(&reader->bytes, LOG_BYTES);
-    assert_int_equal(sl_run_start(runtime, bases[0], spec, &callbacks, &reader->stream), SL_OK);
-    wait_until(&reader->is_started);
-    assert_false(reader->is_refused);
-}
-
-static void attach(struct reader *reader, const char *run_id, uint64_t after_sequence)
-{
-    const struct sl_run_callbacks callbacks = callbacks_of(reader);
-    const struct sl_run_attach_spec spec = { .run_id = run_id, .after_sequence = after_sequence };
-    *reader = (struct reader){ .max_take = reader->max_take };
-    sl_buf_init(&reader->bytes, LOG_BYTES);
-    assert_int_equal(sl_run_attach(runtime, bases[0], &spec, &callbacks, &reader->stream), SL_OK);
-    wait_until(&reader->is_started);
-}
-
-static void read_to_end(struct reader *reader)
-{
-    is_reading = true;
-    read_some(reader);
-    wait_until(&reader->is_last);
-}
-
-static uint64_t n_ended(void)
-{
-    struct sl_runtime_stats stats;
-    sl_runtime_stats(runtime, &stats);
-    return stats.runs_ended;
-}
-
-static void note_log_bytes(const struct sl_run_view *run, void *user_data)
-{
-    uint64_t *most = user_data;
-    *most = run->log_bytes > *most ? run->log_bytes : *most;
-    assert_false(strcmp(run->agent, "rec") == 0 && run->is_paused && run->unread_bytes == 0);
-}
-
-/* Nobody reads. Gives the most that a log on the first loop has held. */
-static uint64_t wait_for_end(uint64_t n)
-{
-    uint64_t most = 0;
-    for (int n_steps = 0; n_ended() < n; n_steps++) {
-        assert_true(n_steps < MAX_STEPS);
-        step();
-        sl_runtime_each_run(runtime, bases[0], note_log_bytes, &most);
-    }
-    return most;
-}
-
-/* The whole of it, from the store and from the log, as anybody else gets it. */
-static void check_whole(const struct reader *reader, size_t n_events)
-{
-    struct reader other = { .max_take = 0 };
-    assert_int_equal(each_event(reader, NULL, NULL), n_events);
-    attach(&other, reader->run_id, 0);
-    read_to_end(&other);
-    assert_int_equal(other.bytes.size, reader->bytes.size);
-    assert_memory_equal(other.bytes.data, reader->bytes.data, reader->bytes.size);
-    finish(&other);
-}
-
-static struct sl_run_spec slow_spec(const char *input, enum sl_run_slow_consumer slow_consumer)
-{
-    struct sl_run_spec spec = spec_of("rec", input);
-    spec.slow_consumer = slow_consumer;
-    return spec;
-}
-
-static uint64_t n_actions(const char *action)
-{
-    const char *const labels[] = { action };
-    return sl_metric_value(sl_metric_series(SL_M_sluice_slow_consumers, labels));
-}
+#include "tests/unit/test_slow_rig.h"
 
 /* ---- SPILL -------------------------------------------------------------------------------------
  */
@@ -294,7 +71,6 @@ static void a_reader_goes_to_the_store_and_comes_back(void **state)
         start_slow(&slow, &spec);
         is_reading = true;
         attach(&fast, slow.run_id, 0);
-        const uint64_t n_spills = n_actions("spill");
         for (uint64_t until = 4000; until <= 16000; until += 4000) {
             is_reading = true;
             read_some(&slow);
@@ -312,11 +88,52 @@ static void a_reader_goes_to_the_store_and_comes_back(void **state)
         read_to_end(&slow);
         assert_int_equal(sl_run_stream_ending(slow.stream)->status, SL_OK);
         assert_false(is_lost);
-        assert_true(
-            n_actions("spill") >= n_spills + 3); /* each time that it was back, it fell again */
         check_whole(&slow, N_EVENTS);
         finish(&fast);
         finish(&slow);
+        close_with_run_elsewhere(&blocker);
+    }
+}
+
+/* Back at the log it has its mark again, each time. */
+static void a_reader_that_comes_back_is_watched_again(void **state)
+{
+    (void)state;
+    for (size_t n = 1; n <= MAX_LOOPS; n++) {
+        struct reader blocker;
+        struct reader slow = { .max_take = 0 };
+        struct reader fast = { .max_take = 0 };
+        const uint64_t n_spills = n_actions("spill");
+        const struct sl_run_spec spec =
+            slow_spec("{\"events\":1000000,\"bytes\":100,\"rate\":20000}", SL_RUN_SLOW_SPILL);
+        open_with_run_elsewhere(n, &blocker);
+        start_slow(&slow, &spec);
+        attach(&fast, slow.run_id, 0);
+        for (int n_rounds = 0; n_rounds < 3; n_rounds++) {
+            const uint64_t sequence = sl_run_stream_sequence(slow.stream);
+            is_reading = false;
+            for (int i = 0; sl_run_stream_sequence(fast.stream) < sequence + 4500; i++) {
+                assert_true(i < MAX_STEPS);
+                step();
+                read_some(&fast);
+            }
+            is_reading = true;
+            read_some(&slow);
+            for (int i = 0; slow.stream->reader.stored == NULL; i++) {
+                assert_true(i < MAX_STEPS);
+                step();
+            }
+            for (int i = 0; slow.stream->reader.stored != NULL; i++) {
+                assert_true(i < MAX_STEPS);
+                step();
+            }
+        }
+        assert_true(n_actions("spill") >= n_spills + 3);
+        assert_false(is_lost);
+        sl_run_stream_close(slow.stream, SL_RUN_CLOSE_RESET, 8);
+        sl_run_stream_close(fast.stream, SL_RUN_CLOSE_READ, 0);
+        sl_buf_done(&slow.bytes);
+        sl_buf_done(&fast.bytes);
         close_with_run_elsewhere(&blocker);
     }
 }
@@ -346,6 +163,46 @@ static void a_reader_may_go_at_any_time(void **state)
             (void)wait_for_end(n_steps + 1);
         }
         close_with_run_elsewhere(&blocker);
+    }
+}
+
+static void on_answer(const struct sl_run_answer *answer, void *user_data)
+{
+    assert_int_equal(answer->status, SL_OK);
+    *(bool *)user_data = true;
+}
+
+/* AL-6.8: the store has the last event; whether the run had heard everything, it says itself, as
+ * long as it is known. */
+static void input_that_came_too_late_is_told(void **state)
+{
+    (void)state;
+    for (size_t n = 1; n <= MAX_LOOPS; n++) {
+        for (int is_kept = 0; is_kept <= 1; is_kept++) {
+            struct reader blocker;
+            struct reader slow = { .max_take = 0 };
+            struct sl_run_query *query = NULL;
+            bool is_answered = false;
+            const struct sl_run_spec spec = slow_spec(SLOW_INPUT, SL_RUN_SLOW_SPILL);
+            open_with_run_elsewhere(n, &blocker);
+            runtime->newest->limits.window_keep = is_kept ? 120000 : 0;
+            start_slow(&slow, &spec);
+            const struct sl_run_ask ask = { .kind = SL_RUN_ASK_USER_INPUT,
+                                            .run_id = slow.run_id,
+                                            .text = sl_slice_str("and then?") };
+            assert_int_equal(
+                sl_run_ask(runtime, bases[0], &ask, on_answer, &is_answered, &query), SL_OK);
+            wait_until(&is_answered);
+            query = sl_run_query_close(query);
+            (void)wait_for_end(1);
+            read_to_end(&slow);
+            assert_int_equal(each_event(&slow, NULL, NULL), N_EVENTS);
+            const struct sl_run_ending *ending = sl_run_stream_ending(slow.stream);
+            assert_int_equal(ending->status, is_kept ? SL_FAILED_PRECONDITION : SL_OK);
+            assert_string_equal(ending->reason, is_kept ? "INPUT_REFUSED" : "");
+            finish(&slow);
+            close_with_run_elsewhere(&blocker);
+        }
     }
 }
 
@@ -520,151 +377,6 @@ static void a_damaged_store_ends_the_stream(void **state)
     }
 }
 
-/* ---- DISCONNECT --------------------------------------------------------------------------------
- */
-
-/* limits.slow_consumer: the run goes on, whatever on_disconnect says, and Attach has the rest. */
-static void a_reader_that_stays_behind_is_cut_and_its_run_goes_on(void **state)
-{
-    (void)state;
-    for (size_t n = 1; n <= MAX_LOOPS; n++) {
-        struct reader blocker;
-        struct reader slow = { .max_take = 0 };
-        struct reader late = { .max_take = 0 };
-        const struct sl_run_spec spec = slow_spec(SLOW_INPUT, SL_RUN_SLOW_DISCONNECT);
-        const uint64_t n_before = sl_limit_n_reached(SL_LIMIT_slow_consumer);
-        const uint64_t n_cut = n_actions("disconnect");
-        open_with_run_elsewhere(n, &blocker);
-        is_reading = true;
-        start_slow(&slow, &spec);
-        for (int i = 0; sl_run_stream_sequence(slow.stream) < 100; i++) {
-            assert_true(i < MAX_STEPS);
-            step();
-        }
-        is_reading = false;
-        wait_until(&is_slow);
-        assert_int_equal(n_ended(), 0);
-        assert_int_equal(sl_limit_n_reached(SL_LIMIT_slow_consumer), n_before + 1);
-        assert_int_equal(n_actions("disconnect"), n_cut + 1);
-        assert_true(sl_run_stream_outlives(slow.stream, SL_RUN_CLOSE_LOST));
-        assert_true(sl_run_stream_outlives(slow.stream, SL_RUN_CLOSE_RESET));
-        const uint64_t sequence = sl_run_stream_sequence(slow.stream);
-        attach(&late, slow.run_id, 1); /* who comes and goes means nothing to it */
-        sl_run_stream_close(slow.stream, SL_RUN_CLOSE_RESET, 8);
-        sl_run_stream_close(late.stream, SL_RUN_CLOSE_LOST, 0);
-        sl_buf_done(&late.bytes);
-        attach(&late, slow.run_id, sequence);
-        read_to_end(&late);
-        assert_int_equal(sl_run_stream_sequence(late.stream), N_EVENTS);
-        assert_int_equal(sl_run_stream_ending(late.stream)->status, SL_OK);
-        finish(&late);
-        sl_buf_done(&slow.bytes);
-        close_with_run_elsewhere(&blocker);
-    }
-}
-
-/* Also of a run that is over by then. */
-static void a_reader_that_stays_behind_is_cut_after_the_end_too(void **state)
-{
-    (void)state;
-    for (size_t n = 1; n <= MAX_LOOPS; n++) {
-        for (int is_kept = 0; is_kept <= 1; is_kept++) {
-            struct reader blocker;
-            struct reader slow = { .max_take = 0 };
-            const struct sl_run_spec spec =
-                slow_spec("{\"events\":5000,\"bytes\":100}", SL_RUN_SLOW_DISCONNECT);
-            open_with_run_elsewhere(n, &blocker);
-            runtime->newest->limits.window_keep = is_kept ? 120000 : 0;
-            start_slow(&slow, &spec);
-            (void)wait_for_end(1);
-            wait_until(&is_slow);
-            finish(&slow);
-            close_with_run_elsewhere(&blocker);
-        }
-    }
-}
-
-static void pass_time(uint64_t ms)
-{
-    const uint64_t until_ns = sl_loop_now_ns(bases[0]) + ms * SL_NS_PER_MS;
-    while (sl_loop_now_ns(bases[0]) < until_ns) {
-        sl_loop_uv_step(loops[0], 1);
-    }
-}
-
-/* What counts is one time without a break: it is past its mark twenty times. */
-static void a_reader_that_reads_in_time_is_not_cut(void **state)
-{
-    (void)state;
-    struct reader slow = { .max_take = 0 };
-    struct sl_run_spec spec =
-        slow_spec("{\"events\":600,\"bytes\":100,\"rate\":300}", SL_RUN_SLOW_DISCONNECT);
-    spec.has_buffer_events = true;
-    spec.buffer_events = 10;
-    const uint64_t n_spills = n_actions("spill");
-    open_with_agents(1);
-    runtime->newest->limits.slow_consumer = 1500;
-    start_slow(&slow, &spec);
-    while (!slow.is_last) {
-        pass_time(50);
-        read_some(&slow);
-    }
-    assert_false(is_slow || is_lost);
-    assert_true(n_actions("spill") > n_spills + 1);
-    check_whole(&slow, 604);
-    finish(&slow);
-    close_runtime();
-}
-
-/* The time is over, and there is nothing that it has not read. */
-static void a_reader_that_has_caught_up_is_not_cut(void **state)
-{
-    (void)state;
-    struct reader slow = { .max_take = 0 };
-    struct sl_run_spec spec = slow_spec("{\"hang\":true}", SL_RUN_SLOW_DISCONNECT);
-    spec.has_buffer_events = true;
-    spec.buffer_events = 1;
-    const uint64_t n_spills = n_actions("spill");
-    open_with_agents(1);
-    runtime->newest->limits.slow_consumer = 1000;
-    start_slow(&slow, &spec);
-    while (sl_run_stream_sequence(slow.stream) < 3) {
-        step();
-        read_some(&slow);
-    }
-    assert_true(n_actions("spill") > n_spills);
-    is_reading = true;
-    pass_time(1500);
-    assert_false(is_slow);
-    sl_run_stream_close(slow.stream, SL_RUN_CLOSE_LOST, 0);
-    sl_buf_done(&slow.bytes);
-    close_runtime();
-}
-
-/* DETACH_FOR counts from then: nobody holds a stream on the run. */
-static void a_run_without_its_reader_has_its_time_to_live(void **state)
-{
-    (void)state;
-    struct reader slow = { .max_take = 0 };
-    struct reader late = { .max_take = 0 };
-    struct sl_run_spec spec =
-        slow_spec("{\"events\":100000,\"bytes\":100,\"rate\":10000}", SL_RUN_SLOW_DISCONNECT);
-    spec.on_disconnect = SL_RUN_DETACH_FOR;
-    spec.detach_ttl_ms = 1000;
-    open_with_agents(1);
-    start_slow(&slow, &spec);
-    wait_until(&is_slow);
-    sl_run_stream_close(slow.stream, SL_RUN_CLOSE_LOST, 0);
-    (void)wait_for_end(1);
-    is_reading = true;
-    attach(&late, slow.run_id, 0);
-    wait_until(&late.is_last);
-    assert_int_equal(sl_run_stream_ending(late.stream)->status, SL_CANCELLED);
-    finish(&late);
-    sl_buf_done(&slow.bytes);
-    close_runtime();
-}
-
 /* ---- What may be asked for ---------------------------------------------------------------------
  */
 
@@ -733,18 +445,15 @@ int main(void)
         TEST(a_run_goes_to_its_end_while_nobody_reads),
         TEST(a_reader_that_pauses_holds_its_run_back),
         TEST(a_reader_goes_to_the_store_and_comes_back),
+        TEST(a_reader_that_comes_back_is_watched_again),
         TEST(a_reader_may_go_at_any_time),
+        TEST(input_that_came_too_late_is_told),
         TEST(a_lost_reader_cancels_as_before),
         TEST(one_without_a_stream_is_not_in_the_way),
         TEST(nobody_holds_back_a_run_that_he_attached_to),
         TEST(without_a_store_an_observer_that_falls_behind_is_told),
         TEST(a_store_that_cannot_be_read_ends_the_stream),
         TEST(a_damaged_store_ends_the_stream),
-        TEST(a_reader_that_stays_behind_is_cut_and_its_run_goes_on),
-        TEST(a_reader_that_stays_behind_is_cut_after_the_end_too),
-        TEST(a_reader_that_reads_in_time_is_not_cut),
-        TEST(a_reader_that_has_caught_up_is_not_cut),
-        TEST(a_run_without_its_reader_has_its_time_to_live),
         TEST(it_needs_a_record),
         TEST(without_a_store_an_agent_that_wants_it_is_disabled),
 #undef TEST
