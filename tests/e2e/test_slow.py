@@ -91,7 +91,7 @@ class Spill(Slow):
             self.assertEqual(reply.data, self.attach(run_id).data, "the same bytes")
         self.assertGreaterEqual(self.counted("sluice_slow_consumers_total")['action="spill"'], 4)
         self.assertNotIn('limit="buffer"', self.counted("sluice_limits_reached_total"))
-        self.assertIn(" pauses=0 ", self.server.log())
+        self.assertRegex(self.server.log(), r"agent=sure .* pauses=0 paused_ms=0 spills=[1-9]\d* ")
 
     def test_a_stream_that_is_read_in_parts_goes_to_the_store_and_back(self):
         self.serve()
