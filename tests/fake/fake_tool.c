@@ -129,7 +129,7 @@ static void finish(struct sl_tool_call *call, enum sl_tool_code code, const char
         .error = code == SL_TOOL_OK ? "" : "the tool's own words",
         .result_json = sl_slice_str(result_json),
         .result_bytes = strlen(result_json),
-        .attempts = 1,
+        .attempts = call->tools->has_no_room ? 0 : 1,
         .has_exit_code = code == SL_TOOL_EXIT_NONZERO,
         .exit_code = 3,
         .execution_time_ms = 7,

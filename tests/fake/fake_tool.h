@@ -16,6 +16,7 @@ struct sl_tools {
     uint64_t remaining_ms; /* of the run, as the last call was told */
     enum sl_status start_status;
     bool ignores_cancel; /* a cancelled call waits for the test */
+    bool has_no_room;    /* calls end before they were begun */
 };
 
 void sl_fake_tools_init(struct sl_tools *tools, struct sl_loop *loop);

@@ -8,7 +8,7 @@
     "approval: {approvers: [ann, bob], timeout_secs: 60}\n"
 
 static struct sl_error err;
-static uint64_t timeout_ms; /* of the next run; 0: as it is */
+static uint64_t timeout_ms, max_tokens; /* of the next run; 0: as they are */
 
 static void start_detached(const char *yaml, enum sl_store_durability durability)
 {
@@ -21,7 +21,8 @@ static void start_detached(const char *yaml, enum sl_store_durability durability
     rig.settings.cancel_on_reset = false;
     rig.caller = "carl";
     rig.settings.run_timeout_ms = timeout_ms > 0 ? timeout_ms : rig.settings.run_timeout_ms;
-    timeout_ms = 0;
+    rig.settings.max_tokens = max_tokens;
+    timeout_ms = max_tokens = 0;
     sl_exec_rig_start(&rig, "hello");
     assert_string_equal(trace(), "run a|start 1/10");
 }
@@ -394,6 +395,25 @@ static void what_was_not_begun_is_begun_by_the_next(void **state)
     }
 }
 
+/* It waited for a place among those of the process. */
+static void a_call_that_had_no_room_yet_is_not_lost(void **state)
+{
+    (void)state;
+    start_detached(AGENT, SL_STORE_ASYNC);
+    ask("add", NULL);
+    (void)trace();
+    rig.tools.has_no_room = true;
+    park();
+    assert_string_equal(trace(), "");
+    check_parked();
+    rig.tools.has_no_room = false;
+    assert_string_equal(take_up(), "");
+    assert_int_equal(rig.tools.n_started, 2);
+    sl_fake_tool_done(&rig.tools, 1, SL_TOOL_OK, "8");
+    assert_string_equal(trace(), "tool tool_1 8|start 2/10");
+    end("text bye|complete 2 END_TURN|done bye");
+}
+
 static void an_approval_stays_open(void **state)
 {
     (void)state;
@@ -453,6 +473,60 @@ static void a_deadline_that_has_passed_ends_it_at_once(void **state)
     finish();
 }
 
+static const char *call_add(void)
+{
+    sl_fake_model_call(&rig.models, "p", "add", "{}");
+    sl_fake_model_usage(&rig.models, 100, 10);
+    sl_fake_model_finish(&rig.models, SL_FINISH_TOOL_USE, NULL);
+    return trace();
+}
+
+/* AL-4.2: five times the same call, of which two processes made two each. */
+static void the_loop_guard_goes_on(void **state)
+{
+    (void)state;
+    start_detached(AGENT, SL_STORE_ASYNC);
+    for (uint32_t i = 0; i < 4; i++) {
+        (void)call_add();
+        sl_fake_tool_done(&rig.tools, i, SL_TOOL_OK, "1");
+        (void)trace();
+        if (i % 2 == 1) {
+            sl_fake_model_call(&rig.models, "p", "add", "{}"); /* cut off: it does not count */
+            (void)trace();
+            park();
+            (void)trace();
+            check_parked();
+            (void)take_up();
+        }
+    }
+    assert_non_null(
+        strstr(call_add(), "complete 5 TOOL_USE|tool tool_7 NOT_RUN|error LOOP_DETECTED"));
+    assert_true(rig.last->error->usage->input_tokens >= 500);
+    check_same_bytes();
+    finish();
+}
+
+static void the_token_budget_and_the_iterations_go_on(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        max_tokens = i == 0 ? 150 : 0;
+        start_detached(i == 0 ? AGENT : AGENT "max_iterations: 1\n", SL_STORE_ASYNC);
+        (void)call_add();
+        park();
+        (void)trace();
+        check_parked();
+        assert_string_equal(take_up(), i == 0 ? "start 2/10" : "error MAX_ITERATIONS");
+        if (i == 0) {
+            (void)call_add();
+            sl_fake_tool_done(&rig.tools, 1, SL_TOOL_OK, "1");
+            assert_string_equal(trace(), "tool tool_2 1|error BUDGET_EXCEEDED");
+        }
+        check_same_bytes();
+        finish();
+    }
+}
+
 /* ---- What cannot be parked ----------------------------------------------------------------------
  */
 
@@ -464,6 +538,20 @@ static void who_is_not_parked(void **state)
     assert_false(rig.has_ended);
     cancel();
     assert_false(sl_run_park(rig.run)); /* it is ending */
+    finish();
+}
+
+/* AL-6.1: they are never stored. */
+static void credentials_do_not_outlive_their_server(void **state)
+{
+    const struct sl_credential list[] = { { "token", "abc" } };
+    (void)state;
+    prepare(SL_STORE_ASYNC);
+    assert_int_equal(sl_credentials_new(list, 1, &rig.credentials), SL_OK);
+    rig.settings.on_disconnect = SL_DISCONNECT(DETACH);
+    sl_exec_rig_start(&rig, "hello");
+    assert_false(sl_run_park(rig.run));
+    cancel();
     finish();
 }
 
@@ -513,10 +601,14 @@ int main(void)
         cmocka_unit_test(a_paused_answer_is_cut_off_too),
         cmocka_unit_test(a_tool_that_runs_is_killed_and_its_outcome_unknown),
         cmocka_unit_test(what_was_not_begun_is_begun_by_the_next),
+        cmocka_unit_test(a_call_that_had_no_room_yet_is_not_lost),
         cmocka_unit_test(an_approval_stays_open),
         cmocka_unit_test(time_goes_on),
         cmocka_unit_test(a_deadline_that_has_passed_ends_it_at_once),
+        cmocka_unit_test(the_loop_guard_goes_on),
+        cmocka_unit_test(the_token_budget_and_the_iterations_go_on),
         cmocka_unit_test(who_is_not_parked),
+        cmocka_unit_test(credentials_do_not_outlive_their_server),
         cmocka_unit_test(a_store_that_fails_parks_nothing),
         cmocka_unit_test(what_is_too_large_is_not_parked),
     };
