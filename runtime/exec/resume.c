@@ -197,13 +197,55 @@ void sl_resume_settings(
     };
 }
 
+/* The results of the calls of message `index` follow it, in call order. */
+static bool has_results(const struct sl_history *history, size_t index)
+{
+    const struct sl_chat_message *message = &history->messages[index];
+    bool is_whole = history->n_messages - index > message->n_calls;
+    for (size_t i = 0; i < message->n_calls && is_whole; i++) {
+        const struct sl_chat_message *result = &history->messages[index + 1 + i];
+        is_whole =
+            result->role == SL_CHAT_TOOL && strcmp(result->call_id, message->calls[i].id) == 0;
+    }
+    return is_whole;
+}
+
+/* The last message asks for the calls that are open. */
+static bool
+asks_for_calls(const Sluice__Store__V1__Resume *resume, const struct sl_chat_message *message)
+{
+    bool is_it = message->n_calls == resume->n_calls;
+    for (size_t i = 0; i < message->n_calls && is_it; i++) {
+        is_it = strcmp(message->calls[i].id, resume->calls[i]->call_id) == 0;
+    }
+    return is_it;
+}
+
+/* No call is without its result, and no result without its call (AL-6.6), but for those that are
+ * open. */
+static bool
+is_conversation_sound(const Sluice__Store__V1__Resume *resume, const struct sl_history *history)
+{
+    const bool has_open = resume->point == SL_RESUME_POINT(TOOLS);
+    const size_t n = history->n_messages - (has_open && history->n_messages > 0 ? 1 : 0);
+    bool is_sound = resume->turn_begin <= n && resume->n_stored <= resume->turn_begin;
+    for (size_t i = 0; i < n && is_sound;) {
+        const struct sl_chat_message *message = &history->messages[i];
+        is_sound = message->role != SL_CHAT_TOOL && has_results(history, i);
+        i += 1 + message->n_calls;
+        is_sound = is_sound && i <= n;
+    }
+    return is_sound && (!has_open ||
+                        (history->n_messages > 0 && asks_for_calls(resume, &history->messages[n])));
+}
+
 enum sl_status sl_resume_conversation(const struct sl_resume *resume, struct sl_history *history)
 {
     const Sluice__Store__V1__Resume *message = resume->message;
     assert(history->n_messages == 0);
     SL_TRY(sl_session_read(
         sl_slice_of(message->conversation.data, message->conversation.len), history));
-    if (message->turn_begin > history->n_messages || message->n_stored > message->turn_begin) {
+    if (!is_conversation_sound(message, history)) {
         sl_history_cut(history, 0);
         return SL_DATA_LOSS;
     }

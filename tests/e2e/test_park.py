@@ -17,6 +17,12 @@ model: script-1
 approval: {self: true, timeout_secs: 60}
 tools: [{type: Process, name: sweep, description: Sweeps., policy: ask, config: {command: [/bin/echo, swept]}}]
 """
+WORKER = """\
+name: worker
+provider: script
+model: script-1
+tools: [{type: Process, name: sweep, description: Sweeps., config: {command: [/bin/sh, -c, "trap '' TERM; sleep 60"]}}]
+"""
 SCENARIO = """\
 model: script-1
 turns:
@@ -37,6 +43,7 @@ class Park(harness.Case):
             "slow.yaml": STREAM % ("slow", "ASYNC"),
             "sure.yaml": STREAM % ("sure", "SYNC"),
             "cleaner.yaml": CLEANER,
+            "worker.yaml": WORKER,
         }
         self.config = "providers: [{name: script, kind: scripted, scenario: %s}]\n" % harness.write(SCENARIO)
 
@@ -158,6 +165,35 @@ class Park(harness.Case):
         complete = next(event for event in map(json.loads, whole) if event["type"] == "tool_call_complete")
         self.assertEqual(complete["error_code"], "DENIED")
         self.drain(server)
+
+    def test_an_approval_of_a_run_that_ends_with_its_reader_is_lost(self):
+        server = self.serve()
+        child = harness.start_sluice(server, "run", "cleaner", "clean up", "--json", "--on-disconnect", "cancel")
+        run_id = json.loads(child.stdout.readline())["run_id"]
+        self.wait_for_approval(server, run_id)
+        self.kill(server)
+        child.kill()
+        child.communicate()
+        server = self.serve()
+        shown = self.show(server, run_id)
+        self.assertEqual((shown["state"], shown["error"]["code"]), ("FAILED", "WORKER_LOST"))
+        self.check_whole(self.attach(server, run_id, expected=1))
+        server.stop()
+
+    def test_a_tool_that_does_not_end_is_killed(self):
+        server = self.serve()
+        run_id = self.start(server, "worker", "work")
+        harness.wait_for("the tool", lambda: harness.state_of(server.pid)[2])
+        self.drain(server)
+        server.wait_log(run_id, 'msg="parked"')
+        server = self.serve()
+        whole = self.attach(server, run_id)
+        self.check_whole(whole)
+        events = [json.loads(line) for line in whole]
+        call = next(event for event in events if event["type"] == "tool_call_complete")
+        self.assertEqual((call["success"], call["error_code"]), (False, "OUTCOME_UNKNOWN"))
+        self.assertEqual(events[-1]["content"], "All is clean.")
+        server.stop()
 
     def test_a_run_can_be_parked_again_and_again(self):
         server = self.serve()

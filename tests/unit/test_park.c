@@ -24,7 +24,7 @@ static void start_detached(const char *yaml, enum sl_store_durability durability
     rig.settings.max_tokens = max_tokens;
     timeout_ms = max_tokens = 0;
     sl_exec_rig_start(&rig, "hello");
-    assert_string_equal(trace(), "run a|start 1/10");
+    assert_memory_equal(trace(), "run a|start 1/", sizeof("run a|start 1/") - 1);
 }
 
 static void ask(const char *first, const char *second)
