@@ -476,8 +476,10 @@ static void go_on_alone(struct sl_record *record)
     const bool may_try = record->state != SL_RECORD_OVER && record->tail.segment != NULL &&
                          now_ns(record) < record->alone_ns &&
                          (record->room == NULL || !record->room->is_stopping);
-    if (!may_try) {
+    if (!may_try && record->n_holds == 0) {
         free_record(record);
+    } else if (!may_try) {
+        return; /* the last sl_record_release() comes here again */
     } else if (record->state == SL_RECORD_UNSURE && record->is_found) {
         send_begin(record); /* again, which only finds it */
     } else if (record->state == SL_RECORD_UNSURE) {
@@ -617,6 +619,20 @@ bool sl_record_await(struct sl_record *record, uint64_t sequence)
     return record->awaited == 0;
 }
 
+struct sl_record *sl_record_hold(struct sl_record *record)
+{
+    record->n_holds++;
+    return record;
+}
+
+struct sl_record *sl_record_release(struct sl_record *record)
+{
+    if (record != NULL && --record->n_holds == 0 && record->is_alone) {
+        sl_record_go_on(record);
+    }
+    return NULL;
+}
+
 struct sl_store_log *sl_record_log(struct sl_record *record)
 {
     return &record->log;
@@ -697,7 +713,8 @@ struct sl_record *sl_record_give_up(struct sl_record *record, const struct sl_re
     sl_event_cursor_close(&record->cursor);
     sl_timer_stop(&record->patience_timer);
     sl_timer_stop(&record->retry_timer);
-    if (!record->is_busy && (record->state == SL_RECORD_OVER || tail == NULL)) {
+    if (!record->is_busy && record->n_holds == 0 &&
+        (record->state == SL_RECORD_OVER || tail == NULL)) {
         free_record(record);
         return NULL;
     }

@@ -105,8 +105,12 @@ bool sl_record_wake(struct sl_record *record);
 /* Readers get what is stored, and no more. */
 bool sl_record_is_resting(const struct sl_record *record);
 
-/* For what else is written of the run, while it has the record. */
+/* For what else is written of the run: whoever has asked the store for it holds the record until
+ * that is answered, also when the run has given it up. _hold gives `record`; _release accepts NULL,
+ * gives NULL, and may free it. */
 struct sl_store_log *sl_record_log(struct sl_record *record);
+struct sl_record *sl_record_hold(struct sl_record *record);
+struct sl_record *sl_record_release(struct sl_record *record);
 uint64_t sl_record_stored(const struct sl_record *record);
 
 /* What the run leaves behind: its conversation in the form that is kept. */

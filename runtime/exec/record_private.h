@@ -27,6 +27,7 @@ struct sl_record {
     bool has_end;   /* the terminal event is in the log */
     bool is_failed; /* and the run was told */
     bool is_alone;  /* the run is gone */
+    unsigned n_holds;
 
     struct sl_event_cursor cursor; /* at what is stored; closed when it is alone */
     uint64_t stored;               /* last sequence that is */

@@ -328,6 +328,8 @@ bool sl_run_record_wait(struct sl_run *run, void (*when_stored)(struct sl_run *r
 void sl_run_record_conclude(struct sl_run *run);
 /* Somebody waits for the end. */
 void sl_run_record_hurry(struct sl_run *run);
+/* Its end was asked for, and waits for nobody for long (AL-7.3). Of one whose ending is claimed. */
+bool sl_run_is_stopped(const struct sl_run *run);
 /* Of a run that is taken up: `log` is taken. Fails: SL_RESOURCE_EXHAUSTED. */
 SL_CHECK enum sl_status sl_run_record_take_up(struct sl_run *run, struct sl_store_log *log);
 

@@ -254,16 +254,17 @@ bool sl_run_record_wait(struct sl_run *run, void (*when_stored)(struct sl_run *r
     return sl_record_await(run->record, sl_event_channel_last_sequence(run->channel));
 }
 
-static bool is_stopped(const struct sl_run *run)
+bool sl_run_is_stopped(const struct sl_run *run)
 {
     const Sluice__V1__ErrorCode code = run->options.ending->code;
     return code == SL_CODE(CANCELLED) || code == SL_CODE(DEADLINE_EXCEEDED) ||
-           code == SL_CODE(DRAINING) || run->must_hurry;
+           code == SL_CODE(DRAINING) || run->must_hurry || run->rest.is_parking;
 }
 
 void sl_run_record_hurry(struct sl_run *run)
 {
     run->must_hurry = true;
+    sl_run_session_hurry(run);
     if (run->is_recording) {
         sl_record_hurry(run->record);
     }
@@ -305,7 +306,7 @@ void sl_run_record_conclude(struct sl_run *run)
     }
     run->is_recording = true;
     end_record(run, from);
-    if (is_stopped(run)) {
+    if (sl_run_is_stopped(run)) {
         sl_record_hurry(run->record);
     }
 }

@@ -96,10 +96,19 @@ static bool make(struct sl_run *run)
     return false;
 }
 
-/* What is asked of the store. */
+/* What is asked of the store. It has all that it points to: a store that hangs may answer when the
+ * run is gone. */
 struct sl_session_save {
     struct sl_store_save save;
-    struct sl_run *run;
+    struct sl_run *run; /* NULL: it is gone */
+    struct sl_loop *loop;
+    struct sl_timer wait_timer; /* the end waits for it */
+    uint64_t due_ns;
+    struct sl_record *record;    /* held, its log is named; NULL: none */
+    struct sl_record_room *room; /* held when the run is gone; NULL: nobody asks */
+    struct sl_store_session session;
+    struct sl_buf bytes; /* when the run is gone */
+    char texts[];
 };
 
 static void log_failure(const struct sl_run *run, enum sl_status status, const char *why)
@@ -121,13 +130,37 @@ static void take_verdict(struct sl_run *run, enum sl_status status, const char *
     }
 }
 
+/* The store has answered. */
+static void answered(struct sl_session_save *job)
+{
+    sl_store_request_done(&job->save.request);
+    job->record = sl_record_release(job->record);
+}
+
+static void free_alone(struct sl_session_save *job)
+{
+    struct sl_record_room *room = job->room;
+    answered(job);
+    sl_buf_done(&job->bytes);
+    (void)sl_free(job);
+    if (room != NULL && room->release != NULL) {
+        room->release(room->user_data);
+    }
+}
+
 static void on_saved(struct sl_store_request *request)
 {
-    struct sl_run *run = SL_CONTAINER(request, struct sl_session_save, save.request)->run;
+    struct sl_session_save *job = SL_CONTAINER(request, struct sl_session_save, save.request);
+    struct sl_run *run = job->run;
+    if (run == NULL) {
+        free_alone(job);
+        return;
+    }
     struct sl_session_keeper *keeper = &run->session;
     keeper->is_saving = false;
+    sl_timer_stop(&job->wait_timer);
     take_verdict(run, request->status, request->why);
-    sl_store_request_done(request);
+    answered(job);
     if (!keeper->is_settling) {
         return;
     }
@@ -169,20 +202,113 @@ static uint64_t context_sequence(const struct sl_run *run)
 static bool save(struct sl_run *run)
 {
     struct sl_session_keeper *keeper = &run->session;
-    keeper->save->run = run;
-    keeper->save->save = (struct sl_store_save){
+    struct sl_session_save *job = keeper->save;
+    job->session.messages = keeper->now.messages;
+    job->record = is_of_end(run) ? sl_record_hold(run->record) : NULL;
+    job->save = (struct sl_store_save){
         .request = { .loop = run->env->loop, .on_done = on_saved },
-        .log = is_of_end(run) ? sl_record_log(run->record) : NULL,
-        .session = &keeper->now,
+        .log = job->record == NULL ? NULL : sl_record_log(job->record),
+        .session = &job->session,
         .context_sequence = context_sequence(run),
     };
-    const enum sl_status status = sl_store_save(keeper->store, &keeper->save->save);
+    const enum sl_status status = sl_store_save(keeper->store, &job->save);
     keeper->is_saving = status == SL_PENDING;
     if (!keeper->is_saving) {
         take_verdict(run, status, NULL);
-        sl_store_request_done(&keeper->save->save.request);
+        answered(job);
     }
     return !keeper->is_saving;
+}
+
+/* ---- A store that does not answer --------------------------------------------------------------
+ */
+
+/* What is being saved goes on without the run. */
+static void leave(struct sl_run *run)
+{
+    struct sl_session_keeper *keeper = &run->session;
+    struct sl_session_save *job = SL_TAKE(keeper->save);
+    keeper->is_saving = false;
+    job->run = NULL;
+    job->bytes = keeper->bytes;
+    sl_buf_init(&keeper->bytes, keeper->bytes.max_bytes);
+    job->room = run->env->records;
+    if (job->room != NULL && job->room->hold != NULL) {
+        job->room->hold(job->room->user_data);
+    }
+}
+
+/* AL-7.3: an end that was asked for does not wait for long, and no end for ever. */
+static void on_wait_over(void *user_data)
+{
+    struct sl_run *run = ((struct sl_session_save *)user_data)->run;
+    struct sl_session_keeper *keeper = &run->session;
+    if (!sl_run_is_stopped(run)) {
+        sl_limit_reached(SL_LIMIT_store_retry);
+    }
+    leave(run);
+    keeper->is_settling = false;
+    keeper->is_last = keeper->is_last || !is_of_end(run);
+    take_verdict(run, SL_UNAVAILABLE, "the store does not answer");
+    sl_run_settled(run);
+}
+
+/* The end waits for what is being saved. */
+static void wait(struct sl_run *run)
+{
+    struct sl_session_save *job = run->session.save;
+    const uint64_t retry_ms = run->env->limits->store_retry;
+    run->session.is_settling = true;
+    job->due_ns = sl_loop_now_ns(job->loop) + retry_ms * SL_NS_PER_MS;
+    sl_timer_start(&job->wait_timer, job->due_ns);
+    if (sl_run_is_stopped(run)) {
+        sl_run_session_hurry(run);
+    }
+}
+
+void sl_run_session_hurry(struct sl_run *run)
+{
+    struct sl_session_save *job = run->session.save;
+    if (!run->session.is_settling) {
+        return;
+    }
+    const uint64_t due_ns = sl_loop_now_ns(job->loop) + SL_RECORD_STOP_MS * SL_NS_PER_MS;
+    if (due_ns < job->due_ns) {
+        job->due_ns = due_ns;
+        sl_timer_start(&job->wait_timer, due_ns);
+    }
+}
+
+/* ---- Life --------------------------------------------------------------------------------------
+ */
+
+/* NULL: no memory. */
+static struct sl_session_save *make_save(struct sl_run *run)
+{
+    const struct sl_store_session *now = &run->session.now;
+    const char *const from[] = { now->tenant, now->agent, now->session_id };
+    size_t sizes[SL_COUNT(from)];
+    size_t total = 0;
+    for (size_t i = 0; i < SL_COUNT(from); i++) {
+        sizes[i] = strlen(from[i]) + 1;
+        total += sizes[i];
+    }
+    struct sl_session_save *job = sl_calloc(1, sizeof(*job) + total);
+    if (job == NULL) {
+        return NULL;
+    }
+    const char **const to[] = { &job->session.tenant, &job->session.agent,
+                                &job->session.session_id };
+    char *at = job->texts;
+    for (size_t i = 0; i < SL_COUNT(from); i++) {
+        memcpy(at, from[i], sizes[i]);
+        *to[i] = at;
+        at += sizes[i];
+    }
+    job->run = run;
+    job->loop = run->env->loop;
+    sl_timer_init(&job->wait_timer, job->loop, on_wait_over, job);
+    return job;
 }
 
 enum sl_status sl_run_session_init(struct sl_run *run)
@@ -191,10 +317,6 @@ enum sl_status sl_run_session_init(struct sl_run *run)
     if (run->options.session_id == NULL) {
         return SL_OK;
     }
-    keeper->save = sl_calloc(1, sizeof(*keeper->save));
-    if (keeper->save == NULL) {
-        return SL_RESOURCE_EXHAUSTED;
-    }
     keeper->store = run->options.session_store;
     keeper->now = (struct sl_store_session){
         .tenant = run->options.tenant == NULL ? "" : run->options.tenant,
@@ -202,7 +324,8 @@ enum sl_status sl_run_session_init(struct sl_run *run)
         .session_id = run->options.session_id,
     };
     sl_buf_init(&keeper->bytes, (size_t)run->env->limits->session_size);
-    return SL_OK;
+    keeper->save = make_save(run);
+    return keeper->save == NULL ? SL_RESOURCE_EXHAUSTED : SL_OK;
 }
 
 void sl_run_session_done(struct sl_run *run)
@@ -226,7 +349,7 @@ bool sl_run_session_settle(struct sl_run *run)
 {
     struct sl_session_keeper *keeper = &run->session;
     if (keeper->is_saving) {
-        keeper->is_settling = true;
+        wait(run);
         return false;
     }
     if (keeper->store == NULL || is_of_end(run) || run->rest.is_parking || !is_to_be_stored(run) ||
@@ -234,8 +357,11 @@ bool sl_run_session_settle(struct sl_run *run)
         return true;
     }
     keeper->is_last = true;
-    keeper->is_settling = !save(run);
-    return !keeper->is_settling;
+    if (save(run)) {
+        return true;
+    }
+    wait(run);
+    return false;
 }
 
 const struct sl_store_session *sl_run_session_of_end(struct sl_run *run)

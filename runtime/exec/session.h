@@ -28,9 +28,9 @@ struct sl_session_keeper {
     struct sl_store *store; /* NULL: the run has no session */
     struct sl_store_session now;
     struct sl_buf bytes;          /* of `now` */
-    struct sl_session_save *save; /* with `store` */
+    struct sl_session_save *save; /* with `store`; NULL: given up */
     bool is_saving;               /* on_done of `save` will come */
-    bool is_settling;             /* sl_run_settled() waits for it */
+    bool is_settling;             /* sl_run_settled() waits for it, but not for ever */
     bool is_last;                 /* what is being saved is the end's */
 };
 
@@ -40,9 +40,12 @@ void sl_run_session_done(struct sl_run *run);
 /* The results of all calls are in the conversation. */
 void sl_run_session_phase(struct sl_run *run);
 /* The conversation is complete, and the ending is claimed. True: it is stored, or nothing is to be
- * stored. False: sl_run_settled() comes. A success whose conversation cannot be stored is none: the
- * ending says so. */
+ * stored. False: sl_run_settled() comes, when the store has answered or limits.store_retry is over,
+ * for a run that is stopped SL_RECORD_STOP_MS. A success whose conversation cannot be stored is
+ * none: the ending says so. */
 SL_CHECK bool sl_run_session_settle(struct sl_run *run);
+/* The run is stopped: an end that waits for the store does so for SL_RECORD_STOP_MS at most. */
+void sl_run_session_hurry(struct sl_run *run);
 /* For the run's own end transaction; NULL: nothing, or _settle has stored it. Its messages are
  * those of the keeper's `bytes`. */
 const struct sl_store_session *sl_run_session_of_end(struct sl_run *run);

@@ -134,9 +134,10 @@ static enum sl_status carry_out(struct sl_fake_store *store, struct sl_store_req
         return do_read(store, SL_CONTAINER(request, struct sl_store_read, request));
     }
     if (request->kind == SL_STORE_SAVE) {
+        const struct sl_store_save *save = SL_CONTAINER(request, struct sl_store_save, request);
         store->n_saves++;
-        store->saved_sequence =
-            SL_CONTAINER(request, struct sl_store_save, request)->context_sequence;
+        store->saved_sequence = save->context_sequence;
+        store->saved_durability = save->log == NULL ? SL_STORE_NONE : save->log->durability;
         return store->failure;
     }
     const enum sl_status status =
@@ -169,7 +170,7 @@ static enum sl_status fake_submit(struct sl_store *base, struct sl_store_request
     store->n_ends += request->kind == SL_STORE_END;
     store->n_looks += request->kind == SL_STORE_GET;
     store->n_renews += request->kind == SL_STORE_RENEW;
-    if (store->holds) {
+    if (store->holds || (store->holds_saves && request->kind == SL_STORE_SAVE)) {
         assert_int_equal(store->n_pending, 0); /* one at a time */
         store->pending[store->n_pending++] = request;
     } else {

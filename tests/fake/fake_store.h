@@ -10,6 +10,7 @@
 struct sl_fake_store {
     struct sl_store base;
     bool holds;             /* requests wait for sl_fake_store_answer() */
+    bool holds_saves;       /* the same, of conversations only */
     bool says_again;        /* to the appends */
     enum sl_status failure; /* of the next answers; SL_OK: none */
     enum sl_status begin_failure;
@@ -36,7 +37,8 @@ struct sl_fake_store {
     char texts[512];    /* of the begin: "tenant agent session_id request_id digest|key=value" */
     char messages[128]; /* of the end */
     struct sl_buf begun_context, ended_context;
-    uint64_t saved_sequence; /* of the last save: context_sequence */
+    uint64_t saved_sequence;                   /* of the last save: context_sequence */
+    enum sl_store_durability saved_durability; /* of its log; NONE: without */
     size_t n_saves;
 };
 

@@ -152,6 +152,37 @@ static void an_end_that_says_so_leaves_the_session_alone(void **state)
     finish();
 }
 
+/* AL-7.3: a conversation that the store does not take; its log is there until it does. */
+static void a_cancel_does_not_wait_for_ever_for_a_conversation(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < SL_COUNT(both); i++) {
+        prepare(both[i]);
+        rig.session_id = "s1";
+        rig.session_store = &store.base;
+        sl_exec_rig_start(&rig, "hello");
+        store.holds_saves = true;
+        sl_fake_model_call(&rig.models, "c1", "add", "{}");
+        sl_fake_model_finish(&rig.models, SL_FINISH_TOOL_USE, "x");
+        sl_exec_rig_turn(&rig);
+        sl_fake_tool_done(&rig.tools, 0, SL_TOOL_OK, "{}");
+        sl_exec_rig_turn(&rig);
+        assert_int_equal(store.n_pending, 1);
+        cancel();
+        sl_exec_rig_advance_ms(&rig, SL_RECORD_STOP_MS - 1);
+        assert_false(rig.has_ended);
+        sl_exec_rig_advance_ms(&rig, 1);
+        assert_true(rig.has_ended);
+        assert_int_equal(rig.ending.code, SL_CODE(CANCELLED)); /* which is stored */
+        assert_true(store.is_ended);
+        assert_int_equal(store.state, SL_STORE_STATE_CANCELLED);
+        sl_fake_store_answer(&store);
+        sl_exec_rig_turn(&rig);
+        assert_int_equal(store.saved_durability, both[i]);
+        finish();
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -160,6 +191,7 @@ int main(void)
         cmocka_unit_test(whatever_stops_a_run_has_no_patience),
         cmocka_unit_test(what_is_left_to_say_is_said_when_the_store_is_back),
         cmocka_unit_test(an_end_that_says_so_leaves_the_session_alone),
+        cmocka_unit_test(a_cancel_does_not_wait_for_ever_for_a_conversation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

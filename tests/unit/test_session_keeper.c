@@ -17,6 +17,8 @@
 
 #define AGENT "name: a\nmodel: m\nheartbeat_ms: 0\nparallel_tools: 1\ntools: [add]\n"
 
+enum { STORE_RETRY_MS = 30000 }; /* as limits.store_retry is */
+
 static struct sl_exec_rig rig;
 
 /* ---- A store that answers when it is told to --------------------------------------------------
@@ -101,6 +103,13 @@ static void done(void)
 {
     assert_null(store.pending);
     sl_exec_rig_done(&rig);
+}
+
+static void cancel(void)
+{
+    const struct sl_ending ending = sl_ending_cancelled(SL_CANCEL_REASON(CANCEL_RPC));
+    sl_run_cancel(rig.run, &ending);
+    sl_exec_rig_turn(&rig);
 }
 
 /* ---- The rules ---------------------------------------------------------------------------------
@@ -241,15 +250,63 @@ static void the_end_waits_for_what_is_being_stored(void **state)
     done();
 }
 
+/* AL-7.3, AL-7.4: no end waits for ever for a store that hangs, whose answer finds nobody. */
+static void an_end_does_not_wait_for_ever_for_its_session(void **state)
+{
+    (void)state;
+    for (int is_phase = 0; is_phase < 2; is_phase++) {
+        init(SL_PENDING);
+        sl_exec_rig_start(&rig, "add");
+        if (is_phase != 0) {
+            sl_fake_model_call(&rig.models, "c1", "add", "{}");
+            sl_fake_model_finish(&rig.models, SL_FINISH_TOOL_USE, "x");
+            sl_exec_rig_turn(&rig);
+            sl_fake_tool_done(&rig.tools, 0, SL_TOOL_OK, "{}");
+            sl_exec_rig_turn(&rig);
+        }
+        sl_fake_model_text(&rig.models, "3");
+        sl_fake_model_finish(&rig.models, SL_FINISH_END_TURN, "x");
+        sl_exec_rig_turn(&rig);
+        const uint64_t before = sl_limit_n_reached(SL_LIMIT_store_retry);
+        sl_exec_rig_advance_ms(&rig, STORE_RETRY_MS - 1);
+        assert_int_equal(rig.n_settled, 0);
+        sl_exec_rig_advance_ms(&rig, 1);
+        assert_int_equal(rig.n_settled, 1);
+        assert_int_equal(rig.ending.code, SL_CODE(STORE_UNAVAILABLE));
+        assert_int_equal(sl_limit_n_reached(SL_LIMIT_store_retry), before + 1);
+        assert_true(rig.has_ended);
+        answer(SL_OK); /* nobody is there any more */
+        done();
+    }
+}
+
+static void a_cancel_waits_for_its_session_for_three_seconds(void **state)
+{
+    (void)state;
+    for (int is_late = 0; is_late < 2; is_late++) {
+        init(SL_PENDING);
+        sl_exec_rig_start(&rig, "add");
+        sl_fake_model_text(&rig.models, "3");
+        if (is_late != 0) { /* the cancel comes when the end waits already */
+            sl_fake_model_finish(&rig.models, SL_FINISH_END_TURN, "x");
+        }
+        sl_exec_rig_turn(&rig);
+        cancel();
+        assert_int_equal(store.n_saves, 1);
+        sl_exec_rig_advance_ms(&rig, SL_RECORD_STOP_MS - 1);
+        assert_int_equal(rig.n_settled, 0);
+        sl_exec_rig_advance_ms(&rig, 1);
+        assert_int_equal(rig.n_settled, 1);
+        assert_int_equal(
+            rig.ending.code, is_late != 0 ? SL_CODE(STORE_UNAVAILABLE) : SL_CODE(CANCELLED));
+        assert_true(rig.has_ended);
+        answer(SL_OK); /* nobody is there any more */
+        done();
+    }
+}
+
 /* ---- Cut, and none -----------------------------------------------------------------------------
  */
-
-static void cancel(void)
-{
-    const struct sl_ending ending = sl_ending_cancelled(SL_CANCEL_REASON(CANCEL_RPC));
-    sl_run_cancel(rig.run, &ending);
-    sl_exec_rig_turn(&rig);
-}
 
 /* AL-5.21 */
 static void a_cut_turn_keeps_what_was_said(void **state)
@@ -458,6 +515,8 @@ int main(void)
         cmocka_unit_test(what_cannot_be_stored_is_no_success),
         cmocka_unit_test(each_tool_phase_is_stored_whole),
         cmocka_unit_test(the_end_waits_for_what_is_being_stored),
+        cmocka_unit_test(an_end_does_not_wait_for_ever_for_its_session),
+        cmocka_unit_test(a_cancel_waits_for_its_session_for_three_seconds),
         cmocka_unit_test(a_cut_turn_keeps_what_was_said),
         cmocka_unit_test(a_cut_turn_in_which_nothing_was_said_is_none),
         cmocka_unit_test(a_cut_tool_phase_has_all_its_results),
