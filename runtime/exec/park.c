@@ -85,9 +85,13 @@ static void stop_timers(struct sl_run *run)
     }
 }
 
+/* Between two iterations it may wait, to begin the last one again. */
 static void set_point(struct sl_run *run)
 {
-    run->rest.point = run->state == SL_RUN_STATE_MODEL   ? SL_RESUME_POINT(AGAIN)
+    const bool is_again =
+        run->state == SL_RUN_STATE_MODEL ||
+        (run->state == SL_RUN_STATE_READY && run->last_stop == SL_STOP_REASON(INTERRUPTED));
+    run->rest.point = is_again                           ? SL_RESUME_POINT(AGAIN)
                       : run->state == SL_RUN_STATE_TOOLS ? SL_RESUME_POINT(TOOLS)
                                                          : SL_RESUME_POINT(NEXT);
 }
@@ -248,6 +252,7 @@ static void go_on(struct sl_run *run, Sluice__Store__V1__ResumePoint point)
     if (sl_loop_now_ns(run->env->loop) >= run->deadline_ns) {
         sl_run_fail(run, SL_CODE(DEADLINE_EXCEEDED));
     } else if (point == SL_RESUME_POINT(AGAIN)) {
+        run->last_stop = SL_STOP_REASON(INTERRUPTED);
         sl_run_repeat_iteration(run);
     } else if (point == SL_RESUME_POINT(NEXT)) {
         sl_run_next_iteration(run);

@@ -67,8 +67,8 @@ struct sl_exec_rig {
 void sl_exec_rig_init(struct sl_exec_rig *rig, const char *yaml);
 void sl_exec_rig_start(struct sl_exec_rig *rig, const char *input);
 /* The run that ended was parked, or its process is gone, and `stored` events of it are stored: it
- * is taken up from `resume`. The reader attaches behind what he has. */
-void sl_exec_rig_take_up(struct sl_exec_rig *rig, struct sl_slice resume, uint64_t stored);
+ * is taken up from `bytes`. The reader attaches behind what he has. */
+void sl_exec_rig_take_up(struct sl_exec_rig *rig, struct sl_slice bytes, uint64_t stored);
 /* The process is gone: nothing of the run is heard any more. */
 void sl_exec_rig_crash(struct sl_exec_rig *rig);
 /* Runs the loop until nothing is left to do, and reads. */

@@ -247,6 +247,43 @@ static void a_full_reader_and_a_hold_are_two_things(void **state)
     stop_recorded();
 }
 
+/* A run that was taken up: its first events are elsewhere. */
+static void a_log_may_begin_behind_an_event(void **state)
+{
+    bool is_last = false;
+    struct sl_event_range ranges[2];
+    struct sl_event_place behind;
+    const struct sl_event_channel_options options = {
+        .mark_bytes = 1024 * 1024, .mark_events = 1000, .window_bytes = 1024, .after_sequence = 41
+    };
+    (void)state;
+    start(&fixture, 4096, 10, 0);
+    (void)sl_event_channel_unref(fixture.channel);
+    assert_int_equal(sl_event_channel_new(&fixture.fake.base, &options, &fixture.channel), SL_OK);
+    assert_int_equal(sl_event_channel_last_sequence(fixture.channel), 41);
+    assert_int_equal(sl_event_channel_floor(fixture.channel), 42);
+    for (uint64_t after = 40; after <= 42; after += 2) {
+        assert_int_equal(
+            sl_event_cursor_open(&reader, fixture.channel, SL_CURSOR_OBSERVER, after, on_readable),
+            SL_OUT_OF_RANGE);
+    }
+    assert_int_equal(
+        sl_event_cursor_open(&record, fixture.channel, SL_CURSOR_RECORD, 41, on_readable), SL_OK);
+    hide();
+    (void)emit(fixture.channel, 100);
+    assert_int_equal(sl_event_channel_shown_sequence(fixture.channel), 41);
+    assert_int_equal(
+        sl_event_cursor_open(&reader, fixture.channel, SL_CURSOR_OBSERVER, 41, on_readable), SL_OK);
+    assert_int_equal(sl_event_cursor_ready(&reader, SIZE_MAX, &is_last), 0);
+    const struct sl_event_place head = sl_event_channel_head(fixture.channel);
+    assert_int_equal(sl_event_cursor_collect(&record, head, 1000, ranges, 2, &behind), 1);
+    assert_int_equal(behind.sequence, 42);
+    sl_event_channel_show_all(fixture.channel);
+    assert_int_equal(read_all(&reader, 7, &is_last), 100);
+    assert_int_equal(reader.sequence, 42);
+    stop_recorded();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -258,6 +295,7 @@ int main(void)
         cmocka_unit_test(what_is_cut_off_is_gone_for_readers_only),
         cmocka_unit_test(a_producer_can_be_held_back_whatever_the_reader_does),
         cmocka_unit_test(a_full_reader_and_a_hold_are_two_things),
+        cmocka_unit_test(a_log_may_begin_behind_an_event),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

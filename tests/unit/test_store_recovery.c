@@ -143,6 +143,18 @@ static void a_second_crash_does_not_hide_the_first_loss(void **state)
     sl_store_request_done(&get.request);
 }
 
+static size_t count_listed(const char *tenant, enum sl_store_state state)
+{
+    struct sl_store_list list = {
+        .request = sl_store_rig_request(&rig), .tenant = tenant, .state = state, .page_size = 10
+    };
+    assert_int_equal(
+        sl_store_rig_wait(&rig, &list.request, sl_store_list(rig.store, &list)), SL_OK);
+    const size_t n_runs = list.n_runs;
+    sl_store_request_done(&list.request);
+    return n_runs;
+}
+
 static void a_run_at_rest_has_lost_nothing(void **state)
 {
     (void)state;
@@ -158,6 +170,9 @@ static void a_run_at_rest_has_lost_nothing(void **state)
     assert_int_equal(found.run.state, SL_STORE_STATE_WAITING);
     assert_true(sl_slice_equals(found.run.resume, "first"));
     sl_store_request_done(&found.request);
+    assert_int_equal(count_listed(sl_store_rig_run("r1").tenant, SL_STORE_STATE_RUNNING), 1);
+    assert_int_equal(count_listed(sl_store_rig_run("r1").tenant, SL_STORE_STATE_WAITING), 1);
+    assert_int_equal(count_listed(sl_store_rig_run("r1").tenant, SL_STORE_STATE_DONE), 0);
     assert_int_equal(sl_store_rig_append(&rig, &log, 6, 2), SL_OK);
     struct sl_store_get get;
     assert_int_equal(sl_store_rig_get(&rig, &get, "r1"), SL_OK);

@@ -137,7 +137,7 @@ static uint64_t park_run(struct sl_run_spec spec, size_t n, char ret_run_id[SL_I
 static void everybody_finds_it_as_it_was(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < 2 * MAX_LOOPS; i++) {
+    for (size_t i = 0; i < (size_t)2 * MAX_LOOPS; i++) {
         const size_t n = 1 + i / 2;
         const struct sl_run_pair pairs[] = { { "team", "blue" } };
         struct reader rest = { .max_take = 0 };
