@@ -157,6 +157,10 @@ class Park(harness.Case):
         run_id = self.start(server, "cleaner", "clean up")
         asked = self.wait_for_approval(server, run_id)
         self.drain(server)
+        for _ in range(2):  # who takes it up may be killed, too
+            server = self.serve()
+            server.wait_log(run_id, 'msg="taken up"')
+            self.kill(server)
         server = self.serve()
         done = sluice(server, "approve", run_id, asked["approval_id"], "--deny", "--comment", "no")
         self.assertEqual(done.returncode, 0, done.stderr)

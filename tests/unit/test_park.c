@@ -414,6 +414,33 @@ static void a_call_that_had_no_room_yet_is_not_lost(void **state)
     end("text bye|complete 2 END_TURN|done bye");
 }
 
+/* AL-6.8: the client is gone with its stream; what it ran nobody knows, what it did not run nobody
+ * can run. */
+static void the_tools_of_a_client_are_gone(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        sl_exec_rig_init(&rig, AGENT "parallel_tools: 1\n");
+        sl_fake_store_init(&store);
+        (void)sl_store_free(rig.store);
+        rig.store = rig.env.store = &store.base;
+        rig.settings.durability = SL_STORE_SYNC;
+        rig.settings.on_disconnect = SL_DISCONNECT(DETACH);
+        rig.client_tools[0] = sl_fake_tool_new(&rig.tools, "mine");
+        rig.n_client_tools = 1;
+        sl_exec_rig_start(&rig, "hello");
+        (void)trace();
+        ask(i == 0 ? "mine" : "add", i == 0 ? NULL : "mine");
+        (void)trace();
+        park();
+        assert_string_equal(trace(), "tool tool_1 OUTCOME_UNKNOWN");
+        check_parked();
+        assert_string_equal(
+            take_up(), i == 0 ? "start 2/10" : "tool tool_2 UNKNOWN_TOOL|start 2/10");
+        end("text bye|complete 2 END_TURN|done bye");
+    }
+}
+
 static void an_approval_stays_open(void **state)
 {
     (void)state;
@@ -602,6 +629,7 @@ int main(void)
         cmocka_unit_test(a_tool_that_runs_is_killed_and_its_outcome_unknown),
         cmocka_unit_test(what_was_not_begun_is_begun_by_the_next),
         cmocka_unit_test(a_call_that_had_no_room_yet_is_not_lost),
+        cmocka_unit_test(the_tools_of_a_client_are_gone),
         cmocka_unit_test(an_approval_stays_open),
         cmocka_unit_test(time_goes_on),
         cmocka_unit_test(a_deadline_that_has_passed_ends_it_at_once),
