@@ -210,15 +210,45 @@ static void a_rest_may_be_over_before_it_is_stored(void **state)
         const struct sl_approval *approval = sl_run_approvals(rig.run)->first;
         (void)snprintf(rig.approval_id, sizeof(rig.approval_id), "%s", approval->approval_id);
         memcpy(rig.approval_digest, approval->digest, SL_SHA256_BYTES);
+        const uint64_t before = sl_event_channel_last_sequence(sl_run_channel(rig.run));
         assert_int_equal(decide(true, "ann"), SL_OK);
         (void)trace();
         while (store.n_pending > 0) {
             (void)answer();
+            assert_true(!store.rests || store.stored <= before); /* never with the decision */
         }
         assert_int_equal(rig.tools.n_started, 1);
         assert_false(store.rests);
         store.holds = false;
         sl_fake_tool_done(&rig.tools, 0, SL_TOOL_OK, "1");
+        (void)trace();
+        end("text bye|complete 2 END_TURN|done bye");
+    }
+}
+
+/* What it takes to go on is another by then: it is not sent at all. */
+static void a_rest_that_waits_for_the_store_is_forgotten(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < SL_COUNT(both); i++) {
+        start_detached(ASKING, both[i]);
+        ask("asked", "add");
+        (void)trace();
+        store.holds = true;
+        sl_fake_tool_output(&rig.tools, 0, false, "an append is under way");
+        (void)trace();
+        assert_int_equal(store.n_pending, 1);
+        sl_fake_tool_done(&rig.tools, 0, SL_TOOL_OK, "1");
+        assert_true(sl_run_is_waiting_approval(rig.run));
+        assert_int_equal(decide(true, "ann"), SL_OK);
+        (void)trace();
+        while (store.n_pending > 0) {
+            (void)answer();
+            assert_false(store.rests);
+        }
+        assert_int_equal(rig.tools.n_started, 2);
+        store.holds = false;
+        sl_fake_tool_done(&rig.tools, 1, SL_TOOL_OK, "1");
         (void)trace();
         end("text bye|complete 2 END_TURN|done bye");
     }
@@ -622,6 +652,7 @@ int main(void)
         cmocka_unit_test(a_decision_is_stored_before_it_is_seen_or_acted_upon),
         cmocka_unit_test(a_decision_that_was_not_stored_was_none),
         cmocka_unit_test(a_rest_may_be_over_before_it_is_stored),
+        cmocka_unit_test(a_rest_that_waits_for_the_store_is_forgotten),
         cmocka_unit_test(nobody_decides_while_no_server_is_there),
         cmocka_unit_test(the_end_of_a_run_ends_its_rest),
         cmocka_unit_test(an_answer_is_cut_off_and_asked_for_again),
