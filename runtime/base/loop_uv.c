@@ -22,6 +22,9 @@ struct sl_loop_uv {
     atomic_bool must_stop;
 };
 
+/* Which loop this thread turns, just now; sl_loop_current() also says which it did last. */
+static _Thread_local const struct sl_loop_uv *turning;
+
 static struct sl_loop_uv *from_base(struct sl_loop *loop)
 {
     return SL_CONTAINER(loop, struct sl_loop_uv, base);
@@ -44,7 +47,7 @@ static void do_nothing(uv_idle_t *idle)
 static void wake(struct sl_loop *loop)
 {
     struct sl_loop_uv *self = from_base(loop);
-    if (sl_loop_current() == loop && self->is_running) {
+    if (turning == self) {
         (void)uv_idle_start(&self->idle, do_nothing); /* saves the system call */
     } else {
         (void)uv_async_send(&self->wake);
@@ -253,9 +256,12 @@ uv_loop_t *sl_loop_uv_handle(struct sl_loop *loop)
 
 static void turn(struct sl_loop_uv *loop, uv_run_mode mode)
 {
+    const struct sl_loop_uv *outer = turning;
     sl_loop_enter(&loop->base);
     loop->is_running = true;
+    turning = loop;
     (void)uv_run(&loop->uv, mode);
+    turning = outer;
     loop->is_running = false;
     sl_loop_turn_wait(&loop->base);
 }

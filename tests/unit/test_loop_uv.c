@@ -1,8 +1,11 @@
+#include <pthread.h>
+#include <semaphore.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -256,6 +259,44 @@ static void posts_of_many_threads_all_arrive(void **state)
     (void)sl_loop_uv_free(loop);
 }
 
+static sem_t posted_ran;
+
+static void *run_loop(void *argument)
+{
+    sl_loop_uv_run(argument);
+    return NULL;
+}
+
+static void wake_main(struct sl_task *task)
+{
+    (void)task;
+    (void)sem_post(&posted_ran);
+}
+
+/* A thread that has stepped a loop, and leaves it to another one, is no part of it any more. */
+static void a_post_wakes_a_loop_that_this_thread_has_stepped(void **state)
+{
+    (void)state;
+    struct sl_loop_uv *loop;
+    start(&loop);
+    sl_loop_uv_step(loop, 0);
+    assert_int_equal(sem_init(&posted_ran, 0, 0), 0);
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, run_loop, loop), 0);
+    for (int i = 0; i < 20; i++) {
+        struct sl_task task = { .run = wake_main };
+        sl_loop_post(sl_loop_uv_base(loop), &task);
+        struct timespec end;
+        assert_int_equal(clock_gettime(CLOCK_REALTIME, &end), 0);
+        end.tv_sec += 20;
+        assert_int_equal(sem_timedwait(&posted_ran, &end), 0);
+    }
+    sl_loop_uv_stop(loop);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(sem_destroy(&posted_ran), 0);
+    (void)sl_loop_uv_free(loop);
+}
+
 static void what_is_queued_runs_when_the_loop_is_freed(void **state)
 {
     (void)state;
@@ -368,6 +409,7 @@ int main(void)
         cmocka_unit_test(io_callbacks_may_defer_and_see_a_fresh_clock),
         cmocka_unit_test(a_step_waits_no_longer_than_told),
         cmocka_unit_test(posts_of_many_threads_all_arrive),
+        cmocka_unit_test(a_post_wakes_a_loop_that_this_thread_has_stepped),
         cmocka_unit_test(what_is_queued_runs_when_the_loop_is_freed),
         cmocka_unit_test(a_job_that_was_taken_back_in_time_does_not_run),
         cmocka_unit_test(a_job_runs_on_the_pool_and_is_done_on_the_loop),
