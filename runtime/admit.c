@@ -157,7 +157,8 @@ static bool set_budget(struct sl_run_stream *stream, const struct sl_run_spec *s
     settings->max_cost_micros = agent->budget_cost_micros;
     if (spec->has_max_cost && !agent->price.is_known) {
         REFUSE_INVALID(
-            stream, "options.budget.max_cost_micros: the model of agent '%s' has no prices", agent->name);
+            stream, "options.budget.max_cost_micros: the model of agent '%s' has no prices",
+            agent->name);
         return false;
     }
     if (spec->has_max_cost) {

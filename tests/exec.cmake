@@ -31,11 +31,12 @@ sl_add_test(recorded sl_runtime sl_fake_store)
 sl_add_test(stored sl_runtime)
 sl_add_test(slow sl_runtime)
 sl_add_test(slow_cut sl_runtime)
-# It waits for the disk, which others use as well.
-set_tests_properties(unit.slow unit.slow_cut PROPERTIES TIMEOUT 240)
 sl_add_test(stored_query sl_runtime sl_fake_store)
 sl_add_test(recorded_list sl_runtime sl_fake_store)
 sl_add_test(stored_faults sl_runtime sl_fake_store)
+# They wait for the disk, which others use as well.
+set_tests_properties(unit.attach unit.recover unit.recover_faults unit.recorded unit.recorded_list unit.slow unit.slow_cut unit.stored
+  unit.stored_faults unit.stored_query unit.take_up PROPERTIES TIMEOUT 240)
 sl_add_test(generation sl_runtime)
 sl_add_test(encode sl_exec sl_fake)
 sl_add_test(event_order sl_event_order)

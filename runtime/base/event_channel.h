@@ -53,7 +53,8 @@ struct sl_event_channel_options {
     /* With more than this in all send queues of the process the mark is SL_SEND_LEAST_MARK; 0: the
      * log is not counted. */
     uint64_t send_total_bytes;
-    uint64_t after_sequence; /* the log begins behind this event, which is not held; 0: at the first */
+    uint64_t
+        after_sequence;   /* the log begins behind this event, which is not held; 0: at the first */
     uint32_t spare_bytes; /* held back from the start, for sl_event_channel_open_spare(); 0: none */
     /* The foreground cursor fell to half of both marks after commit said "stop". Called from a
      * cursor's take or skip, or at the end of a turn in which it was closed or the mark changed. */

@@ -284,8 +284,7 @@ static bool is_wanted(sqlite3_stmt *statement, const struct sl_store_list *list)
             sl_slice_equals(sl_sqlite_bytes(statement, COLUMN_AGENT), list->agent)) &&
            (list->session_id == NULL || list->session_id[0] == '\0' ||
             sl_slice_equals(sl_sqlite_bytes(statement, COLUMN_SESSION_ID), list->session_id)) &&
-           is_in_state(
-               (enum sl_store_state)sl_sqlite_number(statement, COLUMN_STATE), list->state);
+           is_in_state((enum sl_store_state)sl_sqlite_number(statement, COLUMN_STATE), list->state);
 }
 
 static int list_rows(

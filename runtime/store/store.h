@@ -272,8 +272,8 @@ struct sl_store_list {
     const char *tenant;
     const char *agent, *session_id;
     enum sl_store_state state; /* RUNNING: also those that wait */
-    size_t page_size; /* 1 to SL_STORE_PAGE */
-    uint64_t before;  /* `next` of the page before, or the number of a run; 0: the first page */
+    size_t page_size;          /* 1 to SL_STORE_PAGE */
+    uint64_t before; /* `next` of the page before, or the number of a run; 0: the first page */
     /* of the answer */
     struct sl_store_run *runs;
     size_t n_runs;

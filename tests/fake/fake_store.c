@@ -157,7 +157,9 @@ void sl_fake_store_answer(struct sl_fake_store *store)
     assert_true(store->n_pending > 0);
     struct sl_store_request *request = store->pending[0];
     store->n_pending--;
-    memmove(&store->pending[0], &store->pending[1], store->n_pending * sizeof(store->pending[0]));
+    for (size_t i = 0; i < store->n_pending; i++) {
+        store->pending[i] = store->pending[i + 1];
+    }
     answer(store, request);
 }
 
