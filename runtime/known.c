@@ -3,6 +3,7 @@
 #include "runtime/base/log.h"
 #include "runtime/base/mem.h"
 #include "runtime/base/metrics.h"
+#include "runtime/exec/account.h"
 #include "runtime/exec/encode.h"
 #include "runtime/query.h"
 
@@ -234,6 +235,12 @@ void sl_known_ending(struct sl_known_run *known, const struct sl_ending *ending)
     }
 }
 
+uint64_t sl_known_memory(const struct sl_known_run *known)
+{
+    return sl_event_channel_bytes(known->channel) + sl_history_memory(&known->end.history) +
+           sizeof(*known);
+}
+
 void sl_known_ended(struct sl_known_run *known)
 {
     struct sl_runtime_loop *at = known->at;
@@ -247,8 +254,7 @@ void sl_known_ended(struct sl_known_run *known)
         forget(known); /* who waits for it is told */
         return;
     }
-    end->kept_bytes = sl_event_channel_bytes(known->channel) + end->history.arena.used_bytes +
-                      end->history.capacity * sizeof(struct sl_chat_message) + sizeof(*known);
+    end->kept_bytes = sl_known_memory(known);
     end->forget_ns = sl_loop_now_ns(at->base) + limits->window_keep * SL_NS_PER_MS;
     release_window(known);
     known->run = NULL;

@@ -51,6 +51,9 @@ uint32_t sl_window_share(const struct sl_limits *limits);
 uint32_t sl_known_reserve_window(const struct sl_run_stream *stream);
 void sl_known_release_window(struct sl_runtime *runtime, uint64_t reserved_bytes);
 
+/* Memory of one that has ended, but for its readers. */
+uint64_t sl_known_memory(const struct sl_known_run *known);
+
 /* Makes the run of `stream`, which has not begun, known, with the window that is reserved for it.
  * Fails: SL_RESOURCE_EXHAUSTED. */
 SL_CHECK enum sl_status sl_known_begin(struct sl_run_stream *stream);

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "runtime/account.h"
 #include "runtime/base/mem.h"
 #include "runtime/known.h"
 #include "runtime/runtime_private.h"
@@ -366,7 +367,7 @@ void sl_runtime_each_run(
         const struct sl_run_stream *stream = SL_CONTAINER(node, struct sl_run_stream, run.node);
         struct sl_run_look look;
         sl_run_look(stream->run.run, &look);
-        const struct sl_run_view view = {
+        struct sl_run_view view = {
             .run_id = stream->run_id,
             .agent = look.agent,
             .peer = look.peer,
@@ -376,10 +377,10 @@ void sl_runtime_each_run(
             .iteration = look.iteration,
             .unread_events = look.unread.events,
             .unread_bytes = look.unread.bytes,
-            .log_bytes = look.log_bytes,
             .is_paused = look.is_paused,
             .is_detached = look.is_detached,
         };
+        sl_run_stream_account(stream, &view.memory);
         visit(&view, user_data);
     }
 }

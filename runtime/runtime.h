@@ -11,6 +11,7 @@
 #ifndef SL_RUNTIME_RUNTIME_H
 #define SL_RUNTIME_RUNTIME_H
 
+#include "runtime/base/account.h"
 #include "runtime/base/limits.h"
 #include "runtime/base/loop.h"
 #include "runtime/base/random.h"
@@ -509,7 +510,7 @@ struct sl_run_view {
     uint64_t age_ms;
     uint32_t iteration;
     uint64_t unread_events, unread_bytes; /* by its reader; 0 once that is gone */
-    uint64_t log_bytes;                   /* segments held */
+    struct sl_account memory;
     bool is_paused, is_detached;
 };
 /* A tool's process that is not reaped. */
@@ -519,6 +520,18 @@ struct sl_child_view {
     uint64_t age_ms;
     bool is_unreaped; /* killed, given up, and still there */
 };
+/* Bytes of runs on one loop. */
+struct sl_runtime_memory {
+    uint64_t runs;    /* that go on, with their readers */
+    uint64_t waiting; /* for their sessions or a slot, which they do on their reader's loop */
+    uint64_t kept;    /* that have ended, as kept_bytes, with their readers */
+    uint64_t records; /* that have something to say to the store, and no run any more */
+};
+/* Takes a walk over all of them. Thread: the loop. */
+void sl_runtime_memory(
+    const struct sl_runtime *runtime,
+    const struct sl_loop *loop,
+    struct sl_runtime_memory *ret_memory);
 /* What lives on this loop. Thread: the loop. */
 void sl_runtime_each_run(
     const struct sl_runtime *runtime,

@@ -107,6 +107,7 @@ struct sl_run_stream {
     bool is_observer; /* the run is somebody else's; valid once it is started */
     atomic_uint n_refs;
     atomic_bool is_closed;
+    _Atomic uint64_t stored_bytes; /* what it reads from the store takes (stored.c) */
     struct sl_ticket ticket;
 
     struct { /* until the run begins */

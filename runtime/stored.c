@@ -28,6 +28,7 @@ struct sl_stored {
     enum sl_status failed; /* of a request that could not be made; told by the timer */
     uint64_t failing_ns;   /* since then nothing can be read; 0: it can */
     bool is_run_over;      /* as the run's loop said, when it was asked last */
+    uint64_t counted;      /* in the stream's stored_bytes */
     size_t at;             /* of the page, taken */
     uint64_t event_left;
     uint64_t sequence;
@@ -49,6 +50,14 @@ static void on_retry_timer(void *user_data)
     try_again(user_data);
 }
 
+/* Once a page: whoever asks is on another loop. */
+static void count(struct sl_stored *stored, uint64_t bytes)
+{
+    (void)atomic_fetch_add_explicit(
+        &stored->stream->stored_bytes, bytes - stored->counted, memory_order_relaxed);
+    stored->counted = bytes;
+}
+
 static struct sl_stored *
 new_stored(struct sl_run_stream *stream, const struct sl_run_refusal *fallback)
 {
@@ -59,6 +68,7 @@ new_stored(struct sl_run_stream *stream, const struct sl_run_refusal *fallback)
         stored->may_rejoin = stream->owner != NULL;
         stored->sequence = stream->attach.after_sequence;
         sl_timer_init(&stored->retry_timer, stream->reader_loop, on_retry_timer, stored);
+        count(stored, sizeof(*stored));
         sl_runtime_hold(stream->runtime); /* the store's answers come before it is idle */
     }
     return stored;
@@ -69,6 +79,7 @@ static void free_stored(struct sl_stored *stored)
     struct sl_runtime *runtime = stored->stream->runtime;
     sl_store_request_done(&stored->read.request);
     sl_store_request_done(&stored->get.request);
+    count(stored, 0);
     (void)sl_free(stored);
     sl_runtime_release(runtime);
 }
@@ -321,6 +332,7 @@ static void page_read(struct sl_stored *stored, enum sl_status status)
     }
     stored->has_begun = true;
     stored->failing_ns = 0;
+    count(stored, sizeof(*stored) + stored->read.request.memory.used_bytes);
     if (stored->read.bytes.size > 0) {
         take_page(stored);
     } else {
@@ -338,6 +350,7 @@ static void read_on(struct sl_stored *stored)
     struct sl_run_stream *stream = stored->stream;
     const struct sl_store_run run = stored->read.run; /* for what is said if this fails */
     sl_store_request_done(&stored->read.request);
+    count(stored, sizeof(*stored));
     stored->at = 0; /* of nothing, until there is another page */
     stored->read = (struct sl_store_read){
         .request = { .loop = stream->reader_loop, .on_done = on_read },

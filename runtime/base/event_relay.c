@@ -395,3 +395,8 @@ void sl_event_relay_close(struct sl_event_relay *relay)
     drop_ranges(&relay->reader.ranges);
     sl_loop_post(relay->owner_loop, &relay->close_task);
 }
+
+size_t sl_event_relay_memory(void)
+{
+    return sizeof(struct sl_event_relay);
+}

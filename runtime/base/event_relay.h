@@ -44,6 +44,9 @@ uint64_t sl_event_relay_floor(const struct sl_event_relay *relay);
 bool sl_event_relay_at_border(const struct sl_event_relay *relay);
 uint64_t sl_event_relay_sequence(const struct sl_event_relay *relay);
 
+/* Memory of any relay, but for the segments that are on the way. Thread: any. */
+size_t sl_event_relay_memory(void);
+
 /* The reader goes: on_readable is not called again. Both ends are freed when the other loop has
  * heard of it, so both loops must be alive, or be drained (sl_loop_drain) before they are freed.
  * Thread: reader. */

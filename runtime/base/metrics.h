@@ -73,6 +73,8 @@
     X(sluice_runs_active, GAUGE, ONE, NONE, "agent", "Runs that go on.")                           \
     X(sluice_runs_detached, GAUGE, ONE, NONE, "agent", "Runs that go on without their reader.")    \
     X(sluice_runs_waiting, GAUGE, ONE, NONE, "", "Runs that wait for a slot.")                     \
+    X(sluice_runs_memory_bytes, GAUGE, ONE, NONE, "",                                              \
+      "Memory of runs, those that wait or are kept included.")                                     \
     X(sluice_runs_queued, GAUGE, ONE, NONE, "", "Runs that wait for their session.")               \
     X(sluice_sessions, GAUGE, ONE, NONE, "", "Sessions kept in memory.")                           \
     X(sluice_session_bytes, GAUGE, ONE, NONE, "", "Their bytes.")                                  \

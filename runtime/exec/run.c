@@ -493,7 +493,6 @@ void sl_run_look(const struct sl_run *run, struct sl_run_look *ret_look)
                          : run->settings.on_disconnect == SL_DISCONNECT(DETACH) ? "detach"
                                                                                 : "detach_for",
         .age_ms = run->is_begun ? sl_run_elapsed_ms(run) : 0,
-        .log_bytes = sl_event_channel_bytes(run->channel),
         .iteration = run->iteration,
         .unread = sl_event_channel_lag(run->channel),
         .is_paused = run->is_paused,

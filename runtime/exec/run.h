@@ -198,7 +198,7 @@ bool sl_run_is_recorded(const struct sl_run *run);
 /* How it is now, for people; texts are valid as long as the run. Thread: loop. */
 struct sl_run_look {
     const char *agent, *peer, *state, *on_disconnect;
-    uint64_t age_ms, log_bytes;
+    uint64_t age_ms;
     uint32_t iteration;
     struct sl_event_lag unread;
     bool is_paused, is_detached;

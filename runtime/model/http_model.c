@@ -561,7 +561,9 @@ static void begin(struct sl_http_turn *self, const struct sl_model_request *requ
 enum sl_status sl_http_turn_start(
     const struct sl_turn_start *start, struct sl_model_turn **ret_turn, struct sl_error *err)
 {
-    static const struct sl_turn_ops ops = { .resume = resume, .stop = stop, .destroy = destroy };
+    static const struct sl_turn_ops ops = {
+        .resume = resume, .stop = stop, .bytes = sl_http_turn_bytes, .destroy = destroy
+    };
     struct sl_http *http = NULL;
     SL_TRY(sl_models_http(start->models, start->loop, &http, err));
     struct sl_http_turn *self = sl_calloc(1, sizeof(*self));

@@ -94,6 +94,8 @@ void sl_http_turn_keep_body(struct sl_http_turn *self, struct sl_slice bytes);
 void sl_http_turn_end_body(struct sl_http_turn *self);
 /* The status explains the end, and what came of the body. */
 void sl_http_turn_end_error(struct sl_http_turn *self);
+/* Memory of the turn: what is sent and what came, but for the jobs of the pool. */
+uint64_t sl_http_turn_bytes(struct sl_model_turn *base);
 /* Nobody waits for the document any more. */
 void sl_http_turn_drop_job(struct sl_http_turn *self);
 

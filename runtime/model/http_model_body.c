@@ -309,3 +309,16 @@ void sl_http_turn_keep_body(struct sl_http_turn *self, struct sl_slice bytes)
         sl_http_turn_end_error(self);
     }
 }
+
+uint64_t sl_http_turn_bytes(struct sl_model_turn *base)
+{
+    const struct sl_http_turn *self = SL_CONTAINER(base, struct sl_http_turn, base);
+    const struct sl_provider_request *request = &self->request;
+    const struct sl_provider_stream *stream = self->attempt.stream;
+    return sizeof(*self) + request->url.capacity + request->headers.capacity +
+           request->body.capacity +
+           (self->attempt.transfer == NULL ? 0 : request->body.size) + /* its copy */
+           sl_sse_memory(&self->attempt.sse) + self->attempt.body.capacity +
+           self->attempt.held.capacity +
+           (stream == NULL ? 0 : self->provider->stream_bytes(stream));
+}

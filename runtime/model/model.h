@@ -178,6 +178,9 @@ SL_CHECK enum sl_status sl_model_turn_start(
     struct sl_error *err);
 /* The sink has room again. Chunks may come from inside this call. */
 void sl_model_turn_resume(struct sl_model_turn *turn);
+/* Memory of its buffers, as far as it is known: a provider's request and what is read of its
+ * answer. Not there: JSON trees, and what libcurl has. Thread: loop. */
+uint64_t sl_model_turn_bytes(struct sl_model_turn *turn);
 /* Ends it, at any time, also from inside on_chunk: the transfer is removed and its socket closed
  * (cancel) before this returns, or at the end of the turn of the loop when called from a callback.
  * No chunk follows. Accepts NULL; gives NULL. */

@@ -664,11 +664,18 @@ static struct sl_provider_stream *stream_free(struct sl_provider_stream *stream)
     return sl_free(stream);
 }
 
+static uint64_t stream_bytes(const struct sl_provider_stream *stream)
+{
+    return sizeof(*stream) + sl_calls_memory(&stream->calls) + stream->scratch.capacity +
+           stream->details.capacity;
+}
+
 const struct sl_provider sl_provider_openai = {
     .kind = "openai_chat",
     .build_request = sl_openai_build_request,
     .stream_new = stream_new,
     .stream_free = stream_free,
+    .stream_bytes = stream_bytes,
     .on_event = on_event,
     .prepare = sl_opaque_prepare,
     .needs_document = needs_document,

@@ -244,3 +244,12 @@ enum sl_status sl_calls_close(struct sl_calls *calls, enum sl_quirk_id format, s
     }
     return SL_OK;
 }
+
+size_t sl_calls_memory(const struct sl_calls *calls)
+{
+    size_t bytes = calls->capacity * sizeof(*calls->slots);
+    for (size_t i = 0; i < calls->n_slots; i++) {
+        bytes += calls->slots[i].arguments.capacity;
+    }
+    return bytes;
+}

@@ -38,6 +38,8 @@ struct sl_call_fragment {
 
 void sl_calls_init(struct sl_calls *calls, const struct sl_limits *limits);
 void sl_calls_done(struct sl_calls *calls);
+/* Memory of the slots and their arguments; not there: JSON trees. */
+size_t sl_calls_memory(const struct sl_calls *calls);
 
 /* Adds a fragment; gives its slot's number. Fails: SL_INVALID_ARGUMENT it contradicts what came
  * before; SL_OUT_OF_RANGE too many calls, or too long unknown members;

@@ -77,6 +77,8 @@ struct sl_provider {
         void *user_data,
         struct sl_provider_stream **ret_stream);
     struct sl_provider_stream *(*stream_free)(struct sl_provider_stream *stream);
+    /* Memory of it; not there: JSON trees. */
+    uint64_t (*stream_bytes)(const struct sl_provider_stream *stream);
     /* False: the stream is over, take no more. `document` is the event's data, parsed elsewhere;
      * NULL: not parsed yet. Borrows both. */
     bool (*on_event)(

@@ -334,3 +334,9 @@ bool sl_sse_retry_ms(const struct sl_sse *sse, uint64_t *ret_ms)
     }
     return sse->has_retry;
 }
+
+size_t sl_sse_memory(const struct sl_sse *sse)
+{
+    return sse->line.capacity + sse->data.capacity + sse->name.capacity + sse->raw.capacity +
+           sse->id.capacity + sse->repaired.capacity;
+}

@@ -40,6 +40,8 @@ struct sl_sse {
 /* `max_line` and `max_event` > 0. Allocates nothing. */
 void sl_sse_init(struct sl_sse *sse, size_t max_line, size_t max_event);
 void sl_sse_done(struct sl_sse *sse);
+/* Memory of its buffers. */
+size_t sl_sse_memory(const struct sl_sse *sse);
 
 /* Takes the next bytes. `*ret_used` is set in every case: all of them on success, and those up to
  * the end of the event at which the callback said stop (feed the rest later).

@@ -77,6 +77,12 @@ void sl_model_turn_resume(struct sl_model_turn *turn)
     sl_turn_leave(turn);
 }
 
+uint64_t sl_model_turn_bytes(struct sl_model_turn *turn)
+{
+    SL_ON_LOOP(turn->loop);
+    return turn->ops->bytes == NULL ? sizeof(*turn) : turn->ops->bytes(turn);
+}
+
 struct sl_model_turn *sl_model_turn_free(struct sl_model_turn *turn)
 {
     if (turn == NULL || turn->is_stopped) {

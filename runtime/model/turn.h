@@ -11,6 +11,8 @@ struct sl_turn_ops {
     void (*resume)(struct sl_model_turn *turn);
     /* No callback may come after this. Called once. */
     void (*stop)(struct sl_model_turn *turn);
+    /* Memory of it; NULL: it has next to nothing. */
+    uint64_t (*bytes)(struct sl_model_turn *turn);
     /* Releases the memory. */
     void (*destroy)(struct sl_model_turn *turn);
 };

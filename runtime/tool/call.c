@@ -486,6 +486,14 @@ static void time_is_up(void *user_data)
     }
 }
 
+uint64_t sl_tool_call_bytes(const struct sl_tool_call *call)
+{
+    SL_ON_LOOP(call->loop);
+    struct sl_attempt *attempt = call->own.attempt;
+    return sizeof(*call) + (call->check == NULL ? 0 : sizeof(*call->check) + call->check->size) +
+           (attempt == NULL ? 0 : attempt->kind->bytes(attempt));
+}
+
 void sl_tool_call_cancel(struct sl_tool_call *call)
 {
     SL_ON_LOOP(call->loop);

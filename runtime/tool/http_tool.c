@@ -459,6 +459,14 @@ start_attempt(const struct sl_attempt_options *options, struct sl_tool_outcome *
     return NULL;
 }
 
-const struct sl_tool_kind sl_tool_kind_http = {
-    .name = "http", .start = start_attempt, .stop = stop_attempt, .free = free_attempt
-};
+static uint64_t attempt_bytes(struct sl_attempt *base)
+{
+    const struct http_attempt *attempt = SL_CONTAINER(base, struct http_attempt, base);
+    return sizeof(*attempt) + attempt->arena.used_bytes + sl_output_memory(&attempt->body);
+}
+
+const struct sl_tool_kind sl_tool_kind_http = { .name = "http",
+                                                .start = start_attempt,
+                                                .stop = stop_attempt,
+                                                .bytes = attempt_bytes,
+                                                .free = free_attempt };

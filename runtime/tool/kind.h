@@ -60,6 +60,8 @@ struct sl_tool_kind {
         const struct sl_attempt_options *options, struct sl_tool_outcome *outcome);
     /* Makes it end soon. Any number of times. */
     void (*stop)(struct sl_attempt *attempt);
+    /* Memory of it. */
+    uint64_t (*bytes)(struct sl_attempt *attempt);
     /* After sl_attempt_ended() or from inside it. */
     void (*free)(struct sl_attempt *attempt);
 };

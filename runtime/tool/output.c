@@ -17,6 +17,11 @@ void sl_output_done(struct sl_output *output)
     output->tail = sl_free(output->tail);
 }
 
+size_t sl_output_memory(const struct sl_output *output)
+{
+    return output->head.capacity + (output->tail == NULL ? 0 : output->edge_bytes);
+}
+
 /* The ring keeps the last edge_bytes. */
 static void add_to_ring(struct sl_output *output, struct sl_slice bytes)
 {

@@ -26,6 +26,8 @@ void sl_output_init(struct sl_output *output, size_t edge_bytes);
 /* Fails: SL_RESOURCE_EXHAUSTED no memory; what came in is counted all the same. */
 SL_CHECK enum sl_status sl_output_add(struct sl_output *output, struct sl_slice bytes);
 void sl_output_done(struct sl_output *output);
+/* Memory that it has taken. */
+size_t sl_output_memory(const struct sl_output *output);
 
 /* Adds the text of it, of at most about `max_bytes` bytes (the note about what is missing comes on
  * top). Gives whether something is missing. Fails: SL_RESOURCE_EXHAUSTED. */

@@ -407,10 +407,18 @@ start_attempt(const struct sl_attempt_options *options, struct sl_tool_outcome *
     return NULL;
 }
 
+static uint64_t attempt_bytes(struct sl_attempt *base)
+{
+    const struct process_attempt *attempt = SL_CONTAINER(base, struct process_attempt, base);
+    return sizeof(*attempt) + attempt->arena.used_bytes + sl_output_memory(&attempt->output[0]) +
+           sl_output_memory(&attempt->output[1]);
+}
+
 const struct sl_tool_kind sl_tool_kind_process = {
     .name = "process",
     .takes_credentials = true,
     .start = start_attempt,
     .stop = stop_attempt,
+    .bytes = attempt_bytes,
     .free = free_attempt,
 };

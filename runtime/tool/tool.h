@@ -101,6 +101,9 @@ SL_CHECK enum sl_status sl_tool_call_start(
     struct sl_tool_call **ret_call);
 /* SIGTERM at once, SIGKILL after limits.tool_kill, then on_done(CANCELLED). Any number of times. */
 void sl_tool_call_cancel(struct sl_tool_call *call);
+/* Memory of the call, its arguments' text and what is kept of its output. Not there: JSON trees.
+ * Thread: loop. */
+uint64_t sl_tool_call_bytes(const struct sl_tool_call *call);
 /* Only after on_done (or from inside it). Accepts NULL; gives NULL. */
 struct sl_tool_call *sl_tool_call_free(struct sl_tool_call *call);
 

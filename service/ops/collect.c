@@ -38,6 +38,15 @@ static void set_runtime(struct sl_runtime *runtime)
     SL_METRIC_SET(sluice_tool_children, stats.tool_children, NULL);
 }
 
+uint64_t sl_ops_runs_memory(const struct sl_ops *ops)
+{
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < ops->n_loops; i++) {
+        bytes += atomic_load_explicit(&ops->loops[i].memory_bytes, memory_order_relaxed);
+    }
+    return bytes;
+}
+
 static void set_store(const struct sl_runtime *runtime)
 {
     struct sl_runtime_store_stats stats;
@@ -145,6 +154,7 @@ enum sl_status sl_ops_collect(struct sl_ops *ops, struct sl_buf *out)
 {
     set_server(ops->server);
     set_runtime(ops->runtime);
+    SL_METRIC_SET(sluice_runs_memory_bytes, sl_ops_runs_memory(ops), NULL);
     set_store(ops->runtime);
     set_process();
     SL_METRIC_SET(sluice_stream_buffer_bytes, sl_send_total_bytes(), NULL);

@@ -64,16 +64,36 @@ static const char *yes(bool is_true)
 /* ---- One loop ----------------------------------------------------------------------------------
  */
 
+static void put_memory(struct list *list, const struct sl_account *memory)
+{
+    static const char *const names[] = {
+#define NAME(name) #name,
+        SL_ACCOUNT_MAP(NAME)
+#undef NAME
+    };
+    const uint64_t parts[] = {
+#define PART(name) memory->name,
+        SL_ACCOUNT_MAP(PART)
+#undef PART
+    };
+    for (size_t i = 0; i < SL_COUNT(parts); i++) {
+        put(list, "%s\"%s\":%" PRIu64, i == 0 ? "" : ",", names[i], parts[i]);
+    }
+}
+
 static void put_run(const struct sl_run_view *run, void *user_data)
 {
     struct list *list = user_data;
     put(list,
         "%s\n{\"id\":%s,\"agent\":%s,\"peer\":%s,\"state\":\"%s\",\"on_disconnect\":\"%s\","
         "\"age_ms\":%" PRIu64 ",\"iteration\":%" PRIu32 ",\"unread_events\":%" PRIu64
-        ",\"unread_bytes\":%" PRIu64 ",\"log_bytes\":%" PRIu64 ",\"paused\":%s,\"detached\":%s}",
+        ",\"unread_bytes\":%" PRIu64 ",\"log_bytes\":%" PRIu64 ",\"paused\":%s,\"detached\":%s",
         comma(list), QUOTE(run->run_id), QUOTE(run->agent), QUOTE(run->peer), run->state,
         run->on_disconnect, run->age_ms, run->iteration, run->unread_events, run->unread_bytes,
-        run->log_bytes, yes(run->is_paused), yes(run->is_detached));
+        run->memory.log, yes(run->is_paused), yes(run->is_detached));
+    put(list, ",\"memory_bytes\":%" PRIu64 ",\"memory\":{", sl_account_total(&run->memory));
+    put_memory(list, &run->memory);
+    put(list, "}}");
 }
 
 static void put_child(const struct sl_child_view *child, void *user_data)
@@ -108,7 +128,10 @@ enum sl_status sl_ops_dump_loop(struct sl_ops_loop *at, struct sl_buf *out)
     list.has_items = false;
     put(&list, "],\"connections\":[");
     sl_server_each_conn(at->ops->server, at->loop, put_conn, &list);
-    put(&list, "]}");
+    put(&list,
+        "],\"memory\":{\"runs\":%" PRIu64 ",\"waiting\":%" PRIu64 ",\"kept\":%" PRIu64
+        ",\"records\":%" PRIu64 "}}",
+        at->memory.runs, at->memory.waiting, at->memory.kept, at->memory.records);
     return list.status;
 }
 
@@ -196,11 +219,11 @@ static void put_totals(struct list *list, const struct sl_ops *ops)
         ",\"runs_waiting\":%" PRIu64 ",\"children\":%" PRIu64 ",\"connections\":%" PRIu64
         ",\"streams\":%" PRIu64 ",\"calls_running\":%" PRIu64 ",\"connection_bytes\":%" PRIu64
         ",\"send_queue_bytes\":%" PRIu64 ",\"log_bytes\":%" PRIu64 ",\"runs_kept\":%" PRIu64
-        ",\"kept_bytes\":%" PRIu64 "}",
+        ",\"kept_bytes\":%" PRIu64 ",\"runs_memory_bytes\":%" PRIu64 "}",
         runtime.runs_running, runtime.runs_waiting, runtime.tool_children, server.connections,
         server.streams, server.calls_running, server.connection_bytes, sl_send_total_bytes(),
         sl_metric_value(sl_metric_series(SL_M_sluice_log_bytes, NULL)), runtime.runs_kept,
-        runtime.kept_bytes);
+        runtime.kept_bytes, sl_ops_runs_memory(ops));
 }
 
 /* A loop that has not answered is named, without its part. */

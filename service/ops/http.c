@@ -105,10 +105,16 @@ static void go_on(struct sl_ops_http *http)
 void sl_ops_http_answered(struct sl_ops_http *http, size_t n_missing)
 {
     sl_list_init(&http->node);
-    if (http->want == SL_OPS_WANT_DUMP) {
-        answer_dump(http);
-    } else {
+    switch (http->want) {
+    case SL_OPS_WANT_HEALTH:
         answer_health(http, n_missing);
+        break;
+    case SL_OPS_WANT_METRICS:
+        answer_metrics(http);
+        break;
+    case SL_OPS_WANT_DUMP:
+        answer_dump(http);
+        break;
     }
     go_on(http);
 }
@@ -157,7 +163,7 @@ static void serve(struct sl_ops_http *http)
     } else if (sl_slice_equals(path, "/readyz")) {
         answer_ready(http);
     } else {
-        answer_metrics(http);
+        ask(http, SL_OPS_WANT_METRICS);
     }
 }
 

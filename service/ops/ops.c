@@ -241,7 +241,7 @@ void sl_ops_close(struct sl_ops *ops)
         sl_loop_uv_run(ops->uv);
     }
     for (size_t i = 0; i < ops->n_loops; i++) {
-        ops->loops[i].wants_dump = false; /* a question that a stopped loop never saw */
+        ops->loops[i].want = SL_OPS_WANT_HEALTH; /* a question that a stopped loop never saw */
     }
     ops->grpc = sl_server_free(ops->grpc);
 }

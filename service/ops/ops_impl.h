@@ -11,6 +11,7 @@
 #include "runtime/base/list.h"
 #include "runtime/base/loop_uv.h"
 #include "runtime/base/metrics.h"
+#include "runtime/runtime.h"
 #include "service/gateway/http1.h"
 #include "service/net/net.h"
 #include "service/ops/ops.h"
@@ -28,7 +29,8 @@ enum {
     SL_OPS_LAG_MS = 100
 };
 
-enum sl_ops_want { SL_OPS_WANT_HEALTH, SL_OPS_WANT_DUMP };
+/* Each has all of those before it. */
+enum sl_ops_want { SL_OPS_WANT_HEALTH, SL_OPS_WANT_METRICS, SL_OPS_WANT_DUMP };
 
 /* One of the daemon's loops, and the question that goes there and back. */
 struct sl_ops_loop {
@@ -39,7 +41,9 @@ struct sl_ops_loop {
         bool is_out; /* the question has not come back */
         uint64_t round;
     } own;
-    bool wants_dump; /* set before the question goes */
+    enum sl_ops_want want;           /* set before the question goes */
+    struct sl_runtime_memory memory; /* as it was asked for last */
+    _Atomic uint64_t memory_bytes;   /* the sum of it */
     struct sl_buf dump;
     bool is_dump_cut;
     struct sl_timer lag_timer; /* of the daemon's loop */
@@ -72,7 +76,8 @@ struct sl_ops {
         struct sl_list asked;   /* those of the round that goes on */
         uint64_t round;
         size_t n_missing; /* loops that have not answered in this round */
-        bool is_asking, wants_dump;
+        bool is_asking;
+        enum sl_ops_want want;
         struct sl_timer timer;
     } own;
 };
@@ -116,6 +121,8 @@ void sl_ops_ask(struct sl_ops *ops, struct sl_ops_http *http);
 
 /* All metrics, with what others count brought up to date. */
 SL_CHECK enum sl_status sl_ops_collect(struct sl_ops *ops, struct sl_buf *out);
+/* Memory of runs, as the loops have said last. */
+uint64_t sl_ops_runs_memory(const struct sl_ops *ops);
 /* What one loop has, as JSON; on that loop. */
 SL_CHECK enum sl_status sl_ops_dump_loop(struct sl_ops_loop *at, struct sl_buf *out);
 /* All of it, from the parts of the loops that have answered. */

@@ -29,7 +29,7 @@ static void ask_loop(struct sl_ops_loop *at)
 {
     at->own.is_out = true;
     at->own.round = at->ops->own.round;
-    at->wants_dump = at->ops->own.wants_dump;
+    at->want = at->ops->own.want;
     sl_loop_post(at->loop, &at->ask);
 }
 
@@ -51,11 +51,23 @@ static void run_answer(struct sl_task *task)
     }
 }
 
+static void look_at_memory(struct sl_ops_loop *at)
+{
+    struct sl_runtime_memory *memory = &at->memory;
+    sl_runtime_memory(at->ops->runtime, at->loop, memory);
+    atomic_store_explicit(
+        &at->memory_bytes, memory->runs + memory->waiting + memory->kept + memory->records,
+        memory_order_relaxed);
+}
+
 /* On the daemon's loop. */
 static void run_ask(struct sl_task *task)
 {
     struct sl_ops_loop *at = SL_CONTAINER(task, struct sl_ops_loop, ask);
-    if (at->wants_dump) {
+    if (at->want >= SL_OPS_WANT_METRICS) {
+        look_at_memory(at);
+    }
+    if (at->want == SL_OPS_WANT_DUMP) {
         sl_buf_clear(&at->dump);
         at->is_dump_cut = sl_ops_dump_loop(at, &at->dump) != SL_OK;
     }
@@ -67,16 +79,17 @@ static void on_timer(void *user_data)
     end_round(user_data);
 }
 
-static bool take_waiting(struct sl_ops *ops)
+/* Gives what the most demanding of them wants. */
+static enum sl_ops_want take_waiting(struct sl_ops *ops)
 {
-    bool wants_dump = false;
+    enum sl_ops_want want = SL_OPS_WANT_HEALTH;
     SL_LIST_EACH(node, &ops->own.waiting) {
         struct sl_ops_http *http = SL_CONTAINER(node, struct sl_ops_http, node);
-        wants_dump = wants_dump || http->want == SL_OPS_WANT_DUMP;
+        want = http->want > want ? http->want : want;
         sl_list_remove(node);
         sl_list_add_last(&ops->own.asked, node);
     }
-    return wants_dump;
+    return want;
 }
 
 static void start_round(struct sl_ops *ops)
@@ -84,7 +97,7 @@ static void start_round(struct sl_ops *ops)
     if (ops->own.is_asking || sl_list_is_empty(&ops->own.waiting)) {
         return;
     }
-    ops->own.wants_dump = take_waiting(ops);
+    ops->own.want = take_waiting(ops);
     ops->own.is_asking = true;
     ops->own.round++;
     ops->own.n_missing = ops->n_loops;

@@ -196,7 +196,7 @@ class Daemon(Process):
         dump = self.dump()
         totals = dump["totals"]
         is_left = any(totals[name] for name in ("runs_running", "runs_waiting", "children", "send_queue_bytes"))
-        is_left |= totals["log_bytes"] > totals["kept_bytes"]
+        is_left |= max(totals["log_bytes"], totals["runs_memory_bytes"]) > totals["kept_bytes"]
         metrics = self.metrics()
         for name in ("runs_open", "queued_bytes", "queued_requests"):
             is_left |= metrics.get("sluice_store_" + name, {}).get("", 0) > 0

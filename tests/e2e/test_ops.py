@@ -251,6 +251,27 @@ class Metrics(WireCase):
         )
         self.assert_rise("sluice_cancel_duration_seconds_count", {"": 3})
 
+    def test_the_memory_of_a_run_is_shown_by_its_parts_until_it_ends(self):
+        """I6: a server without a run takes nothing for runs."""
+        server = self.daemon(config="limits: {window_keep: 0}\n")
+        total = lambda: server.metrics()["sluice_runs_memory_bytes"][""]  # pylint: disable=unnecessary-lambda-assignment
+        self.assertEqual((total(), server.dump()["totals"]["runs_memory_bytes"]), (0, 0))
+        wire = Wire(server.address)
+        self.addCleanup(wire.close)
+        stream = wire.call(STREAMING, run_request("load", "hang=true"))
+        wire.wait("the run", lambda: wire.reply(stream).messages())
+        dump = server.dump()
+        run = next(run for loop in dump["loops"] for run in loop["runs"])
+        self.assertEqual(sum(run["memory"].values()), run["memory_bytes"])
+        self.assertEqual(run["memory"]["log"], run["log_bytes"])
+        for part in ("own", "log", "conversation", "model", "readers"):
+            self.assertGreater(run["memory"][part], 0, part)
+        self.assertEqual(dump["totals"]["runs_memory_bytes"], run["memory_bytes"])
+        self.assertEqual(sum(loop["memory"]["runs"] for loop in dump["loops"]), run["memory_bytes"])
+        self.assertGreater(total(), 0)
+        wire.reset(stream)
+        harness.wait_for("nothing", lambda: total() == 0)
+
     def test_every_loop_is_watched(self):
         loops = set(self.before["sluice_loop_lag_seconds_count"])
         self.assertTrue(loops)

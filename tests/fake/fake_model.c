@@ -89,6 +89,11 @@ void sl_model_turn_resume(struct sl_model_turn *turn)
     turn->models->n_resumed++;
 }
 
+uint64_t sl_model_turn_bytes(struct sl_model_turn *turn)
+{
+    return sizeof(*turn) + turn->models->turn_bytes;
+}
+
 struct sl_model_turn *sl_model_turn_free(struct sl_model_turn *turn)
 {
     if (turn != NULL) {

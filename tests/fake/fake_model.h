@@ -9,6 +9,7 @@
 struct sl_models {
     struct sl_model_turn *turn; /* the last one that was started and not freed */
     size_t n_started, n_live, n_resumed;
+    uint64_t turn_bytes;           /* what a turn says that it takes, besides itself */
     enum sl_status start_status;   /* what the next start gives */
     enum sl_status check_status;   /* what sl_models_check gives */
     char request[8192];            /* the last one, as text: "system=…;user=…;assistant=…" */

@@ -178,6 +178,11 @@ enum sl_status sl_tool_call_start(
     return SL_OK;
 }
 
+uint64_t sl_tool_call_bytes(const struct sl_tool_call *call)
+{
+    return sizeof(*call) + call->tools->call_bytes;
+}
+
 void sl_tool_call_cancel(struct sl_tool_call *call)
 {
     if (call->is_cancelled) {

@@ -14,6 +14,7 @@ struct sl_tools {
     struct sl_tool_call *calls[SL_FAKE_TOOL_CALLS]; /* in the order of their start; NULL: freed */
     size_t n_started, n_live, n_most_live, n_cancelled;
     uint64_t remaining_ms; /* of the run, as the last call was told */
+    uint64_t call_bytes;   /* what a call says that it takes, besides itself */
     enum sl_status start_status;
     bool ignores_cancel; /* a cancelled call waits for the test */
     bool has_no_room;    /* calls end before they were begun */

@@ -47,6 +47,31 @@ static void the_request_is_as_the_vendors_want_it(void **state)
         "\"include_obfuscation\":false},\"messages\":[{\"role\":\"user\",\"content\":\"Hi\"}]}"));
 }
 
+/* The line that is not complete, and the arguments of a call that is not. */
+static void a_turn_counts_with_what_it_has_read(void **state)
+{
+    static char bytes[12001];
+    static const char call[] = HEAD CHUNK(
+        "\"tool_calls\":[{\"index\":0,\"id\":\"a\",\"function\":{\"name\":\"f\","
+        "\"arguments\":\"{\\\"a\\\":1\"}}]",
+        "null") "data: ";
+    struct world *world = *state;
+    memset(bytes, 'x', sizeof(bytes) - 1);
+    memcpy(bytes, call, sizeof(call) - 1);
+    const struct sl_fake_http_answer answer = { .bytes = bytes,
+                                                .size = sizeof(bytes) - 1,
+                                                .end = SL_FAKE_HANG };
+    world->server.answers = &answer;
+    world->server.n_answers = 1;
+    start(world);
+    const uint64_t before = sl_model_turn_bytes(world->turn);
+    assert_true(before > 60); /* the request */
+    for (int i = 0; i < 500 && sl_model_turn_bytes(world->turn) < before + 11000; i++) {
+        sl_loop_uv_step(world->uv, 20);
+    }
+    assert_in_range(sl_model_turn_bytes(world->turn), before + 11000, before + 60000);
+}
+
 static void a_json_reply_gives_the_same_chunks(void **state)
 {
     struct world *world = *state;
@@ -452,6 +477,7 @@ int main(void)
         CASE(an_answer_comes_whole),
         CASE(any_size_of_pieces_gives_the_same),
         CASE(the_request_is_as_the_vendors_want_it),
+        CASE(a_turn_counts_with_what_it_has_read),
         CASE(a_json_reply_gives_the_same_chunks),
         CASE(a_missing_end_mark_after_the_finish_reason_is_no_fault),
         CASE(what_came_before_a_fault_is_counted),

@@ -186,7 +186,7 @@ static inline uint64_t n_ended(void)
 static inline void note_log_bytes(const struct sl_run_view *run, void *user_data)
 {
     uint64_t *most = user_data;
-    *most = run->log_bytes > *most ? run->log_bytes : *most;
+    *most = run->memory.log > *most ? run->memory.log : *most;
     assert_false(strcmp(run->agent, "rec") == 0 && run->is_paused && run->unread_bytes == 0);
 }
 

@@ -93,6 +93,19 @@ static void output_and_exit_code_come_back(void **state)
     assert_false(try.is_truncated);
 }
 
+static void a_call_counts_with_its_output(void **state)
+{
+    (void)state;
+    struct sl_tool *tool = sl_tool_rig_tool(&rig, VICTIM("sleep"));
+    sl_tool_rig_start(&rig, &try, tool, "");
+    const uint64_t before = sl_tool_call_bytes(try.call);
+    sl_tool_rig_await(&rig, &try, "sleeping");
+    assert_true(sl_tool_call_bytes(try.call) >= before + strlen("sleeping"));
+    sl_tool_call_cancel(try.call);
+    sl_tool_rig_finish(&rig, &try);
+    (void)sl_tool_unref(tool);
+}
+
 /* T1, AL-6.3 */
 static void a_nonzero_exit_is_a_failure_with_its_code(void **state)
 {
@@ -646,6 +659,7 @@ int main(int argc, char **argv)
     }
     const struct CMUnitTest tests[] = {
         TEST(output_and_exit_code_come_back),
+        TEST(a_call_counts_with_its_output),
         TEST(a_nonzero_exit_is_a_failure_with_its_code),
         TEST(a_crash_names_its_signal),
         TEST(a_missing_program_is_a_failed_start),
