@@ -221,6 +221,35 @@ static void what_waits_for_the_store_counts(void **state)
     finish();
 }
 
+/* The run is gone, and its events are still on their way. */
+static void a_record_without_its_run_counts_with_its_segments(void **state)
+{
+    struct sl_record_room room;
+    (void)state;
+    sl_record_room_init(&room);
+    prepare(SL_STORE_ASYNC);
+    rig.env.records = &room;
+    sl_exec_rig_start(&rig, "hello");
+    store.failure = SL_UNAVAILABLE;
+    sl_fake_model_text(&rig.models, "text");
+    (void)trace();
+    assert_int_equal(sl_record_room_bytes(&room), 0); /* it is the run's */
+    cancel();
+    (void)trace();
+    sl_exec_rig_advance_ms(&rig, SL_RECORD_STOP_MS);
+    assert_true(rig.has_ended);
+    assert_false(sl_list_is_empty(&room.alone));
+    const struct sl_record *record =
+        SL_CONTAINER(sl_list_first(&room.alone), struct sl_record, node);
+    assert_true(record->append.n_ranges > 0);
+    const struct sl_segment *segment = record->append.ranges[0].segment;
+    assert_true(sl_record_room_bytes(&room) >= sizeof(*record) + segment->capacity);
+    sl_record_room_stop(&room);
+    assert_int_equal(sl_record_room_bytes(&room), 0);
+    store.failure = SL_OK;
+    finish();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -234,6 +263,7 @@ int main(void)
         cmocka_unit_test(an_approval_counts_with_who_decided),
         cmocka_unit_test(a_response_counts_as_long_as_it_is_read),
         cmocka_unit_test(what_waits_for_the_store_counts),
+        cmocka_unit_test(a_record_without_its_run_counts_with_its_segments),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -10,6 +10,7 @@
 #include "runtime/base/random.h"
 #include "runtime/model/delta_scan.h"
 #include "runtime/model/json.h"
+#include "runtime/model/openai_calls.h"
 #include "runtime/model/openai_opaque.h"
 #include "runtime/model/provider.h"
 #include "tests/unit/test_model_sink.h"
@@ -181,6 +182,18 @@ static void done_may_be_an_end_by_setting(void **state)
 
 /* ---- Calls (PM-2.3) ----------------------------------------------------------------------------
  */
+
+static void arguments_count_as_memory_of_the_stream(void **state)
+{
+    struct world *world = *state;
+    open_stream(world);
+    const uint64_t before = sl_provider_openai.stream_bytes(world->stream);
+    give(
+        world, "{\"choices\":[{\"delta\":{\"tool_calls\":[{\"index\":0,\"id\":\"a\",\"function\":"
+               "{\"name\":\"f\",\"arguments\":\"{\\\"b\\\": 1\"}}]}}]}");
+    const uint64_t after = sl_provider_openai.stream_bytes(world->stream);
+    assert_true(after >= before + sizeof(struct sl_call_slot) + strlen("{\"b\": 1"));
+}
 
 static void fragments_are_joined_by_index(void **state)
 {
@@ -728,6 +741,7 @@ int main(void)
         CASE(wild_counts_are_missing_or_saturate),
         CASE(every_finish_reason_is_mapped),
         CASE(done_may_be_an_end_by_setting),
+        CASE(arguments_count_as_memory_of_the_stream),
         CASE(fragments_are_joined_by_index),
         CASE(one_index_for_all_calls_is_told_apart_by_ids),
         CASE(calls_without_index_go_by_id_or_name),

@@ -46,6 +46,23 @@ static void short_output_is_kept_whole(void **state)
     assert_string_equal(text, "");
 }
 
+static void output_takes_both_edges_and_not_before_it_needs_them(void **state)
+{
+    enum { EDGE = 4096 };
+    static uint8_t bytes[EDGE];
+    struct sl_output output;
+    (void)state;
+    memset(bytes, 'x', sizeof(bytes));
+    sl_output_init(&output, EDGE);
+    assert_int_equal(sl_output_memory(&output), 0);
+    assert_int_equal(sl_output_add(&output, sl_slice_of(bytes, EDGE)), SL_OK);
+    const size_t head = sl_output_memory(&output);
+    assert_true(head >= EDGE);
+    assert_int_equal(sl_output_add(&output, sl_slice_of(bytes, 1)), SL_OK);
+    assert_int_equal(sl_output_memory(&output), head + EDGE);
+    sl_output_done(&output);
+}
+
 /* AL-6.4 */
 static void long_output_keeps_both_ends(void **state)
 {
@@ -148,6 +165,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(short_output_is_kept_whole),
+        cmocka_unit_test(output_takes_both_edges_and_not_before_it_needs_them),
         cmocka_unit_test(long_output_keeps_both_ends),
         cmocka_unit_test(the_model_s_limit_cuts_further),
         cmocka_unit_test(no_character_is_cut_in_two),
