@@ -171,8 +171,9 @@ static enum sl_status recover_runs(struct daemon *daemon, struct sl_error *err)
     return recovery.status == SL_OK
                ? SL_OK
                : sl_fail(
-                     err, SL_UNAVAILABLE, "%s: runs that lost their owner cannot be ended: %s",
-                     path, sl_status_name(recovery.status));
+                     err, recovery.status == SL_DATA_LOSS ? SL_DATA_LOSS : SL_UNAVAILABLE,
+                     "%s: runs that lost their owner cannot be ended: %s", path,
+                     sl_status_name(recovery.status));
 }
 
 static bool wants_reflection(const struct sl_config *config)

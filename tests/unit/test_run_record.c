@@ -302,7 +302,7 @@ static void a_run_is_held_back_at_the_limit_of_what_waits(void **state)
 {
     (void)state;
     prepare(SL_STORE_ASYNC);
-    rig.limits.store_queue_run = 128 * 1024;
+    rig.limits.store_queue_run = UINT64_C(128) * 1024;
     rig.settings.on_disconnect = SL_DISCONNECT(DETACH);
     sl_exec_rig_start(&rig, "hello");
     (void)trace();
