@@ -82,7 +82,7 @@ static void a_beginning_that_was_stored_all_the_same_has_an_end(void **state)
         assert_true(store.is_begun);
         assert_int_equal(store.n_begins, 1);
         assert_true(store.n_looks > 1);
-        store.failure = SL_OK; /* and the beginning fails once more */
+        store.failure = SL_OK;              /* and the beginning fails once more */
         sl_exec_rig_advance_ms(&rig, 4000); /* at most 3 s from one try to the next */
         assert_true(store.n_begins > 1);
         assert_int_equal(store.stored, 0);
