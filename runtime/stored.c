@@ -264,21 +264,6 @@ static bool is_ended(const struct sl_store_run *run)
     return run->ended_ms > 0;
 }
 
-/* Nothing new: of a run that goes on in this process it will come, in the store or in the log. */
-static void found_nothing(struct sl_stored *stored)
-{
-    const struct sl_run_stream *stream = stored->stream;
-    if (stored->may_rejoin && !stored->is_run_over) {
-        sl_timer_start_ms(&stored->retry_timer, RETRY_MS);
-    } else if (stream->runtime->loops[stream->reader_loop->index].loop.current == NULL) {
-        lose_because(
-            stored, SL_ABORTED, "DRAINING", "the server is going down: go on behind %" PRIu64,
-            stored->sequence); /* the run is parked (AL-5.2) */
-    } else {
-        lose_for(stored, SL_UNAVAILABLE);
-    }
-}
-
 /* Of the reader who started it: he may have said something that it did not hear (AL-6.8). */
 static bool has_more_to_say(const struct sl_stored *stored)
 {
@@ -314,6 +299,22 @@ static bool waits_for_store(struct sl_stored *stored, enum sl_status status)
     return true;
 }
 
+/* Nothing new: of a run that goes on in this process it will come, in the store or in the log; the
+ * last of one that is over may be on its way. */
+static void found_nothing(struct sl_stored *stored)
+{
+    const struct sl_run_stream *stream = stored->stream;
+    if (stored->may_rejoin && !stored->is_run_over) {
+        sl_timer_start_ms(&stored->retry_timer, RETRY_MS);
+    } else if (stream->runtime->loops[stream->reader_loop->index].loop.current == NULL) {
+        lose_because(
+            stored, SL_ABORTED, "DRAINING", "the server is going down: go on behind %" PRIu64,
+            stored->sequence); /* the run is parked (AL-5.2) */
+    } else if (!waits_for_store(stored, SL_UNAVAILABLE)) {
+        lose_for(stored, SL_UNAVAILABLE);
+    }
+}
+
 static void read_failed(struct sl_stored *stored, enum sl_status status)
 {
     if (!waits_for_store(stored, status)) {
@@ -331,9 +332,9 @@ static void page_read(struct sl_stored *stored, enum sl_status status)
         return;
     }
     stored->has_begun = true;
-    stored->failing_ns = 0;
     count(stored, sizeof(*stored) + stored->read.request.memory.used_bytes);
     if (stored->read.bytes.size > 0) {
+        stored->failing_ns = 0;
         take_page(stored);
     } else {
         found_nothing(stored);
