@@ -53,11 +53,18 @@ static bool emit_done(struct sl_run *run)
     return sl_run_emit(run, &event);
 }
 
-static void
-fill_error(const struct sl_run *run, Sluice__V1__RunError *error, Sluice__V1__Usage *usage)
+struct error_event {
+    Sluice__V1__StreamEvent event;
+    Sluice__V1__RunError error;
+    Sluice__V1__Usage usage;
+};
+
+/* The event points into `it`. */
+static Sluice__V1__StreamEvent *fill_error(const struct sl_run *run, struct error_event *it)
 {
+    Sluice__V1__RunError *error = &it->error;
     const struct sl_ending *ending = run->options.ending;
-    *usage = sl_run_usage_message(&run->budget.used);
+    it->usage = sl_run_usage_message(&run->budget.used);
     sluice__v1__run_error__init(error);
     error->message = sl_pb_text(ending->message);
     error->code = ending->code;
@@ -71,36 +78,25 @@ fill_error(const struct sl_run *run, Sluice__V1__RunError *error, Sluice__V1__Us
     error->error_id = sl_pb_text(ending->error_id);
     error->total_iterations = run->iteration;
     error->execution_time_ms = sl_run_elapsed_ms(run);
-    error->usage = usage;
-}
-
-static bool emit_error(struct sl_run *run)
-{
-    Sluice__V1__Usage usage;
-    Sluice__V1__RunError error;
-    Sluice__V1__StreamEvent event;
-    fill_error(run, &error, &usage);
-    sluice__v1__stream_event__init(&event);
-    event.event_case = SL_EVENT(ERROR);
-    event.error = &error;
-    return sl_run_emit(run, &event);
+    error->usage = &it->usage;
+    sluice__v1__stream_event__init(&it->event);
+    it->event.event_case = SL_EVENT(ERROR);
+    it->event.error = error;
+    return &it->event;
 }
 
 bool sl_run_emit_terminal(struct sl_run *run)
 {
-    return run->options.ending->code == SL_CODE(UNSPECIFIED) ? emit_done(run) : emit_error(run);
+    struct error_event it;
+    return run->options.ending->code == SL_CODE(UNSPECIFIED)
+               ? emit_done(run)
+               : sl_run_emit(run, fill_error(run, &it));
 }
 
 struct sl_segment *sl_run_make_tail(const struct sl_run *run)
 {
-    Sluice__V1__Usage usage;
-    Sluice__V1__RunError error;
-    Sluice__V1__StreamEvent event;
-    fill_error(run, &error, &usage);
-    sluice__v1__stream_event__init(&event);
-    event.event_case = SL_EVENT(ERROR);
-    event.error = &error;
-    return sl_encode_tail(sl_loop_wall_ms(run->env->loop), &event);
+    struct error_event it;
+    return sl_encode_tail(sl_loop_wall_ms(run->env->loop), fill_error(run, &it));
 }
 
 /* The text of the last answer, or what came of it, ends the conversation (AL-5, column "history").

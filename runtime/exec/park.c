@@ -168,12 +168,27 @@ void sl_run_park_stored(struct sl_run *run)
 }
 
 /* Nobody will take it up: it ends after all. */
-void sl_run_park_failed(struct sl_run *run)
+static void end_after_all(struct sl_run *run, const struct sl_ending *ending)
 {
     run->rest.is_parking = run->rest.is_written = false;
-    *run->options.ending = sl_ending_error(SL_CODE(DRAINING));
+    *run->options.ending = *ending;
     sl_run_tools_cancel(run, SL_TOOL_CANCELLED);
     sl_run_finish_go_on(run);
+}
+
+void sl_run_park_failed(struct sl_run *run)
+{
+    const struct sl_ending ending = sl_ending_error(SL_CODE(DRAINING));
+    end_after_all(run, &ending);
+}
+
+bool sl_run_park_cancel(struct sl_run *run, const struct sl_ending *ending)
+{
+    if (!run->rest.is_parking || run->rest.is_written) {
+        return false;
+    }
+    end_after_all(run, ending);
+    return true;
 }
 
 /* ---- Taking up ---------------------------------------------------------------------------------

@@ -369,6 +369,9 @@ void sl_run_go(struct sl_run *run)
 void sl_run_cancel(struct sl_run *run, const struct sl_ending *ending)
 {
     SL_ON_LOOP(run->env->loop);
+    if (sl_run_park_cancel(run, ending)) {
+        return;
+    }
     if (run->is_claimed) {
         sl_run_record_hurry(run);
     }

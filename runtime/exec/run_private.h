@@ -350,5 +350,8 @@ void sl_run_forget_rest(struct sl_run *run);
 void sl_run_park_settled(struct sl_run *run);
 void sl_run_park_stored(struct sl_run *run);
 void sl_run_park_failed(struct sl_run *run);
+/* Cancelled while it is parked: it ends so, unless what the next process needs is on its way to the
+ * store already (false). */
+bool sl_run_park_cancel(struct sl_run *run, const struct sl_ending *ending);
 
 #endif

@@ -302,6 +302,32 @@ static void check_attempts(uint32_t iteration, uint32_t attempt)
     sl_resume_done(&resume);
 }
 
+/* AL-7.2: as long as nothing has been written for the next process. */
+static void a_run_that_is_cancelled_while_it_is_parked_ends_so(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < SL_COUNT(both); i++) {
+        start_detached(ASKING, both[i]);
+        ask("add", "asked");
+        (void)trace();
+        rig.tools.ignores_cancel = true;
+        park();
+        sl_exec_rig_turn(&rig);
+        assert_false(rig.has_ended); /* the tool is not dead yet */
+        cancel();
+        sl_fake_tool_done(&rig.tools, 0, SL_TOOL_CANCELLED, "");
+        sl_exec_rig_turn(&rig);
+        assert_true(rig.has_ended);
+        assert_false(rig.ending.is_parked);
+        assert_int_equal(rig.ending.code, SL_CODE(CANCELLED));
+        assert_false(store.rests);
+        assert_true(store.is_ended);
+        assert_int_equal(store.state, SL_STORE_STATE_CANCELLED);
+        check_same_bytes();
+        finish();
+    }
+}
+
 /* RL-3.7: in each state of the model's answer; the iteration begins again, and what was used
  * counts. */
 static void an_answer_is_cut_off_and_asked_for_again(void **state)
@@ -655,6 +681,7 @@ int main(void)
         cmocka_unit_test(a_rest_that_waits_for_the_store_is_forgotten),
         cmocka_unit_test(nobody_decides_while_no_server_is_there),
         cmocka_unit_test(the_end_of_a_run_ends_its_rest),
+        cmocka_unit_test(a_run_that_is_cancelled_while_it_is_parked_ends_so),
         cmocka_unit_test(an_answer_is_cut_off_and_asked_for_again),
         cmocka_unit_test(a_paused_answer_is_cut_off_too),
         cmocka_unit_test(a_tool_that_runs_is_killed_and_its_outcome_unknown),
