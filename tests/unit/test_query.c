@@ -1,52 +1,5 @@
 /* What is told of runs to those who ask, and the cancel from elsewhere. */
-#include "tests/unit/test_runtime_rig.h"
-
-/* The last answer, copied. */
-static struct {
-    struct sl_run_query *query;
-    bool is_there;
-    enum sl_status status;
-    size_t n_runs;
-    const struct sl_run_info *runs;
-    char token[64];
-} answer;
-
-static void on_answer(const struct sl_run_answer *from, void *user_data)
-{
-    assert_ptr_equal(user_data, &answer);
-    assert_false(answer.is_there);
-    answer.is_there = true;
-    answer.status = from->status;
-    answer.n_runs = from->n_runs;
-    answer.runs = from->runs;
-    (void)snprintf(answer.token, sizeof(answer.token), "%s", from->next_page_token);
-}
-
-static void ask_without_wait(const struct sl_run_ask *ask)
-{
-    answer.query = sl_run_query_close(answer.query);
-    answer.is_there = false;
-    assert_int_equal(sl_run_ask(runtime, bases[0], ask, on_answer, &answer, &answer.query), SL_OK);
-    assert_false(answer.is_there); /* never from inside */
-}
-
-static enum sl_status ask_for(const struct sl_run_ask *ask)
-{
-    ask_without_wait(ask);
-    wait_until(&answer.is_there);
-    return answer.status;
-}
-
-static void end_asking(void)
-{
-    answer.query = sl_run_query_close(answer.query);
-}
-
-static enum sl_status ask_about(enum sl_run_ask_kind kind, const char *run_id)
-{
-    const struct sl_run_ask ask = { .kind = kind, .run_id = run_id };
-    return ask_for(&ask);
-}
+#include "tests/unit/test_query_rig.h"
 
 /* Two loops: the first run is on this one, the second on the other. */
 static void start_two(struct reader readers[2], const char *input)
@@ -68,7 +21,7 @@ static void a_run_is_shown_while_it_runs_and_afterwards(void **state)
     open_runtime(2, "");
     start_two(readers, "{\"hang\":true}");
     for (size_t i = 0; i < 2; i++) {
-        assert_int_equal(ask_about(SL_RUN_ASK_GET, readers[i].run_id), SL_OK);
+        assert_int_equal(ask_about(SL_RUN_ASK_GET, readers[i].run_id, NULL), SL_OK);
         assert_int_equal(answer.n_runs, 1);
         const struct sl_run_info *run = &answer.runs[0];
         assert_string_equal(run->run_id, readers[i].run_id);
@@ -91,7 +44,7 @@ static void a_run_is_shown_while_it_runs_and_afterwards(void **state)
         assert_string_equal(answer.runs[0].run_id, readers[i].run_id);
         assert_int_equal(answer.runs[0].stage, SL_RUN_STAGE_CANCELLED);
         assert_int_equal(answer.runs[0].terminal.size, 0); /* which nobody has asked for */
-        assert_int_equal(ask_about(SL_RUN_ASK_GET, readers[i].run_id), SL_OK);
+        assert_int_equal(ask_about(SL_RUN_ASK_GET, readers[i].run_id, NULL), SL_OK);
         run = &answer.runs[0];
         assert_int_equal(run->stage, SL_RUN_STAGE_CANCELLED);
         assert_in_range(run->ended_at_ms, run->created_at_ms, UINT64_MAX - 1);
@@ -117,12 +70,12 @@ static void a_cancel_from_elsewhere_ends_the_run(void **state)
     open_runtime(2, "");
     start_two(readers, "{\"hang\":true}");
     for (size_t i = 0; i < 2; i++) {
-        assert_int_equal(ask_about(SL_RUN_ASK_CANCEL, readers[i].run_id), SL_OK);
+        assert_int_equal(ask_about(SL_RUN_ASK_CANCEL, readers[i].run_id, NULL), SL_OK);
         wait_until(&readers[i].is_last);
         const struct sl_run_ending *ending = sl_run_stream_ending(readers[i].stream);
         assert_int_equal(ending->status, SL_CANCELLED);
         for (int again = 0; again < 2; again++) { /* nothing changes any more */
-            assert_int_equal(ask_about(SL_RUN_ASK_CANCEL, readers[i].run_id), SL_OK);
+            assert_int_equal(ask_about(SL_RUN_ASK_CANCEL, readers[i].run_id, NULL), SL_OK);
             assert_int_equal(answer.runs[0].stage, SL_RUN_STAGE_CANCELLED);
         }
         finish(&readers[i]);
@@ -198,7 +151,7 @@ static void the_conversation_is_shown(void **state)
         spec.n_messages = SL_COUNT(messages);
         start(&reader, &spec);
         wait_until(&reader.is_last);
-        assert_int_equal(ask_about(SL_RUN_ASK_CONTEXT, reader.run_id), SL_OK);
+        assert_int_equal(ask_about(SL_RUN_ASK_CONTEXT, reader.run_id, NULL), SL_OK);
         static const struct {
             enum sl_run_role role;
             const char *text;
@@ -212,7 +165,7 @@ static void the_conversation_is_shown(void **state)
             assert_int_equal(message->role, rows[i].role);
             assert_true(sl_slice_equal(message->content, sl_slice_str(rows[i].text)));
         }
-        assert_int_equal(ask_about(SL_RUN_ASK_GET, reader.run_id), SL_OK);
+        assert_int_equal(ask_about(SL_RUN_ASK_GET, reader.run_id, NULL), SL_OK);
         assert_int_equal(answer.runs[0].n_messages, 0);
         finish(&reader);
         end_asking();
@@ -230,7 +183,7 @@ static void calls_and_results_are_shown(void **state)
     const struct sl_run_spec spec = spec_of("load", "{\"events\":1,\"tools\":3}");
     start(&reader, &spec);
     wait_until(&reader.is_last);
-    assert_int_equal(ask_about(SL_RUN_ASK_CONTEXT, reader.run_id), SL_OK);
+    assert_int_equal(ask_about(SL_RUN_ASK_CONTEXT, reader.run_id, NULL), SL_OK);
     for (size_t i = 0; i < answer.runs[0].n_messages; i++) {
         const struct sl_run_message *message = &answer.runs[0].messages[i];
         n_calls += message->n_calls;
@@ -272,12 +225,11 @@ static void stop_many(struct reader *readers)
 /* Counts the runs of all pages; checks that they come newest first, each once. */
 static size_t count_pages(struct sl_run_ask *ask)
 {
-    char token[64] = "";
     char last_id[SL_ID_BYTES] = "";
     uint64_t last_ms = UINT64_MAX;
     size_t n = 0;
+    ask->page_token = "";
     do {
-        ask->page_token = token;
         assert_int_equal(ask_for(ask), SL_OK);
         assert_true(answer.n_runs <= ask->page_size);
         for (size_t i = 0; i < answer.n_runs; i++) {
@@ -291,9 +243,8 @@ static size_t count_pages(struct sl_run_ask *ask)
             (void)snprintf(last_id, sizeof(last_id), "%s", run->run_id);
         }
         n += answer.n_runs;
-        (void)snprintf(token, sizeof(token), "%s", answer.token);
         assert_true(n <= LISTED);
-    } while (token[0] != '\0');
+    } while (turn_page(ask));
     return n;
 }
 

@@ -1,6 +1,6 @@
 /* Lists of runs that are recorded, while they run, end and are forgotten between the pages. */
 #include "tests/fake/store_rig.h"
-#include "tests/unit/test_runtime_rig.h"
+#include "tests/unit/test_query_rig.h"
 
 enum { N_RECORDED = 7, N_ALL = 9, MAX_PAGES = 40 }; /* the others are in memory only */
 
@@ -8,35 +8,6 @@ static const char agents[] = "name: rec\nprovider: load\nmodel: load\nmemory: No
 
 static struct sl_store_rig files;
 static struct reader readers[N_ALL];
-
-/* The last answer. */
-static struct {
-    struct sl_run_query *query;
-    bool is_there;
-    enum sl_status status;
-    size_t n_runs;
-    const struct sl_run_info *runs;
-    char token[128];
-} answer;
-
-static void on_answer(const struct sl_run_answer *from, void *user_data)
-{
-    (void)user_data;
-    answer.is_there = true;
-    answer.status = from->status;
-    answer.n_runs = from->n_runs;
-    answer.runs = from->runs;
-    (void)snprintf(answer.token, sizeof(answer.token), "%s", from->next_page_token);
-}
-
-static enum sl_status ask_for(const struct sl_run_ask *ask)
-{
-    answer.query = sl_run_query_close(answer.query);
-    answer.is_there = false;
-    assert_int_equal(sl_run_ask(runtime, bases[0], ask, on_answer, &answer, &answer.query), SL_OK);
-    wait_until(&answer.is_there);
-    return answer.status;
-}
 
 static void open_all(size_t n, bool is_forgotten)
 {
@@ -68,7 +39,7 @@ static void open_all(size_t n, bool is_forgotten)
 
 static void close_all(void)
 {
-    answer.query = sl_run_query_close(answer.query);
+    end_asking();
     stop_runtime();
     for (size_t i = 0; i < N_ALL; i++) {
         finish(&readers[i]);
@@ -109,14 +80,13 @@ static int
 list_while_runs_end(const struct sl_run_ask *given, bool do_end, unsigned ret_seen[N_ALL])
 {
     struct sl_run_ask ask = *given;
-    char token[128] = "";
     bool has_ended[N_ALL] = { false };
     memset(ret_seen, 0, N_ALL * sizeof(ret_seen[0]));
     ask.kind = SL_RUN_ASK_LIST;
     ask.tenant = "";
+    ask.page_token = "";
     for (int n_pages = 1;; n_pages++) {
         assert_true(n_pages < MAX_PAGES);
-        ask.page_token = token;
         assert_int_equal(ask_for(&ask), SL_OK);
         assert_true(answer.n_runs <= ask.page_size);
         for (size_t i = 0; i < answer.n_runs; i++) {
@@ -128,8 +98,7 @@ list_while_runs_end(const struct sl_run_ask *given, bool do_end, unsigned ret_se
                     info->stage, has_ended[number] ? SL_RUN_STAGE_CANCELLED : SL_RUN_STAGE_RUNNING);
             }
         }
-        (void)snprintf(token, sizeof(token), "%s", answer.token);
-        if (token[0] == '\0') {
+        if (!turn_page(&ask)) {
             return n_pages;
         }
         for (size_t i = 0; do_end && i < 2; i++) {
@@ -229,7 +198,7 @@ static void the_store_alone_has_the_same_stages(void **state)
                                          .approval_id = "a",
                                          .is_approved = true };
     assert_int_equal(ask_for(&decision), SL_NOT_FOUND); /* nobody is there to hear it */
-    answer.query = sl_run_query_close(answer.query);
+    end_asking();
     stop_runtime();
     for (size_t i = 0; i < N_ALL; i++) {
         finish(&readers[i]);

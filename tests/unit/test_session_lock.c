@@ -3,7 +3,7 @@
 #include <unistd.h>
 
 #include "runtime/base/metrics.h"
-#include "tests/unit/test_runtime_rig.h"
+#include "tests/unit/test_query_rig.h"
 
 static const char agents_yaml[] = "name: talk\n"
                                   "provider: load\n"
@@ -47,45 +47,37 @@ static void start_in(struct reader *reader, const char *input, enum sl_run_sessi
 /* ---- What a run has in its conversation -------------------------------------------------------
  */
 
+/* Of the last answer, copied. */
 static struct {
-    struct sl_run_query *query;
-    bool is_there;
-    enum sl_status status;
-    char roles[64], last[64];
-    size_t n_runs;
-    enum sl_run_stage stage; /* of the first one, as the next two */
+    char roles[64];          /* of its only run */
+    enum sl_run_stage stage; /* of the first one, as all that follows */
     bool has_context;
-    char run_id[SL_ID_BYTES];
-} answer;
+    char run_id[SL_ID_BYTES], session_id[64];
+} told;
 
-static void on_answer(const struct sl_run_answer *from, void *user_data)
+static void copy_answer(void)
 {
     static const char letters[] = "suat";
-    (void)user_data;
-    answer.is_there = true;
-    answer.status = from->status;
-    answer.n_runs = from->n_runs;
-    answer.roles[0] = '\0';
-    for (size_t i = 0; from->n_runs == 1 && i < from->runs[0].n_messages; i++) {
-        const struct sl_run_message *message = &from->runs[0].messages[i];
-        answer.roles[i] = letters[message->role];
-        answer.roles[i + 1] = '\0';
+    told.roles[0] = '\0';
+    for (size_t i = 0; answer.n_runs == 1 && i < answer.runs[0].n_messages; i++) {
+        const struct sl_run_message *message = &answer.runs[0].messages[i];
+        told.roles[i] = letters[message->role];
+        told.roles[i + 1] = '\0';
     }
-    if (from->n_runs > 0) {
-        answer.stage = from->runs[0].stage;
-        answer.has_context = from->runs[0].context_absent == NULL;
-        (void)snprintf(answer.run_id, sizeof(answer.run_id), "%s", from->runs[0].run_id);
-        (void)snprintf(answer.last, sizeof(answer.last), "%s", from->runs[0].session_id);
+    if (answer.n_runs > 0) {
+        told.stage = answer.runs[0].stage;
+        told.has_context = answer.runs[0].context_absent == NULL;
+        (void)snprintf(told.run_id, sizeof(told.run_id), "%s", answer.runs[0].run_id);
+        (void)snprintf(told.session_id, sizeof(told.session_id), "%s", answer.runs[0].session_id);
     }
 }
 
+/* The answer is not held: a run may be forgotten at any time. */
 static void ask(const struct sl_run_ask *question)
 {
-    answer.is_there = false;
-    assert_int_equal(
-        sl_run_ask(runtime, bases[0], question, on_answer, NULL, &answer.query), SL_OK);
-    wait_until(&answer.is_there);
-    answer.query = sl_run_query_close(answer.query);
+    (void)ask_for(question);
+    copy_answer();
+    end_asking();
 }
 
 static const char *roles_of(const struct reader *reader)
@@ -93,7 +85,7 @@ static const char *roles_of(const struct reader *reader)
     const struct sl_run_ask question = { .kind = SL_RUN_ASK_CONTEXT, .run_id = reader->run_id };
     ask(&question);
     assert_int_equal(answer.status, SL_OK);
-    return answer.roles;
+    return told.roles;
 }
 
 static void check_listed(enum sl_run_stage stage, const char *session_id, size_t n)
@@ -151,7 +143,7 @@ static void a_run_knows_the_turns_before_it(void **state)
         assert_string_equal(roles_of(&reader), "ua");
         run_in(&reader, &spec);
         assert_string_equal(roles_of(&reader), "uaua");
-        assert_string_equal(answer.last, "s");
+        assert_string_equal(told.session_id, "s");
         for (int i = 0; i < 30; i++) {
             run_in(&reader, &spec);
         }
@@ -176,7 +168,7 @@ static void sessions_do_not_mix(void **state)
                                          .run_id = reader.run_id,
                                          .tenant = "acme" };
     ask(&question);
-    assert_string_equal(answer.roles, "ua");
+    assert_string_equal(told.roles, "ua");
     spec.tenant = NULL;
     spec.agent = "other";
     run_in(&reader, &spec);
@@ -191,7 +183,7 @@ static void sessions_do_not_mix(void **state)
     const struct sl_run_ask list = { .kind = SL_RUN_ASK_LIST, .page_size = 10, .session_id = "S" };
     ask(&list);
     assert_int_equal(answer.n_runs, 1);
-    assert_string_equal(answer.last, "S");
+    assert_string_equal(told.session_id, "S");
     close_runtime();
 }
 
@@ -288,7 +280,7 @@ static void those_that_wait_come_in_their_order(void **state)
 }
 
 static enum sl_status
-ask_about(enum sl_run_ask_kind kind, const struct reader *reader, const char *tenant)
+ask_of(enum sl_run_ask_kind kind, const struct reader *reader, const char *tenant)
 {
     const struct sl_run_ask question = { .kind = kind,
                                          .run_id = reader->stream->run_id,
@@ -299,15 +291,15 @@ ask_about(enum sl_run_ask_kind kind, const struct reader *reader, const char *te
 
 static void check_queued(const struct reader *reader)
 {
-    assert_int_equal(ask_about(SL_RUN_ASK_GET, reader, NULL), SL_OK);
+    assert_int_equal(ask_of(SL_RUN_ASK_GET, reader, NULL), SL_OK);
     assert_int_equal(answer.n_runs, 1);
-    assert_int_equal(answer.stage, SL_RUN_STAGE_QUEUED);
-    assert_string_equal(answer.run_id, reader->stream->run_id);
-    assert_int_equal(ask_about(SL_RUN_ASK_CONTEXT, reader, NULL), SL_OK);
-    assert_false(answer.has_context);
-    assert_int_equal(ask_about(SL_RUN_ASK_GET, reader, "acme"), SL_NOT_FOUND);
-    assert_int_equal(ask_about(SL_RUN_ASK_CANCEL, reader, "acme"), SL_NOT_FOUND);
-    assert_int_equal(ask_about(SL_RUN_ASK_USER_INPUT, reader, NULL), SL_NOT_FOUND);
+    assert_int_equal(told.stage, SL_RUN_STAGE_QUEUED);
+    assert_string_equal(told.run_id, reader->stream->run_id);
+    assert_int_equal(ask_of(SL_RUN_ASK_CONTEXT, reader, NULL), SL_OK);
+    assert_false(told.has_context);
+    assert_int_equal(ask_of(SL_RUN_ASK_GET, reader, "acme"), SL_NOT_FOUND);
+    assert_int_equal(ask_of(SL_RUN_ASK_CANCEL, reader, "acme"), SL_NOT_FOUND);
+    assert_int_equal(ask_of(SL_RUN_ASK_USER_INPUT, reader, NULL), SL_NOT_FOUND);
     assert_false(reader->is_started);
 }
 
@@ -318,12 +310,12 @@ static void check_dropped(struct reader *reader)
                                    .wants_end = true };
     ask(&question);
     assert_int_equal(answer.status, SL_OK);
-    assert_int_equal(answer.stage, SL_RUN_STAGE_CANCELLED);
+    assert_int_equal(told.stage, SL_RUN_STAGE_CANCELLED);
     wait_until(&reader->is_started);
     assert_true(reader->is_refused);
     assert_int_equal(reader->refusal.status, SL_CANCELLED);
     assert_string_equal(reader->refusal.reason, "CANCELLED");
-    assert_int_equal(ask_about(SL_RUN_ASK_GET, reader, NULL), SL_NOT_FOUND);
+    assert_int_equal(ask_of(SL_RUN_ASK_GET, reader, NULL), SL_NOT_FOUND);
     finish(reader);
 }
 

@@ -1,6 +1,7 @@
 /* AL-8: readers that do not hold their runs back: SPILL, and what may be asked for. */
 #include <sqlite3.h>
 
+#include "tests/unit/test_query_rig.h"
 #include "tests/unit/test_slow_rig.h"
 
 /* ---- SPILL -------------------------------------------------------------------------------------
@@ -166,12 +167,6 @@ static void a_reader_may_go_at_any_time(void **state)
     }
 }
 
-static void on_answer(const struct sl_run_answer *answer, void *user_data)
-{
-    assert_int_equal(answer->status, SL_OK);
-    *(bool *)user_data = true;
-}
-
 /* AL-6.8: the store has the last event; whether the run had heard everything, it says itself, as
  * long as it is known. */
 static void input_that_came_too_late_is_told(void **state)
@@ -181,8 +176,6 @@ static void input_that_came_too_late_is_told(void **state)
         for (int is_kept = 0; is_kept <= 1; is_kept++) {
             struct reader blocker;
             struct reader slow = { .max_take = 0 };
-            struct sl_run_query *query = NULL;
-            bool is_answered = false;
             const struct sl_run_spec spec = slow_spec(SLOW_INPUT, SL_RUN_SLOW_SPILL);
             open_with_run_elsewhere(n, &blocker);
             runtime->newest->limits.window_keep = is_kept ? 120000 : 0;
@@ -190,10 +183,8 @@ static void input_that_came_too_late_is_told(void **state)
             const struct sl_run_ask ask = { .kind = SL_RUN_ASK_USER_INPUT,
                                             .run_id = slow.run_id,
                                             .text = sl_slice_str("and then?") };
-            assert_int_equal(
-                sl_run_ask(runtime, bases[0], &ask, on_answer, &is_answered, &query), SL_OK);
-            wait_until(&is_answered);
-            query = sl_run_query_close(query);
+            assert_int_equal(ask_for(&ask), SL_OK);
+            end_asking();
             (void)wait_for_end(1);
             read_to_end(&slow);
             assert_int_equal(each_event(&slow, NULL, NULL), N_EVENTS);

@@ -3,19 +3,9 @@
 
 #include "runtime/exec/session_codec.h"
 #include "tests/fake/store_rig.h"
-#include "tests/unit/test_runtime_rig.h"
+#include "tests/unit/test_query_rig.h"
 
 static struct sl_store_rig rig;
-
-/* The last answer. */
-static struct {
-    struct sl_run_query *query;
-    bool is_there;
-    enum sl_status status;
-    size_t n_runs;
-    const struct sl_run_info *runs;
-    char token[128];
-} answer;
 
 static int new_rig(void **state)
 {
@@ -33,41 +23,9 @@ static int end_rig(void **state)
     return 0;
 }
 
-static void on_answer(const struct sl_run_answer *from, void *user_data)
-{
-    assert_ptr_equal(user_data, &answer);
-    assert_false(answer.is_there);
-    answer.is_there = true;
-    answer.status = from->status;
-    answer.n_runs = from->n_runs;
-    answer.runs = from->runs;
-    (void)snprintf(answer.token, sizeof(answer.token), "%s", from->next_page_token);
-}
-
-static void begin_asking(const struct sl_run_ask *ask)
-{
-    answer.query = sl_run_query_close(answer.query);
-    answer.is_there = false;
-    assert_int_equal(sl_run_ask(runtime, bases[0], ask, on_answer, &answer, &answer.query), SL_OK);
-    assert_false(answer.is_there); /* never from inside */
-}
-
-static enum sl_status ask_for(const struct sl_run_ask *ask)
-{
-    begin_asking(ask);
-    wait_until(&answer.is_there);
-    return answer.status;
-}
-
-static enum sl_status ask_about(enum sl_run_ask_kind kind, const char *run_id, const char *tenant)
-{
-    const struct sl_run_ask ask = { .kind = kind, .run_id = run_id, .tenant = tenant };
-    return ask_for(&ask);
-}
-
 static void close_all(void)
 {
-    answer.query = sl_run_query_close(answer.query);
+    end_asking();
     close_runtime();
 }
 
@@ -281,7 +239,7 @@ static void a_question_may_be_closed_while_the_store_is_asked(void **state)
                                         .run_id = run.run_id,
                                         .tenant = "acme",
                                         .page_size = 10 };
-        begin_asking(&ask);
+        ask_without_wait(&ask);
         for (int n = 0; n < i / 2 && !answer.is_there; n++) {
             sl_loop_uv_step(loops[0], 1);
         }
@@ -313,14 +271,13 @@ static void add_seven(uint64_t first_ms)
 static void list_all(const struct sl_run_ask *given, char *ret_text, size_t size)
 {
     struct sl_run_ask ask = *given;
-    char token[128] = "";
     size_t n = 0;
     ask.kind = SL_RUN_ASK_LIST;
     ask.tenant = "acme";
+    ask.page_token = "";
     ret_text[0] = '\0';
     for (int n_pages = 0;; n_pages++) {
         assert_true(n_pages < 30);
-        ask.page_token = token;
         assert_int_equal(ask_for(&ask), SL_OK);
         assert_true(answer.n_runs <= ask.page_size);
         for (size_t i = 0; i < answer.n_runs; i++) {
@@ -329,10 +286,9 @@ static void list_all(const struct sl_run_ask *given, char *ret_text, size_t size
             n += (size_t)snprintf(
                 ret_text + n, size - n, "%s ", is_stored ? info->run_id + 30 : "*");
         }
-        if (answer.token[0] == '\0') {
+        if (!turn_page(&ask)) {
             return;
         }
-        (void)snprintf(token, sizeof(token), "%s", answer.token);
     }
 }
 

@@ -1,7 +1,7 @@
 /* Runs that rest in a real store go on with the next runtime: known to everybody, in their slots,
  * with their sessions and requests; and those that cannot are ended (reliability 3.7, RL-X1). */
 #include "tests/fake/store_rig.h"
-#include "tests/unit/test_runtime_rig.h"
+#include "tests/unit/test_query_rig.h"
 
 static const char agents[] = "name: rec\nprovider: load\nmodel: load\nmemory: Store\n"
                              "---\n"
@@ -9,12 +9,6 @@ static const char agents[] = "name: rec\nprovider: load\nmodel: load\nmemory: St
                              "durability: SYNC\n";
 
 static struct sl_store_rig rig;
-static struct {
-    struct sl_run_query *query;
-    bool is_there;
-    enum sl_status status;
-    const struct sl_run_info *runs;
-} answer;
 
 static int new_rig(void **state)
 {
@@ -73,27 +67,14 @@ static uint64_t open_server(size_t n)
 
 static void close_server(void)
 {
-    answer.query = sl_run_query_close(answer.query);
+    end_asking();
     close_runtime();
-}
-
-static void on_answer(const struct sl_run_answer *from, void *user_data)
-{
-    (void)user_data;
-    answer.is_there = true;
-    answer.status = from->status;
-    answer.runs = from->runs;
 }
 
 static const struct sl_run_info *ask(enum sl_run_ask_kind kind, const char *run_id, bool wants_end)
 {
     const struct sl_run_ask question = { .kind = kind, .run_id = run_id, .wants_end = wants_end };
-    answer.query = sl_run_query_close(answer.query);
-    answer.is_there = false;
-    assert_int_equal(
-        sl_run_ask(runtime, bases[0], &question, on_answer, &answer, &answer.query), SL_OK);
-    wait_until(&answer.is_there);
-    assert_int_equal(answer.status, SL_OK);
+    assert_int_equal(ask_for(&question), SL_OK);
     return &answer.runs[0];
 }
 
